@@ -1,0 +1,17 @@
+"""revrnn: reversible recurrent networks, specified to the last bit.
+
+The package holds the specification (``text``, ``data``, ``vectors``), what every implementation shares
+(:class:`Config`, :class:`Formats`, :class:`RevRNNError`) and the evaluation interface. The implementations are the sub-packages
+``revrnn.numpy_ref``, ``revrnn.torch_impl`` and ``revrnn.jax_impl``.
+"""
+
+from .config import Config
+from .errors import RevRNNError
+from .formats import Formats
+
+__version__ = "0.1.0"
+
+# Changes whenever a rule changes what some exact quantity is.
+SPEC_VERSION = "0.1"
+
+__all__ = ["SPEC_VERSION", "Config", "Formats", "RevRNNError", "__version__"]

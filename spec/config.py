@@ -1,0 +1,216 @@
+"""The configuration of a stack of reversible layers (EVAL-003)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+from .errors import RevRNNError, one_of
+from .formats import Formats, check_format_field, is_int
+
+CELLS: Final = ("revgru", "revlstm")
+LAYOUTS: Final = ("stream", "wordlist", "bigint")
+
+# CELL-002: names of the gates, in the order of the rows of the weights.
+_GATES: Final = {
+    ("revgru", True): ("z", "r", "g"),
+    ("revgru", False): ("z", "r", "g"),
+    ("revlstm", True): ("f", "i", "g", "o", "p"),
+    ("revlstm", False): ("i", "g", "o"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything about a stack of layers that is not a number to be learnt.
+
+    Attributes:
+        cell: ``"revgru"`` or ``"revlstm"``.
+        input_size: width I of the input, at least 1.
+        hidden_size: width H of a layer's state, even; each group has H/2 units (CELL-001).
+        num_layers: number L of layers.
+        max_forget_bits: at most so many bits are forgotten per unit and operation, 1 … 10, or
+            ``None`` for no limit (ACT-006).
+        forgetting: ``False`` for the variants without revmul (CELL-030, CELL-031).
+        buffer: layout of the buffer, ``"stream"``, ``"wordlist"`` or ``"bigint"``.
+        slice_size: units of the top layer's first group that are kept instead of buffered (SEQ-007).
+        z_max: cap of the forget gate in 1024ths; ``None`` for the default of FMT-005.
+        formats: fraction bits (FMT-002).
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, ``E_HIDDEN_SIZE``, ``E_FORGET_BITS``, ``E_FORMAT`` or
+            ``E_SLICE``, the first that applies in the order of ERR-002.
+    """
+
+    cell: str
+    input_size: int
+    hidden_size: int
+    num_layers: int = 1
+    max_forget_bits: int | None = None
+    forgetting: bool = True
+    buffer: str = "stream"
+    slice_size: int = 0
+    z_max: int | None = None
+    formats: Formats = field(default_factory=Formats)
+
+    def __post_init__(self) -> None:
+        """Check the fields in the order of ERR-002."""
+        _check_choice("cell", self.cell, CELLS)
+        _check_choice("buffer", self.buffer, LAYOUTS)
+        for name in ("input_size", "num_layers"):
+            value = getattr(self, name)
+            if not is_int(value) or value < 1:
+                raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
+        if not isinstance(self.forgetting, bool):
+            raise RevRNNError("E_ARGUMENT", "forgetting", repr(self.forgetting), "True or False")
+        if not isinstance(self.formats, Formats):
+            raise RevRNNError("E_ARGUMENT", "formats", repr(self.formats), "a Formats")
+        # CELL-001
+        if not is_int(self.hidden_size) or self.hidden_size < 2 or self.hidden_size % 2:
+            raise RevRNNError(
+                "E_HIDDEN_SIZE", "hidden_size", repr(self.hidden_size), "an even number, at least 2"
+            )
+        check_max_forget_bits(self.max_forget_bits)
+        if self.z_max is not None:
+            check_format_field("z_max", self.z_max, 512, 1024)  # FMT-005
+        check_slice_size(self.slice_size, self.group_size)
+        if self.slice_size and not self.forgetting:
+            raise RevRNNError("E_SLICE", "slice_size", self.slice_size, "0 without forgetting")
+
+    @property
+    def group_size(self) -> int:
+        """G, the units of one of the two groups."""
+        return self.hidden_size // 2
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the gates in the order of the weights' rows (CELL-002)."""
+        return _GATES[self.cell, self.forgetting]
+
+    @property
+    def num_gates(self) -> int:
+        """N, the number of gates."""
+        return len(self.gates)
+
+    @property
+    def has_cell_state(self) -> bool:
+        """Whether the state has a ``c`` beside ``h``."""
+        return self.cell == "revlstm"
+
+    @property
+    def state_arrays(self) -> int:
+        """C of ACC-004: 1 for h alone, 2 for h and c."""
+        return 2 if self.has_cell_state else 1
+
+    @property
+    def operations_per_step(self) -> int:
+        """Operations on the buffer in one step of the whole stack (SEQ-003)."""
+        return 2 * self.state_arrays * self.num_layers if self.forgetting else 0
+
+    @property
+    def forget_limit(self) -> int:
+        """Largest number of bits that one operation can forget (10 without a limit)."""
+        return 10 if self.max_forget_bits is None else self.max_forget_bits
+
+    @property
+    def resolved_z_max(self) -> int:
+        """``z_max``, or the default of FMT-005."""
+        return self.formats.default_z_max(self.cell) if self.z_max is None else self.z_max
+
+    @property
+    def view_bits(self) -> int:
+        """``R_view`` (FMT-004)."""
+        return self.formats.view_bits(self.cell)
+
+    @property
+    def can_wrap(self) -> bool:
+        """Whether a state can leave int32 (FMT-006 proves where it cannot)."""
+        return not self.forgetting or self.resolved_z_max > self.formats.default_z_max(self.cell)
+
+    def layer_input_size(self, layer: int) -> int:
+        """``I_k`` of CELL-003."""
+        return self.input_size if layer == 0 else self.hidden_size
+
+    def layer_input_bits(self, layer: int) -> int:
+        """``R_x`` of PROD-004."""
+        return self.formats.operand_bits if layer == 0 else self.view_bits
+
+    def layer_slice(self, layer: int) -> int:
+        """Units of ``h1`` that are sliced in a layer: ``slice_size`` in the top one, else 0."""
+        return self.slice_size if layer == self.num_layers - 1 else 0
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all parameters, layer by layer (CELL-003)."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        rows = self.num_gates * self.hidden_size
+        for layer in range(self.num_layers):
+            shapes[f"weight_ih_l{layer}"] = (rows, self.layer_input_size(layer))
+            shapes[f"weight_hh_l{layer}"] = (rows, self.group_size)
+            shapes[f"bias_l{layer}"] = (rows,)
+        return shapes
+
+    def words_bound(self, steps: int) -> int:
+        """Words that one unit can push in so many steps of the stack, at most (BUF-035)."""
+        operations = steps * self.operations_per_step
+        return 2 + operations * (2**14 * self.forget_limit + 1) // (255 * 2**10)
+
+    def planes_bound(self, steps: int) -> int:
+        """Planes that so many steps can spill in layout ``wordlist``, at most (BUF-021)."""
+        # A head below 2^53 that starts at 0 needs five operations at least to reach 2^53.
+        operations = steps * self.operations_per_step
+        return 1 + operations // (52 // self.forget_limit)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as the mapping of EVAL-003."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> Config:
+        """Build a configuration from the mapping of EVAL-003.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for unknown or missing names, and as the class.
+        """
+        known = {f.name for f in fields(cls)}
+        for name in mapping:
+            if name not in known:
+                raise RevRNNError("E_ARGUMENT", f"config.{name}", "an unknown name", one_of(known))
+        for name in ("cell", "input_size", "hidden_size"):
+            if name not in mapping:
+                raise RevRNNError("E_ARGUMENT", f"config.{name}", "nothing", "it must be given")
+        values = dict(mapping)
+        formats = values.pop("formats", None)
+        return cls(**values, formats=formats_from_dict(formats))
+
+
+def formats_from_dict(mapping: object) -> Formats:
+    """Build a :class:`Formats` from ``None``, a ``Formats`` or a mapping of EVAL-003."""
+    if mapping is None:
+        return Formats()
+    if isinstance(mapping, Formats):
+        return mapping
+    if not isinstance(mapping, Mapping):
+        raise RevRNNError("E_ARGUMENT", "formats", repr(mapping), "a mapping")
+    known = {f.name for f in fields(Formats)}
+    for name in mapping:
+        if name not in known:
+            raise RevRNNError("E_ARGUMENT", f"formats.{name}", "an unknown name", one_of(known))
+    return Formats(**mapping)
+
+
+def check_max_forget_bits(value: object) -> None:
+    """Raise ``E_FORGET_BITS`` unless ``value`` is ``None`` or 1 … 10 (ACT-006)."""
+    if value is not None and (not is_int(value) or not 1 <= value <= 10):  # type: ignore[operator]
+        raise RevRNNError("E_FORGET_BITS", "max_forget_bits", repr(value), "None or 1 … 10")
+
+
+def check_slice_size(value: object, group_size: int) -> None:
+    """Raise ``E_SLICE`` unless ``value`` is 0 … ``group_size`` (SEQ-007)."""
+    if not is_int(value) or not 0 <= value <= group_size:  # type: ignore[operator]
+        raise RevRNNError("E_SLICE", "slice_size", repr(value), f"0 … {group_size}")
+
+
+def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), one_of(allowed))

@@ -1,0 +1,85 @@
+"""Number formats: the constants of FMT-001 and the parameters of FMT-002."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Final
+
+from .errors import RevRNNError
+
+_CONSTANTS: Final[dict[str, int]] = json.loads(
+    files("revrnn").joinpath("data/constants.json").read_text(encoding="ascii")
+)["constants"]
+
+# FMT-001
+FORGET_BITS: Final = _CONSTANTS["FORGET_BITS"]
+GATE_BITS: Final = _CONSTANTS["GATE_BITS"]
+OPERAND_MAX: Final = _CONSTANTS["OPERAND_MAX"]
+WORD_BITS: Final = _CONSTANTS["WORD_BITS"]
+HEAD_START: Final = _CONSTANTS["HEAD_START"]
+MAX_PRODUCT_LENGTH: Final = _CONSTANTS["MAX_PRODUCT_LENGTH"]
+
+INT32_MIN: Final = -(2**31)
+INT32_MAX: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """Fraction bits of every quantity that has a choice (FMT-002).
+
+    Attributes:
+        state_bits: ``R_H`` of hidden and cell states, 16 … 24.
+        operand_bits: ``R_A`` of inputs and of RevGRU's view of h, 8 … 13.
+        lstm_view_bits: ``R_V`` of RevLSTM's view of h, 6 … ``operand_bits``.
+        weight_bits: ``R_W`` of weights, 8 … 13.
+
+    Raises:
+        RevRNNError: ``E_FORMAT`` for any other value.
+    """
+
+    state_bits: int = 23
+    operand_bits: int = 12
+    lstm_view_bits: int = 10
+    weight_bits: int = 12
+
+    def __post_init__(self) -> None:
+        """Check every field against FMT-002."""
+        limits = {
+            "state_bits": (16, 24),
+            "operand_bits": (8, 13),
+            "lstm_view_bits": (6, 13),
+            "weight_bits": (8, 13),
+        }
+        for name, (low, high) in limits.items():
+            check_format_field(name, getattr(self, name), low, high)
+        check_format_field("lstm_view_bits", self.lstm_view_bits, 6, self.operand_bits)
+
+    @property
+    def sum_bits(self) -> int:
+        """``R_S``, the fraction bits of pre-activations and biases."""
+        return self.operand_bits + self.weight_bits
+
+    def view_bits(self, cell: str) -> int:
+        """``R_view`` of a cell's own state (FMT-004)."""
+        return self.operand_bits if cell == "revgru" else self.lstm_view_bits
+
+    def default_z_max(self, cell: str) -> int:
+        """Largest forget gate, in 1024ths, with which a cell cannot overflow (FMT-005)."""
+        return 1024 if cell == "revgru" else 1023 - (2**self.state_bits >> 21)
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the fields as a mapping (EVAL-003)."""
+        return asdict(self)
+
+
+def is_int(value: object) -> bool:
+    """Say whether ``value`` is a whole number and not a bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_format_field(name: str, value: object, low: int, high: int) -> None:
+    """Raise ``E_FORMAT`` unless ``value`` is a whole number in ``low … high``."""
+    if not is_int(value) or not low <= value <= high:  # type: ignore[operator]
+        raise RevRNNError("E_FORMAT", name, repr(value), f"a whole number {low} … {high}")
