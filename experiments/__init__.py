@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Experiments with reversible recurrent networks, and the demo."""

@@ -43,7 +43,7 @@ class Buffer(ABC):
         self.undo_renormalise(active)  # BUF-005
         return n % 1024
 
-    def check_pop(self, residue: Ints, z: Ints, active: Bools) -> None:
+    def check_pop(self, residue: Ints, z: Ints, active: Bools) -> None:  # noqa: B027
         """Raise if the heads cannot be multiplied by ``z`` (BUF-024)."""
 
     @abstractmethod
@@ -105,7 +105,9 @@ class WordlistBuffer(Buffer):
     def undo_renormalise(self, active: Bools) -> None:
         """Take back what was spilled (BUF-023)."""
         if not self.flags or (self.flags[-1] and not self.planes):
-            raise RevRNNError("E_UNDERFLOW", "words", "an empty store", "a store that was pushed to")
+            raise RevRNNError(
+                "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"
+            )
         if self.flags.pop():
             self.heads = np.where(active, self.planes.pop(), self.heads)
 
@@ -152,7 +154,9 @@ class StreamBuffer(Buffer):
         short = active & (self.heads < 2**15)
         left = len(self.words) - int(short.sum())
         if left < 0:
-            raise RevRNNError("E_UNDERFLOW", "words", "an empty store", "a store that was pushed to")
+            raise RevRNNError(
+                "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"
+            )
         self.heads[short] = (self.heads[short] << 16) + self.words[left:]
         self.words = self.words[:left]
 
@@ -169,7 +173,9 @@ class StreamBuffer(Buffer):
         return len(self.words)
 
 
-def make_buffer(layout: str, heads: Ints, store: Mapping[str, npt.NDArray[Any]] | None = None) -> Buffer:
+def make_buffer(
+    layout: str, heads: Ints, store: Mapping[str, npt.NDArray[Any]] | None = None
+) -> Buffer:
     """Return a buffer of a layout with given heads and, optionally, a store (EVAL-006)."""
     store = store or {}
     if layout == "bigint":

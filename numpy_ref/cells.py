@@ -35,7 +35,9 @@ class GroupWeights:
     bias: dict[str, Ints]
 
 
-def group_weights(config: Config, params: Mapping[str, npt.NDArray[Any]], layer: int, group: int) -> GroupWeights:
+def group_weights(
+    config: Config, params: Mapping[str, npt.NDArray[Any]], layer: int, group: int
+) -> GroupWeights:
     """Cut the rows of group 0 or 1 out of a layer's parameters (CELL-003)."""
     units = config.group_size
 
@@ -61,7 +63,7 @@ class GruGates(NamedTuple):
 
 
 class LstmGates(NamedTuple):
-    """RevLSTM's gates and operand, exact integers ``[B, G]``; ``f`` and ``p`` only if it forgets."""
+    """RevLSTM's gates and operand, integers ``[B, G]``; ``f`` and ``p`` only if it forgets."""
 
     f: ForgetGate | None
     i: Ints
@@ -153,7 +155,9 @@ class Context:
     gate_counts: Ints
 
 
-def update(context: Context, gates: GruGates | LstmGates, slice_size: int, h: Ints, c: Ints | None) -> tuple[Ints, Ints | None]:
+def update(
+    context: Context, gates: GruGates | LstmGates, slice_size: int, h: Ints, c: Ints | None
+) -> tuple[Ints, Ints | None]:
     """Return a group's new ``h`` and ``c``, each ``[B, G]`` (CELL-012, 021, 022, 030, 031)."""
     if isinstance(gates, GruGates):
         return _add(context, h, gates.z, slice_size, gru_update(context.config, gates)), None
@@ -163,7 +167,14 @@ def update(context: Context, gates: GruGates | LstmGates, slice_size: int, h: In
     return h, c
 
 
-def undo(context: Context, gates: GruGates | LstmGates, slice_size: int, restore: Ints, h: Ints, c: Ints | None) -> tuple[Ints, Ints | None]:
+def undo(
+    context: Context,
+    gates: GruGates | LstmGates,
+    slice_size: int,
+    restore: Ints,
+    h: Ints,
+    c: Ints | None,
+) -> tuple[Ints, Ints | None]:
     """Return a group's old ``h`` and ``c`` (CELL-040)."""
     if isinstance(gates, GruGates):
         change = gru_update(context.config, gates)
@@ -188,7 +199,9 @@ def _add(context: Context, h: Ints, gate: ForgetGate | None, slice_size: int, ch
     return np.where(context.rows[:, None], wrap32(total), h)
 
 
-def _subtract(context: Context, h: Ints, gate: ForgetGate | None, slice_size: int, restore: Ints, change: Ints) -> Ints:
+def _subtract(
+    context: Context, h: Ints, gate: ForgetGate | None, slice_size: int, restore: Ints, change: Ints
+) -> Ints:
     product = np.where(context.rows[:, None], wrap32(h - change), h)
     if context.buffer is None:
         return product

@@ -67,7 +67,9 @@ def _sigmoid(request: Request) -> Results:
 def _forget_gate(request: Request) -> Results:
     settings = request.settings
     limit, z_max = settings["max_forget_bits"], settings["z_max"]
-    return {"z": _i32(activations.forget_gate(request.arrays["s"], settings["bits"], limit, z_max).z)}
+    return {
+        "z": _i32(activations.forget_gate(request.arrays["s"], settings["bits"], limit, z_max).z)
+    }
 
 
 def _view(request: Request) -> Results:
@@ -221,5 +223,3 @@ def _i32(v: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     out = v.astype(np.int32)
     assert np.array_equal(out, v), "an exact value left int32"
     return out
-
-

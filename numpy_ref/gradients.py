@@ -66,8 +66,22 @@ def d_forget(config: Config, gate: ForgetGate) -> Floats:
 class _GroupBackward:
     """One group's step back: from the gradient of its new state to all others."""
 
-    def __init__(self, config: Config, weights: GroupWeights, group: int, x: Ints, rows: Bools, out: Gradients) -> None:
-        self.config, self.weights, self.group, self.rows, self.out = config, weights, group, rows, out
+    def __init__(
+        self,
+        config: Config,
+        weights: GroupWeights,
+        group: int,
+        x: Ints,
+        rows: Bools,
+        out: Gradients,
+    ) -> None:
+        self.config, self.weights, self.group, self.rows, self.out = (
+            config,
+            weights,
+            group,
+            rows,
+            out,
+        )
         self.x = real(x, config.layer_input_bits(weights.layer))
         self.dx: Floats = np.zeros_like(self.x)
 
@@ -99,7 +113,9 @@ class _GroupBackward:
         dv += self.product("r", dr * d_sigmoid(gates.r), gates.v)
         return (dh * z if config.forgetting else dh), dv
 
-    def lstm(self, gates: LstmGates, h: Ints, c: Ints, new_c: Ints, dh: Floats, dc: Floats) -> tuple[Floats, Floats, Floats]:
+    def lstm(
+        self, gates: LstmGates, h: Ints, c: Ints, new_c: Ints, dh: Floats, dc: Floats
+    ) -> tuple[Floats, Floats, Floats]:
         """Return the gradients of the old ``h``, the old ``c`` and the view (GRAD-013)."""
         config = self.config
         bits = config.formats.state_bits
@@ -131,7 +147,9 @@ def _group_backward(
     if isinstance(gates, GruGates):
         dh_old, dv = work.gru(gates, h, dh)
     else:
-        assert c is not None and new_c is not None and grads.c is not None
+        assert c is not None
+        assert new_c is not None
+        assert grads.c is not None
         dc = grads.c[layer][:, own]
         dh_old, dc_old, dv = work.lstm(gates, h, c, new_c, dh, dc)
         grads.c[layer][:, own] = np.where(keep, dc_old, dc)
@@ -143,7 +161,7 @@ def _group_backward(
 
 
 def _between(before: State, after: State, layer: int, group: int) -> State:
-    """Return the state just before a group's update, from those before and after the step (SEQ-001)."""
+    """Return the state just before a group's update, from those around the step (SEQ-001)."""
     state = after.copy()
     for later in range(layer, len(state.h)):
         for g in (0, 1):
@@ -152,7 +170,9 @@ def _between(before: State, after: State, layer: int, group: int) -> State:
     return state
 
 
-def _step_backward(stack: Stack, t: int, x: Ints, rows: Bools, before: State, after: State, grads: Gradients) -> None:
+def _step_backward(
+    stack: Stack, t: int, x: Ints, rows: Bools, before: State, after: State, grads: Gradients
+) -> None:
     """Carry ``grads`` back over one step, from the states before and after it."""
     config = stack.config
     for layer in reversed(range(config.num_layers)):

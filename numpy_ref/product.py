@@ -18,6 +18,8 @@ def product(a: npt.NDArray[Any], w: npt.NDArray[Any]) -> Ints:
     return (a.astype(np.float64) @ w.astype(np.float64).T).astype(np.int64)
 
 
-def preactivation(x_part: Ints, x_bits: int, v_part: Ints, view_bits: int, bias: Ints, operand_bits: int) -> Ints:
+def preactivation(
+    x_part: Ints, x_bits: int, v_part: Ints, view_bits: int, bias: Ints, operand_bits: int
+) -> Ints:
     """Return ``s*`` with ``R_S`` fraction bits from the two products and the bias (PROD-004)."""
     return (x_part << (operand_bits - x_bits)) + (v_part << (operand_bits - view_bits)) + bias

@@ -84,7 +84,9 @@ class Stack:
                 h, c = update(context, gates, self.sliced(layer, group), h, c)
                 state.set_group(layer, group, h, c)
 
-    def step_back(self, context: Context, x: Ints, state: State, restore: Ints) -> Iterator[tuple[int, int, Gates, State]]:
+    def step_back(
+        self, context: Context, x: Ints, state: State, restore: Ints
+    ) -> Iterator[tuple[int, int, Gates, State]]:
         """Carry ``state`` one step back, in place (CELL-040).
 
         Yields:
@@ -127,7 +129,9 @@ class Forward:
     words_steps: list[int]
 
 
-def sequence_forward(config: Config, params: Params, x: Ints, mask: Bools, state: State, buffer: Buffer | None) -> Forward:
+def sequence_forward(
+    config: Config, params: Params, x: Ints, mask: Bools, state: State, buffer: Buffer | None
+) -> Forward:
     """Run a stack over a sequence, pushing to ``buffer``; ``state`` is left alone.
 
     Args:
@@ -162,7 +166,13 @@ def sequence_forward(config: Config, params: Params, x: Ints, mask: Bools, state
 
 
 def sequence_reverse(
-    config: Config, params: Params, x: Ints, mask: Bools, state: State, buffer: Buffer | None, slices: Ints
+    config: Config,
+    params: Params,
+    x: Ints,
+    mask: Bools,
+    state: State,
+    buffer: Buffer | None,
+    slices: Ints,
 ) -> Iterator[State]:
     """Undo a sequence step by step, popping from ``buffer``.
 

@@ -1,8 +1,8 @@
 """revrnn: reversible recurrent networks, specified to the last bit.
 
-The package holds the specification (``text``, ``data``, ``vectors``), what every implementation shares
-(:class:`Config`, :class:`Formats`, :class:`RevRNNError`) and the evaluation interface. The implementations are the sub-packages
-``revrnn.numpy_ref``, ``revrnn.torch_impl`` and ``revrnn.jax_impl``.
+The package holds the specification (``text``, ``data``, ``vectors``), what every implementation
+shares (:class:`Config`, :class:`Formats`, :class:`RevRNNError`) and the evaluation interface. The
+implementations are the sub-packages ``numpy_ref``, ``torch_impl`` and ``jax_impl``.
 """
 
 from .config import Config

@@ -34,7 +34,7 @@ class Config:
             ``None`` for no limit (ACT-006).
         forgetting: ``False`` for the variants without revmul (CELL-030, CELL-031).
         buffer: layout of the buffer, ``"stream"``, ``"wordlist"`` or ``"bigint"``.
-        slice_size: units of the top layer's first group that are kept instead of buffered (SEQ-007).
+        slice_size: units of the top layer's first group, kept instead of buffered (SEQ-007).
         z_max: cap of the forget gate in 1024ths; ``None`` for the default of FMT-005.
         formats: fraction bits (FMT-002).
 

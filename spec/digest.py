@@ -16,7 +16,7 @@ _TYPES: Final = {"int32": "i32", "int64": "i64", "uint16": "u16", "uint8": "u8",
 
 
 def digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Return the SHA-256 of the arrays among ``h c heads words flags`` that are given (EVAL-010)."""
+    """Return the SHA-256 of those of ``h c heads words flags`` that are given (EVAL-010)."""
     state = hashlib.sha256()
     for name in NAMES:
         if name in arrays:
@@ -50,9 +50,7 @@ def state_after(
 
 def step_digests(config: Config, results: Mapping[str, Any]) -> list[str]:
     """Return the digest after every step of a traced ``sequence_forward``."""
-    return [
-        digest(state_after(config, results, step)) for step in range(len(results["h_steps"]))
-    ]
+    return [digest(state_after(config, results, step)) for step in range(len(results["h_steps"]))]
 
 
 def first_difference(

@@ -262,7 +262,11 @@ def _check_shape(argument: Argument, value: npt.NDArray[Any], axes: dict[str, in
         raise RevRNNError("E_SHAPE", argument.name, f"shape {list(value.shape)}", allowed)
     for name, length in zip(names, value.shape, strict=True):
         wanted = _length(name, length, axes)
-        if length != wanted or (name in "BMNKG" and length == 0) or (name == "K" and length > 2**20):
+        if (
+            length != wanted
+            or (name in "BMNKG" and length == 0)
+            or (name == "K" and length > 2**20)
+        ):
             raise RevRNNError("E_SHAPE", argument.name, f"shape {list(value.shape)}", allowed)
 
 
@@ -278,7 +282,9 @@ def check_finite(name: str, value: npt.NDArray[Any]) -> None:
     """Raise ``E_NONFINITE`` if a float array holds NaN or an infinity (QNT-004)."""
     if value.dtype == np.float32 and not np.isfinite(value).all():
         where = np.argwhere(~np.isfinite(value))[0].tolist()
-        raise RevRNNError("E_NONFINITE", name, f"{value[tuple(where)]} at {where}", "finite numbers")
+        raise RevRNNError(
+            "E_NONFINITE", name, f"{value[tuple(where)]} at {where}", "finite numbers"
+        )
 
 
 def _check_range(argument: Argument, value: npt.NDArray[Any], layout: str) -> None:

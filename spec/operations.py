@@ -1,7 +1,8 @@
-"""The operations of the evaluation interface as data: names, arguments, types and shapes (EVAL-004 … 009).
+"""The operations of the evaluation interface as data: arguments, types, shapes (EVAL-004 … 009).
 
-A shape is a string of axes. An axis is a number, or a letter bound by ``config`` (``L H G I D``), or else
-bound by the first array that has it (``T B M N K W P F``); ``*`` stands for any number of axes.
+A shape is a string of axes. An axis is a number, or a letter bound by ``config`` (``L H G I D``),
+or else bound by the first array that has it (``T B M N K W P F``); ``*`` stands for any number of
+axes.
 """
 
 from __future__ import annotations

@@ -47,7 +47,12 @@ def file_text(values: list[int]) -> str:
     head = {"fraction_bits": 15, "rule": "ACT-001", "sha256": checksum(values)}
     rows = [values[i : i + 16] for i in range(0, len(values), 16)]
     table = ",\n".join("  " + ", ".join(map(str, row)) for row in rows)
-    return json.dumps(head, indent=1)[:-2] + ',\n "steps_per_unit": 128,\n "values": [\n' + table + "\n ]\n}\n"
+    return (
+        json.dumps(head, indent=1)[:-2]
+        + ',\n "steps_per_unit": 128,\n "values": [\n'
+        + table
+        + "\n ]\n}\n"
+    )
 
 
 @cache

@@ -1,0 +1,81 @@
+"""Every command that a person runs. ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.3.2"
+# pip, not uv: with the constraints file pip takes a CPU build of torch that a machine offers.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+CONSTRAINTS = "constraints.txt"
+TEST_TOOLS = ("pytest", "hypothesis", "jsonschema", "mpmath")
+LINTED = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "noxfile.py")
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install requirements at the versions of the constraints file."""
+    session.install("-c", CONSTRAINTS, *requirements)
+
+
+def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
+    """Install the project as its users do, from a wheel, with the given extras and tools."""
+    install(session, f".[{extras}]" if extras else ".", *tools)
+    # The version does not change with the code, so say that this build must replace the last.
+    session.install("--force-reinstall", "--no-deps", ".")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite; arguments go to pytest."""
+    install_wheel(session, "torch,jax", *TEST_TOOLS)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """Compare fresh random sequences for as long as told: ``nox -s deep -- --sequences 20000``."""
+    install_wheel(session, "torch,jax", *TEST_TOOLS)
+    session.run("python", "tests/deep.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format; ``nox -s lint -- --fix`` mends what can be mended."""
+    install(session, "ruff")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), *LINTED)
+    session.run("ruff", "format", *([] if fix else ["--check"]), *LINTED)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the installed package and of the tests."""
+    install_wheel(session, "torch,jax,experiments", *TEST_TOOLS, "mypy")
+    session.run("python", "tests/check_types.py", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train small models by reversal in both frameworks and compare them with the oracle."""
+    install_wheel(session, "experiments")
+    session.run("python", "-m", "revrnn.experiments.demo", *session.posargs)
+
+
+@nox.session
+def vectors(session: nox.Session) -> None:
+    """Write the test vectors anew; ``nox -s vectors -- --check`` only compares."""
+    install_wheel(session, "")
+    folder = str(Path("spec", "vectors"))
+    session.run("python", "-m", "revrnn.numpy_ref.make_vectors", *session.posargs, folder)
+
+
+@nox.session
+def tables(session: nox.Session) -> None:
+    """Write the tanh table anew (ACT-001)."""
+    install_wheel(session, "")
+    session.run("python", "-m", "revrnn.tanh_table", str(Path("spec", "data", "tanh.json")))

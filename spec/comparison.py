@@ -1,0 +1,115 @@
+"""Comparing one implementation with another, and saying where and how to repeat it.
+
+Exact results must be equal in type, shape and every bit (GEN-001), gradients close (GRAD-021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import Config
+from .digest import first_difference
+from .evaluation import Implementation, outcome
+
+
+def is_float_result(name: str) -> bool:
+    """Say whether a result is compared by tolerance: gradients and ``ideal_bits`` (GEN-001)."""
+    return name.startswith("grad_") or name == "ideal_bits"
+
+
+def close(expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> bool:
+    """Say whether a float result is within the tolerance of GRAD-021."""
+    if expected.shape != got.shape or not np.isfinite(got).all():
+        return False
+    if expected.size == 0:
+        return True
+    limit = 1e-4 * np.abs(expected).max() + 1e-6
+    return bool(np.abs(expected - got).max() <= limit)
+
+
+def differences(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str]:
+    """Describe every result that differs, one line each; an empty list means agreement."""
+    if set(expected) != set(got):
+        shown = [dict(side) if "error" in side else sorted(side) for side in (expected, got)]
+        return [f"results: {shown[0]} expected, {shown[1]} got"]
+    lines = [_difference(name, expected[name], got[name]) for name in expected]
+    return [line for line in lines if line]
+
+
+def _difference(name: str, expected: Any, got: Any) -> str:
+    if not isinstance(expected, np.ndarray):
+        if name == "ideal_bits":
+            same = abs(expected - got) <= 1e-9 * max(abs(expected), 1.0)
+        else:
+            same = type(got) is not bool and expected == got
+        return "" if same else f"{name}: {expected} expected, {got} got"
+    if is_float_result(name):
+        if close(expected, got):
+            return ""
+        worst = np.abs(expected - got).max() if expected.shape == got.shape else "another shape"
+        return f"{name}: differs by {worst}, largest {np.abs(expected).max()}"
+    if expected.dtype != got.dtype or expected.shape != got.shape:
+        wanted = f"{expected.dtype}{list(expected.shape)}"
+        return f"{name}: {wanted} expected, {got.dtype}{list(got.shape)} got"
+    if np.array_equal(expected, got):
+        return ""
+    where = tuple(np.argwhere(expected != got)[0].tolist())
+    return f"{name}{list(where)}: {expected[where]} expected, {got[where]} got"
+
+
+def compare(
+    oracle: Implementation,
+    other: Implementation,
+    operation: str,
+    arguments: Mapping[str, Any],
+) -> str:
+    """Ask both for an operation and describe the first disagreement.
+
+    Returns:
+        ``""`` if they agree; else what differs, for a traced sequence the first step that differs
+        (EVAL-010), and a program that repeats the call.
+    """
+    expected = outcome(oracle, operation, arguments)
+    got = outcome(other, operation, arguments)
+    lines = differences(expected, got)
+    if not lines:
+        return ""
+    if "h_steps" in expected and "h_steps" in got and operation == "sequence_forward":
+        config = arguments["config"]
+        config = config if isinstance(config, Config) else Config.from_dict(config)
+        first = first_difference(config, expected, got)
+        lines = [f"first difference: {first}", *lines]
+    head = f"{other.name} differs from {oracle.name} in {operation}"
+    return "\n".join([head, *lines, "", "To repeat it:", reproduction(other, operation, arguments)])
+
+
+def reproduction(
+    implementation: Implementation, operation: str, arguments: Mapping[str, Any]
+) -> str:
+    """Return a Python program that makes one call again, all arguments written out."""
+    lines = [
+        "import numpy as np",
+        "from numpy import array",
+        "from revrnn.comparison import compare",
+        "from revrnn.evaluation import load",
+        "arguments = {",
+        *(f"    {name!r}: {literal(value)}," for name, value in arguments.items()),
+        "}",
+        f'print(compare(load("numpy"), load("{implementation.name}"), "{operation}", arguments))',
+    ]
+    return "\n".join(lines)
+
+
+def literal(value: object) -> str:
+    """Return Python source for an argument."""
+    if isinstance(value, Config):
+        return repr(value.as_dict())
+    if not isinstance(value, np.ndarray):
+        return repr(value)
+    kind = "object" if value.dtype == object else f"np.{value.dtype.name}"
+    elements = repr(value.tolist()).replace("nan", "np.nan").replace("inf", "np.inf")
+    return f"array({elements}, {kind}).reshape({value.shape})"

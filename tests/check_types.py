@@ -1,0 +1,47 @@
+"""Run mypy on the installed package and on the tests, and see that it checked something."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
+
+
+def verdict(status: int, output: str, expected: int) -> int:
+    """Return mypy's exit status, or 1 if it passed on fewer files than ``expected``.
+
+    ``mypy -p`` passes without a word on a package whose files it cannot find.
+    """
+    match = re.search(r"no issues found in (\d+) source file", output)
+    if status == 0 and (match is None or int(match[1]) < expected):
+        print(f"mypy checked {match[1] if match else 'no'} files, but there are {expected}")
+        return 1
+    return status
+
+
+def main() -> int:
+    """Check the installed package, then the tests, and return the exit status."""
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
+    package = sum(len(list((ROOT / folder).rglob("*.py"))) for folder in FOLDERS)
+    tests = sorted(Path(__file__).parent.glob("*.py"))
+    status = 0
+    for what, expected in ((["-p", "revrnn"], package), ([str(t) for t in tests], len(tests))):
+        # Run here: in the root, `spec` and its neighbours would be found as packages of their own.
+        found = subprocess.run(
+            [*command, *what],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        print(found.stdout, found.stderr, sep="")
+        status = max(status, verdict(found.returncode, found.stdout, expected))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

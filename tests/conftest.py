@@ -1,0 +1,47 @@
+"""Profiles, fixtures and the record of which rules have tests."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+
+from revrnn.evaluation import Implementation, load
+
+# Every field is set: under CI=true a profile would otherwise inherit other defaults.
+_COMMON: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "verbosity": Verbosity.normal,
+    "phases": tuple(Phase),
+    "stateful_step_count": 50,
+    "report_multiple_bugs": False,
+    "suppress_health_check": (HealthCheck.too_slow, HealthCheck.data_too_large),
+    "backend": "hypothesis",
+    "print_blob": True,
+}
+settings.register_profile("usual", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("deep", max_examples=2000, derandomize=False, **_COMMON)
+settings.load_profile(os.environ.get("REVRNN_HYPOTHESIS_PROFILE", "usual"))
+
+OTHERS = ("naive", "torch", "jax")
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Implementation:
+    """The NumPy implementation, which every other one is compared with."""
+    return load("numpy")
+
+
+@pytest.fixture(scope="session", params=OTHERS)
+def other(request: pytest.FixtureRequest) -> Implementation:
+    """Each of the other implementations."""
+    return load(request.param)
+
+
+@pytest.fixture(scope="session", params=("numpy", *OTHERS))
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    """Each implementation."""
+    return load(request.param)

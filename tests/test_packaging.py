@@ -1,0 +1,111 @@
+"""What is installed: the whole package, with its data, and nothing that should not be imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+import revrnn
+from revrnn.tanh_table import compute, file_text
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
+
+# What each folder may import of the others and of what is not in the standard library.
+MAY_IMPORT = {
+    "spec": {"numpy"},
+    "numpy_ref": {"numpy", "revrnn"},
+    "torch_impl": {"numpy", "revrnn", "torch"},
+    "jax_impl": {"numpy", "revrnn", "jax"},
+}
+
+
+def test_every_folder_is_packaged() -> None:
+    """A sub-package that is missing from the list would be left out of the wheel silently."""
+    mapping = PROJECT["tool"]["setuptools"]["package-dir"]
+    assert sorted(mapping) == sorted(PROJECT["tool"]["setuptools"]["packages"])
+    on_disk = set()
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            inside = path.suffix in {".py", ".json", ".md"} and "__pycache__" not in path.parts
+            if path.is_file() and inside:
+                on_disk.add(str(path.parent.relative_to(ROOT)))
+    assert on_disk == set(mapping.values())
+
+
+def test_data_files_are_installed() -> None:
+    installed = files("revrnn")
+    for folder in ("data", "text", "vectors"):
+        names = {p.name for p in (ROOT / "spec" / folder).iterdir() if p.suffix in {".md", ".json"}}
+        assert names
+        for name in names:
+            wanted = (ROOT / "spec" / folder / name).read_bytes()
+            assert installed.joinpath(folder, name).read_bytes() == wanted, name
+    assert installed.joinpath("py.typed").is_file()
+
+
+def test_tests_run_on_the_installed_package() -> None:
+    """The folders in the repository are no packages of their own: nobody imports them so."""
+    own = {"spec", *FOLDERS[1:]}
+    for path in ROOT.rglob("*.py"):
+        if {".nox", "build", ".venv"} & set(path.parts):
+            continue
+        for name in imported(path):
+            assert name.split(".")[0] not in own, f"{path} imports {name}"
+    assert revrnn.__name__ == "revrnn"
+
+
+def imported(path: Path) -> set[str]:
+    """Return the absolute names that a file imports, wherever in the file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_folders_import_only_what_they_may(folder: str) -> None:
+    siblings = ("revrnn.numpy_ref", "revrnn.torch_impl", "revrnn.jax_impl", "revrnn.experiments")
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imported(path):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names:
+                continue
+            assert top in MAY_IMPORT[folder], f"{path} imports {name}"
+            assert not name.startswith(siblings), f"{path} imports {name}"
+
+
+def test_oracle_needs_numpy_alone() -> None:
+    program = (
+        "import sys; from revrnn.evaluation import load; load('numpy'); load('naive'); "
+        "bad = {'torch', 'jax', 'hypothesis', 'pytest'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT / "tests")
+
+
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_implementations_do_not_load_one_another(name: str) -> None:
+    other = {"torch": "jax", "jax": "torch"}[name]
+    program = (
+        f"import sys; from revrnn.evaluation import load; load('{name}'); "
+        f"bad = {{'{other}', 'revrnn.numpy_ref'}} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT / "tests")
+
+
+@pytest.mark.rule("ACT-001")
+def test_table_file_is_what_its_command_writes() -> None:
+    text = (ROOT / "spec" / "data" / "tanh.json").read_text(encoding="ascii")
+    assert file_text(compute()) == text
