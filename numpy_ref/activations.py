@@ -23,7 +23,8 @@ def tanh(s: Ints, bits: int) -> Ints:
     f = u & ((1 << (bits - 7)) - 1)
     d = TANH[np.minimum(i + 1, 1024)] - TANH[i]
     t = TANH[i] + ((d * f + (1 << (bits - 8))) >> (bits - 7))
-    return np.where(s >= 0, t, -t)
+    signed: Ints = np.where(s >= 0, t, -t)
+    return signed
 
 
 def sigmoid(s: Ints, bits: int) -> Ints:

@@ -145,7 +145,9 @@ def _sequence_reverse(request: Request) -> Results:
     x = arrays["x"].astype(np.int64)
     state, buffer = _state(config, arrays), _buffer(config, arrays)
     slices = arrays.get("slices", np.zeros((len(x) + 1, x.shape[1], 0), np.int32)).astype(np.int64)
-    states, heads, words = [], [], []
+    states: list[State] = []
+    heads: list[Any] = []
+    words: list[int] = []
     for before in sequence_reverse(config, arrays, x, arrays["mask"], state, buffer, slices):
         states.insert(0, before.copy())
         if buffer is not None:

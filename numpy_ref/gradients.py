@@ -239,9 +239,9 @@ def sequence_gradient(
 def check_reversal(found: State, start: State, buffer: Buffer | None, heads: Ints | None) -> None:
     """Raise ``E_REVERSAL`` unless state and buffer are those at the start (SEQ-009)."""
     same = np.array_equal(found.h, start.h)
-    if start.c is not None:
+    if found.c is not None and start.c is not None:
         same = same and np.array_equal(found.c, start.c)
-    if buffer is not None:
+    if buffer is not None and heads is not None:
         same = same and np.array_equal(buffer.heads, heads) and buffer.words_count() == 0
     if not same:
         raise RevRNNError("E_REVERSAL", "state", "another state or buffer", "those at the start")
