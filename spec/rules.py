@@ -10,7 +10,7 @@ from typing import Final
 _HEADING: Final = re.compile(r"^### ([A-Z]+-\d{3}) (.+)$", re.MULTILINE)
 
 # A citation in code or test: an identifier of the form BUF-003.
-CITATION: Final = re.compile(r"\b([A-Z]{3,4}-\d{3})\b")
+CITATION: Final = re.compile(r"\b((?!SHA-)[A-Z]{3,4}-\d{3})\b")
 
 
 def sections() -> dict[str, str]:

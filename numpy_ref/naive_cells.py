@@ -1,0 +1,365 @@
+"""The naive producer's arithmetic: numbers, buffer, cells and stacks, one unit at a time.
+
+Everything is a Python integer or a list of them; a grid is a list of rows, ``[B][G]``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+from revrnn.tanh_table import tanh_table
+
+Grid = list[list[int]]
+Units = list[tuple[int, int]]
+
+TANH: Final[list[int]] = tanh_table().tolist()
+
+
+def rs(v: int, k: int) -> int:
+    """Shift right, rounding to nearest with ties upwards."""
+    return v if k == 0 else (v + (1 << (k - 1))) >> k  # GEN-003
+
+
+def wrap32(v: int) -> int:
+    """Reduce to int32."""
+    return (v + 2**31) % 2**32 - 2**31  # GEN-006
+
+
+def clip(v: int, lo: int, hi: int) -> int:
+    """Limit to ``lo … hi``."""
+    return min(max(v, lo), hi)  # GEN-007
+
+
+def quantise(x: float, bits: int, lo: int, hi: int) -> int:
+    """Round a finite float to fixed point."""
+    exact = Fraction(*x.as_integer_ratio()) * 2**bits
+    below = exact.numerator // exact.denominator
+    rest = exact - below
+    # QNT-001: the nearest integer, and of two equally near the even one.
+    up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and below % 2 == 1)
+    return clip(below + 1 if up else below, lo, hi)
+
+
+def tanh(s: int, bits: int) -> int:
+    """Return tanh with 15 fraction bits."""
+    # ACT-002
+    u = min(abs(s), 1 << (bits + 3))
+    i = u >> (bits - 7)
+    f = u % (1 << (bits - 7))
+    d = TANH[min(i + 1, 1024)] - TANH[i]
+    t = TANH[i] + ((d * f + (1 << (bits - 8))) >> (bits - 7))
+    return t if s >= 0 else -t
+
+
+def sigmoid(s: int, bits: int) -> int:
+    """Return the sigmoid with 15 fraction bits."""
+    return (2**15 + tanh(s, bits + 1)) // 2  # ACT-003
+
+
+def forget_gate(s: int, bits: int, limit: int | None, z_max: int) -> int:
+    """Return a forget gate in 1024ths."""
+    sigma = sigmoid(s, bits)
+    if limit is None:
+        return clip((sigma + 2**4) // 2**5, 1, z_max)  # ACT-005
+    v = 2**15 + ((1 << limit) - 1) * sigma
+    return clip((v + (1 << (4 + limit))) >> (5 + limit), 1, z_max)  # ACT-004
+
+
+def view(h: int, state_bits: int, view_bits: int) -> int:
+    """Return a state value as an operand."""
+    return clip(rs(h, state_bits - view_bits), -32512, 32512)  # FMT-004
+
+
+def product(a: Grid, w: Grid) -> Grid:
+    """Return all sums of products of a row of ``a`` and a row of ``w``."""
+    return [[dot(row, column) for column in w] for row in a]  # PROD-001
+
+
+def dot(a: list[int], w: list[int]) -> int:
+    """Return one sum of products."""
+    total = 0
+    for left, right in zip(a, w, strict=True):
+        total += left * right
+    return total
+
+
+@dataclass
+class Buffer:
+    """Heads ``[B][G]`` and store: words (or planes of words) and flags."""
+
+    layout: str
+    heads: Grid
+    words: list[Any] = field(default_factory=list)
+    flags: list[int] = field(default_factory=list)
+
+    def push(self, low: dict[tuple[int, int], int], z: Grid) -> dict[tuple[int, int], int]:
+        """Exchange a digit of each active unit, the keys of ``low``, for its residue."""
+        units = sorted(low)  # BUF-005: row, then unit
+        self._renormalise(units, z)
+        residues = {}
+        for b, u in units:
+            n = self.heads[b][u] * 1024 + low[b, u]  # BUF-001
+            residues[b, u] = n % z[b][u]
+            self.heads[b][u] = n // z[b][u]
+        return residues
+
+    def pop(self, residues: dict[tuple[int, int], int], z: Grid) -> dict[tuple[int, int], int]:
+        """Exchange residues back for digits."""
+        units = sorted(residues)
+        low = {}
+        for b, u in units:
+            n = self.heads[b][u] * z[b][u] + residues[b, u]  # BUF-002
+            if self.layout == "wordlist" and n >= 2**63:  # BUF-024
+                raise RevRNNError("E_RANGE", "heads", self.heads[b][u], "what had been pushed")
+            low[b, u] = n % 1024
+            self.heads[b][u] = n // 1024
+        self._undo(units)
+        return low
+
+    def _renormalise(self, units: Units, z: Grid) -> None:
+        if self.layout == "stream":
+            for b, u in units:  # BUF-031
+                if self.heads[b][u] >= z[b][u] * 2**21:
+                    self.words.append(self.heads[b][u] % 2**16)
+                    self.heads[b][u] //= 2**16
+        if self.layout == "wordlist":
+            spill = any(self.heads[b][u] >= 2**53 for b, u in units)
+            self.flags.append(int(spill))  # BUF-021
+            if spill:  # BUF-022
+                plane = [[0 for _ in row] for row in self.heads]
+                for b, u in units:
+                    plane[b][u] = self.heads[b][u]
+                    self.heads[b][u] = 0
+                self.words.append(plane)
+
+    def _undo(self, units: Units) -> None:
+        if self.layout == "stream":
+            for b, u in reversed(units):  # BUF-032
+                if self.heads[b][u] < 2**15:
+                    self.heads[b][u] = self.heads[b][u] * 2**16 + self._take(self.words, "words")
+        # BUF-023
+        if self.layout == "wordlist" and self._take(self.flags, "flags") == 1:
+            plane = self._take(self.words, "words")
+            for b, u in units:
+                self.heads[b][u] = plane[b][u]
+
+    def _take(self, stack: list[Any], name: str) -> Any:
+        if not stack:
+            raise RevRNNError("E_UNDERFLOW", name, "an empty stack", "no more pops than pushes")
+        return stack.pop()
+
+
+def revmul(h: Grid, z: Grid, mask: list[bool], sliced: int, buffer: Buffer) -> Grid:
+    """Multiply ``h`` by ``z / 1024``; what is lost goes into the buffer."""
+    low = {}
+    for b, row in enumerate(h):
+        for u, value in enumerate(row):
+            if mask[b] and u >= sliced:  # MUL-004, MUL-005
+                low[b, u] = value % 1024
+    residues = buffer.push(low, z)
+    products = [list(row) for row in h]
+    for b, row in enumerate(h):
+        for u, value in enumerate(row):
+            if mask[b]:
+                # MUL-001; a sliced unit has no residue.
+                products[b][u] = value // 1024 * z[b][u] + residues.get((b, u), 0)
+    return products
+
+
+def revmul_inverse(
+    p: Grid, z: Grid, mask: list[bool], sliced: int, buffer: Buffer, restore: Grid
+) -> Grid:
+    """Undo :func:`revmul`; sliced units take their values from ``restore``."""
+    residues = {}
+    for b, row in enumerate(p):
+        for u, value in enumerate(row):
+            if mask[b] and u >= sliced:
+                residues[b, u] = value % z[b][u]  # MUL-003
+    low = buffer.pop(residues, z)
+    h = [list(row) for row in p]
+    for b, row in enumerate(p):
+        for u, value in enumerate(row):
+            if mask[b] and u < sliced:
+                h[b][u] = restore[b][u]  # MUL-005
+            elif mask[b]:
+                h[b][u] = wrap32(value // z[b][u] * 1024 + low[b, u])
+    return h
+
+
+@dataclass
+class Layer:
+    """Weights and state of one layer; ``h[j]`` and ``c[j]`` are the grids of group j + 1."""
+
+    weight_ih: Grid
+    weight_hh: Grid
+    bias: list[int]
+    h: list[Grid]
+    c: list[Grid]
+
+
+class Stack:
+    """Layers that share one buffer, or none."""
+
+    def __init__(self, config: Config, layers: list[Layer], buffer: Buffer | None) -> None:
+        """Take the state over; it is changed in place."""
+        self.config = config
+        self.layers = layers
+        self.buffer = buffer
+        self.wraps = 0
+        self.gate_counts = [0] * 1025
+        # CELL-002
+        gates = {"revgru": "zrg", "revlstm": "figop" if config.forgetting else "igo"}
+        self.gates = gates[config.cell]
+        formats = config.formats
+        self.view_bits = (  # FMT-004
+            formats.operand_bits if config.cell == "revgru" else formats.lstm_view_bits
+        )
+        default = 1024 if config.cell == "revgru" else 1023 - (1 << formats.state_bits) // 2**21
+        self.z_max = default if config.z_max is None else config.z_max  # FMT-005
+
+    def forward(self, x: Grid, mask: list[bool]) -> None:
+        """Do one step."""
+        for k, layer in enumerate(self.layers):  # SEQ-001
+            inputs = self._inputs(k, x)
+            for j in (0, 1):  # CELL-004
+                self._update(layer, k, j, inputs, mask)
+
+    def reverse(self, x: Grid, mask: list[bool], restore: Grid) -> None:
+        """Undo one step; ``restore`` holds the sliced units of before it."""
+        for k, layer in reversed(list(enumerate(self.layers))):
+            inputs = self._inputs(k, x)
+            for j in (1, 0):  # CELL-040
+                self._undo(layer, k, j, inputs, mask, restore)
+
+    def _inputs(self, k: int, x: Grid) -> Grid:
+        if k == 0:
+            return x
+        # SEQ-004: both groups of the layer below, as they stand now.
+        group1, group2 = (self._views(group) for group in self.layers[k - 1].h)
+        return [left + right for left, right in zip(group1, group2, strict=True)]
+
+    def _views(self, group: Grid) -> Grid:
+        return [
+            [view(value, self.config.formats.state_bits, self.view_bits) for value in row]
+            for row in group
+        ]
+
+    def _sum(self, layer: Layer, k: int, row: int, x: list[int], v: list[int]) -> int:
+        """Return one pre-activation."""
+        operand_bits = self.config.formats.operand_bits
+        x_bits = operand_bits if k == 0 else self.view_bits
+        return (  # PROD-004
+            (dot(x, layer.weight_ih[row]) << (operand_bits - x_bits))
+            + (dot(v, layer.weight_hh[row]) << (operand_bits - self.view_bits))
+            + layer.bias[row]
+        )
+
+    def _gates(self, layer: Layer, k: int, j: int, inputs: Grid) -> dict[str, Grid]:
+        """Return the gates that update group j, each a grid."""
+        views = self._views(layer.h[1 - j])
+        bits = self.config.formats.operand_bits + self.config.formats.weight_bits
+        units = self.config.hidden_size // 2
+        count = len(self.gates)
+        result: dict[str, Grid] = {}
+        for q, name in enumerate(self.gates):
+            second = views
+            if self.config.cell == "revgru" and name == "g":  # CELL-011
+                second = [
+                    [rs(r * v, 15) for r, v in zip(*rows, strict=True)]
+                    for rows in zip(result["r"], views, strict=True)
+                ]
+            grid = []
+            for x, v in zip(inputs, second, strict=True):
+                row = []
+                for u in range(units):
+                    s = self._sum(layer, k, (j * count + q) * units + u, x, v)  # CELL-003
+                    if name in "zfp":  # CELL-010, CELL-020
+                        row.append(forget_gate(s, bits, self.config.max_forget_bits, self.z_max))
+                    else:
+                        row.append(tanh(s, bits) if name == "g" else sigmoid(s, bits))
+                grid.append(row)
+            result[name] = grid
+        return result
+
+    def _h_update(self, layer: Layer, j: int, gates: dict[str, Grid]) -> Grid:
+        """Return what is added to h; RevLSTM's depends on the new c."""
+        bits = self.config.formats.state_bits
+        if self.config.cell == "revgru":  # CELL-012
+            return [
+                [rs((1024 - z) * g, 25 - bits) for z, g in zip(*rows, strict=True)]
+                for rows in zip(gates["z"], gates["g"], strict=True)
+            ]
+        return [  # CELL-022
+            [rs(o * tanh(c, bits), 30 - bits) for o, c in zip(*rows, strict=True)]
+            for rows in zip(gates["o"], layer.c[j], strict=True)
+        ]
+
+    def _c_update(self, gates: dict[str, Grid]) -> Grid:
+        bits = self.config.formats.state_bits
+        return [  # CELL-021
+            [rs(i * g, 30 - bits) for i, g in zip(*rows, strict=True)]
+            for rows in zip(gates["i"], gates["g"], strict=True)
+        ]
+
+    def _sliced(self, k: int, j: int) -> int:
+        top = k == len(self.layers) - 1
+        return self.config.slice_size if top and j == 0 else 0  # SEQ-007
+
+    def _update(self, layer: Layer, k: int, j: int, inputs: Grid, mask: list[bool]) -> None:
+        gates = self._gates(layer, k, j, inputs)
+        if self.config.cell == "revlstm":
+            layer.c[j] = self._add(layer.c[j], gates.get("f"), self._c_update(gates), mask, 0)
+        factor = gates.get("p" if self.config.cell == "revlstm" else "z")
+        update = self._h_update(layer, j, gates)
+        layer.h[j] = self._add(layer.h[j], factor, update, mask, self._sliced(k, j))
+
+    def _undo(
+        self, layer: Layer, k: int, j: int, inputs: Grid, mask: list[bool], restore: Grid
+    ) -> None:
+        gates = self._gates(layer, k, j, inputs)
+        factor = gates.get("p" if self.config.cell == "revlstm" else "z")
+        update = self._h_update(layer, j, gates)
+        layer.h[j] = self._subtract(layer.h[j], factor, update, mask, self._sliced(k, j), restore)
+        if self.config.cell == "revlstm":
+            update = self._c_update(gates)
+            layer.c[j] = self._subtract(layer.c[j], gates.get("f"), update, mask, 0, [])
+
+    def _add(self, own: Grid, z: Grid | None, update: Grid, mask: list[bool], sliced: int) -> Grid:
+        products = own  # CELL-030, CELL-031
+        if self.buffer is not None:
+            assert z is not None
+            products = revmul(own, z, mask, sliced, self.buffer)
+            for b, row in enumerate(z):
+                for u, value in enumerate(row):
+                    if mask[b] and u >= sliced:
+                        self.gate_counts[value] += 1  # ACC-001
+        result = [list(row) for row in own]
+        for b, row in enumerate(products):
+            for u, value in enumerate(row):
+                if mask[b]:  # MUL-006
+                    result[b][u] = wrap32(value + update[b][u])
+                    self.wraps += not -(2**31) <= value + update[b][u] < 2**31
+        return result
+
+    def _subtract(
+        self,
+        own: Grid,
+        z: Grid | None,
+        update: Grid,
+        mask: list[bool],
+        sliced: int,
+        restore: Grid,
+    ) -> Grid:
+        products = [list(row) for row in own]
+        for b, row in enumerate(own):
+            for u, value in enumerate(row):
+                if mask[b]:
+                    products[b][u] = wrap32(value - update[b][u])  # MUL-006
+        if self.buffer is None:
+            return products
+        assert z is not None
+        return revmul_inverse(products, z, mask, sliced, self.buffer, restore)

@@ -1,0 +1,144 @@
+"""The exact product, by signed bytes where that is proved right, else in float64 (PROD)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError
+from revrnn.formats import OPERAND_MAX
+
+Method = Literal["auto", "int8", "float64"]
+
+# Longest block whose sums of two byte products fit int32 (PROD-003).
+_BLOCK: Final = 2**16 - 8
+# Below this many weights the float64 product is faster than slicing.
+_WORTH_SLICING: Final = 2**15
+
+_method: Method = "auto"
+
+
+def set_product_method(method: Method) -> None:
+    """Choose how exact products are computed; the results do not depend on it (PROD-003).
+
+    Args:
+        method: ``"int8"`` by signed-byte slices (an error if the self-check fails on a device),
+            ``"float64"``, or ``"auto"``, which takes bytes for large weights where they are right.
+    """
+    global _method
+    if method not in ("auto", "int8", "float64"):
+        raise RevRNNError("E_ARGUMENT", "method", repr(method), "'auto', 'int8', 'float64'")
+    _method = method
+
+
+@contextmanager
+def product_method(method: Method) -> Iterator[None]:
+    """Choose a method for the time of a ``with`` block."""
+    before = _method
+    set_product_method(method)
+    try:
+        yield
+    finally:
+        set_product_method(before)
+
+
+def split(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Return high and low signed bytes of int16 or int32 operands (FMT-003)."""
+    a = a.to(torch.int32)  # 32512 + 128 fits int16 too, but the low byte's product does not
+    high = (a + 128) >> 8
+    low = a - (high << 8)
+    return high.to(torch.int8), low.to(torch.int8)
+
+
+class Weight:
+    """A weight matrix ``[N, K]``, int16, made ready for many products on its device."""
+
+    def __init__(self, w: Tensor) -> None:
+        """Prepare ``w``, whose values are in ±32512."""
+        self.outputs, self.length = w.shape
+        self.by_bytes = _use_bytes(w)
+        if self.by_bytes:
+            self.blocks = [_byte_block(block) for block in w.split(_BLOCK, 1)]
+        else:
+            self.transposed = w.to(torch.float64).t().contiguous()
+
+    def product(self, a: Tensor) -> Tensor:
+        """Return ``Σ_k a[m, k]·w[n, k]``, int64 ``[M, N]``, exactly (PROD-001)."""
+        if not self.by_bytes:
+            return (a.to(torch.float64) @ self.transposed).to(torch.int64)
+        if len(self.blocks) == 1:
+            return self._block_product(a, self.blocks[0])
+        parts = zip(a.split(_BLOCK, 1), self.blocks, strict=True)
+        return torch.stack([self._block_product(part, block) for part, block in parts]).sum(0)
+
+    def _block_product(self, a: Tensor, block: Tensor) -> Tensor:
+        rows, n = len(a), self.outputs
+        high, low = split(a)
+        stacked = torch.cat([high, low])
+        # CUDA's kernel wants more than 16 rows and a length that is a multiple of 8.
+        missing = max(0, 17 - 2 * rows)
+        if block.shape[0] != stacked.shape[1] or missing:
+            pad = (0, block.shape[0] - stacked.shape[1], 0, missing)
+            stacked = torch.nn.functional.pad(stacked, pad)
+        sums = torch._int_mm(stacked, block)
+        width = block.shape[1] // 2
+        hh, hl = sums[:rows, :n], sums[:rows, width : width + n]
+        lh, ll = sums[rows : 2 * rows, :n], sums[rows : 2 * rows, width : width + n]
+        # PROD-003; the middle sum fits int32 by the choice of _BLOCK.
+        return (hh.to(torch.int64) << 16) + ((hl + lh).to(torch.int64) << 8) + ll
+
+
+def _byte_block(w: Tensor) -> Tensor:
+    """Return ``[K', 2·N']`` int8, high bytes beside low ones, both lengths padded to 8."""
+    n, k = w.shape
+    pad = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
+    return torch.cat(split(pad)).t().contiguous()
+
+
+def product(a: Tensor, w: Tensor) -> Tensor:
+    """Return the exact product of int16 ``a`` ``[M, K]`` and ``w`` ``[N, K]``, int64 ``[M, N]``."""
+    return Weight(w).product(a)
+
+
+def _use_bytes(w: Tensor) -> bool:
+    if _method == "float64" or (_method == "auto" and w.numel() < _WORTH_SLICING):
+        return False
+    right = _bytes_are_exact(w.device.type, w.device.index or 0)
+    if _method == "int8" and not right:
+        raise RevRNNError(
+            "E_UNSUPPORTED", "method", "'int8' on a device that gets it wrong", "'float64'"
+        )
+    return right
+
+
+@cache
+def _bytes_are_exact(kind: str, index: int) -> bool:
+    """Compare byte products with int64 sums at extreme operands, once per process and device.
+
+    Kernels for processors without wide dot products may saturate their 16-bit intermediates.
+    """
+    device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
+    extremes = torch.tensor([OPERAND_MAX, -OPERAND_MAX, 32384, -32384, 127, -128, 0, 1])
+    generator = torch.Generator().manual_seed(0)
+    try:
+        for rows, length, outputs in ((1, 8, 8), (3, 67, 5), (17, 1225, 64), (40, 4096, 40)):
+            a, w = (
+                extremes[torch.randint(len(extremes), shape, generator=generator)].to(torch.int16)
+                for shape in ((rows, length), (outputs, length))
+            )
+            a[0], w[0] = OPERAND_MAX, OPERAND_MAX
+            w[1], w[2] = 32384, -OPERAND_MAX
+            wanted = a.to(torch.int64) @ w.to(torch.int64).t()
+            weight = Weight.__new__(Weight)
+            weight.outputs, weight.length, weight.by_bytes = outputs, length, True
+            weight.blocks = [_byte_block(w.to(device))]
+            if not torch.equal(weight.product(a.to(device)).cpu(), wanted):
+                return False
+    except RuntimeError:  # no such kernel on this device
+        return False
+    return True

@@ -1,0 +1,82 @@
+"""Float to fixed point and back (QNT)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError
+from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
+
+# QNT-002
+_RANGES: Final = {
+    "operand": (-OPERAND_MAX, OPERAND_MAX),
+    "weight": (-OPERAND_MAX, OPERAND_MAX),
+    "bias": (INT32_MIN, INT32_MAX),
+    "state": (INT32_MIN, INT32_MAX),
+}
+
+
+def fraction_bits(kind: str, formats: Formats) -> int:
+    """Return R of a kind of quantity (QNT-002)."""
+    return {
+        "operand": formats.operand_bits,
+        "weight": formats.weight_bits,
+        "bias": formats.sum_bits,
+        "state": formats.state_bits,
+    }[kind]
+
+
+def check_finite(**named: Tensor | None) -> None:
+    """Raise ``E_NONFINITE`` for the first float tensor with NaN or an infinity (QNT-004).
+
+    All tensors are looked at with one synchronisation.
+    """
+    given = {name: value for name, value in named.items() if value is not None}
+    if not given:
+        return
+    finite = torch.stack([torch.isfinite(value).all() for value in given.values()]).tolist()
+    for name, good in zip(given, finite, strict=True):
+        if not good:
+            raise RevRNNError("E_NONFINITE", name, "NaN or infinity", "finite numbers")
+
+
+def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
+    """Return float32 ``x`` in fixed point: int16 for operands and weights, else int32.
+
+    Rounds half to even (QNT-001); ``x`` must be finite.
+    """
+    low, high = _RANGES[kind]
+    bits = fraction_bits(kind, formats)
+    if high == OPERAND_MAX:
+        # Beyond ±32512 float32 is clipped anyhow; below it a scaled float32 is exact.
+        return (x.float() * 2.0**bits).round_().clamp_(low, high).to(torch.int16)
+    # 2^31 − 1 is no float32, so clip in float64.
+    return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
+
+
+def operand_passes(x: Tensor, formats: Formats) -> Tensor:
+    """Say where a quantised float operand did not saturate (GRAD-002)."""
+    return (x.float() * 2.0**formats.operand_bits).round_().abs_() <= OPERAND_MAX
+
+
+def dequantise(q: Tensor, bits: int) -> Tensor:
+    """Return the nearest float32 to ``q · 2^-bits`` (QNT-006)."""
+    return q.to(torch.float32) * 2.0**-bits
+
+
+def round_shift(v: Tensor, k: int) -> Tensor:
+    """Return ``rs(v, k)`` without leaving the type of ``v`` (GEN-003)."""
+    return ((v >> (k - 1)) + 1) >> 1 if k else v.clone()
+
+
+def view(h: Tensor, state_bits: int, view_bits: int) -> Tensor:
+    """Return states int32 as operands int32 with ``view_bits`` fraction bits (FMT-004)."""
+    return round_shift(h, state_bits - view_bits).clamp_(-OPERAND_MAX, OPERAND_MAX)
+
+
+def view_passes(h: Tensor, state_bits: int, view_bits: int) -> Tensor:
+    """Say where :func:`view` did not saturate (GRAD-002)."""
+    return round_shift(h, state_bits - view_bits).abs_() <= OPERAND_MAX
