@@ -45,7 +45,7 @@ class NaiveImplementation:
     """All operations of EVAL-004 to EVAL-009 but ``sequence_gradient``."""
 
     name = "naive"
-    layouts = LAYOUTS
+    layouts: tuple[str, ...] = LAYOUTS
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""

@@ -13,7 +13,7 @@ from revrnn.errors import RevRNNError
 
 from .buffer import make_buffer
 from .checks import check_params, check_state, check_tensor
-from .gradients import sequence_gradient
+from .gradients import Gradients, sequence_gradient
 from .quantise import check_finite, dequantise, operand_passes, quantise
 from .sequence import CHUNK_SIZE, Forward, Stack, State, initial_state, sequence_forward
 
@@ -82,6 +82,32 @@ class _Call:
         )
         return self.forward
 
+    def gradients(
+        self, grad_outputs: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None
+    ) -> Gradients:
+        """Compute the backward pass; what has no gradient counts as zero."""
+        steps, rows, _ = self.x.shape
+        state = self.start.h.shape
+
+        def or_zeros(gradient: Tensor | None, shape: tuple[int, ...]) -> Tensor:
+            if gradient is None:
+                return torch.zeros(shape, dtype=torch.float32, device=self.x.device)
+            return gradient.float()
+
+        return sequence_gradient(
+            self.stack,
+            self.params,
+            self.x,
+            self.mask,
+            self.start,
+            self.forward,
+            or_zeros(grad_outputs, (steps, rows, self.config.hidden_size)),
+            or_zeros(grad_h, state),
+            or_zeros(grad_c, state) if self.config.has_cell_state else None,
+            states=self.states,
+            chunk_size=self.chunk_size,
+        )
+
 
 class _RevRNN(torch.autograd.Function):
     """Quantised inputs forward, gradients by reversal backward (GRAD)."""
@@ -116,20 +142,9 @@ class _RevRNN(torch.autograd.Function):
                 "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
             )
         call.used = True
-        start = call.start
-        shape = (len(call.x), call.x.shape[1], config.hidden_size)
-        like = {"dtype": torch.float32, "device": call.x.device}
-        if grad_outputs is None:
-            grad_outputs = torch.zeros(shape, **like)
-        if grad_h is None:
-            grad_h = torch.zeros(start.h.shape, **like)
-        if grad_c is None and config.has_cell_state:
-            grad_c = torch.zeros(start.h.shape, **like)
-        grads = sequence_gradient(
-            call.stack, call.params, call.x, call.mask, start, call.forward,
-            grad_outputs.float(), grad_h.float(), None if grad_c is None else grad_c.float(),
-            states=call.states, chunk_size=call.chunk_size,
-        )  # fmt: skip
+        # A backward pass under autocast would round its products to fewer bits.
+        with torch.autocast(call.x.device.type, enabled=False):
+            grads = call.gradients(grad_outputs, grad_h, grad_c)
         x, *params = saved
         grad_x = None
         if ctx.needs_input_grad[1]:
@@ -139,7 +154,11 @@ class _RevRNN(torch.autograd.Function):
             grads.params[n].to(p.dtype)
             for n, p in zip(config.parameter_shapes(), params, strict=True)
         ]
-        return None, grad_x, *by_name, grads.h, grads.c
+        initial = [
+            g if n else None
+            for g, n in zip((grads.h, grads.c), ctx.needs_input_grad[-2:], strict=True)
+        ]
+        return None, grad_x, *by_name, *initial
 
 
 @torch.compiler.disable
@@ -160,7 +179,7 @@ def rev_rnn(
         x: ``[T, B, I]``, any float type; quantised by QNT-001.
         params: float tensors by name, of the shapes of ``config.parameter_shapes()`` (CELL-003).
         config: the stack.
-        hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, each ``[L, B, H]``; differentiable.
+        hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]``; differentiable.
         state: exact state carried from another call instead; not differentiable (GRAD-004).
         mask: bool ``[T, B]``, true where a row has a step; ``None`` for everywhere (SEQ-002).
         states: ``"reversed"`` recovers states on the way back, ``"stored"`` keeps them all; the

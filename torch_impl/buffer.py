@@ -1,8 +1,9 @@
 """The information buffer in the layouts ``stream`` and ``wordlist`` (BUF).
 
-A store grows by blocks. A block is allocated before a chunk of steps, large enough for the most that the chunk
-can push, written at positions that only the device knows, and trimmed after the chunk; so no step waits for
-the host, and no block is ever copied to grow. Reversal takes the same blocks, last first.
+A store grows by blocks. A block is allocated before a chunk of steps, large enough for the most
+that the chunk can push, written at positions that only the device knows, and trimmed after the
+chunk; so no step waits for the host, and no block is ever copied to grow. Reversal takes the same
+blocks, last first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from revrnn.formats import HEAD_START
 
 
 def fresh_heads(layout: str, rows: int, units: int, device: torch.device | str | None) -> Tensor:
-    """Return the heads of a fresh buffer, ``[B, G]``: int32 for ``stream``, int64 for ``wordlist``."""
+    """Return fresh heads ``[B, G]``: int32 for stream (BUF-030), int64 for wordlist (BUF-020)."""
     if layout == "stream":
         return torch.full((rows, units), HEAD_START, dtype=torch.int32, device=device)
     return torch.zeros((rows, units), dtype=torch.int64, device=device)
@@ -96,7 +97,7 @@ class Buffer(ABC):
     """Heads ``[B, G]`` and a store shared by all units; ``pop`` undoes ``push`` (BUF-003)."""
 
     def __init__(self, config: Config, heads: Tensor, keep: bool) -> None:
-        """Start from given heads and an empty store; without ``keep`` words are dropped (SEQ-010)."""
+        """Start from heads and an empty store; without ``keep`` words are dropped (SEQ-010)."""
         self.config = config
         self.heads = heads
         self.keep = keep

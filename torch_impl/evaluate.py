@@ -51,8 +51,8 @@ class TorchImplementation:
 IMPLEMENTATION = TorchImplementation()
 
 _TYPES = {
-    "a": np.int16, "z": np.int32, "y": np.int32, "h": np.int32, "heads": np.int64, "flags": np.uint8,
-    "heads_steps": np.int64,
+    "a": np.int16, "z": np.int32, "y": np.int32, "h": np.int32, "heads": np.int64,
+    "flags": np.uint8, "heads_steps": np.int64,
 }  # fmt: skip
 
 

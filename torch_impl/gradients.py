@@ -53,8 +53,8 @@ def real(v: Tensor, bits: int) -> Tensor:
 class Backward:
     """Carries gradients back, one group's update at a time, in the order of the reversal.
 
-    It sees only what :class:`GroupStep` holds, so recovered and stored states give the same bits (GRAD-020). Parameter
-    gradients are summed over a chunk of steps at a time, by one product each.
+    It sees only what :class:`GroupStep` holds, so recovered and stored states give the same bits
+    (GRAD-020). Parameter gradients are summed over a chunk of steps at a time, by one product each.
     """
 
     def __init__(
@@ -260,7 +260,7 @@ def sequence_gradient(
         x: input operand int16 ``[T, B, I]``.
         mask: bool ``[T, B]``, or ``None``.
         start: the state in which the forward pass began.
-        forward: what it gave; its store is used up by ``"reversed"``, its kept states serve ``"stored"``.
+        forward: what it gave; ``"reversed"`` uses its store up, ``"stored"`` its kept states.
         grad_outputs: float32 ``[T, B, H]``.
         grad_h: float32 ``[L, B, H]``.
         grad_c: the same for RevLSTM.

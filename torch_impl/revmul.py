@@ -9,7 +9,7 @@ from .buffer import Buffer
 
 
 def active_units(rows: Tensor | None, units: int, slice_size: int, like: Tensor) -> Tensor | None:
-    """Return bool ``[B, G]`` or ``[1, G]``: who uses the buffer; ``None`` for all (MUL-004, MUL-005)."""
+    """Return bool ``[B, G]``: who uses the buffer; ``None`` for all (MUL-004, MUL-005)."""
     if not slice_size:
         return None if rows is None else rows.expand(len(like), units)
     tail = torch.arange(units, device=like.device) >= slice_size

@@ -26,7 +26,7 @@ class State:
     Attributes:
         h: int32 ``[L, B, H]`` with ``R_H`` fraction bits.
         c: the same for RevLSTM, else ``None``.
-        heads: ``[B, G]``, int32 for ``stream``, int64 for ``wordlist``; ``None`` without forgetting.
+        heads: ``[B, G]``, int32 for ``stream``, int64 for ``wordlist``, else ``None``.
     """
 
     h: Tensor

@@ -1,0 +1,359 @@
+"""What is particular to PyTorch: the autograd function, products, chunks, compilation, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agreement import assert_agree, equal_bits
+from revrnn import Config, RevRNNError
+from revrnn.evaluation import Implementation
+from revrnn.torch_impl import (
+    State,
+    TorchImplementation,
+    initial_state,
+    product_method,
+    quantise_parameters,
+    rev_rnn,
+)
+from revrnn.torch_impl.buffer import fresh_heads, stream_pop, stream_push
+from revrnn.torch_impl.product import Weight, product
+from strategies import (
+    FIXED,
+    SEEDS,
+    Shape,
+    gradient_arguments,
+    name_of,
+    operand_contents,
+    sequence_arguments,
+)
+
+fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
+
+
+def floats(config: Config, shape: Shape, seed: int = 0) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Return a float input and float parameters."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(shape.steps, shape.rows, config.input_size, generator=generator)
+    params = {
+        name: (0.7 * torch.randn(axes, generator=generator)).requires_grad_()
+        for name, axes in config.parameter_shapes().items()
+    }
+    return x.requires_grad_(), params
+
+
+def gradients(out: Any, inputs: list[torch.Tensor], seed: int = 1) -> list[torch.Tensor]:
+    """Differentiate a random linear function of everything that is differentiable."""
+    generator = torch.Generator().manual_seed(seed)
+    parts = [out.outputs, out.h_n] + ([] if out.c_n is None else [out.c_n])
+    loss = sum((part * torch.randn(part.shape, generator=generator)).sum() for part in parts)
+    return list(torch.autograd.grad(loss, inputs))  # type: ignore[arg-type]
+
+
+@pytest.mark.rule("QNT-003", "QNT-005", "GRAD-002", "GRAD-003", "GRAD-004", "GRAD-020")
+@fixed
+def test_function_agrees_with_the_evaluated_operation(
+    oracle: Implementation, setup: tuple[Config, Shape]
+) -> None:
+    """From floats: the same bits as the oracle from quantised floats, and its gradients."""
+    config, shape = setup
+    x, params = floats(config, shape)
+    with torch.no_grad():
+        x[0, 0, 0] = 99.0  # beyond the operand's range: no gradient
+        params["weight_ih_l0"][0, 0] = -99.0  # a parameter beyond it keeps its gradient
+    axes = (config.num_layers, shape.rows, config.hidden_size)
+    hx = [torch.randn(axes).requires_grad_() for _ in range(config.state_arrays)]
+    out = rev_rnn(x, params, config, hx=hx[0] if len(hx) == 1 else (hx[0], hx[1]))
+    found = gradients(out, [x, *params.values(), *hx])
+
+    def fixed_point(kind: str, value: torch.Tensor) -> Any:
+        request = {"kind": kind, "x": value.detach().numpy(), "formats": config.formats.as_dict()}
+        return oracle.evaluate("quantise", request)["q"]
+
+    arguments: dict[str, Any] = {"config": config.as_dict(), "x": fixed_point("operand", x)}
+    arguments["mask"] = np.ones((shape.steps, shape.rows), np.bool_)
+    for name, value in params.items():
+        arguments[name] = fixed_point("bias" if name.startswith("bias") else "weight", value)
+    for name, value in zip(("h", "c"), hx, strict=False):
+        arguments[name] = fixed_point("state", value)
+    if config.forgetting:
+        heads = fresh_heads(config.buffer, shape.rows, config.group_size, None)
+        arguments["heads"] = heads.to(torch.int64).numpy()
+    wanted = oracle.evaluate("sequence_forward", arguments)
+    assert np.array_equal(out.state.h.numpy(), wanted["h"])
+    floats_of = {"q": wanted["outputs"], "bits": config.formats.state_bits}
+    assert np.array_equal(
+        out.outputs.detach().numpy(), oracle.evaluate("dequantise", floats_of)["x"]
+    )
+    if config.forgetting:
+        assert out.state.heads is not None
+        assert np.array_equal(out.state.heads.numpy(), wanted["heads"])
+    generator = torch.Generator().manual_seed(1)
+    for name, part in (("grad_outputs", out.outputs), ("grad_h", out.h_n), ("grad_c", out.c_n)):
+        if part is not None:
+            arguments[name] = torch.randn(part.shape, generator=generator).numpy()
+    exact = oracle.evaluate("sequence_gradient", arguments | {"states": "stored"})
+    names = ["x", *params, *("h", "c")[: len(hx)]]
+    for name, gradient in zip(names, found, strict=True):
+        target = exact[f"grad_{name}"]
+        if name == "x":
+            assert gradient[0, 0, 0] == 0
+            target[0, 0, 0] = 0
+        assert np.abs(gradient.numpy() - target).max() <= 1e-4 * np.abs(target).max() + 1e-6, name
+
+
+@pytest.mark.rule("GRAD-020")
+@fixed
+def test_stored_and_recovered_gradients_of_the_function(setup: tuple[Config, Shape]) -> None:
+    x, params = floats(*setup)
+    results = []
+    for states in ("reversed", "stored"):
+        out = rev_rnn(x, params, setup[0], states=states)
+        results.append(gradients(out, [x, *params.values()]))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.rule("GEN-001", "SEQ-008")
+@fixed
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 100])
+def test_chunk_size_changes_nothing(
+    oracle: Implementation, setup: tuple[Config, Shape], chunk_size: int
+) -> None:
+    other = TorchImplementation(chunk_size=chunk_size)
+    generator = np.random.default_rng(chunk_size)
+    arguments = sequence_arguments(*setup, generator, "large", masks="random")
+    assert_agree(oracle, other, "sequence_forward", arguments | {"trace": True})
+    request = gradient_arguments(sequence_arguments(*setup, generator, masks="random"), generator)
+    results = [
+        other.evaluate("sequence_gradient", request | {"states": s}) for s in ("reversed", "stored")
+    ]
+    assert equal_bits(*results)
+    assert_agree(oracle, other, "sequence_gradient", request | {"states": "reversed"})
+
+
+@pytest.mark.rule("SEQ-008", "SEQ-010")
+@fixed
+def test_carried_state_and_evaluation_mode(setup: tuple[Config, Shape]) -> None:
+    """Two segments equal one sequence; without gradients nothing is kept, same bits."""
+    config, shape = setup
+    x, params = floats(config, shape)
+    whole = rev_rnn(x, params, config)
+    first = rev_rnn(x[: shape.steps // 2], params, config)
+    kept = [t.clone() for t in (first.state.h, first.state.heads) if t is not None]
+    if shape.steps > 1:
+        gradients(first, [x])  # reversal must leave the carried state alone
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            kept, [t for t in (first.state.h, first.state.heads) if t is not None], strict=True
+        )
+    )
+    second = rev_rnn(x[shape.steps // 2 :], params, config, state=first.state)
+    assert torch.equal(torch.cat([first.outputs, second.outputs]), whole.outputs)
+    with torch.no_grad():
+        quiet = rev_rnn(x, params, config)
+    for state in (second.state, quiet.state):
+        for name in ("h", "c", "heads"):
+            a, b = getattr(state, name), getattr(whole.state, name)
+            assert (a is None) == (b is None)
+            assert a is None or torch.equal(a, b)
+
+
+@pytest.mark.rule("PROD-003")
+@settings(max_examples=15)
+@given(seed=SEEDS, style=st.sampled_from(("saturated", "large")))
+@pytest.mark.parametrize("shape", [(1, 3, 2), (5, 70, 9), (20, 600, 64), (40, 70000, 3)])
+def test_ways_of_computing_products_agree(seed: int, style: str, shape: Any) -> None:
+    generator = np.random.default_rng(seed)
+    m, k, n = shape
+    a = torch.from_numpy(operand_contents(generator, (m, k), style))
+    w = torch.from_numpy(operand_contents(generator, (n, k), style))
+    wanted = a.to(torch.int64) @ w.to(torch.int64).t()
+    for method in ("float64", "int8", "auto"):
+        with product_method(method):  # type: ignore[arg-type]
+            assert torch.equal(product(a, w), wanted), method
+
+
+@pytest.mark.rule("PROD-003")
+def test_bytes_that_saturate_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that saturates 16-bit intermediates must fail the self-check and not be used."""
+    from revrnn.torch_impl import product as module
+
+    right = torch._int_mm
+
+    def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        pairs = range(0, a.shape[1], 2)
+        return sum(  # type: ignore[return-value]
+            (right(a[:, i : i + 2], b[i : i + 2]).clamp(-32768, 32767) for i in pairs),
+            torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32),
+        )
+
+    module._bytes_are_exact.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", saturating)
+    try:
+        assert not module._bytes_are_exact("cpu", 0)
+        assert not Weight(torch.ones((64, 1024), dtype=torch.int16)).by_bytes
+        with product_method("int8"), pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
+            Weight(torch.ones((2, 2), dtype=torch.int16))
+    finally:
+        monkeypatch.undo()
+        module._bytes_are_exact.cache_clear()
+    assert module._bytes_are_exact("cpu", 0)
+
+
+@pytest.mark.rule("GEN-001", "BUF-031", "BUF-032")
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_operations_have_the_same_bits() -> None:
+    """``torch.compile`` of push and pop, the operations with the most traps for a compiler."""
+
+    def there_and_back(
+        head: torch.Tensor, h: torch.Tensor, z: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        block = torch.zeros(head.numel() + 1, dtype=torch.int16)
+        top = torch.zeros(1, dtype=torch.int64)
+        residue, new, count = stream_push(head, h & 1023, z, None, block, top)
+        product = (h >> 10) * z + residue
+        low, old, _ = stream_pop(new, product - (product // z) * z, z, None, block, count)
+        return product, new, count, block[:-1].clone(), low, old
+
+    compiled = torch.compile(there_and_back, fullgraph=True)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        head = torch.from_numpy(generator.integers(2**15, 2**31, (4, 5)).astype(np.int32))
+        h = torch.from_numpy(generator.integers(-(2**31), 2**31, (4, 5)).astype(np.int32))
+        z = torch.from_numpy(generator.integers(1, 1025, (4, 5)).astype(np.int32))
+        for a, b in zip(there_and_back(head, h, z), compiled(head, h, z), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.rule("GEN-001")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("number", [1, 7])
+def test_compiled_training_step_has_the_same_bits(number: int) -> None:
+    config, shape = FIXED[number]
+    x, params = floats(config, shape)
+
+    def step(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        out = rev_rnn(x * 0.5, params, config)
+        return out.outputs, (out.outputs * 3).sum()
+
+    compiled = torch.compile(step)
+    outputs, loss = step(x)
+    compiled_outputs, compiled_loss = compiled(x)
+    assert torch.equal(outputs, compiled_outputs)
+    inputs = [x, *params.values()]
+    a = torch.autograd.grad(loss, inputs)
+    b = torch.autograd.grad(compiled_loss, inputs)
+    assert all(torch.equal(left, right) for left, right in zip(a, b, strict=True))
+
+
+@pytest.mark.rule("SEQ-009")
+def test_backward_proves_its_reversal() -> None:
+    """Damaged memory between forward and backward is an error, not a wrong gradient."""
+    config, shape = FIXED[1]
+    for damage in ("words", "state"):
+        x, params = floats(config, shape)
+        with torch.no_grad():
+            params["bias_l0"] -= 5  # forget much, so that words are pushed
+        out = rev_rnn(x, params, config)
+        call = out.outputs.grad_fn.call  # type: ignore[union-attr]
+        if damage == "words":
+            words = next(b for b in call.forward.buffer.blocks if len(b))
+            words[0] ^= 1
+        else:
+            call.forward.state.h[0, 0, 0] ^= 1
+        with pytest.raises(RevRNNError) as caught:
+            out.outputs.sum().backward()
+        assert caught.value.code in ("E_REVERSAL", "E_UNDERFLOW")
+
+
+@pytest.mark.rule("GRAD-022")
+def test_second_derivatives_are_refused() -> None:
+    config, shape = FIXED[1]
+    x, params = floats(config, shape)
+    out = rev_rnn(x, params, config)
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*create_graph"):
+        torch.autograd.grad(out.outputs.sum(), x, create_graph=True)
+    out = rev_rnn(x, params, config)
+    out.outputs.sum().backward(retain_graph=True)
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*retain_graph"):
+        out.outputs.sum().backward()
+
+
+BAD: dict[str, tuple[dict[str, Any], str, str]] = {
+    "not a tensor": ({"x": [1.0]}, "E_DTYPE", "x"),
+    "integers": ({"x": torch.zeros(6, 3, 3, dtype=torch.int32)}, "E_DTYPE", "x"),
+    "features": ({"x": torch.zeros(6, 3, 4)}, "E_SHAPE", "x"),
+    "axes": ({"x": torch.zeros(6, 3)}, "E_SHAPE", "x"),
+    "no rows": ({"x": torch.zeros(6, 0, 3)}, "E_SHAPE", "x"),
+    "NaN": ({"x": torch.full((6, 3, 3), float("nan"))}, "E_NONFINITE", "x"),
+    "names": ({"params": {}}, "E_ARGUMENT", "params"),
+    "mask type": ({"mask": torch.ones(6, 3)}, "E_DTYPE", "mask"),
+    "mask shape": ({"mask": torch.ones(3, 6, dtype=torch.bool)}, "E_SHAPE", "mask"),
+    "states": ({"states": "both"}, "E_ARGUMENT", "states"),
+    "chunk": ({"chunk_size": 0}, "E_ARGUMENT", "chunk_size"),
+    "hx": ({"hx": torch.zeros(1, 2, 6)}, "E_SHAPE", "hx[0]"),
+    "two hx": ({"hx": (torch.zeros(1, 3, 6),) * 2}, "E_ARGUMENT", "hx"),
+    "infinite hx": ({"hx": torch.full((1, 3, 6), float("inf"))}, "E_NONFINITE", "hx[0]"),
+    "no state": ({"state": 3}, "E_ARGUMENT", "state"),
+    "float state": (
+        {"state": State(torch.zeros(1, 3, 6), None, None)},
+        "E_DTYPE",
+        "state.h",
+    ),
+    "no heads": (
+        {"state": State(torch.zeros(1, 3, 6, dtype=torch.int32), None, None)},
+        "E_DTYPE",
+        "state.heads",
+    ),
+    "both": (
+        {"hx": torch.zeros(1, 3, 6), "state": initial_state(FIXED[1][0], 3)},
+        "E_ARGUMENT",
+        "hx",
+    ),
+}
+
+
+@pytest.mark.rule("ERR-004", "QNT-004", "BUF-037")
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str) -> None:
+    changes, code, argument = BAD[case]
+    config, shape = FIXED[1]
+    x, params = floats(config, shape)
+    given: dict[str, Any] = {"x": x, "params": params} | changes
+    with pytest.raises(RevRNNError) as caught:
+        rev_rnn(given.pop("x"), given.pop("params"), config, **given)
+    assert (caught.value.code, caught.value.argument) == (code, argument)
+
+
+def test_float_types_are_converted_once() -> None:
+    """Other inputs go through float32 (QNT-003); gradients come back in their type."""
+    config, shape = FIXED[1]
+    x, params = floats(config, shape)
+    for dtype in (torch.bfloat16, torch.float64):
+        y = x.detach().to(dtype).requires_grad_()
+        out = rev_rnn(y, params, config)
+        same = rev_rnn(y.detach().float(), params, config)
+        assert torch.equal(out.outputs, same.outputs)
+        (gradient,) = torch.autograd.grad(out.outputs.sum(), y)
+        assert gradient.dtype == dtype
+    exact = quantise_parameters(params, config)
+    assert exact["weight_ih_l0"].dtype == torch.int16
+    assert exact["bias_l0"].dtype == torch.int32
+
+
+def test_autocast_does_not_touch_the_exact_part() -> None:
+    config, shape = FIXED[6]
+    x, params = floats(config, shape)
+    plain = rev_rnn(x, params, config)
+    wanted = gradients(plain, [x])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = rev_rnn(x, params, config)
+        found = gradients(cast, [x])
+    assert torch.equal(plain.outputs, cast.outputs)
+    assert torch.equal(wanted[0], found[0])
