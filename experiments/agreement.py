@@ -25,12 +25,14 @@ class Agreement:
     Attributes:
         steps: steps whose digest of state and buffer was compared (EVAL-010).
         mismatches: steps, inputs or final states that differed.
-        reports: what differed, with a program that repeats it.
+        reports: what differed, a line each.
+        programs: for every batch with a mismatch, a program that repeats the comparison.
     """
 
     steps: int = 0
     mismatches: int = 0
     reports: list[str] = field(default_factory=list)
+    programs: list[str] = field(default_factory=list)
 
     def __add__(self, other: Agreement) -> Agreement:
         """Return both together."""
@@ -38,6 +40,7 @@ class Agreement:
             self.steps + other.steps,
             self.mismatches + other.mismatches,
             self.reports + other.reports,
+            self.programs + other.programs,
         )
 
 
@@ -72,10 +75,10 @@ def compare_batch(
         after: the exact state that the training step itself arrived at.
     """
     oracle, other = load("numpy"), load(framework)
-    arguments = exact_arguments(oracle, config, weights, batch, carried) | {"trace": True}
-    quantised = exact_arguments(other, config, weights, batch, carried) | {"trace": True}
-    expected = oracle.evaluate("sequence_forward", arguments)
-    got = other.evaluate("sequence_forward", quantised)
+    arguments = exact_arguments(oracle, config, weights, batch, carried)
+    quantised = exact_arguments(other, config, weights, batch, carried)
+    expected = oracle.evaluate("sequence_forward", arguments | {"trace": True})
+    got = other.evaluate("sequence_forward", quantised | {"trace": True})
     pairs = list(zip(step_digests(config, expected), step_digests(config, got), strict=True))
     result = Agreement(steps=len(pairs), mismatches=sum(a != b for a, b in pairs))
     found = [first_difference(config, expected, got) or ""]
@@ -85,6 +88,6 @@ def compare_batch(
     found += [f"after the training step: {line}" for line in trained]
     result.reports = [line for line in found if line]
     if result.reports:
-        result.reports.append(reproduction(other, "sequence_forward", arguments))
+        result.programs.append(reproduction(other, "sequence_forward", arguments | {"trace": True}))
         result.mismatches = max(result.mismatches, 1)
     return result

@@ -11,11 +11,11 @@ import argparse
 import dataclasses
 import math
 import sys
-import time
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -58,7 +58,6 @@ class Run:
     losses: list[float] = field(default_factory=list)
     bits: list[Bits] = field(default_factory=list)
     agreement: Agreement = field(default_factory=Agreement)
-    seconds: float = 0.0
 
 
 def measure(config: Config, weights: Weights, batch: Batch, carried: Weights, update: int) -> Bits:
@@ -88,7 +87,6 @@ def train(
     task = progress.add_task(
         name, total=len(data), loss="compiling" if name.endswith("jax") else ""
     )
-    start = time.monotonic()
     for update, batch in enumerate(data):
         weights, carried = trainer.weights(), trainer.carried()
         run.losses.append(trainer.step(batch))
@@ -98,35 +96,28 @@ def train(
             run.agreement += compare_batch(framework, config, weights, batch, carried, after)
             run.bits.append(measure(config, weights, batch, carried, update))
         progress.update(task, advance=1, loss=f"loss {run.losses[-1]:.3f}")
-    run.seconds = time.monotonic() - start
     return run
 
 
 def table(runs: list[Run]) -> Table:
     """Return the closing table."""
-    out = Table(title="Bits per unit and step, and saving against 32-bit states (last check)")
-    for heading in (
-        "cell",
-        "framework",
-        "loss",
-        "ideal",
-        *LAYOUTS,
-        "steps compared",
-        "mismatches",
-        "time",
-    ):
-        out.add_column(heading, justify="left" if heading in ("cell", "framework") else "right")
+    out = Table(
+        title="Loss; bits per unit and step, and saving against 32 bits; steps compared",
+        padding=(0, 1, 0, 0),
+        box=box.SIMPLE,
+    )
+    out.add_column("trained", no_wrap=True)
+    for heading in ("loss", "ideal", *LAYOUTS, "steps", "differ"):
+        out.add_column(heading, justify="right", no_wrap=True)
     for run in runs:
         bits = run.bits[-1]
         amounts = [bits.ideal, *(bits.stored[layout] for layout in LAYOUTS)]
         out.add_row(
-            run.cell,
-            run.framework,
-            f"{run.losses[0]:.3f} → {recent(run.losses):.3f}",
-            *(f"{amount:.3f} ({32 / amount:.1f}×)" for amount in amounts),
+            f"{run.cell} {run.framework}",
+            f"{run.losses[0]:.2f} → {recent(run.losses):.2f}",
+            *(f"{amount:.2f} {32 / amount:.0f}×" for amount in amounts),
             str(run.agreement.steps),
             str(run.agreement.mismatches),
-            f"{run.seconds:.0f} s",
         )
     return out
 
@@ -204,14 +195,18 @@ def main(arguments: list[str] | None = None) -> int:
                 runs.append(train(trainer, config, data, checks, progress))
     console.print(table(runs))
     console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
-    return verdict(runs, console)
+    return verdict(runs, given.out, console)
 
 
-def verdict(runs: list[Run], console: Console) -> int:
+def verdict(runs: list[Run], out: Path, console: Console) -> int:
     """Say whether all bits agreed and all losses were numbers; return the exit status."""
     compared = sum((run.agreement for run in runs), Agreement())
     for report in compared.reports:
         console.print(report, markup=False)
+    for number, program in enumerate(compared.programs):
+        path = out.with_name(f"mismatch_{number}.py")
+        path.write_text(program, encoding="utf-8")
+        console.print(f"{path} repeats it")
     finite = all(math.isfinite(loss) for run in runs for loss in run.losses)
     if compared.mismatches or not compared.steps or not finite:
         console.print(f"[bold red]{compared.mismatches} mismatches in {compared.steps} steps")
