@@ -31,7 +31,8 @@ def tanh(s: Tensor, bits: int) -> Tensor:
     f = u & ((1 << shift) - 1)
     # The difference is at most 2^8 and f below 2^20: their product fits int32.
     t = (packed >> 9) + (((packed & 511) * f + (1 << (shift - 1))) >> shift)
-    return torch.where(s < 0, -t, t)
+    sign = s >> 31  # 0 or −1
+    return (t ^ sign) - sign
 
 
 def sigmoid(s: Tensor, bits: int) -> Tensor:

@@ -184,7 +184,7 @@ def rev_rnn(
         mask: bool ``[T, B]``, true where a row has a step; ``None`` for everywhere (SEQ-002).
         states: ``"reversed"`` recovers states on the way back, ``"stored"`` keeps them all; the
             results are equal bit for bit (GRAD-020).
-        chunk_size: steps handled together, by default 32. States do not depend on it.
+        chunk_size: steps handled together, by default 16. States do not depend on it.
 
     Returns:
         Outputs, final state as float and exact, slices, wraps.

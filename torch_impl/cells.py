@@ -67,8 +67,8 @@ class GruGates(NamedTuple):
 class LstmGates(NamedTuple):
     """RevLSTM's gates and operand, int32 ``[B, G]``; ``f`` and ``p`` only if it forgets.
 
-    ``sigma`` holds the sigmoids of all gates side by side, in the order of CELL-002 (the candidate's
-    place is unused).
+    ``sigma`` holds the sigmoids of all gates side by side, in the order of CELL-002 (the
+    candidate's place is unused).
     """
 
     f: ForgetGate | None

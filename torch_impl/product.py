@@ -47,12 +47,12 @@ def product_method(method: Method) -> Iterator[None]:
         set_product_method(before)
 
 
-def split(a: Tensor) -> tuple[Tensor, Tensor]:
-    """Return high and low signed bytes of int16 or int32 operands (FMT-003)."""
-    a = a.to(torch.int32)  # 32512 + 128 fits int16 too, but the low byte's product does not
-    high = (a + 128) >> 8
-    low = a - (high << 8)
-    return high.to(torch.int8), low.to(torch.int8)
+def split(a: Tensor) -> Tensor:
+    """Return high signed bytes above low ones, int8 ``[2M, K]``, of ``[M, K]`` (FMT-003)."""
+    bytes_of = torch.empty((2, *a.shape), dtype=torch.int8, device=a.device)
+    bytes_of[0] = (a.to(torch.int32) + 128) >> 8
+    bytes_of[1] = a.to(torch.int8)  # reduced modulo 2^8, which is what is left of the high byte
+    return bytes_of.flatten(0, 1)
 
 
 class Weight:
@@ -78,8 +78,7 @@ class Weight:
 
     def _block_product(self, a: Tensor, block: Tensor) -> Tensor:
         rows, n = len(a), self.outputs
-        high, low = split(a)
-        stacked = torch.cat([high, low])
+        stacked = split(a)
         # CUDA's kernel wants more than 16 rows and a length that is a multiple of 8.
         missing = max(0, 17 - 2 * rows)
         if block.shape[0] != stacked.shape[1] or missing:
@@ -90,14 +89,15 @@ class Weight:
         hh, hl = sums[:rows, :n], sums[:rows, width : width + n]
         lh, ll = sums[rows : 2 * rows, :n], sums[rows : 2 * rows, width : width + n]
         # PROD-003; the middle sum fits int32 by the choice of _BLOCK.
-        return (hh.to(torch.int64) << 16) + ((hl + lh).to(torch.int64) << 8) + ll
+        total = torch.add(ll.to(torch.int64), hl + lh, alpha=2**8)
+        return total.add_(hh, alpha=2**16)
 
 
 def _byte_block(w: Tensor) -> Tensor:
     """Return ``[K', 2·N']`` int8, high bytes beside low ones, both lengths padded to 8."""
     n, k = w.shape
     pad = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
-    return torch.cat(split(pad)).t().contiguous()
+    return split(pad).t().contiguous()
 
 
 def product(a: Tensor, w: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from .cells import Context, Gates, LayerWeights, gates_of, undo, update
 from .quantise import view
 
 # Steps whose input projections, gradients and words are handled together.
-CHUNK_SIZE = 32
+CHUNK_SIZE = 16
 
 
 @dataclass(frozen=True)
