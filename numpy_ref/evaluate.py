@@ -26,7 +26,7 @@ class NumpyImplementation:
     """The oracle: every operation, every layout, gradients in float64."""
 
     name = "numpy"
-    layouts = LAYOUTS
+    layouts: tuple[str, ...] = LAYOUTS
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""

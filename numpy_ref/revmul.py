@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .buffer import Buffer
+from .quantise import wrap32
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -33,6 +34,6 @@ def revmul_inverse(
     """Undo :func:`revmul` (MUL-003); sliced units take their values from ``restore`` ``[B, D]``."""
     active = active_units(rows, p.shape[1], slice_size)
     low = buffer.pop(p % z, z, active).astype(np.int64)
-    h = np.where(active, (p // z) * 1024 + low, p)
+    h = np.where(active, wrap32((p // z) * 1024 + low), p)
     h[:, :slice_size] = np.where(rows[:, None], restore, p[:, :slice_size])
     return h

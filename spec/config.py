@@ -172,6 +172,7 @@ class Config:
         Raises:
             RevRNNError: ``E_ARGUMENT`` for unknown or missing names, and as the class.
         """
+        formats = formats_from_dict(mapping.get("formats"))  # its faults come first (ERR-002)
         known = {f.name for f in fields(cls)}
         for name in mapping:
             if name not in known:
@@ -179,9 +180,7 @@ class Config:
         for name in ("cell", "input_size", "hidden_size"):
             if name not in mapping:
                 raise RevRNNError("E_ARGUMENT", f"config.{name}", "nothing", "it must be given")
-        values = dict(mapping)
-        formats = values.pop("formats", None)
-        return cls(**values, formats=formats_from_dict(formats))
+        return cls(**{**mapping, "formats": formats})
 
 
 def formats_from_dict(mapping: object) -> Formats:

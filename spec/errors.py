@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-# ERR-001, in the order in which they are reported (ERR-002).
+# ERR-001
 CODES: Final = (
     "E_OP",
     "E_ARGUMENT",

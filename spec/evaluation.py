@@ -6,6 +6,7 @@ specification, with the same code for the same fault in every implementation (ER
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -187,8 +188,9 @@ def _check_settings(operation: str, settings: dict[str, Any], arguments: Mapping
         check_format_field("state_bits", settings["state_bits"], 16, 24)
         check_format_field("view_bits", settings["view_bits"], 6, 13)
     if "slice_size" in settings:
-        shape = np.shape(arguments["h"])
-        check_slice_size(settings["slice_size"], shape[-1] if shape else 0)
+        h = arguments["h"]
+        two_axes = isinstance(h, np.ndarray) and h.ndim == 2
+        check_slice_size(settings["slice_size"], h.shape[1] if two_axes else sys.maxsize)
     if operation.startswith("cell"):
         config = settings["config"] = _config(settings)
         if config.num_layers != 1:
@@ -198,7 +200,8 @@ def _check_settings(operation: str, settings: dict[str, Any], arguments: Mapping
 
 
 def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if not any(value is choice or value == choice for choice in allowed):
+    # True == 1, but 1 is no flag
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
         raise RevRNNError("E_ARGUMENT", name, repr(value), one_of(allowed))
 
 
@@ -251,10 +254,14 @@ def _check_dtype(argument: Argument, value: object) -> None:
     given = getattr(value, "dtype", type(value).__name__)
     if not isinstance(value, np.ndarray) or value.dtype != wanted:
         raise RevRNNError("E_DTYPE", argument.name, f"elements of {given}", f"{wanted} array")
+    if argument.dtype == "bigint" and not all(is_int(element) for element in value.flat):
+        raise RevRNNError("E_DTYPE", argument.name, "elements of other types", "whole numbers")
 
 
 def _check_shape(argument: Argument, value: npt.NDArray[Any], axes: dict[str, int]) -> None:
     if argument.shape == "*":
+        if value.ndim == 0:
+            raise RevRNNError("E_SHAPE", argument.name, "no axes", "at least one axis")
         return
     names = argument.shape.split()
     allowed = f"shape [{', '.join(names)}] with {axes}"

@@ -79,6 +79,24 @@ def test_many_operations_agree_and_return(
             assert np.array_equal(state[name], start[name]), (layout, name)
 
 
+@pytest.mark.rule("MUL-003", "BUF-024", "ERR-002")
+@given(data=st.data())
+def test_pops_of_what_was_never_pushed(
+    oracle: Implementation, other: Implementation, data: st.DataObject
+) -> None:
+    """Garbage gives the same bits, or the same error, everywhere."""
+    arguments = data.draw(revmul_arguments(other.layouts, ROWS, UNITS), label="arguments")
+    generator = np.random.default_rng(data.draw(SEEDS, label="store"))
+    size = data.draw(st.sampled_from((0, 2, 8)), label="words")
+    if arguments["layout"] == "stream":
+        arguments["words"] = generator.integers(0, 2**16, size).astype(np.uint16)
+    elif arguments["layout"] == "wordlist":
+        arguments["words"] = generator.integers(0, 2**62, (size, ROWS, UNITS))
+        arguments["flags"] = generator.integers(0, 2, size).astype(np.uint8)
+    restore = np.zeros((ROWS, arguments["slice_size"]), np.int32)
+    assert_agree(oracle, other, "revmul_inverse", arguments | {"restore": restore})
+
+
 @pytest.mark.rule("BUF-031", "BUF-033")
 @pytest.mark.parametrize("z", [1, 2, 512, 1019, 1023])
 def test_stream_threshold(implementation: Implementation, z: int) -> None:

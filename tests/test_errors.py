@@ -80,6 +80,7 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
     "missing config": ("sequence_forward", lambda: changed("config", None), "E_ARGUMENT"),
     "unknown cell": ("sequence_forward", lambda: configured(cell="gru"), "E_ARGUMENT"),
     "unknown config name": ("sequence_forward", lambda: configured(proj_size=1), "E_ARGUMENT"),
+    "trace is no bool": ("sequence_forward", lambda: changed("trace", 1), "E_ARGUMENT"),
     "unknown layout": ("sequence_forward", lambda: configured(buffer="list"), "E_ARGUMENT"),
     "no layers": ("sequence_forward", lambda: configured(num_layers=0), "E_ARGUMENT"),
     "forgetting is no bool": ("sequence_forward", lambda: configured(forgetting=1), "E_ARGUMENT"),
@@ -99,6 +100,11 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
     "too many bits": (
         "sequence_forward",
         lambda: configured(formats={"weight_bits": 14}),
+        "E_FORMAT",
+    ),
+    "formats before the rest of config": (
+        "sequence_forward",
+        lambda: configured(proj_size=1, formats={"weight_bits": 99}),
         "E_FORMAT",
     ),
     "view wider than operand": (
@@ -149,6 +155,12 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
     "wrong slices": (
         "sequence_reverse",
         lambda: reverse(slices=np.zeros((3, 2, 1), np.int32)),
+        "E_SHAPE",
+    ),
+    "no axes": ("tanh", lambda: {"s": np.zeros((), np.int64), "bits": 24}, "E_SHAPE"),
+    "slices of no axes": (
+        "revmul",
+        lambda: revmul(h=np.zeros(3, np.int32), slice_size=2),
         "E_SHAPE",
     ),
     "inner lengths": ("product", lambda: PAIR | {"w": np.zeros((4, 2), np.int16)}, "E_SHAPE"),
@@ -210,6 +222,11 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
         ),
         "E_RANGE",
     ),
+    "negative plane": (
+        "revmul_inverse",
+        lambda: inverse(layout="wordlist", words=np.full((1, 2, 3), -1, np.int64)),
+        "E_RANGE",
+    ),
     "flag 2": (
         "revmul_inverse",
         lambda: inverse(layout="wordlist", flags=np.full(1, 2, np.uint8)),
@@ -262,6 +279,14 @@ def test_every_code_has_a_case_or_a_reason() -> None:
     # E_UNSUPPORTED is below.
     reasons = {"E_OVERFLOW", "E_REVERSAL", "E_UNSUPPORTED"}
     assert {code for _, _, code in CASES.values()} | reasons == set(CODES)
+
+
+@pytest.mark.rule("EVAL-002")
+def test_bigint_heads_are_whole_numbers(oracle: Implementation) -> None:
+    heads = fresh_heads("bigint", 2, 3)
+    heads[1, 2] = 1.5
+    arguments = revmul(layout="bigint", heads=heads)
+    assert outcome(oracle, "revmul", arguments) == {"error": "E_DTYPE"}
 
 
 @pytest.mark.rule("BUF-037")

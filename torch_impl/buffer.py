@@ -250,7 +250,8 @@ class WordlistBuffer(Buffer):
         wide = self.heads > torch.div(2**63 - 1 - residue.to(torch.int64), z, rounding_mode="floor")
         if active is not None:
             wide = wide & active
-        self.too_wide = self.too_wide | wide.any()
+        # What comes after an underflow means nothing (ERR-002).
+        self.too_wide = self.too_wide | (wide.any() & (self.lowest_top >= 0).all())
         n = self.heads * z + residue
         old = n >> 10
         if self.block_flags:

@@ -224,7 +224,7 @@ def undo(
 def _add(
     context: Context, h: Tensor, gate: ForgetGate | None, slice_size: int, change: Tensor
 ) -> Tensor:
-    product = h
+    product = h  # CELL-030, CELL-031: without forgetting
     if context.buffer is not None:
         assert gate is not None
         active = active_units(context.rows, h.shape[1], slice_size, h)

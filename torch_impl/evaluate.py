@@ -27,7 +27,7 @@ class TorchImplementation:
     """PyTorch on one device; arrays go there and come back."""
 
     name = "torch"
-    layouts = ("stream", "wordlist")
+    layouts: tuple[str, ...] = ("stream", "wordlist")
 
     def __init__(self, device: str = "cpu", chunk_size: int = CHUNK_SIZE) -> None:
         """Compute on ``device``, so many steps at a time."""

@@ -182,7 +182,7 @@ class Backward:
     def _gru(
         self, gates: GruGates, step: GroupStep, ds: Tensor, at: int, rows: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients of the view and of the old ``h`` (GRAD-012)."""
+        """Return the gradients of the view and of the old ``h`` (GRAD-012, GRAD-011)."""
         config, units = self.config, self.config.group_size
         w = self._recurrent(step.layer, step.group)
         dh = self.dh[step.layer][step.group]

@@ -1,1 +1,144 @@
-"""Placeholder."""
+"""The test vectors: requests with their answers, as data (README.md describes the files).
+
+``load("tanh")`` returns the cases of one operation with NumPy arrays; every file is checked against
+the manifest's SHA-256 first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+_DTYPES: Final = {
+    "bigint": np.dtype(object),
+    "bool": np.dtype(np.bool_),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i16": np.dtype(np.int16),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "u16": np.dtype(np.uint16),
+    "u8": np.dtype(np.uint8),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One request and its answer.
+
+    Attributes:
+        id: the operation and a part of the SHA-256 of the arguments' canonical JSON.
+        operation: what to ask for.
+        rules: the rules that it covers.
+        catches: flags of the mistakes that it would catch (:func:`flags`).
+        args: the arguments of the evaluation interface.
+        out: the results, or ``None`` where an error is due.
+        error: the code of the error that is due, or ``None``.
+    """
+
+    id: str
+    operation: str
+    rules: tuple[str, ...]
+    catches: tuple[str, ...]
+    args: dict[str, Any]
+    out: dict[str, Any] | None
+    error: str | None
+
+
+def operations(folder: Traversable | None = None) -> tuple[str, ...]:
+    """Return the names of the operations that have vectors.
+
+    Args:
+        folder: where the files are, if not in this package.
+    """
+    entries = manifest(folder)["files"]
+    return tuple(name.removesuffix(".json") for name in entries if "cases" in entries[name])
+
+
+def flags(folder: Traversable | None = None) -> dict[str, str]:
+    """Return the flags of mistakes that cases catch, each with a sentence."""
+    return dict(manifest(folder)["flags"])
+
+
+def load(operation: str, folder: Traversable | None = None) -> list[Case]:
+    """Return the cases of one operation.
+
+    Args:
+        operation: one of :func:`operations`.
+        folder: where the files are, if not in this package.
+
+    Raises:
+        KeyError: if the operation has no vectors.
+        ValueError: if the file is not the one that the manifest names.
+    """
+    name = f"{operation}.json"
+    entry = manifest(folder)["files"][name]
+    content = _folder(folder).joinpath(name).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != entry["sha256"]:
+        raise ValueError(f"{name} is damaged: its SHA-256 is {found}, not {entry['sha256']}")
+    cases = json.loads(content)["cases"]
+    if len(cases) != entry["cases"]:
+        raise ValueError(f"{name} has {len(cases)} cases instead of {entry['cases']}")
+    return [_case(operation, case) for case in cases]
+
+
+def manifest(folder: Traversable | None = None) -> dict[str, Any]:
+    """Return the manifest: ``files``, ``flags``, ``spec_version``, ``total``."""
+    data: dict[str, Any] = _manifest() if folder is None else _read_manifest(folder)
+    return data
+
+
+@cache
+def _manifest() -> dict[str, Any]:
+    return _read_manifest(files(__name__))
+
+
+def _read_manifest(folder: Traversable) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_bytes())
+    return data
+
+
+def _folder(folder: Traversable | None) -> Traversable:
+    return files(__name__) if folder is None else folder
+
+
+def _case(operation: str, case: Mapping[str, Any]) -> Case:
+    return Case(
+        id=case["id"],
+        operation=operation,
+        rules=tuple(case["rules"]),
+        catches=tuple(case["catches"]),
+        args={name: decode(value) for name, value in case["args"].items()},
+        out={n: decode(v) for n, v in case["out"].items()} if "out" in case else None,
+        error=case.get("error"),
+    )
+
+
+def decode(value: Any) -> Any:
+    """Return an argument or result from its JSON: an array, a float or what is no array."""
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"f64"}:
+        return np.float64(float.fromhex(value["f64"]))
+    if set(value) == {"data", "dtype", "shape"}:
+        return _array(value["dtype"], value["shape"], value["data"])
+    return {name: decode(item) for name, item in value.items()}
+
+
+def _array(kind: str, shape: list[int], data: list[Any]) -> npt.NDArray[Any]:
+    elements = data
+    if kind in ("i64", "bigint"):
+        elements = [int(text) for text in data]
+    elif kind in ("f32", "f64"):
+        elements = [float.fromhex(text) for text in data]
+    return np.array(elements, _DTYPES[kind]).reshape(shape)

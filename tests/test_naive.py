@@ -1,0 +1,192 @@
+"""The naive producer against the oracle: two readings of one text must agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agreement import assert_agree, assert_law
+from revrnn import Config, RevRNNError
+from revrnn.config import LAYOUTS
+from revrnn.evaluation import Implementation, empty_store, load
+from strategies import (
+    HEAD_STYLES,
+    SEEDS,
+    STATE_STYLES,
+    WEIGHT_STYLES,
+    Shape,
+    configs,
+    forget_range_sums,
+    formats,
+    gradient_arguments,
+    head_contents,
+    operand_contents,
+    reversal_arguments,
+    revmul_arguments,
+    sequence_arguments,
+    sequences,
+    shapes,
+    state_contents,
+)
+
+
+@pytest.fixture(scope="module")
+def naive() -> Implementation:
+    return load("naive")
+
+
+def sums(bits: int) -> st.SearchStrategy[Any]:
+    values = st.lists(forget_range_sums(bits), max_size=8)
+    return values.map(lambda found: np.array(found, np.int64))
+
+
+@pytest.mark.rule("QNT-001", "QNT-002", "QNT-004")
+@given(data=st.data())
+def test_quantise(oracle: Implementation, naive: Implementation, data: st.DataObject) -> None:
+    chosen = data.draw(formats())
+    quarter = 2.0 ** -(chosen.sum_bits + 2)
+    near_ties = st.integers(-(2**20), 2**20).map(lambda n: n * quarter)
+    anything = st.floats(width=32)
+    values = data.draw(st.lists(st.one_of(near_ties, anything), max_size=8), label="x")
+    kind = data.draw(st.sampled_from(("operand", "weight", "bias", "state")), label="kind")
+    x = np.array(values, np.float32)
+    assert_agree(oracle, naive, "quantise", {"kind": kind, "x": x, "formats": chosen.as_dict()})
+
+
+@pytest.mark.rule("QNT-006")
+@given(values=st.lists(st.integers(-(2**31), 2**31 - 1), max_size=8), bits=st.integers(0, 31))
+def test_dequantise(
+    oracle: Implementation, naive: Implementation, values: list[int], bits: int
+) -> None:
+    assert_agree(oracle, naive, "dequantise", {"q": np.array(values, np.int32), "bits": bits})
+
+
+@pytest.mark.rule("GEN-003", "FMT-004")
+@given(data=st.data())
+def test_shifts_and_views(
+    oracle: Implementation, naive: Implementation, data: st.DataObject
+) -> None:
+    wide = st.integers(1 - 2**62, 2**62 - 1)
+    v = np.array(data.draw(st.lists(wide, max_size=8), label="v"), np.int64)
+    k = data.draw(st.integers(0, 31), label="k")
+    assert_agree(oracle, naive, "round_shift", {"v": v, "k": k})
+    generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
+    arguments = {
+        "h": state_contents(generator, (3, 4), data.draw(st.sampled_from(STATE_STYLES), label="h")),
+        "state_bits": data.draw(st.integers(16, 24), label="state_bits"),
+        "view_bits": data.draw(st.integers(6, 13), label="view_bits"),
+    }
+    assert_agree(oracle, naive, "view", arguments)
+
+
+@pytest.mark.rule("PROD-001")
+@given(data=st.data())
+def test_product(oracle: Implementation, naive: Implementation, data: st.DataObject) -> None:
+    generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
+    m, n, k = (data.draw(st.integers(1, most), label="length") for most in (3, 3, 40))
+    style = st.sampled_from(WEIGHT_STYLES)
+    a = operand_contents(generator, (m, k), data.draw(style, label="a"))
+    w = operand_contents(generator, (n, k), data.draw(style, label="w"))
+    assert_agree(oracle, naive, "product", {"a": a, "w": w})
+
+
+@pytest.mark.rule("ACT-002", "ACT-003", "ACT-004", "ACT-005")
+@given(data=st.data())
+def test_activations(oracle: Implementation, naive: Implementation, data: st.DataObject) -> None:
+    bits = data.draw(st.integers(8, 26), label="bits")
+    arguments: dict[str, Any] = {"s": data.draw(sums(bits), label="s"), "bits": bits}
+    assert_agree(oracle, naive, "sigmoid", arguments)
+    assert_agree(oracle, naive, "tanh", arguments | {"bits": bits + 1})
+    limit = data.draw(st.one_of(st.none(), st.integers(1, 10)), label="max_forget_bits")
+    z_max = data.draw(st.integers(512, 1024), label="z_max")
+    gate = arguments | {"max_forget_bits": limit, "z_max": z_max}
+    assert_agree(oracle, naive, "forget_gate", gate)
+
+
+@pytest.mark.rule("BUF-001", "BUF-002", "BUF-003", "MUL-001", "MUL-003")
+@settings(max_examples=100)
+@given(data=st.data())
+def test_revmul_and_back(
+    oracle: Implementation, naive: Implementation, data: st.DataObject
+) -> None:
+    """Several operations, then their inverses: each step of both must be the same."""
+    rows, units = (data.draw(st.integers(1, 3), label="length") for _ in range(2))
+    first = data.draw(revmul_arguments(LAYOUTS, rows, units))
+    history = [first]
+    for _ in range(data.draw(st.integers(1, 6), label="operations")):
+        assert_agree(oracle, naive, "revmul", history[-1])
+        history.append(history[-1] | naive.evaluate("revmul", history[-1]))
+    width = first["slice_size"]
+    state = history.pop()
+    while history:
+        before = history.pop()
+        state = state | {"restore": before["h"][:, :width].copy()}
+        assert_agree(oracle, naive, "revmul_inverse", state)
+        state = state | naive.evaluate("revmul_inverse", state)
+        for name in ("h", "heads", "words", "flags"):
+            assert state[name].tolist() == before[name].tolist(), name
+
+
+@pytest.mark.rule("SEQ-001", "SEQ-002", "SEQ-009", "ACC-001", "ACC-003")
+@settings(max_examples=80)
+@given(data=st.data())
+def test_sequences(oracle: Implementation, naive: Implementation, data: st.DataObject) -> None:
+    config = data.draw(configs(LAYOUTS))
+    arguments = data.draw(sequences(config, data.draw(shapes())))
+    assert_agree(oracle, naive, "sequence_forward", arguments | {"trace": True})
+    assert_agree(oracle, naive, "sequence_storage", arguments)
+    forward = naive.evaluate("sequence_forward", arguments)
+    backward = reversal_arguments(arguments, forward)
+    assert_agree(oracle, naive, "sequence_reverse", backward | {"trace": True})
+    assert_law(naive, arguments, forward)
+
+
+@pytest.mark.rule("CELL-040", "BUF-023", "BUF-024", "BUF-032", "EVAL-007")
+@settings(max_examples=60)
+@given(data=st.data())
+def test_cells(oracle: Implementation, naive: Implementation, data: st.DataObject) -> None:
+    """One step and back."""
+    drawn = data.draw(configs(LAYOUTS)).as_dict() | {"num_layers": 1, "slice_size": 0}
+    rows = data.draw(st.integers(1, 3), label="B")
+    arguments = cell_arguments(drawn, rows, data)
+    assert_agree(oracle, naive, "cell_forward", arguments)
+    after = arguments | naive.evaluate("cell_forward", arguments)
+    assert_agree(oracle, naive, "cell_reverse", after)
+    back = naive.evaluate("cell_reverse", after)
+    assert all(back[name].tolist() == arguments[name].tolist() for name in back)
+
+
+def cell_arguments(config: dict[str, Any], rows: int, data: st.DataObject) -> dict[str, Any]:
+    """Draw the arguments of ``cell_forward`` on an empty store."""
+    one = Config.from_dict(config)
+    generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
+    styles = [
+        data.draw(st.sampled_from(found), label="style")
+        for found in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES)
+    ]
+    arguments = sequence_arguments(one, Shape(1, rows), generator, *styles)
+    arguments["x"] = arguments["x"][0]
+    del arguments["mask"]
+    if one.forgetting:
+        heads = data.draw(st.sampled_from(HEAD_STYLES), label="heads")
+        arguments["heads"] = head_contents(generator, one, rows, heads)
+        arguments |= empty_store(one.buffer, rows, one.group_size)
+    return arguments
+
+
+@pytest.mark.rule("ERR-002")
+def test_gradients_are_not_offered(naive: Implementation) -> None:
+    """The request is checked first: a fault in it comes before what is not offered."""
+    generator = np.random.default_rng(0)
+    arguments = sequence_arguments(Config("revgru", 1, 2), Shape(2, 1), generator)
+    arguments = gradient_arguments(arguments, generator) | {"states": "stored"}
+    with pytest.raises(RevRNNError) as caught:
+        naive.evaluate("sequence_gradient", arguments)
+    assert caught.value.code == "E_UNSUPPORTED"
+    with pytest.raises(RevRNNError) as caught:
+        naive.evaluate("sequence_gradient", arguments | {"x": arguments["x"].astype(np.int32)})
+    assert caught.value.code == "E_DTYPE"
