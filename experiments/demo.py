@@ -158,7 +158,7 @@ def plot(runs: list[Run], path: Path) -> list[Path]:
 def options(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m revrnn.experiments.demo", description=__doc__)
-    parser.add_argument("--updates", type=int, default=100, help="updates of each run")
+    parser.add_argument("--updates", type=int, default=200, help="updates of each run")
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--steps", type=int, default=64, help="characters in a segment")
     parser.add_argument("--rows", type=int, default=16, help="parallel streams of text")

@@ -1,0 +1,367 @@
+"""What is particular to JAX: transformations, 64-bit types, capacity, status, errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from agreement import assert_agree, equal_bits
+from revrnn import Config, RevRNNError
+from revrnn.evaluation import Implementation, load
+from revrnn.jax_impl import (
+    State,
+    check,
+    init_params,
+    initial_state,
+    rev_rnn,
+    set_product_method,
+)
+from revrnn.jax_impl.evaluate import JaxImplementation
+from strategies import FIXED, Shape, gradient_arguments, name_of, sequence_arguments
+
+# One of each cell and layout: every further one costs compilations.
+SOME = [FIXED[1], FIXED[3], FIXED[7], FIXED[8]]
+some = pytest.mark.parametrize("setup", SOME, ids=name_of)
+
+
+def floats(config: Config, shape: Shape, seed: int = 0) -> tuple[Any, Any]:
+    """Return float parameters and input."""
+    keys = jax.random.split(jax.random.key(seed))
+    params = {name: 3 * value for name, value in init_params(keys[0], config).items()}
+    return params, jax.random.normal(keys[1], (shape.steps, shape.rows, config.input_size))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Say whether two pytrees are equal in structure, types and every bit."""
+    left, right = jax.tree.leaves(a), jax.tree.leaves(b)
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
+        for x, y in zip(left, right, strict=True)
+    )
+
+
+def loss_of(config: Config, **options: Any) -> Any:
+    """Return a function of params, input and float state: a loss and the whole output."""
+
+    def loss(params: Any, x: Any, hx: Any) -> Any:
+        out = rev_rnn(params, x, config, hx=hx, **options)
+        total = (
+            out.outputs * jnp.cos(jnp.arange(out.outputs.size)).reshape(out.outputs.shape)
+        ).sum()
+        total += (out.h_n * 0.5).sum() + (0 if out.c_n is None else (out.c_n * 0.25).sum())
+        return total, out
+
+    return loss
+
+
+def initial_floats(config: Config, shape: Shape) -> Any:
+    axes = (config.num_layers, shape.rows, config.hidden_size)
+    keys = jax.random.split(jax.random.key(9), config.state_arrays)
+    states = tuple(jax.random.normal(key, axes) for key in keys)
+    return states if len(states) == 2 else states[0]
+
+
+@pytest.mark.rule("QNT-005", "GRAD-002", "GRAD-003", "GRAD-004", "GRAD-020")
+@some
+def test_function_agrees_with_the_oracle(
+    oracle: Implementation, setup: tuple[Config, Shape]
+) -> None:
+    """From floats: the oracle's bits from quantised floats; its gradients; stored as recovered."""
+    config, shape = setup
+    params, x = floats(*setup)
+    x = x.at[0, 0, 0].set(99.0)  # beyond the operand's range: no gradient
+    hx = initial_floats(*setup)
+    results = []
+    for states in ("reversed", "stored"):
+        program = jax.jit(
+            jax.value_and_grad(loss_of(config, states=states), argnums=(0, 1, 2), has_aux=True)
+        )
+        (_, out), grads = program(params, x, hx)
+        check(out.status)
+        results.append(grads)
+    assert same(results[0], results[1])
+
+    def fixed_point(kind: str, value: Any) -> Any:
+        request = {"kind": kind, "x": np.asarray(value), "formats": config.formats.as_dict()}
+        return oracle.evaluate("quantise", request)["q"]
+
+    arguments: dict[str, Any] = {"config": config.as_dict(), "x": fixed_point("operand", x)}
+    arguments["mask"] = np.ones((shape.steps, shape.rows), np.bool_)
+    for name, value in params.items():
+        arguments[name] = fixed_point("bias" if name.startswith("bias") else "weight", value)
+    states_in = hx if isinstance(hx, tuple) else (hx,)
+    for name, value in zip(("h", "c"), states_in, strict=False):
+        arguments[name] = fixed_point("state", value)
+    heads = sequence_arguments(config, shape, np.random.default_rng(0))["heads"]
+    wanted = oracle.evaluate("sequence_forward", arguments | {"heads": heads})
+    assert np.array_equal(out.state.h, wanted["h"])
+    if config.buffer == "stream":
+        assert np.array_equal(out.state.heads, wanted["heads"])
+    generator = {"outputs": np.cos(np.arange(out.outputs.size, dtype=np.float32))}
+    request = arguments | {
+        "heads": heads,
+        "grad_outputs": generator["outputs"].reshape(out.outputs.shape),
+        "grad_h": np.full(out.h_n.shape, 0.5, np.float32),
+    }
+    if out.c_n is not None:
+        request["grad_c"] = np.full(out.c_n.shape, 0.25, np.float32)
+    exact = oracle.evaluate("sequence_gradient", request | {"states": "stored"})
+    exact["grad_x"][0, 0, 0] = 0
+    grad_params, grad_x, grad_hx = results[0]
+    found = {"x": grad_x, **grad_params}
+    found |= dict(zip(("h", "c"), grad_hx if isinstance(hx, tuple) else (grad_hx,), strict=False))
+    for name, gradient in found.items():
+        target = exact[f"grad_{name}"]
+        assert np.abs(gradient - target).max() <= 1e-4 * np.abs(target).max() + 1e-6, name
+
+
+@pytest.mark.rule("GEN-001")
+@some
+def test_transformations_keep_the_bits(setup: tuple[Config, Shape]) -> None:
+    """Jitted or not, under value_and_grad, checkpoint, vmap and scan: one right answer."""
+    config, _ = setup
+    params, x = floats(*setup)
+    hx = initial_floats(*setup)
+    loss = loss_of(config)
+    program = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+    (_, eager), eager_grads = program(params, x, hx)
+    (_, jitted), jitted_grads = jax.jit(program)(params, x, hx)
+    exact = (jitted.state, jitted.outputs)
+    assert same((eager.state, eager.outputs), exact)
+    assert same(eager_grads, jitted_grads)
+    plain = jax.jit(loss)(params, x, hx)[1]  # without gradients no store: same bits (SEQ-010)
+    assert same((plain.state, plain.outputs), exact)
+    remat = jax.value_and_grad(jax.checkpoint(loss), argnums=(0, 1), has_aux=True)
+    (_, again), remat_grads = jax.jit(remat)(params, x, hx)
+    assert same((again.state, again.outputs), exact)
+    assert same(remat_grads, jitted_grads)
+    two = jax.tree.map(lambda v: jnp.stack([v, 0.5 * v]), (x, hx))
+    batched = jax.vmap(program, in_axes=(None, 0, 0))
+    (_, out), _ = jax.jit(batched)(params, *two)
+    (_, half), _ = jax.jit(program)(params, 0.5 * x, jax.tree.map(lambda v: 0.5 * v, hx))
+    for index, single in enumerate((jitted, half)):
+        one = jax.tree.map(lambda v, i=index: v[i], (out.state, out.outputs))
+        assert same(one, (single.state, single.outputs))
+
+    def body(state: State, part: Any) -> tuple[State, Any]:
+        result = rev_rnn(params, part, config, state=state)
+        return result.state, result.outputs
+
+    halves = x[: len(x) // 2 * 2].reshape(2, -1, *x.shape[1:])
+    start = initial_state(config, x.shape[1])
+    final, outputs = jax.jit(lambda s: jax.lax.scan(body, s, halves))(start)
+    whole = rev_rnn(params, halves.reshape(-1, *x.shape[1:]), config, state=start)
+    assert same(final.h, whole.state.h)
+    assert same(outputs.reshape(whole.outputs.shape), whole.outputs)
+    if config.buffer == "stream":
+        assert same(final.heads, whole.state.heads)
+
+
+@pytest.mark.rule("PROD-003")
+def test_vmap_does_not_round_the_products() -> None:
+    """Batching rules run where 64-bit types are off: sums that need them must not lose bits."""
+    config = Config("revgru", 40, 4)
+    params, _ = floats(config, Shape(2, 2))
+    params = {name: 5 + value for name, value in params.items()}
+    x = 5 + jax.random.normal(jax.random.key(3), (3, 2, 2, 40))
+    batched = jax.jit(jax.vmap(lambda v: rev_rnn(params, v, config).state.h))(x)
+    single = [rev_rnn(params, part, config).state.h for part in x]
+    assert same(batched, jnp.stack(single))
+    both = jax.vmap(jax.vmap(lambda v: rev_rnn(params, v, config).state.h))(x[None])
+    assert same(both[0], batched)
+
+
+@pytest.mark.rule("GEN-001", "PROD-003")
+@pytest.mark.parametrize("variant", ["int8", "not jitted"])
+def test_variants_agree(oracle: Implementation, variant: str) -> None:
+    other = JaxImplementation(jit=variant != "not jitted")
+    set_product_method("int8" if variant == "int8" else "auto")
+    try:
+        for config, shape in (FIXED[2], FIXED[6]):
+            generator = np.random.default_rng(4)
+            arguments = sequence_arguments(config, shape, generator, "large", masks="random")
+            assert_agree(oracle, other, "sequence_forward", arguments | {"trace": True})
+            shapes = {"a": (3, 70), "w": (5, 70)}
+            ends = np.array([-32512, 32512, 127, -128], np.int16)
+            product = {name: generator.choice(ends, axes) for name, axes in shapes.items()}
+            assert_agree(oracle, other, "product", product)
+    finally:
+        set_product_method("auto")
+
+
+PROGRAM = """
+import sys, numpy as np, jax, jax.numpy as jnp
+sys.path.insert(0, {tests!r})
+from strategies import FIXED, gradient_arguments, sequence_arguments
+from revrnn.digest import digest, step_digests
+from revrnn.evaluation import load
+from revrnn.jax_impl import rev_rnn
+assert jax.config.jax_enable_x64 is {flag}
+found = []
+for number in (1, 3, 8):
+    config, shape = FIXED[number]
+    arguments = sequence_arguments(config, shape, np.random.default_rng(7), "large")
+    got = load("jax").evaluate("sequence_forward", arguments | {{"trace": True}})
+    found += step_digests(config, got)
+    names = config.parameter_shapes()
+    params = {{n: jnp.asarray(arguments[n] / 2.0**14, jnp.float32) for n in names}}
+    x = jnp.asarray(arguments["x"] / 2.0**12, jnp.float32)
+    loss = lambda p: (rev_rnn(p, x, config).outputs ** 2).sum()
+    grads = jax.jit(jax.grad(loss))(params)
+    leaves = jax.tree.leaves((grads, rev_rnn(params, x, config)))
+    assert not [v.dtype for v in leaves if v.dtype.itemsize > 4], "64-bit types leaked"
+    found += [np.asarray(v).tobytes().hex()[:64] for v in leaves]
+assert jax.config.jax_enable_x64 is {flag}
+assert jnp.zeros(1).dtype == jnp.{dtype}
+print(found)
+"""
+
+
+@pytest.mark.rule("GEN-001")
+def test_same_bits_with_64_bit_types_off_and_on() -> None:
+    outputs = []
+    for flag, dtype in ((False, "float32"), (True, "float64")):
+        tests = str(Path(__file__).parent)
+        program = PROGRAM.format(tests=tests, flag=flag, dtype=dtype)
+        if flag:
+            program = "import jax\njax.config.update('jax_enable_x64', True)\n" + program
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tests
+        )
+        assert found.returncode == 0, found.stderr
+        outputs.append(found.stdout)
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) > 1000
+
+
+@pytest.mark.rule("BUF-035")
+def test_a_store_that_is_too_small_is_reported() -> None:
+    """Never silent: an error outside jit; inside a status, and gradients that are NaN."""
+    config, shape = Config("revgru", 3, 6), Shape(9, 3)
+    params, x = floats(config, shape)
+    params["bias_l0"] = params["bias_l0"] - 6  # forget almost everything
+    hx = initial_floats(config, shape)
+    with pytest.raises(RevRNNError, match="E_OVERFLOW"):
+        jax.value_and_grad(loss_of(config, capacity=4), has_aux=True)(params, x, hx)
+    program = jax.jit(jax.value_and_grad(loss_of(config, capacity=4), has_aux=True))
+    (_, out), grads = program(params, x, hx)
+    with pytest.raises(RevRNNError, match="E_OVERFLOW"):
+        check(out.status)
+    assert all(np.isnan(value).all() for value in grads.values())
+    program = jax.jit(jax.value_and_grad(loss_of(config, capacity=400), has_aux=True))
+    (_, out), grads = program(params, x, hx)
+    check(out.status)
+    assert all(np.isfinite(value).all() for value in grads.values())
+
+
+@pytest.mark.rule("QNT-004")
+def test_nan_is_reported() -> None:
+    config, shape = FIXED[1]
+    params, x = floats(config, shape)
+    bad = x.at[1, 0, 0].set(jnp.nan)
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        rev_rnn(params, bad, config)
+    out = jax.jit(lambda v: rev_rnn(params, v, config))(bad)
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        check(out.status)
+    with pytest.raises(RevRNNError, match="E_ARGUMENT"):
+        jax.jit(lambda v: check(rev_rnn(params, v, config).status))(x)
+
+
+@pytest.mark.rule("SEQ-009")
+def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof: words that are not those that were pushed end in an error, not in gradients."""
+    from revrnn.jax_impl import autodiff
+
+    config, shape = Config("revgru", 3, 8), Shape(7, 3)
+    params, x = floats(config, shape)
+    params["bias_l0"] = params["bias_l0"] - 6
+    right = autodiff.store_of
+
+    def damaged(buffer: Any) -> Any:
+        store = right(buffer)
+        return jax.tree.map(lambda v: v ^ 1 if v.ndim else v, store)
+
+    monkeypatch.setattr(autodiff, "store_of", damaged)
+    # A configuration of its own, so that no program compiled before is used.
+    with pytest.raises(RevRNNError, match=r"E_REVERSAL|E_UNDERFLOW"):
+        jax.grad(lambda p: rev_rnn(p, x, config).outputs.sum())(params)
+
+
+@pytest.mark.rule("GRAD-022")
+def test_second_derivatives_and_forward_mode_are_refused() -> None:
+    config, shape = FIXED[1]
+    params, x = floats(config, shape)
+
+    def loss(v: Any) -> Any:
+        return (rev_rnn(params, v, config).outputs ** 2).sum()
+
+    with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
+        jax.grad(lambda v: (jax.grad(loss)(v) ** 2).sum())(x)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(loss, (x,), (x,))
+
+
+@pytest.mark.rule("ERR-004", "BUF-037")
+def test_bad_input() -> None:
+    config, shape = FIXED[1]
+    params, x = floats(config, shape)
+    state = initial_state(config, shape.rows)
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("E_SHAPE", {"x": x[..., :2]}),
+        ("E_SHAPE", {"x": x[0]}),
+        ("E_DTYPE", {"x": x.astype(jnp.int32)}),
+        ("E_ARGUMENT", {"params": {}}),
+        ("E_DTYPE", {"mask": jnp.ones(x.shape[:2])}),
+        ("E_SHAPE", {"mask": jnp.ones((2, 2), jnp.bool_)}),
+        ("E_ARGUMENT", {"states": "both"}),
+        ("E_ARGUMENT", {"capacity": 0}),
+        ("E_ARGUMENT", {"hx": x, "state": state}),
+        ("E_SHAPE", {"hx": x}),
+        ("E_UNSUPPORTED", {"config": Config("revgru", 3, 6, buffer="bigint")}),
+    ]
+    for code, change in cases:
+        given: dict[str, Any] = {"params": params, "x": x, "config": config} | change
+        with pytest.raises(RevRNNError) as caught:
+            rev_rnn(given.pop("params"), given.pop("x"), given.pop("config"), **given)
+        assert caught.value.code == code, change
+
+
+def test_nothing_is_compiled_twice() -> None:
+    """A second call with the same shapes finds its program."""
+    config, shape = FIXED[1]
+    params, x = floats(config, shape)
+    jax.clear_caches()
+    traced = []
+
+    @jax.jit
+    def program(params: Any, x: Any) -> Any:
+        traced.append(1)
+        return rev_rnn(params, x, config).outputs
+
+    program(params, x)
+    program(params, 2 * x)
+    assert len(traced) == 1
+
+
+@pytest.mark.rule("GRAD-020", "GRAD-021")
+def test_gradients_of_extreme_states(oracle: Implementation) -> None:
+    """Saturated views and gates: still the same function of the same numbers."""
+    other = load("jax")
+    for config, shape in (FIXED[1], FIXED[7]):
+        generator = np.random.default_rng(2)
+        for states in ("extreme", "large"):
+            arguments = sequence_arguments(config, shape, generator, "large", "saturated", states)
+            request = gradient_arguments(arguments, generator)
+            results = [
+                other.evaluate("sequence_gradient", request | {"states": source})
+                for source in ("reversed", "stored")
+            ]
+            assert equal_bits(*results)
