@@ -38,7 +38,7 @@ class TorchTrainer:
         logits = functional.linear(out.outputs, self.params["readout"], self.params["readout_bias"])
         loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         self.optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.state = out.state
         return float(loss.detach())

@@ -30,7 +30,7 @@ from .charlm_torch import TorchTrainer
 from .plots import Curve, Panel, write
 from .text import Batch, batches, help_topics
 
-TRAINERS = {"torch": TorchTrainer, "jax": JaxTrainer}
+TRAINERS: tuple[type[TorchTrainer] | type[JaxTrainer], ...] = (TorchTrainer, JaxTrainer)
 LAYOUTS = ("stream", "wordlist")
 
 
@@ -190,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
         for cell in ("revgru", "revlstm"):
             config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
             weights = initial_weights(config, len(corpus.vocabulary), given.seed)
-            for make in TRAINERS.values():
+            for make in TRAINERS:
                 trainer = make(config, weights, given.rows, given.learning_rate)
                 runs.append(train(trainer, config, data, checks, progress))
     console.print(table(runs))

@@ -25,7 +25,9 @@ def assert_law(
 ) -> None:
     """Check ``reverse(forward(s)) == s`` with the buffer back where it began (BUF-003, SEQ-009)."""
     back = implementation.evaluate("sequence_reverse", reversal_arguments(arguments, dict(forward)))
-    wanted = {name: arguments[name] for name in ("h", "c", "heads") if name in arguments}
+    wanted: dict[str, Any] = {
+        name: arguments[name] for name in ("h", "c", "heads") if name in arguments
+    }
     if "words" in back:
         wanted["words"] = forward["words"][:0]
         wanted["flags"] = forward["flags"][:0]

@@ -102,7 +102,7 @@ def test_pops_of_what_was_never_pushed(
 def test_stream_threshold(implementation: Implementation, z: int) -> None:
     """One below the threshold nothing is pushed; at the threshold one word."""
     heads = np.array([[z * 2**21 - 1, z * 2**21]], np.int64)
-    arguments = {
+    arguments: Arguments = {
         "layout": "stream",
         "slice_size": 0,
         "h": np.array([[1023, 1023]], np.int32),
@@ -121,7 +121,7 @@ def test_stream_threshold(implementation: Implementation, z: int) -> None:
 @pytest.mark.rule("BUF-032", "BUF-005")
 def test_stream_takes_words_in_reverse_order(implementation: Implementation) -> None:
     """The last unit in row-major order takes the top of the stack."""
-    arguments = {
+    arguments: Arguments = {
         "layout": "stream",
         "slice_size": 0,
         "h": np.zeros((2, 2), np.int32),
@@ -139,7 +139,7 @@ def test_stream_takes_words_in_reverse_order(implementation: Implementation) -> 
 
 @pytest.mark.rule("BUF-021", "BUF-022", "BUF-020")
 def test_wordlist_spills_when_any_active_unit_is_full(implementation: Implementation) -> None:
-    arguments = {
+    arguments: Arguments = {
         "layout": "wordlist",
         "slice_size": 1,
         "h": np.array([[5, 6, 7], [8, 9, 10]], np.int32),
@@ -211,7 +211,7 @@ def test_planes_bound_holds(limit: int | None) -> None:
 
 @pytest.mark.rule("BUF-010")
 def test_bigint_has_no_words(oracle: Implementation) -> None:
-    naive_arguments = {
+    naive_arguments: Arguments = {
         "layout": "bigint",
         "slice_size": 0,
         "h": np.full((1, 1), 1023, np.int32),

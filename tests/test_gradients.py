@@ -87,6 +87,12 @@ class Exact(torch.autograd.Function):
         return gradients[0] * slope, None, None
 
 
+def exact_value(x: torch.Tensor, value: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
+    """Return ``value`` with the derivative ``slope`` with respect to ``x``."""
+    out: torch.Tensor = Exact.apply(x, value, slope)  # type: ignore[no-untyped-call]
+    return out
+
+
 class Autograd:
     """The network as an ordinary float64 graph around the oracle's exact numbers.
 
@@ -117,7 +123,7 @@ class Autograd:
         value = self.ask("view", "a", h=exact, state_bits=f.state_bits, view_bits=bits)
         unclipped = np.floor(exact / 2.0 ** (f.state_bits - bits) + 0.5)
         passes = torch.from_numpy((np.abs(unclipped) <= 32512).astype(np.float64))
-        return Exact.apply(h, value / 2.0**bits, passes)
+        return exact_value(h, value / 2.0**bits, passes)
 
     def gate(self, kind: str, s: torch.Tensor) -> torch.Tensor:
         """Apply an activation to an exact pre-activation, recovered from its float64 value."""
@@ -125,17 +131,17 @@ class Autograd:
         integers = torch.round(s.detach() * 2.0**bits).to(torch.int64).numpy()
         if kind == "tanh":
             y = self.ask("tanh", "y", s=integers, bits=bits) / 2**15
-            return Exact.apply(s, y, 1 - y * y)
+            return exact_value(s, y, 1 - y * y)
         y = self.ask("sigmoid", "y", s=integers, bits=bits) / 2**15
         if kind == "sigmoid":
-            return Exact.apply(s, y, y * (1 - y))
+            return exact_value(s, y, y * (1 - y))
         n = config.max_forget_bits
         settings = {"s": integers, "bits": bits, "max_forget_bits": n}
         z = self.ask("forget_gate", "z", **settings, z_max=config.resolved_z_max)
         share = 0.0 if n is None else 2.0**-n
         unclipped = torch.floor((share + (1 - share) * y) * 1024 + 0.5)
         passes = ((unclipped >= 1) & (unclipped <= config.resolved_z_max)).double()
-        return Exact.apply(s, z / 1024, (1 - share) * y * (1 - y) * passes)
+        return exact_value(s, z / 1024, (1 - share) * y * (1 - y) * passes)
 
     def group(
         self, layer: int, group: int, x: Any, own: Any, c: Any, other: Any, exact: Any
@@ -148,7 +154,8 @@ class Autograd:
         def s(gate: str, v: torch.Tensor) -> torch.Tensor:
             start = (group * config.num_gates + config.gates.index(gate)) * units
             rows = slice(start, start + units)
-            return x @ w_ih[rows].T + v @ w_hh[rows].T + bias[rows]
+            out: torch.Tensor = x @ w_ih[rows].T + v @ w_hh[rows].T + bias[rows]
+            return out
 
         def to(value: torch.Tensor, name: str) -> torch.Tensor:
             """Replace a state's smooth value by the exact one."""
@@ -172,7 +179,7 @@ class Autograd:
             c, own = c * self.gate("forget", s("f", v)), own * self.gate("forget", s("p", v))
         c = to(c + i * g, "c")
         t = self.ask("tanh", "y", s=exact["c"].astype(np.int64), bits=f.state_bits) / 2**15
-        return to(own + o * Exact.apply(c, t, 1 - t * t), "h"), c
+        return to(own + o * exact_value(c, t, 1 - t * t), "h"), c
 
     def run(self, arguments: Arguments) -> dict[str, Any]:
         """Return the gradients under the names of ``sequence_gradient``."""
@@ -209,7 +216,7 @@ class Autograd:
                     )
                     h[layer][group] = torch.where(keep, new_h, h[layer][group])
                     if c:
-                        c[layer][group] = torch.where(keep, new_c, own_c)
+                        c[layer][group] = torch.where(keep, new_c, c[layer][group])
             past = {name: forward[name][t] for name in past if name in forward}
             outputs.append(torch.cat(h[-1], 1))
         loss = sum(

@@ -35,7 +35,7 @@ from strategies import (
 class Broken:
     """An implementation that flips one bit of one result."""
 
-    layouts = ("stream", "wordlist", "bigint")
+    layouts: tuple[str, ...] = ("stream", "wordlist", "bigint")
 
     def __init__(self, oracle: Implementation, result: str) -> None:
         self.name, self.oracle, self.result = "broken", oracle, result
@@ -107,7 +107,7 @@ def test_differences_sees_types_shapes_values_and_tolerances() -> None:
 
 @pytest.mark.rule("EVAL-010")
 def test_digest_depends_on_everything() -> None:
-    base = {"h": np.zeros((1, 2, 4), np.int32), "words": np.zeros(2, np.uint16)}
+    base: dict[str, Any] = {"h": np.zeros((1, 2, 4), np.int32), "words": np.zeros(2, np.uint16)}
     others = [
         base | {"h": np.zeros((1, 4, 2), np.int32)},
         base | {"h": np.zeros((1, 2, 4), np.int64)},

@@ -41,7 +41,7 @@ def floats(config: Config, shape: Shape, seed: int = 0) -> tuple[Any, Any]:
 def same(a: Any, b: Any) -> bool:
     """Say whether two pytrees are equal in structure, types and every bit."""
     left, right = jax.tree.leaves(a), jax.tree.leaves(b)
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+    return str(jax.tree.structure(a)) == str(jax.tree.structure(b)) and all(
         x.dtype == y.dtype and np.asarray(x).tobytes() == np.asarray(y).tobytes()
         for x, y in zip(left, right, strict=True)
     )
@@ -283,7 +283,7 @@ def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     config, shape = Config("revgru", 3, 8), Shape(7, 3)
     params, x = floats(config, shape)
     params["bias_l0"] = params["bias_l0"] - 6
-    right = autodiff.store_of
+    right = vars(autodiff)["store_of"]
 
     def damaged(buffer: Any) -> Any:
         store = right(buffer)

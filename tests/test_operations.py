@@ -130,7 +130,7 @@ def test_tanh_and_sigmoid(
 
 @pytest.mark.rule("ACT-002", "ACT-003")
 def test_tanh_and_sigmoid_are_near_the_functions(oracle: Implementation) -> None:
-    s = np.arange(-(10 << 24), 10 << 24, 7919, np.int64)
+    s = np.arange(-(10 << 24), 10 << 24, 7919).astype(np.int64)
     real = s / 2.0**24
     t = oracle.evaluate("tanh", {"s": s, "bits": 24})["y"] / 2.0**15
     y = oracle.evaluate("sigmoid", {"s": s, "bits": 24})["y"] / 2.0**15

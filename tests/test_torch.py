@@ -52,7 +52,7 @@ def gradients(out: Any, inputs: list[torch.Tensor], seed: int = 1) -> list[torch
     generator = torch.Generator().manual_seed(seed)
     parts = [out.outputs, out.h_n] + ([] if out.c_n is None else [out.c_n])
     loss = sum((part * torch.randn(part.shape, generator=generator)).sum() for part in parts)
-    return list(torch.autograd.grad(loss, inputs))  # type: ignore[arg-type]
+    return list(torch.autograd.grad(loss, inputs))
 
 
 @pytest.mark.rule("QNT-003", "QNT-005", "GRAD-002", "GRAD-003", "GRAD-004", "GRAD-020")
@@ -175,7 +175,7 @@ def test_ways_of_computing_products_agree(seed: int, style: str, shape: Any) -> 
     w = torch.from_numpy(operand_contents(generator, (n, k), style))
     wanted = a.to(torch.int64) @ w.to(torch.int64).t()
     for method in ("float64", "int8", "auto"):
-        with product_method(method):  # type: ignore[arg-type]
+        with product_method(method):
             assert torch.equal(product(a, w), wanted), method
 
 
@@ -188,7 +188,7 @@ def test_bytes_that_saturate_are_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def saturating(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         pairs = range(0, a.shape[1], 2)
-        return sum(  # type: ignore[return-value]
+        return sum(
             (right(a[:, i : i + 2], b[i : i + 2]).clamp(-32768, 32767) for i in pairs),
             torch.zeros(a.shape[0], b.shape[1], dtype=torch.int32),
         )
@@ -261,7 +261,7 @@ def test_backward_proves_its_reversal() -> None:
         with torch.no_grad():
             params["bias_l0"] -= 5  # forget much, so that words are pushed
         out = rev_rnn(x, params, config)
-        call = out.outputs.grad_fn.call  # type: ignore[union-attr]
+        call = out.outputs.grad_fn.call
         if damage == "words":
             words = next(b for b in call.forward.buffer.blocks if len(b))
             words[0] ^= 1

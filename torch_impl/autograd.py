@@ -161,7 +161,7 @@ class _RevRNN(torch.autograd.Function):
         return None, grad_x, *by_name, *initial
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
 def rev_rnn(
     x: Tensor,
     params: Mapping[str, Tensor],
@@ -215,7 +215,8 @@ def rev_rnn(
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *ordered, *given))
     call = _Call(config, mask, start, states, size, wanted)
     floats = [*given, *[None] * (2 - len(given))]
-    outputs, h_n, c_n = _RevRNN.apply(call, x, *ordered, *floats)
+    found = _RevRNN.apply(call, x, *ordered, *floats)  # type: ignore[no-untyped-call]
+    outputs, h_n, c_n = found
     forward = call.forward
     final = forward.state
     if final.heads is not None:
@@ -238,7 +239,7 @@ def _initial_floats(
         return []
     if hx is None:
         return []
-    given = list(hx) if isinstance(hx, (tuple, list)) else [hx]
+    given: list[Any] = list(hx) if isinstance(hx, (tuple, list)) else [hx]
     if len(given) != config.state_arrays:
         allowed = "(h, c)" if config.has_cell_state else "one tensor"
         raise RevRNNError("E_ARGUMENT", "hx", f"{len(given)} tensors", allowed)

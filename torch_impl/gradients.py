@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -305,9 +306,8 @@ def _from_stored(
             backward.begin_step(grad_outputs[t])
             before = forward.states[t - 1] if t else first
             after = forward.states[t]
-            stack.revisit(
-                parts[t - begin], before, after, lambda step, t=t: backward.visit(t, step)
-            )  # type: ignore[misc]
+            visit = partial(backward.visit, t)
+            stack.revisit(parts[t - begin], before, after, visit)
         backward.end_chunk(begin, begin + len(chunk))
 
 

@@ -63,7 +63,7 @@ class Weight:
         self.outputs, self.length = w.shape
         self.by_bytes = _use_bytes(w)
         if self.by_bytes:
-            self.blocks = [_byte_block(block) for block in w.split(_BLOCK, 1)]
+            self.blocks = [_byte_block(block) for block in torch.split(w, _BLOCK, 1)]
         else:
             self.transposed = w.to(torch.float64).t().contiguous()
 
@@ -73,7 +73,7 @@ class Weight:
             return (a.to(torch.float64) @ self.transposed).to(torch.int64)
         if len(self.blocks) == 1:
             return self._block_product(a, self.blocks[0])
-        parts = zip(a.split(_BLOCK, 1), self.blocks, strict=True)
+        parts = zip(torch.split(a, _BLOCK, 1), self.blocks, strict=True)
         return torch.stack([self._block_product(part, block) for part, block in parts]).sum(0)
 
     def _block_product(self, a: Tensor, block: Tensor) -> Tensor:

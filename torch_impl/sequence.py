@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -338,7 +339,7 @@ def sequence_reverse(
                 before_step(t)
             context.rows = None if mask is None else mask[t, :, None]
             restore = None if slices is None else slices[t]
-            on_group = None if visit is None else _at_step(visit, t)
+            on_group = None if visit is None else partial(visit, t)
             stack.step_back(context, parts[t - start], running, restore, on_group)
             if after_step is not None:
                 after_step(t)
@@ -346,7 +347,3 @@ def sequence_reverse(
             buffer.finish_block()
         if after_chunk is not None:
             after_chunk(start, start + len(chunk))
-
-
-def _at_step(visit: Callable[[int, GroupStep], None], t: int) -> Callable[[GroupStep], None]:
-    return lambda step: visit(t, step)
