@@ -46,7 +46,7 @@ class JaxImplementation:
     """Every operation, layouts ``stream`` and ``wordlist``, gradients in float32."""
 
     name = "jax"
-    layouts = LAYOUTS
+    layouts: tuple[str, ...] = LAYOUTS
 
     def __init__(self, jit: bool = True) -> None:
         """Compile, or with ``jit=False`` run operation by operation: slow, for tests."""
@@ -212,11 +212,11 @@ def _store_from(
     padded = np.zeros((capacity, *words.shape[1:]), words.dtype)
     padded[:count] = words
     if layout == "stream":
-        return _on_device(Store(padded, count, None, None))
+        return Store(*_on_device((padded, count, None, None)))
     flags = np.zeros(flags_capacity, np.uint8)
     flags[: len(arrays["flags"])] = arrays["flags"]
     flags_length = np.int32(len(arrays["flags"]))
-    return _on_device(Store(split64_numpy(padded), count, flags, flags_length))
+    return Store(*_on_device((split64_numpy(padded), count, flags, flags_length)))
 
 
 def _buffer_results(layout: str, heads: jax.Array | None, store: Store | None) -> Results:
@@ -313,12 +313,12 @@ def _run_gradient(
 ) -> tuple[Any, ...]:
     start, stored, buffer = Groups.cut(state.h, state.c), states == "stored", None
     if state.heads is not None:
-        store = None if stored else empty_store(config, *x.shape[:2], None)
+        store = None if stored else empty_store(config, x.shape[0], x.shape[1], None)
         buffer = make_buffer(state.heads, store)
     run = sequence_forward(config, params, x, mask, start, buffer, method, before=stored)
     grads, status = sequence_backward(
         config, params, x, mask, start, state.heads, run.groups, run.buffer, run.slices,
-        run.before, *gradient, method, run.status,
+        run.before, gradient, method, run.status,
     )  # fmt: skip
     return grads.x, Groups(grads.h, grads.c).arrays(), grads.params, first(run.status, status)
 
@@ -401,7 +401,7 @@ def _forward(
     count_gates: bool = False,
 ) -> Run:
     x, mask = _on_device((arrays["x"], arrays["mask"]))
-    run = _run_forward(
+    run: Run = _run_forward(
         request.stack, product_method(), _params(request), x, mask, _state(request), store,
         trace=trace, count_gates=count_gates,
     )  # fmt: skip
@@ -413,7 +413,7 @@ def _reverse(request: Request, arrays: Mapping[str, Numbers], trace: bool = Fals
     steps, rows, _ = arrays["x"].shape
     slices = arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
     x, mask, slices = _on_device((arrays["x"], arrays["mask"], slices))
-    run = _run_reverse(
+    run: Run = _run_reverse(
         request.stack, product_method(), _params(request), x, mask, _state(request),
         _given_store(request, steps), slices, trace=trace,
     )  # fmt: skip
@@ -422,20 +422,23 @@ def _reverse(request: Request, arrays: Mapping[str, Numbers], trace: bool = Fals
 
 
 def _params(request: Request) -> Params:
-    return _on_device({name: request.arrays[name] for name in request.stack.parameter_shapes()})
+    names = request.stack.parameter_shapes()
+    params: Params = _on_device({name: request.arrays[name] for name in names})
+    return params
 
 
 def _state(request: Request) -> State:
     config, arrays = request.stack, request.arrays
     heads = _heads_from(config.buffer, arrays["heads"]) if config.forgetting else None
-    return _on_device(State(arrays["h"], arrays.get("c"), heads))
+    return State(*_on_device((arrays["h"], arrays.get("c"), heads)))
 
 
 def _fresh_store(request: Request) -> Store | None:
     config = request.stack
     if not config.forgetting:
         return None
-    return empty_store(config, *request.arrays["x"].shape[:2], None)
+    steps, rows, _ = request.arrays["x"].shape
+    return empty_store(config, steps, rows, None)
 
 
 def _given_store(request: Request, steps: int) -> Store | None:

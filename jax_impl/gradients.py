@@ -295,8 +295,8 @@ def sequence_backward(
         return (context, groups, grads), dx
 
     context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, jnp.int32(0), None)
-    grad_outputs, *grad_end = gradient
-    found = Groups.cut(*grad_end)
+    grad_outputs, grad_h, grad_c = gradient
+    found = Groups.cut(grad_h, grad_c)
     carry = (context, end, Gradients(None, found.h, found.c, sums))
     xs = (x, mask, slices[:-1], before, grad_outputs)
     (context, groups, grads), dx = scan(body, carry, xs, reverse=True)

@@ -46,4 +46,4 @@ def isolated(function: Callable[..., R]) -> Callable[..., R]:
 
 def _inlineable(answer: str) -> Any:
     """Return a context in which XLA is told whether it may inline calls."""
-    return set_xla_metadata(inlineable=answer)  # type: ignore[no-untyped-call]
+    return set_xla_metadata(inlineable=answer)
