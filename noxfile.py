@@ -13,7 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
-TEST_TOOLS = ("pytest", "hypothesis", "jsonschema", "mpmath")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath")
 LINTED = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "noxfile.py")
 
 
@@ -33,7 +33,8 @@ def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest."""
     install_wheel(session, "torch,jax", *TEST_TOOLS)
-    session.run("pytest", *session.posargs)
+    # Files are kept together: what JAX compiled for one test serves the next.
+    session.run("pytest", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
 
 
 @nox.session
