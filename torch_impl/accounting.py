@@ -9,7 +9,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 
-from .sequence import Forward
+from .sequence import Walk
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,36 @@ def ideal_bits(gate_counts: Tensor) -> float:
     return float((gate_counts[1:].cpu() * torch.log2(1024 / values)).sum())
 
 
-def storage(config: Config, mask: Tensor, forward: Forward) -> Storage:
+def stored_bits(config: Config, rows: int, steps: int, words: int, flags: int) -> int:
+    """Return the bits kept in order to reverse (ACC-003).
+
+    Args:
+        config: the stack.
+        rows: rows of the batch.
+        steps: (step, row) pairs that are not masked out.
+        words: words (for ``wordlist`` planes) in the store.
+        flags: flags in the store.
+    """
+    if not config.forgetting:
+        return 0
+    heads = rows * config.group_size
+    sliced = 32 * config.slice_size * (rows + steps)
+    if config.buffer == "stream":
+        return 16 * words + 32 * heads + sliced
+    return 64 * heads * (words + 1) + flags + sliced
+
+
+def plain_bits(config: Config, steps: int) -> int:
+    """Return the bits of all states at 32 each (ACC-004)."""
+    return 32 * config.num_layers * config.hidden_size * config.state_arrays * steps
+
+
+def storage(config: Config, mask: Tensor, walk: Walk) -> Storage:
     """Return the accounts of a forward pass that counted its gates, from an empty store."""
-    assert forward.gate_counts is not None
-    steps, rows = int(mask.sum()), mask.shape[1]
-    stored, buffer = 0, forward.buffer
-    if buffer is not None:
-        if config.buffer == "stream":
-            stored = 16 * buffer.words_count() + 32 * buffer.heads.numel()
-        else:
-            stored = 64 * buffer.heads.numel() * (buffer.words_count() + 1) + buffer.flags().numel()
-        stored += 32 * config.slice_size * (rows + steps)
-    plain = 32 * config.num_layers * config.hidden_size * config.state_arrays * steps
-    return Storage(forward.gate_counts, ideal_bits(forward.gate_counts), stored, plain)
+    counts, buffer = walk.context.gate_counts, walk.buffer
+    assert counts is not None
+    total, steps = counts.sum(0), int(mask.sum())
+    words = 0 if buffer is None else buffer.words_count()
+    flags = 0 if buffer is None else buffer.flags().numel()
+    stored = stored_bits(config, mask.shape[1], steps, words, flags)
+    return Storage(total, ideal_bits(total), stored, plain_bits(config, steps))

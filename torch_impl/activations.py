@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -10,13 +9,17 @@ from torch import Tensor
 
 from revrnn.tanh_table import tanh_table
 
+# A plain dictionary, which a compiler can look into.
+_tables: dict[torch.device, Tensor] = {}
 
-@cache
-def _packed_table(device: torch.device) -> Tensor:
+
+def packed_table(device: torch.device) -> Tensor:
     """Return ``TANH[i]·512 + (TANH[i+1] − TANH[i])``, int32 ``[1025]``: one look-up gives both."""
-    table = torch.from_numpy(tanh_table())
-    step = torch.diff(table, append=table[-1:])  # at most 256
-    return ((table << 9) + step).to(device)
+    if device not in _tables:
+        table = torch.from_numpy(tanh_table())
+        step = torch.diff(table, append=table[-1:])  # at most 256
+        _tables[device] = ((table << 9) + step).to(device)
+    return _tables[device]
 
 
 def tanh(s: Tensor, bits: int) -> Tensor:
@@ -27,7 +30,7 @@ def tanh(s: Tensor, bits: int) -> Tensor:
     u = s.abs()
     shift = bits - 7
     index = u >> shift
-    packed = _packed_table(s.device).index_select(0, index.view(-1)).view(index.shape)
+    packed = packed_table(s.device).index_select(0, index.view(-1)).view(index.shape)
     f = u & ((1 << shift) - 1)
     # The difference is at most 2^8 and f below 2^20: their product fits int32.
     t = (packed >> 9) + (((packed & 511) * f + (1 << (shift - 1))) >> shift)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,31 +11,37 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .buffer import make_buffer
-from .checks import check_params, check_state, check_tensor
-from .gradients import Gradients, sequence_gradient
+from .bptt import Bptt, Settings
+from .checks import check_params, check_settings, check_state, check_tensor
+from .gradients import Gradients
 from .quantise import check_finite, dequantise, operand_passes, quantise
-from .sequence import CHUNK_SIZE, Forward, Stack, State, initial_state, sequence_forward
+from .sequence import GAIN_BITS, Schedule, State, initial_state
+
+# A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
+Gains = Callable[[int], Tensor]
 
 
 class Output(NamedTuple):
     """What :func:`rev_rnn` returns.
 
     Attributes:
-        outputs: float32 ``[T, B, H]``, differentiable (SEQ-005).
+        outputs: float32 ``[T, B, H]``, differentiable (SEQ-005); ``None`` if not wanted.
         h_n: float32 ``[L, B, H]``, the final ``h``, differentiable.
         c_n: the same for RevLSTM, else ``None``.
         state: the exact final state, to be given to the next call (SEQ-008).
         slices: int32 ``[T+1, B, D]``, or ``None`` (SEQ-007).
         wraps: how often a state wrapped; 0 without a look where none can (FMT-006).
+        context: float32 ``[T, B, D]``, the first D units after each step, differentiable, or
+            ``None`` without slices.
     """
 
-    outputs: Tensor
+    outputs: Tensor | None
     h_n: Tensor
     c_n: Tensor | None
     state: State
     slices: Tensor | None
     wraps: int
+    context: Tensor | None
 
 
 def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
@@ -53,60 +59,74 @@ class _Call:
     def __init__(
         self,
         config: Config,
-        mask: Tensor | None,
+        schedule: Schedule,
         start: State,
-        states: str,
-        chunk_size: int,
+        settings: Settings,
         differentiable: bool,
+        with_outputs: bool,
     ) -> None:
-        self.config, self.mask, self.start = config, mask, start
-        self.states, self.chunk_size = states, chunk_size
-        self.differentiable = differentiable
+        self.config, self.schedule, self.start, self.settings = config, schedule, start, settings
+        self.differentiable, self.with_outputs = differentiable, with_outputs
         self.used = False
+        self.slices: Tensor | None = None
 
-    def run(self, x: Tensor, params: Mapping[str, Tensor]) -> Forward:
-        """Compute the forward pass; keep its inputs in fixed point for the way back."""
-        self.x = quantise("operand", x, self.config.formats)
-        self.params = quantise_parameters(params, self.config)
-        self.stack = Stack(self.config, self.params)
-        stored = self.states == "stored"
-        # SEQ-010: without a way back nothing is kept.
-        self.forward = sequence_forward(
-            self.stack,
-            self.x,
-            self.mask,
-            self.start,
-            make_buffer(self.config, self.start.heads, self.differentiable and not stored),
-            chunk_size=self.chunk_size,
-            keep_states=self.differentiable and stored,
-        )
-        return self.forward
+    def run(
+        self, x: Tensor, params: Mapping[str, Tensor]
+    ) -> tuple[Tensor | None, Tensor | None, State]:
+        """Compute outputs and context, float, and the final state."""
+        config, (steps, rows, _) = self.config, x.shape
+        depth, bits = config.slice_size, config.formats.state_bits
+        outputs = context = None
+        if self.with_outputs:
+            outputs = x.new_empty((steps, rows, config.hidden_size), dtype=torch.float32)
+        if depth:
+            self.slices = x.new_empty((steps + 1, rows, depth), dtype=torch.int32)
+            self.slices[0] = self.start.h[-1][:, :depth]
+
+        def deliver(first: int, h: Tensor) -> None:
+            if outputs is not None:
+                outputs[first : first + len(h)] = dequantise(h, bits)
+            if self.slices is not None:
+                self.slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
+
+        params = quantise_parameters(params, config)
+        self.bptt = Bptt(config, params, steps, self.start, self.schedule, self.settings)
+        wanted = deliver if outputs is not None or depth else None
+        state = self.bptt.forward(self._inputs(x), wanted, self.differentiable)
+        if self.slices is not None:
+            context = dequantise(self.slices[1:], bits)
+        return outputs, context, state
+
+    def _inputs(self, x: Tensor) -> Callable[[int, int], Tensor]:
+        return lambda first, stop: quantise("operand", x[first:stop], self.config.formats)
 
     def gradients(
-        self, grad_outputs: Tensor | None, grad_h: Tensor | None, grad_c: Tensor | None
+        self,
+        x: Tensor,
+        grad_outputs: Tensor | None,
+        grad_context: Tensor | None,
+        grad_h: Tensor | None,
+        grad_c: Tensor | None,
+        grad_x: Tensor | None,
     ) -> Gradients:
-        """Compute the backward pass; what has no gradient counts as zero."""
-        steps, rows, _ = self.x.shape
-        state = self.start.h.shape
+        """Compute the backward pass, writing the gradient of the input into ``grad_x``."""
+        formats = self.config.formats
 
-        def or_zeros(gradient: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-            if gradient is None:
-                return torch.zeros(shape, dtype=torch.float32, device=self.x.device)
-            return gradient.float()
+        def of_outputs(first: int, h: Tensor) -> Tensor | None:
+            steps = slice(first, first + len(h))
+            part = None if grad_outputs is None else grad_outputs[steps].float()
+            if grad_context is None:
+                return part
+            part = h.new_zeros(h.shape, dtype=torch.float32) if part is None else part.clone()
+            part[:, :, : self.config.slice_size] += grad_context[steps]
+            return part
 
-        return sequence_gradient(
-            self.stack,
-            self.params,
-            self.x,
-            self.mask,
-            self.start,
-            self.forward,
-            or_zeros(grad_outputs, (steps, rows, self.config.hidden_size)),
-            or_zeros(grad_h, state),
-            or_zeros(grad_c, state) if self.config.has_cell_state else None,
-            states=self.states,
-            chunk_size=self.chunk_size,
-        )
+        def of_inputs(first: int, dx: Tensor) -> None:
+            if grad_x is not None:
+                steps = slice(first, first + len(dx))
+                grad_x[steps] = dx * operand_passes(x[steps], formats)  # GRAD-002
+
+        return self.bptt.backward(self._inputs(x), (grad_h, grad_c), of_outputs, of_inputs)
 
 
 class _RevRNN(torch.autograd.Function):
@@ -114,41 +134,37 @@ class _RevRNN(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: _Call, x: Tensor, *tensors: Tensor | None) -> Any:
-        """Return outputs, ``h_n`` and ``c_n`` as floats."""
+        """Return outputs, context, ``h_n`` and ``c_n`` as floats."""
         names = list(call.config.parameter_shapes())
         params = {n: t for n, t in zip(names, tensors, strict=False) if t is not None}
-        forward = call.run(x, params)
+        outputs, context, state = call.run(x, params)
         ctx.call = call
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *tensors[: len(names)])
-        bits, state = call.config.formats.state_bits, forward.state
-        outputs = dequantise(forward.outputs, bits)
+        bits = call.config.formats.state_bits
         c_n = None if state.c is None else dequantise(state.c, bits)
-        # Integer copies of what is returned as float are not kept.
-        forward.outputs = forward.outputs.new_empty(0)
-        return outputs, dequantise(state.h, bits), c_n
+        return outputs, context, dequantise(state.h, bits), c_n
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         """Return the gradients of all inputs of ``forward``."""
         call, config = ctx.call, ctx.call.config
         saved = ctx.saved_tensors  # also checks that nobody changed them in place
-        grad_outputs, grad_h, grad_c = gradients
+        grad_outputs, grad_context, grad_h, grad_c = gradients
         if torch.is_grad_enabled():
             raise RevRNNError(
                 "E_UNSUPPORTED", "create_graph", "True", "False: first-order gradients"
             )  # GRAD-022
-        if call.states == "reversed" and call.used:
+        if call.used:
             raise RevRNNError(
                 "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
             )
         call.used = True
-        # A backward pass under autocast would round its products to fewer bits.
-        with torch.autocast(call.x.device.type, enabled=False):
-            grads = call.gradients(grad_outputs, grad_h, grad_c)
         x, *params = saved
-        grad_x = None
-        if ctx.needs_input_grad[1]:
-            grad_x = (grads.x * operand_passes(x, config.formats)).to(x.dtype)  # GRAD-002
+        grad_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
+        # A backward pass under autocast would round its products to fewer bits.
+        with torch.autocast(x.device.type, enabled=False):
+            grads = call.gradients(x, grad_outputs, grad_context, grad_h, grad_c, grad_x)
         # GRAD-003, GRAD-004
         by_name = [
             grads.params[n].to(p.dtype)
@@ -170,8 +186,13 @@ def rev_rnn(
     hx: Tensor | tuple[Tensor, Tensor] | None = None,
     state: State | None = None,
     mask: Tensor | None = None,
+    resets: Tensor | None = None,
+    gains: Tensor | Gains | None = None,
     states: str = "reversed",
     chunk_size: int | None = None,
+    checkpoint_every: int | None = None,
+    offload: bool = False,
+    with_outputs: bool = True,
 ) -> Output:
     """Run a stack of reversible layers over a sequence; backward recomputes the states.
 
@@ -182,48 +203,80 @@ def rev_rnn(
         hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]``; differentiable.
         state: exact state carried from another call instead; not differentiable (GRAD-004).
         mask: bool ``[T, B]``, true where a row has a step; ``None`` for everywhere (SEQ-002).
+        resets: bool ``[T, B]``, true where a row's state starts anew from zero before the step
+            (SEQ-013). Only those rows' states are kept.
+        gains: what the layers above the first multiply their inputs by (SEQ-012): int32 ``[T, L−1,
+            B, H]`` with 12 fraction bits, or a function from a step's number to ``[L−1, B, H]``,
+            which must give the same on the way back.
         states: ``"reversed"`` recovers states on the way back, ``"stored"`` keeps them all; the
             results are equal bit for bit (GRAD-020).
         chunk_size: steps handled together, by default 16. States do not depend on it.
+        checkpoint_every: for very long sequences: keep the exact state every so many steps and the
+            buffer of one piece at a time. States and gradients do not depend on it, if it is a
+            multiple of ``chunk_size`` (else it is rounded up to one).
+        offload: keep the buffer in the host's memory.
+        with_outputs: without it ``outputs`` is ``None``; nothing of size T × B × H exists then.
 
     Returns:
-        Outputs, final state as float and exact, slices, wraps.
+        Outputs, final state as float and exact, slices, wraps, context.
 
     Raises:
         RevRNNError: bad input, with the argument's name (``E_ARGUMENT``, ``E_DTYPE``, ``E_SHAPE``,
-            ``E_NONFINITE``); in the backward pass ``E_REVERSAL`` if the reversal fails (SEQ-009)
-            and ``E_UNSUPPORTED`` for a second derivative (GRAD-022).
+            ``E_NONFINITE``, ``E_RANGE``); in the backward pass ``E_REVERSAL`` if the reversal fails
+            (SEQ-009) and ``E_UNSUPPORTED`` for a second derivative (GRAD-022).
     """
     check_tensor("x", x, None, (None, None, config.input_size))
     steps, rows, _ = x.shape
     if rows == 0:
         raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", "at least one row")
     check_params(params, config, x.device)
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
-    size = CHUNK_SIZE if chunk_size is None else chunk_size
-    if not isinstance(size, int) or size < 1:
-        raise RevRNNError(
-            "E_ARGUMENT", "chunk_size", repr(chunk_size), "a whole number, at least 1"
-        )
-    if mask is not None:
-        check_tensor("mask", mask, [torch.bool], (steps, rows), x.device)
+    settings = check_settings(states, chunk_size, checkpoint_every, offload)
+    schedule = make_schedule(config, steps, rows, x.device, mask, resets, gains)
     given = _initial_floats(hx, state, config, rows, x.device)
     check_finite(x=x, **params, **{f"hx[{i}]": h for i, h in enumerate(given)})
     start = _start(given, state, config, rows, x.device)
     ordered = [params[name] for name in config.parameter_shapes()]
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *ordered, *given))
-    call = _Call(config, mask, start, states, size, wanted)
+    call = _Call(config, schedule, start, settings, wanted, with_outputs)
     floats = [*given, *[None] * (2 - len(given))]
     found = _RevRNN.apply(call, x, *ordered, *floats)  # type: ignore[no-untyped-call]
-    outputs, h_n, c_n = found
-    forward = call.forward
-    final = forward.state
-    if final.heads is not None:
-        # The buffer goes on from its heads; the caller's copy must not be that object.
-        final = State(final.h, final.c, final.heads.clone())
-    wraps = 0 if forward.wraps is None else int(forward.wraps)
-    return Output(outputs, h_n, c_n, final, forward.slices, wraps)
+    outputs, context, h_n, c_n = found
+    return Output(outputs, h_n, c_n, call.bptt.end, call.slices, call.bptt.wraps, context)
+
+
+def make_schedule(
+    config: Config,
+    steps: int,
+    rows: int,
+    device: torch.device,
+    mask: Tensor | None,
+    resets: Tensor | None,
+    gains: Tensor | Gains | None,
+) -> Schedule:
+    """Check mask, resets and gains and return them as a schedule."""
+    for name, value in (("mask", mask), ("resets", resets)):
+        if value is not None:
+            check_tensor(name, value, [torch.bool], (steps, rows), device)
+    by_step: Gains | None = None
+    if gains is not None:
+        if config.num_layers == 1:
+            raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
+        if isinstance(gains, Tensor):
+            shape = (steps, config.num_layers - 1, rows, config.hidden_size)
+            check_tensor("gains", gains, [torch.int32], shape, device)
+            if bool((gains < 0).any() | (gains > 16 << GAIN_BITS).any()):
+                raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {16 << GAIN_BITS}")
+            by_step = gains.__getitem__
+        else:
+            by_step = gains
+    starts = None
+    if resets is not None:
+        # One look at the whole: which rows are reset must be known on the host.
+        where: list[list[int]] = [[] for _ in range(steps)]
+        for t, row in resets.nonzero().tolist():
+            where[t].append(row)
+        starts = [torch.tensor(found, device=device) if found else None for found in where]
+    return Schedule(mask, starts, by_step)
 
 
 def _initial_floats(

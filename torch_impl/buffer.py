@@ -1,9 +1,9 @@
 """The information buffer in the layouts ``stream`` and ``wordlist`` (BUF).
 
-A store grows by blocks. A block is allocated before a chunk of steps, large enough for the most
-that the chunk can push, written at positions that only the device knows, and trimmed after the
-chunk; so no step waits for the host, and no block is ever copied to grow. Reversal takes the same
-blocks, last first.
+A store grows by blocks, one a chunk of steps. One working block, large enough for the most that a
+chunk can push, is written at positions that only the device knows; what was pushed is copied out
+after the chunk. So no step waits for the host, and nothing is ever copied to grow. Reversal takes
+the same blocks, last first.
 """
 
 from __future__ import annotations
@@ -96,13 +96,24 @@ def stream_pop(
 class Buffer(ABC):
     """Heads ``[B, G]`` and a store shared by all units; ``pop`` undoes ``push`` (BUF-003)."""
 
-    def __init__(self, config: Config, heads: Tensor, keep: bool) -> None:
-        """Start from heads and an empty store; without ``keep`` words are dropped (SEQ-010)."""
+    top: Tensor  # number of words (planes) in the open block, int64 [1]
+
+    def __init__(self, config: Config, heads: Tensor, keep: bool, offload: bool) -> None:
+        """Start from heads and an empty store.
+
+        Args:
+            config: the stack.
+            heads: ``[B, G]``.
+            keep: whether words are kept; else they are dropped (SEQ-010).
+            offload: whether closed blocks go to the host's memory.
+        """
         self.config = config
         self.heads = heads
         self.keep = keep
-        self.lowest_top = torch.zeros(1, dtype=torch.int64, device=heads.device)
-        self.left_over = torch.zeros(1, dtype=torch.int64, device=heads.device)
+        self.offload = offload
+        self.top = torch.zeros(1, dtype=torch.int64, device=heads.device)
+        self.lowest_top = torch.zeros_like(self.top)
+        self.left_over = torch.zeros_like(self.top)
 
     @abstractmethod
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
@@ -118,7 +129,7 @@ class Buffer(ABC):
 
     @abstractmethod
     def close_block(self) -> None:
-        """Trim the block to what was pushed; this waits for the device."""
+        """Keep a copy of what was pushed; this waits for the device."""
 
     @abstractmethod
     def reopen_block(self) -> None:
@@ -126,7 +137,7 @@ class Buffer(ABC):
 
     @abstractmethod
     def finish_block(self) -> None:
-        """Let go of a block that was popped, noting what was left in it."""
+        """Note what was left in a block that was popped."""
 
     @abstractmethod
     def words_count(self) -> int:
@@ -140,7 +151,9 @@ class Buffer(ABC):
     def flags(self) -> Tensor:
         """Return the flags, uint8 ``[F]``."""
 
-    top: Tensor  # number of words (planes) in the open block, int64 [1]
+    @abstractmethod
+    def block_bytes(self) -> int:
+        """Return the bytes of the closed blocks."""
 
     def check_underflow(self) -> None:
         """Raise ``E_UNDERFLOW`` if more was popped than there was (BUF-032, BUF-023)."""
@@ -149,16 +162,21 @@ class Buffer(ABC):
                 "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"
             )
 
+    def _kept(self, block: Tensor) -> Tensor:
+        """Return a copy of a full block where closed blocks are to lie."""
+        return block.to("cpu", copy=True) if self.offload else block.clone()
+
 
 class StreamBuffer(Buffer):
     """A 31-bit head a unit and one stack of 16-bit words (BUF-030)."""
 
-    def __init__(self, config: Config, heads: Tensor, keep: bool = True) -> None:
+    def __init__(
+        self, config: Config, heads: Tensor, keep: bool = True, offload: bool = False
+    ) -> None:
         """Start from int32 heads in ``2^15 … 2^31−1`` and an empty stack."""
-        super().__init__(config, heads, keep)
+        super().__init__(config, heads, keep, offload)
         self.blocks: list[Tensor] = []
         self.block: Tensor | None = None
-        self.top = torch.zeros(1, dtype=torch.int64, device=heads.device)
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Take digits, give residues."""
@@ -175,28 +193,32 @@ class StreamBuffer(Buffer):
         return low
 
     def open_block(self, steps: int) -> None:
-        """Allocate for the most that so many steps can push; untouched pages cost nothing."""
+        """Make room for the most that so many steps can push; untouched pages cost nothing."""
         if self.keep:
-            room = self.config.words_bound(steps) * self.heads.numel() + 1
-            self.block = torch.empty(room, dtype=torch.int16, device=self.heads.device)
+            self._make_room(self.config.words_bound(steps) * self.heads.numel())
             self.top = torch.zeros_like(self.top)
 
+    def _make_room(self, words: int) -> None:
+        # One place more, for what nobody wants. The same block serves chunk after chunk.
+        if self.block is None or len(self.block) <= words:
+            self.block = torch.empty(words + 1, dtype=torch.int16, device=self.heads.device)
+
     def close_block(self) -> None:
-        """Keep a copy of the words pushed and free the block."""
+        """Keep a copy of the words pushed."""
         if self.block is not None:
-            self.blocks.append(self.block[: int(self.top)].clone())
-            self.block = None
+            self.blocks.append(self._kept(self.block[: int(self.top)]))
 
     def reopen_block(self) -> None:
         """Take the last block to pop from."""
-        block = self.blocks.pop()
-        self.top = torch.full_like(self.top, len(block))
-        self.block = block if len(block) else block.new_zeros(1)
+        words = self.blocks.pop()
+        self._make_room(len(words))
+        assert self.block is not None
+        self.block[: len(words)] = words
+        self.top = torch.full_like(self.top, len(words))
 
     def finish_block(self) -> None:
-        """Note how many words were left and free the block."""
+        """Note how many words were left."""
         self.left_over = self.left_over + self.top.abs()
-        self.block = None
 
     def words_count(self) -> int:
         """Return the number of words."""
@@ -204,25 +226,30 @@ class StreamBuffer(Buffer):
 
     def words(self) -> Tensor:
         """Return the words as int16 bit patterns ``[W]``."""
-        return torch.cat(
-            [*self.blocks, torch.zeros(0, dtype=torch.int16, device=self.heads.device)]
-        )
+        blocks = [block.to(self.heads.device) for block in self.blocks]
+        return torch.cat([*blocks, torch.zeros(0, dtype=torch.int16, device=self.heads.device)])
 
     def flags(self) -> Tensor:
         """Return no flags."""
         return torch.zeros(0, dtype=torch.uint8)
 
+    def block_bytes(self) -> int:
+        """Return two bytes a word."""
+        return 2 * self.words_count()
+
 
 class WordlistBuffer(Buffer):
     """The paper's list of 64-bit words (BUF-020)."""
 
-    def __init__(self, config: Config, heads: Tensor, keep: bool = True) -> None:
+    def __init__(
+        self, config: Config, heads: Tensor, keep: bool = True, offload: bool = False
+    ) -> None:
         """Start from int64 heads and an empty list."""
-        super().__init__(config, heads, keep)
+        super().__init__(config, heads, keep, offload)
         self.blocks: list[tuple[Tensor, Tensor]] = []
         self.planes: Tensor | None = None
-        self.block_flags: list[Tensor] = []
-        self.top = torch.zeros(1, dtype=torch.int64, device=heads.device)
+        self.spills: Tensor | None = None
+        self.flags_top = torch.zeros_like(self.top)
         self.too_wide = torch.zeros((), dtype=torch.bool, device=heads.device)
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
@@ -232,11 +259,12 @@ class WordlistBuffer(Buffer):
             full = full & active
         spill = full.any()
         x = self.heads if active is None else torch.where(active, self.heads, 0)
-        if self.planes is not None:
+        if self.planes is not None and self.spills is not None:
             # Written in any case; it counts only if the top moves on.
             self.planes.index_copy_(0, self.top, x.unsqueeze(0))
+            self.spills.index_copy_(0, self.flags_top, spill.view(1))
             self.top = self.top + spill
-            self.block_flags.append(spill)
+            self.flags_top = self.flags_top + 1
         n = torch.where(spill, 0, x) * 1024 + low
         new = torch.div(n, z, rounding_mode="floor")
         residue = (n - new * z).to(torch.int32)
@@ -246,6 +274,7 @@ class WordlistBuffer(Buffer):
     def pop(self, residue: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Exchange digits back, then take back what was spilled (BUF-002, BUF-023)."""
         assert self.planes is not None
+        assert self.spills is not None
         # BUF-024
         wide = self.heads > torch.div(2**63 - 1 - residue.to(torch.int64), z, rounding_mode="floor")
         if active is not None:
@@ -254,12 +283,11 @@ class WordlistBuffer(Buffer):
         self.too_wide = self.too_wide | (wide.any() & (self.lowest_top >= 0).all())
         n = self.heads * z + residue
         old = n >> 10
-        if self.block_flags:
-            spill = self.block_flags.pop()
-            self.top = self.top - spill.to(torch.int64)
-        else:
-            spill = self.top.new_zeros((), dtype=torch.bool)
-            self.top = torch.full_like(self.top, -1)
+        self.flags_top = self.flags_top - 1
+        missing = self.flags_top < 0
+        place = self.flags_top.clamp(0, len(self.spills) - 1)
+        spill = self.spills.index_select(0, place) & ~missing
+        self.top = torch.where(missing, -1, self.top - spill.to(torch.int64))
         plane = self.planes.index_select(0, self.top.clamp(0, len(self.planes) - 1))[0]
         old = torch.where(spill, plane, old)
         self.lowest_top = torch.minimum(self.lowest_top, self.top)
@@ -267,32 +295,42 @@ class WordlistBuffer(Buffer):
         return (n & 1023).to(torch.int32)
 
     def open_block(self, steps: int) -> None:
-        """Allocate for the most planes that so many steps can spill."""
+        """Make room for the most planes that so many steps can spill."""
         if self.keep:
-            room = (self.config.planes_bound(steps) + 1, *self.heads.shape)
-            self.planes = torch.empty(room, dtype=torch.int64, device=self.heads.device)
+            operations = steps * self.config.operations_per_step
+            self._make_room(self.config.planes_bound(steps), operations)
             self.top = torch.zeros_like(self.top)
-            self.block_flags = []
+            self.flags_top = torch.zeros_like(self.top)
+
+    def _make_room(self, planes: int, operations: int) -> None:
+        device = self.heads.device
+        if self.planes is None or len(self.planes) <= planes:
+            shape = (planes + 1, *self.heads.shape)
+            self.planes = torch.empty(shape, dtype=torch.int64, device=device)
+        if self.spills is None or len(self.spills) <= operations:
+            self.spills = torch.empty(operations + 1, dtype=torch.bool, device=device)
 
     def close_block(self) -> None:
-        """Keep a copy of the planes spilled and free the block."""
-        if self.planes is not None:
-            flags = [flag.view(1) for flag in self.block_flags]
-            empty = torch.zeros(0, dtype=torch.bool, device=self.heads.device)
-            self.blocks.append((self.planes[: int(self.top)].clone(), torch.cat([*flags, empty])))
-            self.planes = None
+        """Keep a copy of the planes spilled."""
+        if self.planes is not None and self.spills is not None:
+            tops = torch.cat([self.top, self.flags_top]).clamp(min=0).tolist()
+            planes, flags = self.planes[: tops[0]], self.spills[: tops[1]]
+            self.blocks.append((self._kept(planes), self._kept(flags)))
 
     def reopen_block(self) -> None:
         """Take the last block to pop from."""
         planes, flags = self.blocks.pop()
+        self._make_room(len(planes), len(flags))
+        assert self.planes is not None
+        assert self.spills is not None
+        self.planes[: len(planes)] = planes
+        self.spills[: len(flags)] = flags
         self.top = torch.full_like(self.top, len(planes))
-        self.planes = planes if len(planes) else planes.new_zeros((1, *self.heads.shape))
-        self.block_flags = list(flags)
+        self.flags_top = torch.full_like(self.top, len(flags))
 
     def finish_block(self) -> None:
-        """Note how many planes and flags were left and free the block."""
-        self.left_over = self.left_over + self.top.abs() + len(self.block_flags)
-        self.planes = None
+        """Note how many planes and flags were left."""
+        self.left_over = self.left_over + self.top.abs() + self.flags_top.abs()
 
     def check_underflow(self) -> None:
         """Raise ``E_RANGE`` (BUF-024) or ``E_UNDERFLOW`` (BUF-023)."""
@@ -306,17 +344,23 @@ class WordlistBuffer(Buffer):
 
     def words(self) -> Tensor:
         """Return the planes, int64 ``[P, B, G]``."""
-        return torch.cat(
-            [*(planes for planes, _ in self.blocks), self.heads.new_zeros((0, *self.heads.shape))]
-        )
+        planes = [planes.to(self.heads.device) for planes, _ in self.blocks]
+        return torch.cat([*planes, self.heads.new_zeros((0, *self.heads.shape))])
 
     def flags(self) -> Tensor:
         """Return the flags."""
         empty = torch.zeros(0, dtype=torch.bool, device=self.heads.device)
-        return torch.cat([*(flags for _, flags in self.blocks), empty]).to(torch.uint8)
+        flags = [flags.to(self.heads.device) for _, flags in self.blocks]
+        return torch.cat([*flags, empty]).to(torch.uint8)
+
+    def block_bytes(self) -> int:
+        """Return eight bytes an element of a plane and one a flag."""
+        return 8 * self.heads.numel() * self.words_count() + sum(len(f) for _, f in self.blocks)
 
 
-def make_buffer(config: Config, heads: Tensor | None, keep: bool = True) -> Buffer | None:
+def make_buffer(
+    config: Config, heads: Tensor | None, keep: bool = True, offload: bool = False
+) -> Buffer | None:
     """Return the buffer of a stack, or ``None`` without forgetting."""
     if heads is None:
         return None
@@ -325,4 +369,4 @@ def make_buffer(config: Config, heads: Tensor | None, keep: bool = True) -> Buff
         raise RevRNNError(
             "E_UNSUPPORTED", "buffer", repr(config.buffer), "'stream', 'wordlist'"
         )  # BUF-037
-    return kinds[config.buffer](config, heads.clone(), keep)
+    return kinds[config.buffer](config, heads.clone(), keep, offload)

@@ -166,28 +166,33 @@ class Context:
         config: the stack's configuration.
         rows: bool ``[B, 1]``, which rows have this step, or ``None`` for all (SEQ-002).
         buffer: the buffer, or ``None`` without forgetting.
+        gains: int32 ``[L−1, B, H]``, the gains between layers, or ``None`` (SEQ-012).
         wraps: number of wraps so far, int64 ``[]``, or ``None`` where none can be (FMT-006).
-        gate_counts: histogram ``[1025]`` of the gates of active units, or ``None`` (ACC-001).
+        gate_counts: by layer, histograms of the gates of active units, int64 ``[L, 1025]``, or
+            ``None`` (ACC-001).
+        pushed: words (planes) that each layer pushed, int64 ``[L]``, counted with the gates.
     """
 
     config: Config
     rows: Tensor | None
     buffer: Buffer | None
+    gains: Tensor | None = None
     wraps: Tensor | None = None
     gate_counts: Tensor | None = None
+    pushed: Tensor | None = None
 
 
 def update(
-    context: Context, gates: Gates, slice_size: int, h: Tensor, c: Tensor | None
+    context: Context, layer: int, gates: Gates, slice_size: int, h: Tensor, c: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return a group's new ``h`` and ``c``, int32 ``[B, G]`` (CELL-012, 021, 022, 030, 031)."""
     config = context.config
     if isinstance(gates, GruGates):
-        return _add(context, h, gates.z, slice_size, gru_update(config, gates)), None
+        return _add(context, layer, h, gates.z, slice_size, gru_update(config, gates)), None
     assert c is not None
-    c = _add(context, c, gates.f, 0, cell_state_update(config, gates))
+    c = _add(context, layer, c, gates.f, 0, cell_state_update(config, gates))
     t = tanh(c, config.formats.state_bits)
-    return _add(context, h, gates.p, slice_size, hidden_update(config, gates, t)), c
+    return _add(context, layer, h, gates.p, slice_size, hidden_update(config, gates, t)), c
 
 
 def undo(
@@ -222,15 +227,22 @@ def undo(
 
 
 def _add(
-    context: Context, h: Tensor, gate: ForgetGate | None, slice_size: int, change: Tensor
+    context: Context,
+    layer: int,
+    h: Tensor,
+    gate: ForgetGate | None,
+    slice_size: int,
+    change: Tensor,
 ) -> Tensor:
     product = h  # CELL-030, CELL-031: without forgetting
     if context.buffer is not None:
         assert gate is not None
         active = active_units(context.rows, h.shape[1], slice_size, h)
+        top = context.buffer.top
         product = revmul(h, gate.z, active, context.buffer)
-        if context.gate_counts is not None:
-            _count(context.gate_counts, gate.z, active)
+        if context.gate_counts is not None and context.pushed is not None:
+            _count(context.gate_counts[layer], gate.z, active)
+            context.pushed[layer] += (context.buffer.top - top)[0]
     total = product + change  # int32 wraps, as MUL-006 wants
     if context.wraps is not None:
         # The sum wrapped where both parts have one sign and the sum the other.

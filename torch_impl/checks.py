@@ -10,7 +10,8 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .sequence import State
+from .bptt import Settings
+from .sequence import CHUNK_SIZE, State
 
 
 def check_tensor(
@@ -63,3 +64,18 @@ def check_state(state: State, config: Config, rows: int, device: torch.device) -
     if config.forgetting:
         kind = torch.int32 if config.buffer == "stream" else torch.int64
         check_tensor("state.heads", state.heads, [kind], (rows, config.group_size), device)
+
+
+def check_settings(
+    states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
+) -> Settings:
+    """Check how a sequence is to be gone through."""
+    if states not in ("reversed", "stored"):
+        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
+    for name, value in (("chunk_size", chunk_size), ("checkpoint_every", checkpoint_every)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if value is not None and not whole:
+            raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
+    if not isinstance(offload, bool):
+        raise RevRNNError("E_ARGUMENT", "offload", repr(offload), "True, False")
+    return Settings(chunk_size or CHUNK_SIZE, states, checkpoint_every, offload)

@@ -14,11 +14,12 @@ from revrnn.evaluation import Request, prepare
 
 from . import activations, quantise
 from .accounting import storage
+from .autograd import Gains
+from .bptt import Bptt, Settings
 from .buffer import Buffer, StreamBuffer, WordlistBuffer, make_buffer
-from .gradients import sequence_gradient
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
-from .sequence import CHUNK_SIZE, Forward, Running, Stack, State, sequence_forward, sequence_reverse
+from .sequence import CHUNK_SIZE, Schedule, Stack, State, Trace, Walk
 
 Results = dict[str, Any]
 
@@ -164,57 +165,64 @@ def _state_results(state: State) -> Results:
 def _cell_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
     config = request.stack
     buffer = _loaded(config, tensors) if config.forgetting else None
-    stack = Stack(config, tensors)
-    forward = sequence_forward(stack, tensors["x"][None], None, _state(config, tensors), buffer)
-    return {**_state_results(forward.state), **_buffer_results(buffer)}
+    walk = Walk(Stack(config, tensors), _state(config, tensors), Schedule(), buffer, 1)
+    walk.forward(tensors["x"][None], 0)
+    return {**_state_results(walk.state()), **_buffer_results(buffer)}
 
 
 def _cell_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return _reversed(request, tensors | {"x": tensors["x"][None]}, None, None)
+    return _reversed(request, tensors | {"x": tensors["x"][None]}, trace=False)
 
 
-def _forward(request: Request, tensors: Tensors, chunk_size: int, **wanted: bool) -> Forward:
-    config, state = request.stack, _state(request.stack, tensors)
-    return sequence_forward(
-        Stack(config, tensors),
-        tensors["x"],
-        tensors["mask"],
-        state,
-        make_buffer(config, state.heads),
-        chunk_size=chunk_size,
-        **wanted,
-    )
+def _walked(
+    request: Request, tensors: Tensors, chunk_size: int, **wanted: bool
+) -> tuple[Walk, Tensor]:
+    """Go over a sequence; return the walk and the outputs."""
+    config, state, x = request.stack, _state(request.stack, tensors), tensors["x"]
+    buffer = make_buffer(config, state.heads)
+    schedule = Schedule(tensors["mask"], gains=_gains(tensors))
+    walk = Walk(Stack(config, tensors), state, schedule, buffer, chunk_size, **wanted)
+    outputs = x.new_empty((*x.shape[:2], config.hidden_size), dtype=torch.int32)
+    for start in range(0, len(x), chunk_size):
+        steps = slice(start, start + chunk_size)
+        walk.forward(x[steps], start, outputs[steps])
+    return walk, outputs
+
+
+def _gains(tensors: Tensors) -> Gains | None:
+    gains = tensors.get("gains")
+    return None if gains is None else gains.__getitem__
 
 
 def _sequence_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    trace = request.settings["trace"]
-    forward = _forward(request, tensors, chunk_size, trace=trace, keep_states=trace)
+    walk, outputs = _walked(request, tensors, chunk_size, trace=request.settings["trace"])
     results = {
-        "outputs": forward.outputs,
-        **_state_results(forward.state),
-        **_buffer_results(forward.buffer),
-        "wraps": 0 if forward.wraps is None else int(forward.wraps),
+        "outputs": outputs,
+        **_state_results(walk.state()),
+        **_buffer_results(walk.buffer),
+        "wraps": 0 if walk.wraps is None else int(walk.wraps),
     }
-    if forward.slices is not None:
-        results["slices"] = forward.slices
-    if trace:
-        results |= _trace(tensors, forward.states, forward.heads_steps, forward.tops)
+    depth = request.stack.slice_size
+    if depth:
+        slices = [tensors["h"][-1:, :, :depth], outputs[:, :, :depth]]
+        results["slices"] = torch.cat(slices)
+    if walk.trace is not None:
+        results |= _trace(tensors, walk.trace)
     return results
 
 
-def _trace(
-    tensors: Tensors, states: list[Running], heads: list[Tensor], tops: list[Tensor]
-) -> Results:
-    found = [running.state(None) for running in states]
+def _trace(tensors: Tensors, trace: Trace) -> Results:
+    found = [running.state(None) for running in trace.states]
     shape = tensors["h"].shape
     results: Results = {"h_steps": _stacked([state.h for state in found], tensors["h"], shape)}
     if "c" in tensors:
         c = [state.c for state in found if state.c is not None]
         results["c_steps"] = _stacked(c, tensors["c"], shape)
     if "heads" in tensors:
-        results["heads_steps"] = _stacked(heads, tensors["heads"], tensors["heads"].shape)
+        heads = _stacked(trace.heads, tensors["heads"], tensors["heads"].shape)
+        results["heads_steps"] = heads
         none = torch.zeros(0, dtype=torch.int64)
-        results["words_steps"] = torch.cat([*(top.cpu() for top in tops), none])
+        results["words_steps"] = torch.cat([*(top.cpu() for top in trace.tops), none])
     return results
 
 
@@ -223,50 +231,35 @@ def _stacked(steps: list[Tensor], like: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _sequence_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    trace = _Trace() if request.settings["trace"] else None
-    return _reversed(request, tensors, tensors["mask"], trace)
+    return _reversed(request, tensors, request.settings["trace"])
 
 
-class _Trace:
-    """States, heads and word counts after each undone step, first step first."""
-
-    def __init__(self) -> None:
-        self.states: list[Running] = []
-        self.heads: list[Tensor] = []
-        self.tops: list[Tensor] = []
-
-    def add(self, running: Running, buffer: Buffer | None) -> None:
-        self.states.insert(0, running.copy())
-        if buffer is not None:
-            self.heads.insert(0, buffer.heads)
-            self.tops.insert(0, buffer.top)
-
-
-def _reversed(
-    request: Request, tensors: Tensors, mask: Tensor | None, trace: _Trace | None
-) -> Results:
+def _reversed(request: Request, tensors: Tensors, trace: bool) -> Results:
     """Undo a sequence whose store is given as one block, so in one chunk."""
-    config, x = request.stack, tensors["x"]
+    config, x, found = request.stack, tensors["x"], Trace()
     buffer = _loaded(config, tensors) if config.forgetting else None
-    running = Running.of(_state(config, tensors))
-    after = None if trace is None else lambda t: trace.add(running, buffer)
+    schedule = Schedule(tensors.get("mask"), gains=_gains(tensors))
+    walk = Walk(Stack(config, tensors), _state(config, tensors), schedule, buffer, len(x))
+
+    def note() -> None:  # the first step comes last
+        found.states.insert(0, walk.running.copy())
+        if buffer is not None:
+            found.heads.insert(0, buffer.heads)
+            found.tops.insert(0, buffer.top)
+
     if len(x):
-        sequence_reverse(
-            Stack(config, tensors), x, mask, running, buffer, tensors.get("slices"),
-            chunk_size=len(x), after_step=after, finish=False,
-        )  # fmt: skip
+        walk.slices = [tensors["slices"]] if "slices" in tensors else []
+        walk.back(x, 0, after_step=note if trace else None, finish=False)
     if buffer is not None:
         buffer.check_underflow()
         buffer.close_block()
-    results = {**_state_results(running.state(buffer)), **_buffer_results(buffer)}
-    if trace is not None:
-        results |= _trace(tensors, trace.states, trace.heads, trace.tops)
-    return results
+    results = {**_state_results(walk.state()), **_buffer_results(buffer)}
+    return results | (_trace(tensors, found) if trace else {})
 
 
 def _sequence_storage(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    forward = _forward(request, tensors, chunk_size, count_gates=True)
-    accounts = storage(request.stack, tensors["mask"], forward)
+    walk, _ = _walked(request, tensors, chunk_size, count=True)
+    accounts = storage(request.stack, tensors["mask"], walk)
     return {
         "gate_counts": accounts.gate_counts,
         "ideal_bits": np.float64(accounts.ideal_bits),
@@ -276,15 +269,25 @@ def _sequence_storage(request: Request, tensors: Tensors, chunk_size: int) -> Re
 
 
 def _sequence_gradient(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    config, states = request.stack, request.settings["states"]
-    forward = _forward(request, tensors, chunk_size, keep_states=states == "stored")
+    config, x, grad_x = request.stack, tensors["x"], torch.zeros_like(tensors["x"]).float()
     params = {name: tensors[name] for name in config.parameter_shapes()}
-    grads = sequence_gradient(
-        Stack(config, tensors), params, tensors["x"], tensors["mask"], _state(config, tensors),
-        forward, tensors["grad_outputs"], tensors["grad_h"], tensors.get("grad_c"),
-        states=states, chunk_size=chunk_size,
-    )  # fmt: skip
-    results = {"grad_x": grads.x, "grad_h": grads.h}
+    schedule = Schedule(tensors["mask"], gains=_gains(tensors))
+    settings = Settings(chunk_size, request.settings["states"])
+    bptt = Bptt(config, params, len(x), _state(config, tensors), schedule, settings)
+
+    def inputs(first: int, stop: int) -> Tensor:
+        return x[first:stop]
+
+    def grad_outputs(first: int, outputs: Tensor) -> Tensor:
+        return tensors["grad_outputs"][first : first + len(outputs)]
+
+    def grad_inputs(first: int, dx: Tensor) -> None:
+        grad_x[first : first + len(dx)] = dx
+
+    bptt.forward(inputs)
+    grad_state = (tensors["grad_h"], tensors.get("grad_c"))
+    grads = bptt.backward(inputs, grad_state, grad_outputs, grad_inputs)
+    results = {"grad_x": grad_x, "grad_h": grads.h}
     if grads.c is not None:
         results["grad_c"] = grads.c
     return results | {f"grad_{name}": grad for name, grad in grads.params.items()}
