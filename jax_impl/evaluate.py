@@ -264,13 +264,14 @@ def _run_forward(
     mask: jax.Array,
     state: State,
     store: Store | None,
+    gains: jax.Array | None,
     trace: bool,
     count_gates: bool,
 ) -> Run:
     buffer = None if state.heads is None else make_buffer(state.heads, store)
     run = sequence_forward(
         config, params, x, mask, Groups.cut(state.h, state.c), buffer, method,
-        trace=trace, count_gates=count_gates,
+        gains=gains, trace=trace, count_gates=count_gates,
     )  # fmt: skip
     end, store = _end(run.groups, run.buffer)
     words = None if run.buffer is None else run.buffer.length
@@ -290,12 +291,14 @@ def _run_reverse(
     state: State,
     store: Store | None,
     slices: jax.Array,
+    gains: jax.Array | None,
     trace: bool,
 ) -> Run:
     buffer = None if state.heads is None else make_buffer(state.heads, store)
     groups, buffer, steps = sequence_reverse(
-        config, params, x, mask, Groups.cut(state.h, state.c), buffer, slices, method, trace=trace
-    )
+        config, params, x, mask, Groups.cut(state.h, state.c), buffer, slices, method,
+        gains=gains, trace=trace,
+    )  # fmt: skip
     end, store = _end(groups, buffer)
     return Run(None, end, store, None, None, None, None, steps, status_of(buffer))
 
@@ -310,15 +313,18 @@ def _run_gradient(
     mask: jax.Array,
     state: State,
     gradient: tuple[jax.Array, jax.Array, jax.Array | None],
+    gains: jax.Array | None,
 ) -> tuple[Any, ...]:
     start, stored, buffer = Groups.cut(state.h, state.c), states == "stored", None
     if state.heads is not None:
         store = None if stored else empty_store(config, x.shape[0], x.shape[1], None)
         buffer = make_buffer(state.heads, store)
-    run = sequence_forward(config, params, x, mask, start, buffer, method, before=stored)
+    run = sequence_forward(
+        config, params, x, mask, start, buffer, method, gains=gains, before=stored
+    )
     grads, status = sequence_backward(
         config, params, x, mask, start, state.heads, run.groups, run.buffer, run.slices,
-        run.before, gradient, method, run.status,
+        run.before, gradient, method, run.status, gains,
     )  # fmt: skip
     return grads.x, Groups(grads.h, grads.c).arrays(), grads.params, first(run.status, status)
 
@@ -384,6 +390,7 @@ def _sequence_gradient(request: Request) -> Results:
         *_on_device((arrays["x"], arrays["mask"])),
         _state(request),
         _on_device(gradient),
+        _on_device(arrays.get("gains")),
     )
     check(status)
     h, c = state
@@ -403,7 +410,7 @@ def _forward(
     x, mask = _on_device((arrays["x"], arrays["mask"]))
     run: Run = _run_forward(
         request.stack, product_method(), _params(request), x, mask, _state(request), store,
-        trace=trace, count_gates=count_gates,
+        _on_device(request.arrays.get("gains")), trace=trace, count_gates=count_gates,
     )  # fmt: skip
     check(run.status)
     return run
@@ -415,7 +422,7 @@ def _reverse(request: Request, arrays: Mapping[str, Numbers], trace: bool = Fals
     x, mask, slices = _on_device((arrays["x"], arrays["mask"], slices))
     run: Run = _run_reverse(
         request.stack, product_method(), _params(request), x, mask, _state(request),
-        _given_store(request, steps), slices, trace=trace,
+        _given_store(request, steps), slices, _on_device(request.arrays.get("gains")), trace=trace,
     )  # fmt: skip
     check(run.status)
     return run

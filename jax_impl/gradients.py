@@ -20,13 +20,15 @@ from .activations import ForgetGate, tanh
 from .buffer import Buffer
 from .cells import Context, Gates, GruGates, LstmGates
 from .isolate import isolated
-from .quantise import quantise_passes, view_passes
+from .quantise import quantise_passes, view, view_passes
 from .sequence import (
+    GAIN_BITS,
     Groups,
     Pair,
     Stack,
     Visit,
     buffer_is_back,
+    gain_passes,
     mark,
     scan,
     status_of,
@@ -64,6 +66,7 @@ class Point(NamedTuple):
         t: the tanh of its ``c`` after the update, or ``None``.
         passes: where the view of the other group did not saturate (GRAD-002).
         x_passes: where the view of the layer below did not; ``None`` in layer 0.
+        x_gain: what its layer's input was multiplied by, int32, or ``None`` (SEQ-012).
     """
 
     gates: Gates
@@ -73,6 +76,7 @@ class Point(NamedTuple):
     t: jax.Array | None
     passes: jax.Array
     x_passes: jax.Array | None
+    x_gain: jax.Array | None
 
 
 def real(v: jax.Array, bits: int) -> jax.Array:
@@ -115,9 +119,11 @@ def point_of(config: Config, visit: Visit) -> Point:
     if visit.layer:
         below = jnp.concatenate(visit.before.h[visit.layer - 1], 1)
         x_passes = view_passes(below, bits, view_bits)
+        if visit.gain is not None:  # GRAD-016
+            x_passes &= gain_passes(view(below, bits, view_bits), visit.gain)
     t = None if new_c is None else tanh(new_c, bits)
     passes = view_passes(h_other, bits, view_bits)
-    return Point(visit.gates, visit.x, h, c, t, passes, x_passes)
+    return Point(visit.gates, visit.x, h, c, t, passes, x_passes, visit.gain)
 
 
 def _gru(
@@ -220,6 +226,8 @@ def step_backward(
         params[f"bias_l{layer}"] = both.sum(0)
         dx = matmul(both, weights[f"weight_ih_l{layer}"])
         if pair[0].x_passes is not None:  # in all layers but the first
+            if pair[0].x_gain is not None:  # GRAD-016
+                dx = dx * real(pair[0].x_gain, GAIN_BITS)
             dx = jnp.where(pair[0].x_passes, dx, 0)
             for group in (0, 1):
                 h[layer - 1][group] += jnp.split(dx, 2, 1)[group]
@@ -245,6 +253,7 @@ def sequence_backward(
     gradient: tuple[jax.Array, jax.Array, jax.Array | None],
     method: str,
     status: jax.Array,
+    gains: jax.Array | None = None,
 ) -> tuple[Gradients, jax.Array]:
     """Return the gradients of a loss and a status; after a fault all gradients are NaN.
 
@@ -263,6 +272,7 @@ def sequence_backward(
             ``c``, float32 ``[L, B, H]``.
         method: how to multiply.
         status: faults of the forward pass.
+        gains: as in the forward pass.
     """
     stack = Stack(config, params, method)
     weights = {
@@ -277,14 +287,14 @@ def sequence_backward(
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
         context, groups, grads = carry
-        x_t, rows, restore, past, grad_out = inputs
+        x_t, rows, restore, past, grad_out, gain = inputs
         operand, _ = to_operand(config, x_t, status)
         if past is None:
             context = context._replace(rows=rows)
-            context, groups, visits = stack.step_back(context, operand, groups, restore)
+            context, groups, visits = stack.step_back(context, operand, groups, restore, gain)
         else:
             earlier = Groups.cut(*past)
-            visits, groups = stack.visits_between(operand, earlier, groups), earlier
+            visits, groups = stack.visits_between(operand, earlier, groups, gain), earlier
         points = [point_of(config, visit) for visit in visits]
         grads = grads._replace(h=_plus_output(grads.h, grad_out))
         sums = grads.params
@@ -298,7 +308,7 @@ def sequence_backward(
     grad_outputs, grad_h, grad_c = gradient
     found = Groups.cut(grad_h, grad_c)
     carry = (context, end, Gradients(None, found.h, found.c, sums))
-    xs = (x, mask, slices[:-1], before, grad_outputs)
+    xs = (x, mask, slices[:-1], before, grad_outputs, gains)
     (context, groups, grads), dx = scan(body, carry, xs, reverse=True)
     if before is None:
         status = first(status, status_of(context.buffer))

@@ -10,14 +10,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from revrnn.config import Config
+from revrnn.formats import OPERAND_MAX
 
 from .buffer import Buffer, WordlistBuffer, heads_of
 from .cells import Context, Gates, gates_of, layer_weights, undo, update
 from .product import multiply
-from .quantise import dequantise, nonfinite, quantise, view
+from .quantise import dequantise, nonfinite, quantise, round_shift, view
 from .status import NONFINITE, first, flag
 
 Pair = tuple[jax.Array, jax.Array]
+
+# Fraction bits of the gains between layers (SEQ-012).
+GAIN_BITS = 12
 
 
 class State(NamedTuple):
@@ -89,6 +93,7 @@ class Visit(NamedTuple):
         x: its layer's input operand ``[B, I_k]``.
         before: the states just before its update.
         after: the states just after it.
+        gain: what its layer's input was multiplied by, int32 ``[B, H]``, or ``None`` (SEQ-012).
     """
 
     layer: int
@@ -97,6 +102,23 @@ class Visit(NamedTuple):
     x: jax.Array
     before: Groups
     after: Groups
+    gain: jax.Array | None
+
+
+def gained(a: jax.Array, gain: jax.Array) -> jax.Array:
+    """Return an operand multiplied by a gain, in int32 (SEQ-012)."""
+    product = round_shift(a.astype(jnp.int32) * gain, GAIN_BITS)  # 32512 · 2^16 fits
+    return jnp.clip(product, -OPERAND_MAX, OPERAND_MAX).astype(a.dtype)
+
+
+def gain_passes(a: jax.Array, gain: jax.Array) -> jax.Array:
+    """Say where :func:`gained` did not saturate, so that gradients pass (GRAD-016)."""
+    return jnp.abs(round_shift(a.astype(jnp.int32) * gain, GAIN_BITS)) <= OPERAND_MAX
+
+
+def gain_of(gains: jax.Array | None, layer: int) -> jax.Array | None:
+    """Return what a layer's input is multiplied by, or ``None``."""
+    return None if gains is None or layer == 0 else gains[layer - 1]
 
 
 class Stack:
@@ -109,12 +131,15 @@ class Stack:
             layer_weights(config, params, layer, method) for layer in range(config.num_layers)
         ]
 
-    def layer_input(self, x: jax.Array, groups: Groups, layer: int) -> jax.Array:
+    def layer_input(
+        self, x: jax.Array, groups: Groups, layer: int, gains: jax.Array | None
+    ) -> jax.Array:
         """Return a layer's input operand ``[B, I_k]`` in the present step (SEQ-004)."""
         if layer == 0:
             return x
         below = jnp.concatenate(groups.h[layer - 1], 1)
-        return view(below, self.config.formats.state_bits, self.config.view_bits)
+        a = view(below, self.config.formats.state_bits, self.config.view_bits)
+        return a if gains is None else gained(a, gains[layer - 1])
 
     def input_parts(self, x: jax.Array, layer: int) -> Pair:
         """Return the products of a layer's input with both groups' rows, int64 ``[B, N·G]``."""
@@ -132,10 +157,12 @@ class Stack:
         """Return how many units of a group are sliced (SEQ-007)."""
         return self.config.layer_slice(layer) if group == 0 else 0
 
-    def step(self, context: Context, x: jax.Array, groups: Groups) -> tuple[Context, Groups]:
+    def step(
+        self, context: Context, x: jax.Array, groups: Groups, gains: jax.Array | None
+    ) -> tuple[Context, Groups]:
         """Return context and states one step later (SEQ-001)."""
         for layer in range(self.config.num_layers):
-            parts = self.input_parts(self.layer_input(x, groups, layer), layer)
+            parts = self.input_parts(self.layer_input(x, groups, layer, gains), layer)
             for group in (0, 1):
                 gates = self.gates(parts[group], groups, layer, group)
                 h, c = groups.group(layer, group)
@@ -145,12 +172,17 @@ class Stack:
         return context, groups
 
     def step_back(
-        self, context: Context, x: jax.Array, groups: Groups, restore: jax.Array
+        self,
+        context: Context,
+        x: jax.Array,
+        groups: Groups,
+        restore: jax.Array,
+        gains: jax.Array | None,
     ) -> tuple[Context, Groups, list[Visit]]:
         """Return context and states one step earlier (CELL-040), and what was met."""
         visits = []
         for layer in reversed(range(self.config.num_layers)):
-            layer_x = self.layer_input(x, groups, layer)
+            layer_x = self.layer_input(x, groups, layer, gains)
             parts = self.input_parts(layer_x, layer)
             for group in (1, 0):
                 gates = self.gates(parts[group], groups, layer, group)
@@ -158,19 +190,23 @@ class Stack:
                 h, c = groups.group(layer, group)
                 context, h, c = undo(self.config, context, gates, cut, h, c)
                 after, groups = groups, groups.replace(layer, group, h, c)
-                visits.append(Visit(layer, group, gates, layer_x, groups, after))
+                gain = gain_of(gains, layer)
+                visits.append(Visit(layer, group, gates, layer_x, groups, after, gain))
         return context, groups, visits
 
-    def visits_between(self, x: jax.Array, before: Groups, after: Groups) -> list[Visit]:
+    def visits_between(
+        self, x: jax.Array, before: Groups, after: Groups, gains: jax.Array | None
+    ) -> list[Visit]:
         """Return what :meth:`step_back` meets, from known states before and after the step."""
         visits, groups = [], after
         for layer in reversed(range(self.config.num_layers)):
-            layer_x = self.layer_input(x, groups, layer)
+            layer_x = self.layer_input(x, groups, layer, gains)
             parts = self.input_parts(layer_x, layer)
             for group in (1, 0):
                 later, groups = groups, groups.replace(layer, group, *before.group(layer, group))
                 gates = self.gates(parts[group], groups, layer, group)
-                visits.append(Visit(layer, group, gates, layer_x, groups, later))
+                gain = gain_of(gains, layer)
+                visits.append(Visit(layer, group, gates, layer_x, groups, later, gain))
         return visits
 
 
@@ -222,6 +258,7 @@ def sequence_forward(
     buffer: Buffer | None,
     method: str,
     *,
+    gains: jax.Array | None = None,
     status: jax.Array | None = None,
     trace: bool = False,
     before: bool = False,
@@ -238,6 +275,7 @@ def sequence_forward(
         groups: where to start.
         buffer: where to push, or ``None`` without forgetting.
         method: how to multiply.
+        gains: int32 ``[T, L-1, B, H]`` or ``None`` (SEQ-012).
         status: faults found before.
         trace: whether to deliver the state after each step.
         before: whether to deliver the states before each step.
@@ -248,13 +286,13 @@ def sequence_forward(
     depth, none = config.slice_size, jnp.int32(0)
     Carry = tuple[Context, Groups, jax.Array]
 
-    def body(carry: Carry, inputs: tuple[jax.Array, jax.Array]) -> tuple[Carry, Any]:
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
         context, groups, status = carry
-        x_t, rows = inputs
+        x_t, rows, gain = inputs
         context = context._replace(rows=rows)
         past = groups.arrays() if before else None
         operand, status = to_operand(config, x_t, status)
-        context, groups = stack.step(context, operand, groups)
+        context, groups = stack.step(context, operand, groups, gain)
         top = jnp.concatenate(groups.h[-1], 1)
         out = top
         if floats:
@@ -266,7 +304,7 @@ def sequence_forward(
     counts = jnp.zeros(1025, jnp.int64) if count_gates and config.forgetting else None
     context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, none, counts)
     first_slice = jnp.concatenate(groups.h[-1], 1)[None, :, :depth]
-    carry, ys = scan(body, (context, groups, none if status is None else status), (x, mask))
+    carry, ys = scan(body, (context, groups, none if status is None else status), (x, mask, gains))
     context, groups, status = carry
     outputs, slices, steps, past = ys
     return Forward(
@@ -292,6 +330,7 @@ def sequence_reverse(
     slices: jax.Array,
     method: str,
     *,
+    gains: jax.Array | None = None,
     trace: bool = False,
 ) -> tuple[Groups, Buffer | None, Trace | None]:
     """Undo a sequence step by step, popping from ``buffer``.
@@ -305,20 +344,22 @@ def sequence_reverse(
         buffer: heads and store after the forward pass, or ``None`` without forgetting.
         slices: int32 ``[T+1, B, D]``.
         method: how to multiply.
+        gains: as in the forward pass.
         trace: whether to deliver what stands after each step is undone.
     """
     stack = Stack(config, params, method)
     Carry = tuple[Context, Groups]
 
-    def body(carry: Carry, inputs: tuple[jax.Array, ...]) -> tuple[Carry, Trace | None]:
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Trace | None]:
         context, groups = carry
-        x_t, rows, restore = inputs
+        x_t, rows, restore, gain = inputs
         context = context._replace(rows=rows)
-        context, groups, _ = stack.step_back(context, x_t, groups, restore)
+        context, groups, _ = stack.step_back(context, x_t, groups, restore, gain)
         return (context, groups), trace_of(groups, context.buffer) if trace else None
 
     context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, jnp.int32(0), None)
-    (context, groups), steps = scan(body, (context, groups), (x, mask, slices[:-1]), reverse=True)
+    xs = (x, mask, slices[:-1], gains)
+    (context, groups), steps = scan(body, (context, groups), xs, reverse=True)
     return groups, context.buffer, steps
 
 

@@ -146,6 +146,7 @@ class Context:
         buffer: the buffer, or ``None`` without forgetting.
         wraps: number of wraps so far (MUL-006).
         gate_counts: histogram of the gates of active units so far (ACC-001).
+        gains: ``[L-1, B, H]``, the step's gains between layers, or ``None`` (SEQ-012).
     """
 
     config: Config
@@ -153,6 +154,7 @@ class Context:
     buffer: Buffer | None
     wraps: int
     gate_counts: Ints
+    gains: Ints | None = None
 
 
 def update(

@@ -122,7 +122,9 @@ def _forward(request: Request) -> Forward:
     heads = arrays.get("heads")
     buffer = None if heads is None else make_buffer(config.buffer, heads)
     x = arrays["x"].astype(np.int64)
-    return sequence_forward(config, arrays, x, arrays["mask"], _state(config, arrays), buffer)
+    return sequence_forward(
+        config, arrays, x, arrays["mask"], _state(config, arrays), buffer, _gains(arrays)
+    )
 
 
 def _sequence_forward(request: Request) -> Results:
@@ -148,7 +150,8 @@ def _sequence_reverse(request: Request) -> Results:
     states: list[State] = []
     heads: list[Any] = []
     words: list[int] = []
-    for before in sequence_reverse(config, arrays, x, arrays["mask"], state, buffer, slices):
+    gains = _gains(arrays)
+    for before in sequence_reverse(config, arrays, x, arrays["mask"], state, buffer, slices, gains):
         states.insert(0, before.copy())
         if buffer is not None:
             heads.insert(0, buffer.heads.copy())
@@ -183,11 +186,16 @@ def _sequence_gradient(request: Request) -> Results:
         arrays["grad_h"],
         arrays.get("grad_c"),
         request.settings["states"],
+        _gains(arrays),
     )
     results = {"grad_x": grads.x, "grad_h": grads.h}
     if grads.c is not None:
         results["grad_c"] = grads.c
     return results | {f"grad_{name}": grad for name, grad in grads.params.items()}
+
+
+def _gains(arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any] | None:
+    return arrays["gains"].astype(np.int64) if "gains" in arrays else None
 
 
 def _state(config: Config, arrays: Mapping[str, npt.NDArray[Any]]) -> State:

@@ -16,7 +16,15 @@ from .activations import ForgetGate, tanh
 from .buffer import Buffer, make_buffer
 from .cells import GroupWeights, GruGates, LstmGates
 from .quantise import view_passes
-from .sequence import Params, Stack, State, sequence_forward, sequence_reverse
+from .sequence import (
+    GAIN_BITS,
+    Params,
+    Stack,
+    State,
+    gain_passes,
+    sequence_forward,
+    sequence_reverse,
+)
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[Any]
@@ -171,21 +179,25 @@ def _between(before: State, after: State, layer: int, group: int) -> State:
 
 
 def _step_backward(
-    stack: Stack, t: int, x: Ints, rows: Bools, before: State, after: State, grads: Gradients
-) -> None:
+    stack: Stack, t: int, x: Ints, rows: Bools, before: State, after: State, grads: Gradients,
+    gains: Ints | None,
+) -> None:  # fmt: skip
     """Carry ``grads`` back over one step, from the states before and after it."""
     config = stack.config
     for layer in reversed(range(config.num_layers)):
         for group in (1, 0):
             state = _between(before, after, layer, group)
-            gates = stack.gates(x, state, layer, group)
-            layer_x = stack.layer_input(x, state, layer)
+            gates = stack.gates(x, state, layer, group, gains)
+            layer_x = stack.layer_input(x, state, layer, gains)
             new_c = after.group(layer, group)[1]
             dx = _group_backward(stack, layer, group, gates, layer_x, rows, state, new_c, grads)
             if layer == 0:
                 grads.x[t] += dx
             else:
                 below = state.h[layer - 1]
+                if gains is not None:  # GRAD-016
+                    gain, a = gains[layer - 1], stack.layer_input(x, state, layer, None)
+                    dx = dx * real(gain, GAIN_BITS) * gain_passes(a, gain)
                 passes = view_passes(below, config.formats.state_bits, config.view_bits)
                 grads.h[layer - 1] += dx * passes
 
@@ -193,7 +205,7 @@ def _step_backward(
 def sequence_gradient(
     config: Config, params: Params, x: Ints, mask: Bools, state: State, heads: Ints | None,
     grad_outputs: npt.NDArray[Any], grad_h: npt.NDArray[Any], grad_c: npt.NDArray[Any] | None,
-    states: str,
+    states: str, gains: Ints | None = None,
 ) -> Gradients:  # fmt: skip
     """Return the gradients of a loss, given those of outputs ``[T, B, H]`` and final state.
 
@@ -209,12 +221,13 @@ def sequence_gradient(
         grad_c: with respect to the final ``c``.
         states: ``"reversed"`` recovers the states from the buffer, ``"stored"`` keeps them; the
             results are equal (GRAD-020).
+        gains: ``[T, L-1, B, H]`` or ``None`` (SEQ-012).
 
     Raises:
         RevRNNError: ``E_REVERSAL`` if the reversal does not end where the sequence began (SEQ-009).
     """
     buffer = None if heads is None else make_buffer(config.buffer, heads)
-    forward = sequence_forward(config, params, x, mask, state, buffer)
+    forward = sequence_forward(config, params, x, mask, state, buffer, gains)
     stack = Stack(config, params)
     grads = Gradients(
         np.zeros(x.shape),
@@ -223,13 +236,16 @@ def sequence_gradient(
         {name: np.zeros(shape) for name, shape in config.parameter_shapes().items()},
     )
     if states == "reversed":
-        earlier = sequence_reverse(config, params, x, mask, forward.state, buffer, forward.slices)
+        earlier = sequence_reverse(
+            config, params, x, mask, forward.state, buffer, forward.slices, gains
+        )
     else:
         earlier = iter([*forward.states[-2::-1], state][: len(x)])
     after = forward.state
     for t, before in zip(reversed(range(len(x))), earlier, strict=True):
         grads.h[-1] += grad_outputs[t]
-        _step_backward(stack, t, x[t], mask[t], before, after, grads)
+        gain = None if gains is None else gains[t]
+        _step_backward(stack, t, x[t], mask[t], before, after, grads, gain)
         after = before.copy()
     if states == "reversed":
         check_reversal(after, state, buffer, heads)

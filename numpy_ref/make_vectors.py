@@ -289,7 +289,9 @@ _RESULTS: Final[dict[str, dict[str, str]]] = {
     },
     "sequence_gradient": {"grad_x": "f64", "grad_h": "f64", "grad_c": "f64"},
 }
-_OPTIONAL: Final = {"c", "heads", "words", "flags", "slices", "grad_c", "formats", "trace", *_TRACE}
+_OPTIONAL: Final = {
+    "c", "heads", "words", "flags", "slices", "gains", "grad_c", "formats", "trace", *_TRACE,
+}  # fmt: skip
 _PARAMETERS: Final = {
     "^weight_(ih|hh)_l(0|[1-9][0-9]*)$": "i16",
     "^bias_l(0|[1-9][0-9]*)$": "i32",
@@ -300,7 +302,7 @@ def _arguments_schema(operation: str) -> Json:
     """Return the schema of a right request."""
     settings = OPERATIONS[operation].settings
     # The widest configuration takes every name that any other takes.
-    config = Config("revlstm", 1, 2, slice_size=1) if "config" in settings else None
+    config = Config("revlstm", 1, 2, 2, slice_size=1) if "config" in settings else None
     arrays = {a.name: a.dtype for a in arguments_of(operation, config)}
     properties = {name: _SETTINGS[name] for name in settings}
     properties |= {n: _ref(k) for n, k in arrays.items() if not n.startswith(("weight", "bias"))}

@@ -190,13 +190,13 @@ def _results(request: Request, stack: Stack) -> Results:
 
 def _cell_forward(request: Request) -> Results:
     stack, x = _stack(request), request.arrays["x"].tolist()
-    stack.forward(x, [True] * len(x))
+    stack.forward(x, [True] * len(x), [])
     return _results(request, stack)
 
 
 def _cell_reverse(request: Request) -> Results:
     stack, x = _stack(request), request.arrays["x"].tolist()
-    stack.reverse(x, [True] * len(x), [])
+    stack.reverse(x, [True] * len(x), [], [])
     return _results(request, stack)
 
 
@@ -231,6 +231,12 @@ class _Trace:
         return results
 
 
+def _gains(request: Request, t: int) -> list[Grid]:
+    gains = request.arrays.get("gains")
+    found: list[Grid] = [] if gains is None else gains[t].tolist()
+    return found
+
+
 def _sliced_units(stack: Stack) -> Grid:
     return [row[: stack.config.slice_size] for row in stack.layers[-1].h[0]]
 
@@ -239,7 +245,7 @@ def _sequence_forward(request: Request) -> Results:
     stack, trace, a = _stack(request), _Trace(request), request.arrays
     outputs, slices = [], [_sliced_units(stack)]
     for t in range(len(a["x"])):
-        stack.forward(a["x"][t].tolist(), a["mask"][t].tolist())
+        stack.forward(a["x"][t].tolist(), a["mask"][t].tolist(), _gains(request, t))
         outputs.append(_joined(stack.layers[-1].h))  # SEQ-005
         slices.append(_sliced_units(stack))  # SEQ-007
         trace.note(t, stack)
@@ -256,15 +262,16 @@ def _sequence_reverse(request: Request) -> Results:
     stack, trace, a = _stack(request), _Trace(request), request.arrays
     for t in reversed(range(len(a["x"]))):
         restore = a["slices"][t].tolist() if "slices" in a else []
-        stack.reverse(a["x"][t].tolist(), a["mask"][t].tolist(), restore)
+        gains = _gains(request, t)
+        stack.reverse(a["x"][t].tolist(), a["mask"][t].tolist(), restore, gains)
         trace.note(t, stack)
     return _results(request, stack) | trace.results(stack)
 
 
 def _sequence_storage(request: Request) -> Results:
     stack, a, config = _stack(request), request.arrays, request.stack
-    for x, mask in zip(a["x"].tolist(), a["mask"].tolist(), strict=True):
-        stack.forward(x, mask)
+    for t, (x, mask) in enumerate(zip(a["x"].tolist(), a["mask"].tolist(), strict=True)):
+        stack.forward(x, mask, _gains(request, t))
     present = sum(sum(row) for row in a["mask"].tolist())
     ideal = 0.0
     for value, count in enumerate(stack.gate_counts):

@@ -221,26 +221,32 @@ class Stack:
         default = 1024 if config.cell == "revgru" else 1023 - (1 << formats.state_bits) // 2**21
         self.z_max = default if config.z_max is None else config.z_max  # FMT-005
 
-    def forward(self, x: Grid, mask: list[bool]) -> None:
-        """Do one step."""
+    def forward(self, x: Grid, mask: list[bool], gains: list[Grid]) -> None:
+        """Do one step; ``gains`` has a grid for every layer above the first, or is empty."""
         for k, layer in enumerate(self.layers):  # SEQ-001
-            inputs = self._inputs(k, x)
+            inputs = self._inputs(k, x, gains)
             for j in (0, 1):  # CELL-004
                 self._update(layer, k, j, inputs, mask)
 
-    def reverse(self, x: Grid, mask: list[bool], restore: Grid) -> None:
+    def reverse(self, x: Grid, mask: list[bool], restore: Grid, gains: list[Grid]) -> None:
         """Undo one step; ``restore`` holds the sliced units of before it."""
         for k, layer in reversed(list(enumerate(self.layers))):
-            inputs = self._inputs(k, x)
+            inputs = self._inputs(k, x, gains)
             for j in (1, 0):  # CELL-040
                 self._undo(layer, k, j, inputs, mask, restore)
 
-    def _inputs(self, k: int, x: Grid) -> Grid:
+    def _inputs(self, k: int, x: Grid, gains: list[Grid]) -> Grid:
         if k == 0:
             return x
         # SEQ-004: both groups of the layer below, as they stand now.
         group1, group2 = (self._views(group) for group in self.layers[k - 1].h)
-        return [left + right for left, right in zip(group1, group2, strict=True)]
+        both = [left + right for left, right in zip(group1, group2, strict=True)]
+        if not gains:
+            return both
+        return [  # SEQ-012
+            [max(-32512, min(32512, rs(a * gain, 12))) for a, gain in zip(*rows, strict=True)]
+            for rows in zip(both, gains[k - 1], strict=True)
+        ]
 
     def _views(self, group: Grid) -> Grid:
         return [

@@ -10,15 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from revrnn.config import Config
+from revrnn.formats import OPERAND_MAX
 
 from .buffer import Buffer
 from .cells import Context, GroupWeights, GruGates, LstmGates, gates_of, group_weights, undo, update
-from .quantise import view
+from .quantise import round_shift, view
 
 Ints = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Params = Mapping[str, npt.NDArray[Any]]
 Gates = GruGates | LstmGates
+
+# Fraction bits of the gains between layers (SEQ-012).
+GAIN_BITS = 12
 
 
 @dataclass
@@ -59,16 +63,19 @@ class Stack:
             for layer in range(config.num_layers)
         ]
 
-    def layer_input(self, x: Ints, state: State, layer: int) -> Ints:
+    def layer_input(self, x: Ints, state: State, layer: int, gains: Ints | None) -> Ints:
         """Return a layer's input operand ``[B, I_k]`` in the present step (SEQ-004)."""
         if layer == 0:
             return x
-        return view(state.h[layer - 1], self.config.formats.state_bits, self.config.view_bits)
+        a = view(state.h[layer - 1], self.config.formats.state_bits, self.config.view_bits)
+        return a if gains is None else gained(a, gains[layer - 1])
 
-    def gates(self, x: Ints, state: State, layer: int, group: int) -> Gates:
+    def gates(
+        self, x: Ints, state: State, layer: int, group: int, gains: Ints | None = None
+    ) -> Gates:
         """Return a group's gates, from its layer's input and the other group's state."""
         other, _ = state.group(layer, 1 - group)
-        layer_x = self.layer_input(x, state, layer)
+        layer_x = self.layer_input(x, state, layer, gains)
         return gates_of(self.config, self.weights[layer][group], layer_x, other)
 
     def sliced(self, layer: int, group: int) -> int:
@@ -79,7 +86,7 @@ class Stack:
         """Carry ``state`` one step forward, in place (SEQ-001)."""
         for layer in range(self.config.num_layers):
             for group in (0, 1):
-                gates = self.gates(x, state, layer, group)
+                gates = self.gates(x, state, layer, group, context.gains)
                 h, c = state.group(layer, group)
                 h, c = update(context, gates, self.sliced(layer, group), h, c)
                 state.set_group(layer, group, h, c)
@@ -94,7 +101,7 @@ class Stack:
         """
         for layer in reversed(range(self.config.num_layers)):
             for group in (1, 0):
-                gates = self.gates(x, state, layer, group)
+                gates = self.gates(x, state, layer, group, context.gains)
                 sliced = self.sliced(layer, group)
                 h, c = state.group(layer, group)
                 h, c = undo(context, gates, sliced, restore[:, :sliced], h, c)
@@ -129,8 +136,25 @@ class Forward:
     words_steps: list[int]
 
 
+def gained(a: Ints, gain: Ints) -> Ints:
+    """Return an operand multiplied by a gain (SEQ-012)."""
+    product: Ints = np.clip(round_shift(a * gain, GAIN_BITS), -OPERAND_MAX, OPERAND_MAX)
+    return product
+
+
+def gain_passes(a: Ints, gain: Ints) -> Bools:
+    """Say where :func:`gained` did not saturate, so that gradients pass (GRAD-016)."""
+    return np.abs(round_shift(a * gain, GAIN_BITS)) <= OPERAND_MAX
+
+
 def sequence_forward(
-    config: Config, params: Params, x: Ints, mask: Bools, state: State, buffer: Buffer | None
+    config: Config,
+    params: Params,
+    x: Ints,
+    mask: Bools,
+    state: State,
+    buffer: Buffer | None,
+    gains: Ints | None = None,
 ) -> Forward:
     """Run a stack over a sequence, pushing to ``buffer``; ``state`` is left alone.
 
@@ -141,6 +165,7 @@ def sequence_forward(
         mask: ``[T, B]``, true where a row has the step (SEQ-002).
         state: where to start.
         buffer: where to push, or ``None`` without forgetting.
+        gains: ``[T, L-1, B, H]`` or ``None`` (SEQ-012).
     """
     stack = Stack(config, params)
     state = state.copy()
@@ -153,6 +178,7 @@ def sequence_forward(
     )  # fmt: skip
     for t in range(len(x)):
         context.rows = mask[t]
+        context.gains = None if gains is None else gains[t]
         stack.step(context, x[t], state)
         result.outputs[t] = state.h[top]
         result.states.append(state.copy())
@@ -173,6 +199,7 @@ def sequence_reverse(
     state: State,
     buffer: Buffer | None,
     slices: Ints,
+    gains: Ints | None = None,
 ) -> Iterator[State]:
     """Undo a sequence step by step, popping from ``buffer``.
 
@@ -182,7 +209,8 @@ def sequence_reverse(
     stack = Stack(config, params)
     state = state.copy()
     for t in reversed(range(len(x))):
-        context = Context(config, mask[t], buffer, 0, np.zeros(1025, np.int64))
+        gain = None if gains is None else gains[t]
+        context = Context(config, mask[t], buffer, 0, np.zeros(1025, np.int64), gain)
         for _ in stack.step_back(context, x[t], state, slices[t]):
             pass
         yield state

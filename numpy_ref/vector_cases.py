@@ -106,6 +106,10 @@ FLAGS: Final[dict[str, str]] = {
     "upper_input_time": "A layer's input is the layer below before this step's update.",
     "upper_input_order": "A layer's input has the groups of the layer below in reverse order.",
     "upper_input_scale": "A layer's input from below is read with the input's fraction bits.",
+    "gain_rounding": "An input multiplied by a gain is rounded down instead of to the nearest.",
+    "gain_clip": "An input multiplied by a gain leaves the operands' range.",
+    "gain_layer": "A layer's input is multiplied by another layer's gains.",
+    "gain_step": "Undoing a step multiplies by the first step's gains.",
     "slice_index": "Undoing a step restores the sliced units of after it.",
     "slice_layer": "The bottom layer is sliced instead of the top one.",
     "slice_group": "Group 2 is sliced instead of group 1.",
@@ -744,6 +748,8 @@ def _sequences(evaluate: Evaluate) -> Iterator[Draft]:
         rules = ("SEQ-001", "SEQ-002", "SEQ-005", "SEQ-006", *_rules_of(config))
         if config.num_layers > 1:
             rules = (*rules, "SEQ-004", *(("SEQ-003",) if config.forgetting else ()))
+        if "gains" in changes:
+            rules = (*rules, "SEQ-012")
         if config.slice_size:
             rules = (*rules, "SEQ-007", "MUL-005")
         more = ("EVAL-009",) if trace else ()
@@ -770,6 +776,7 @@ def _sequences(evaluate: Evaluate) -> Iterator[Draft]:
         yield from trio(
             f"{cell} keeping one", Config(cell, 1, 2, forgetting=False), [[1]] * 3, "group_old"
         )
+        yield from _gained_sequences(trio, cell)
     yield from _wrapping_sequences(trio)
     yield from _segments(trio, evaluate)
 
@@ -831,6 +838,19 @@ def _forgetting_sequences(
             back=("flag_always", "spill_restore"), bits=("plane_bits", "flag_bits"),
             heads=(2**52, 2**50, 2**45), trace=True,
         )  # fmt: skip
+
+
+def _gained_sequences(trio: Callable[..., Iterator[Draft]], cell: str) -> Iterator[Draft]:
+    """Give three layers gains of dropout, of one, and so large that they saturate."""
+    config = Config(cell, 1, 2, 3, 3)
+    # Five values against groups of four: no two steps or layers have the same.
+    gains = i32([4096, 5461, 0, 65536, 6001] * 5)[:24].reshape(3, 2, 2, 2)
+    catches = ("gain_rounding", "gain_clip", "gain_layer")
+    contents = Contents(forget=-(2**24), state=2**27)
+    yield from trio(
+        f"{cell} gains", config, [[1, 1], [1, 0], [1, 1]], *catches,
+        back=(*catches, "gain_step"), contents=contents, gains=gains,
+    )  # fmt: skip
 
 
 def _wrapping_sequences(trio: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:

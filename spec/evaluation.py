@@ -130,6 +130,7 @@ def prepare(
     layout = config.buffer if config else settings.get("layout", "stream")
     if layout not in layouts and (config is None or config.forgetting):
         raise RevRNNError("E_UNSUPPORTED", "buffer", repr(layout), one_of(layouts))
+    expected = tuple(a for a in expected if a.name in arguments)
     arrays = {a.name: arguments[a.name] for a in expected}
     _check_arrays(arrays, expected, layout, _axes(config, settings))
     return Request(operation, arrays, settings, config, formats)
@@ -155,12 +156,13 @@ def _check_names(
     expected: tuple[Argument, ...],
 ) -> None:
     names = OPERATIONS[operation].settings
-    required = [*names, *(a.name for a in expected)]
+    known = [*names, *(a.name for a in expected)]
+    absent = {a.name for a in expected if a.optional}
     for name in arguments:
-        if name not in required:
-            raise RevRNNError("E_ARGUMENT", name, "an unknown name", one_of(required))
-    for name in required:
-        if name not in arguments:
+        if name not in known:
+            raise RevRNNError("E_ARGUMENT", name, "an unknown name", one_of(known))
+    for name in known:
+        if name not in arguments and name not in absent:
             if name not in _OPTIONAL:
                 raise RevRNNError("E_ARGUMENT", name, "nothing", "it must be given")
             settings[name] = _OPTIONAL[name]
@@ -311,6 +313,8 @@ def _range(argument: Argument, layout: str) -> tuple[int | None, int | None]:
         return 1, 1024  # BUF-001
     if argument.name == "flags":
         return 0, 1  # EVAL-006
+    if argument.name == "gains":
+        return 0, 2**16  # SEQ-012
     if argument.name == "words" and layout == "wordlist":
         return 0, 2**63 - 1
     if argument.name == "heads":

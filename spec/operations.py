@@ -23,12 +23,14 @@ class Argument:
         dtype: element type as in EVAL-002; ``heads`` and ``words`` take theirs from the layout.
         shape: its axes.
         magnitude: largest magnitude allowed, or ``None``; beyond is ``E_RANGE``.
+        optional: whether it may be absent.
     """
 
     name: str
     dtype: str
     shape: str
     magnitude: int | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ def _with_config(operation: str, config: Config) -> Iterator[Argument]:
     yield Argument("x", "i16", "B I" if one_step else "T B I", _OPERAND)
     if not one_step:
         yield Argument("mask", "bool", "T B")
+        if config.num_layers > 1:
+            yield Argument("gains", "i32", f"T {config.num_layers - 1} B H", optional=True)
     state_shape = "1 B H" if one_step else "L B H"
     yield Argument("h", "i32", state_shape)
     if config.has_cell_state:

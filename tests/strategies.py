@@ -28,10 +28,11 @@ HEAD_STYLES = ("fresh", "random", "edges")
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a sequence."""
+    """The sizes of a sequence, and whether there are gains between its layers (SEQ-012)."""
 
     steps: int
     rows: int
+    gains: bool = False
 
 
 # Sequences for every implementation: few configurations and shapes, since each costs the JAX
@@ -39,12 +40,12 @@ class Shape:
 FIXED: tuple[tuple[Config, Shape], ...] = (
     (Config("revgru", 1, 2), Shape(1, 1)),
     (Config("revgru", 3, 6, max_forget_bits=3), Shape(6, 3)),
-    (Config("revgru", 2, 4, 2, 1, slice_size=2), Shape(5, 2)),
+    (Config("revgru", 2, 4, 2, 1, slice_size=2), Shape(5, 2, gains=True)),
     (Config("revgru", 2, 4, 2, 5, buffer="wordlist", slice_size=1), Shape(12, 2)),
     (Config("revgru", 2, 4, forgetting=False), Shape(4, 2)),
     (Config("revlstm", 1, 2, max_forget_bits=10), Shape(1, 2)),
     (Config("revlstm", 3, 6, max_forget_bits=3), Shape(6, 3)),
-    (Config("revlstm", 2, 4, 2, 2, slice_size=1), Shape(5, 2)),
+    (Config("revlstm", 2, 4, 2, 2, slice_size=1), Shape(5, 2, gains=True)),
     (Config("revlstm", 2, 4, buffer="wordlist"), Shape(8, 2)),
     (Config("revlstm", 2, 4, 2, forgetting=False), Shape(4, 2)),
     (Config("revlstm", 2, 4, z_max=1024), Shape(8, 2)),
@@ -109,7 +110,8 @@ def configs(draw: st.DrawFn, layouts: tuple[str, ...]) -> Config:
 @st.composite
 def shapes(draw: st.DrawFn) -> Shape:
     """Draw the sizes of a sequence, one step and one row first."""
-    return Shape(draw(st.integers(0, 8), label="T"), draw(st.integers(1, 4), label="B"))
+    steps, rows = draw(st.integers(0, 8), label="T"), draw(st.integers(1, 4), label="B")
+    return Shape(steps, rows, draw(st.booleans(), label="gains"))
 
 
 @st.composite
@@ -144,6 +146,9 @@ def sequence_arguments(
     steps, rows = shape.steps, shape.rows
     arguments["x"] = operand_contents(generator, (steps, rows, config.input_size), inputs)
     arguments["mask"] = mask_contents(generator, steps, rows, masks)
+    if shape.gains and config.num_layers > 1:
+        axes = (steps, config.num_layers - 1, rows, config.hidden_size)
+        arguments["gains"] = gain_contents(generator, axes)
     for name in ("h", "c")[: config.state_arrays]:
         axes = (config.num_layers, rows, config.hidden_size)
         arguments[name] = state_contents(generator, axes, states)
@@ -186,6 +191,13 @@ def state_contents(
         ends = [INT32_MIN, INT32_MIN + 1, INT32_MIN + 1023, -1, 0, INT32_MAX - 1024, INT32_MAX]
         values = generator.choice(ends, size=axes)
     return np.rint(values).clip(INT32_MIN, INT32_MAX).astype(np.int32)
+
+
+def gain_contents(
+    generator: np.random.Generator, axes: tuple[int, ...]
+) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return gains, int32: dropout's, one, and the ends of the range."""
+    return generator.choice([0, 1, 4096, 5851, 65535, 65536], size=axes).astype(np.int32)
 
 
 def mask_contents(

@@ -26,6 +26,7 @@ from strategies import (
 fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 RULES = (
     "GRAD-001", "GRAD-002", "GRAD-010", "GRAD-011", "GRAD-012", "GRAD-013", "GRAD-014", "GRAD-015",
+    "GRAD-016",
 )  # fmt: skip
 
 
@@ -125,6 +126,12 @@ class Autograd:
         passes = torch.from_numpy((np.abs(unclipped) <= 32512).astype(np.float64))
         return exact_value(h, value / 2.0**bits, passes)
 
+    def gained(self, a: torch.Tensor, gain: Any) -> torch.Tensor:
+        scale = 2.0**self.config.view_bits
+        unclipped = torch.floor(a.detach() * scale * torch.from_numpy(gain / 4096) + 0.5)
+        passes = (unclipped.abs() <= 32512).double() * torch.from_numpy(gain / 4096)
+        return exact_value(a, unclipped.clamp(-32512, 32512) / scale, passes)
+
     def gate(self, kind: str, s: torch.Tensor) -> torch.Tensor:
         """Apply an activation to an exact pre-activation, recovered from its float64 value."""
         config, bits = self.config, self.config.formats.sum_bits
@@ -200,6 +207,8 @@ class Autograd:
                 if layer:
                     exact_below = forward["h_steps"][t][layer - 1]
                     x = self.view(torch.cat(h[layer - 1], 1), exact_below)
+                    if "gains" in arguments:
+                        x = self.gained(x, arguments["gains"][t, layer - 1])
                 for group in (0, 1):
                     columns = [slice(g * units, (g + 1) * units) for g in (0, 1)]
                     source = past["h_steps"] if group == 0 else forward["h_steps"][t]
@@ -248,11 +257,15 @@ class Autograd:
     ],
     ids=lambda config: f"{config.cell}-{config.forgetting}-{config.max_forget_bits}",
 )
-@given(seed=SEEDS, states=st.sampled_from(("zero", "usual", "large", "extreme")))
+@given(
+    seed=SEEDS,
+    states=st.sampled_from(("zero", "usual", "large", "extreme")),
+    gains=st.booleans(),
+)
 def test_oracle_against_autograd(
-    oracle: Implementation, config: Config, seed: int, states: str
+    oracle: Implementation, config: Config, seed: int, states: str, gains: bool
 ) -> None:
-    arguments = drawn((config, Shape(4, 2)), seed, "usual", states)
+    arguments = drawn((config, Shape(4, 2, gains)), seed, "usual", states)
     wanted = Autograd(config, arguments, oracle).run(arguments)
     got = oracle.evaluate("sequence_gradient", arguments | {"states": "reversed"})
     assert set(got) == set(wanted)

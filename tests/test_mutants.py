@@ -249,8 +249,8 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "carry_heads": (("[int(head) for head", '[2**15 if layout == "stream" else 0 for head'),),
     "layer_heads": (
         (
-            "            inputs = self._inputs(k, x)\n            for j in (0, 1)",
-            "            inputs = self._inputs(k, x)\n"
+            "            inputs = self._inputs(k, x, gains)\n            for j in (0, 1)",
+            "            inputs = self._inputs(k, x, gains)\n"
             "            own = self.__dict__.setdefault('own', [[list(row) for row in\n"
             "                self.buffer.heads] for _ in self.layers])\n"
             "            self.buffer.heads = own[k]\n"
@@ -269,8 +269,8 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "upper_input_time": (
         (
             "        for k, layer in enumerate(self.layers):  # SEQ-001\n"
-            "            inputs = self._inputs(k, x)\n",
-            "        every = [self._inputs(k, x) for k in range(len(self.layers))]\n"
+            "            inputs = self._inputs(k, x, gains)\n",
+            "        every = [self._inputs(k, x, gains) for k in range(len(self.layers))]\n"
             "        for k, layer in enumerate(self.layers):\n"
             "            inputs = every[k]\n",
         ),
@@ -284,6 +284,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "upper_input_scale": (
         ("x_bits = operand_bits if k == 0 else self.view_bits", "x_bits = operand_bits"),
     ),
+    "gain_rounding": (("rs(a * gain, 12)", "(a * gain >> 12)"),),
+    "gain_clip": (("max(-32512, min(32512, rs(a * gain, 12)))", "rs(a * gain, 12)"),),
+    "gain_layer": (("gains[k - 1]", "gains[-k]"),),
+    "gain_step": (("gains = _gains(request, t)\n", "gains = _gains(request, 0)\n"),),
     "slice_index": (('a["slices"][t]', 'a["slices"][t + 1]'),),
     "slice_layer": (("top = k == len(self.layers) - 1", "top = k == 0"),),
     "slice_group": (("if top and j == 0", "if top and j == 1"),),

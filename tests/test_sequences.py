@@ -101,7 +101,8 @@ def test_segments_equal_one_long_sequence(
     cut = shape.steps // 2
     state, words = dict(arguments), []
     for steps in (slice(0, cut), slice(cut, None)):
-        segment = state | {name: arguments[name][steps] for name in ("x", "mask")}
+        by_step = [name for name in ("x", "mask", "gains") if name in arguments]
+        segment = state | {name: arguments[name][steps] for name in by_step}
         part = implementation.evaluate("sequence_forward", segment)
         assert_law(implementation, segment, part)
         state = state | {name: part[name] for name in ("h", "c", "heads") if name in part}
@@ -110,6 +111,27 @@ def test_segments_equal_one_long_sequence(
         if name in whole:
             assert np.array_equal(whole[name], state[name]), name
     assert np.array_equal(whole.get("words", np.zeros(0)), np.concatenate(words))
+
+
+@pytest.mark.rule("SEQ-012")
+@pytest.mark.parametrize("name", ["numpy", "naive", "torch", "jax"])
+def test_gains(name: str) -> None:
+    """One is one, zero cuts a layer off, and what is out of range is refused."""
+    config, shape = Config("revgru", 2, 4, 2, 1, slice_size=2), Shape(5, 2, gains=True)
+    arguments = sequence_arguments(config, shape, np.random.default_rng(5), "large", "large")
+    implementation, gains = load(name), arguments.pop("gains")
+    plain = implementation.evaluate("sequence_forward", arguments)
+    for value, cut in ((4096, False), (0, True)):
+        given = arguments | {"gains": np.full_like(gains, value)}
+        found = implementation.evaluate("sequence_forward", given)
+        top = dict(arguments)
+        if cut:
+            top["weight_ih_l1"] = np.zeros_like(arguments["weight_ih_l1"])
+        wanted = implementation.evaluate("sequence_forward", top) if cut else plain
+        assert equal_bits(found, wanted), value
+    for value in (-1, 65537):
+        bad = outcome(implementation, "sequence_forward", arguments | {"gains": gains * 0 + value})
+        assert bad == {"error": "E_RANGE"}
 
 
 @pytest.mark.rule("BUF-036", "SEQ-002")

@@ -1,18 +1,36 @@
 """revrnn in PyTorch: the same bits as the oracle, gradients by reversal."""
 
 from .autograd import Output, quantise_parameters, rev_rnn
+from .compiled import compiled_steps, set_compiled_steps
+from .dropout import LockedDropout
 from .evaluate import IMPLEMENTATION, TorchImplementation
+from .modules import RevGRU, RevLSTM
+from .plan import Plan, plan
 from .product import product_method, set_product_method
+from .report import MemoryReport
 from .sequence import State, initial_state
+from .streaming import Streamed, encode, value, value_and_grad
 
 __all__ = [
     "IMPLEMENTATION",
+    "LockedDropout",
+    "MemoryReport",
     "Output",
+    "Plan",
+    "RevGRU",
+    "RevLSTM",
     "State",
+    "Streamed",
     "TorchImplementation",
+    "compiled_steps",
+    "encode",
     "initial_state",
+    "plan",
     "product_method",
     "quantise_parameters",
     "rev_rnn",
+    "set_compiled_steps",
     "set_product_method",
+    "value",
+    "value_and_grad",
 ]

@@ -126,7 +126,8 @@ class _Call:
                 steps = slice(first, first + len(dx))
                 grad_x[steps] = dx * operand_passes(x[steps], formats)  # GRAD-002
 
-        return self.bptt.backward(self._inputs(x), (grad_h, grad_c), of_outputs, of_inputs)
+        inputs = self._inputs(x)
+        return self.bptt.backward(inputs, inputs, (grad_h, grad_c), of_outputs, of_inputs)
 
 
 class _RevRNN(torch.autograd.Function):

@@ -118,6 +118,7 @@ class Bptt:
     def backward(
         self,
         inputs: Inputs,
+        inputs_back: Inputs,
         grad_state: tuple[Tensor | None, Tensor | None],
         grad_outputs: Callable[[int, Tensor], Tensor | None],
         grad_inputs: Callable[[int, Tensor], None] | None = None,
@@ -125,7 +126,8 @@ class Bptt:
         """Go back and return the gradients.
 
         Args:
-            inputs: the same inputs again.
+            inputs: the same inputs again, for pieces that are run again.
+            inputs_back: the same, last chunk first; each is followed by its ``grad_inputs``.
             grad_state: with respect to the final ``h`` and ``c``, float ``[L, B, H]``.
             grad_outputs: is given each chunk's first step and outputs, int32 ``[C, B, H]``, last
                 chunk first; gives the gradient with respect to these outputs.
@@ -146,7 +148,7 @@ class Bptt:
                 self._run(walk, begin, stop, inputs, None)
                 _check_same(walk.state(), end, None)
             for first in reversed(range(begin, stop, self.settings.chunk_size)):
-                x = inputs(first, min(first + self.settings.chunk_size, stop))
+                x = inputs_back(first, min(first + self.settings.chunk_size, stop))
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
                 steps = walk.back(x, first, outputs)

@@ -286,7 +286,7 @@ def _sequence_gradient(request: Request, tensors: Tensors, chunk_size: int) -> R
 
     bptt.forward(inputs)
     grad_state = (tensors["grad_h"], tensors.get("grad_c"))
-    grads = bptt.backward(inputs, grad_state, grad_outputs, grad_inputs)
+    grads = bptt.backward(inputs, inputs, grad_state, grad_outputs, grad_inputs)
     results = {"grad_x": grad_x, "grad_h": grads.h}
     if grads.c is not None:
         results["grad_c"] = grads.c

@@ -341,5 +341,5 @@ class _Below:
         slope = torch.stack([t.passes for t in taken]).to(torch.float32)
         gains = [t.gain for t in taken if t.gain is not None]
         if gains:
-            slope *= together(gains, GAIN_BITS)
+            slope *= together(gains, GAIN_BITS)  # GRAD-016
         return cls(together([t.operand for t in taken], config.view_bits), slope)

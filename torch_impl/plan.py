@@ -1,0 +1,140 @@
+"""What a sequence will cost to remember, before it is run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .sequence import CHUNK_SIZE
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes that a training step keeps in order to go back, above parameters and gradients.
+
+    Attributes:
+        steps: length of the sequence.
+        batch_size: rows.
+        bits: bits forgotten a unit and multiplication that the expected figures assume.
+        buffer_worst: bytes of the buffer if every multiplication forgets as much as it may.
+        buffer_expected: bytes of the buffer at ``bits``.
+        slices: bytes of the slices (SEQ-007).
+        chunk: bytes of one chunk's states, gates and gradients in work, roughly.
+        plain: bytes of all states, as stored without reversal.
+        checkpointing: bytes of the states that checkpointing with √T segments stores.
+        crossover_steps: beyond this length checkpointing stores less than the buffer does at
+            ``bits``; ``None`` if nothing is ever stored.
+        checkpoint_every: the piece for which the hybrid stores least, or ``None`` where the buffer
+            alone stores less.
+        hybrid: bytes that the hybrid then stores: checkpoints, and the buffer of one piece.
+    """
+
+    steps: int
+    batch_size: int
+    bits: float
+    buffer_worst: int
+    buffer_expected: int
+    slices: int
+    chunk: int
+    plain: int
+    checkpointing: int
+    crossover_steps: int | None
+    checkpoint_every: int | None
+    hybrid: int
+
+    def __str__(self) -> str:
+        """Return a table in megabytes."""
+        rows = [
+            ("all states, stored", self.plain),
+            ("states of √T checkpoints", self.checkpointing),
+            ("buffer, worst case", self.buffer_worst),
+            (f"buffer, {self.bits:g} bits forgotten", self.buffer_expected),
+            ("slices", self.slices),
+            ("one chunk in work", self.chunk),
+        ]
+        if self.checkpoint_every is not None:
+            rows.append((f"checkpoints every {self.checkpoint_every} steps", self.hybrid))
+        lines = [f"{name:34}{size / 1e6:12.3f} MB" for name, size in rows]
+        if self.crossover_steps is not None:
+            lines.append(f"checkpointing stores less beyond {self.crossover_steps} steps")
+        return "\n".join(lines)
+
+
+def plan(
+    config: Config,
+    steps: int,
+    batch_size: int,
+    *,
+    expected_bits: float | None = None,
+    chunk_size: int | None = None,
+) -> Plan:
+    """Return what a sequence will cost to remember.
+
+    Args:
+        config: the stack (``module.config``).
+        steps: length of the sequence.
+        batch_size: rows.
+        expected_bits: bits forgotten a unit and multiplication, if known from a report; by default
+            half of the limit.
+        chunk_size: steps handled together, by default 16.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for sizes below 1 or bits out of range.
+    """
+    chunk = CHUNK_SIZE if chunk_size is None else chunk_size
+    for name, given in (("steps", steps), ("batch_size", batch_size), ("chunk_size", chunk)):
+        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+            raise RevRNNError("E_ARGUMENT", name, repr(given), "a whole number, at least 1")
+    bits = config.forget_limit / 2 if expected_bits is None else expected_bits
+    if not 0 <= bits <= config.forget_limit:
+        limit = f"0 … {config.forget_limit}"
+        raise RevRNNError("E_ARGUMENT", "expected_bits", repr(expected_bits), limit)
+    bits = bits if config.forgetting else 0.0
+    units = batch_size * config.group_size
+    state = 4 * config.num_layers * config.state_arrays * batch_size * config.hidden_size
+    heads = (4 if config.buffer == "stream" else 8) * units if config.forgetting else 0
+    per_step = config.operations_per_step * units * bits / 8
+    if config.buffer == "wordlist" and bits:
+        # A word of 64 bits holds as many multiplications as fit 53 (BUF-021).
+        per_step = config.operations_per_step * units * 8 / max(53 // max(bits, 1), 1)
+    per_step += 4 * config.slice_size * batch_size
+    checkpointing = 2 * math.ceil(math.sqrt(steps)) * state
+    crossover = math.ceil((2 * state / per_step) ** 2) if per_step else None
+    whole = math.ceil(per_step * steps) + heads
+    every = None
+    hybrid = whole
+    if per_step:
+        best = max(chunk, round(math.sqrt(steps * (state + heads) / per_step) / chunk) * chunk)
+        found = math.ceil(steps / best) * (state + heads) + math.ceil(per_step * min(best, steps))
+        if best < steps and found < whole:
+            every, hybrid = best, found
+    return Plan(
+        steps, batch_size, bits,
+        buffer_worst=_worst(config, steps, units) + heads,
+        buffer_expected=math.ceil((per_step - 4 * config.slice_size * batch_size) * steps) + heads,
+        slices=4 * config.slice_size * batch_size * (steps + 1),
+        chunk=_chunk_bytes(config, batch_size, min(chunk, steps)),
+        plain=state * steps,
+        checkpointing=checkpointing,
+        crossover_steps=crossover,
+        checkpoint_every=every,
+        hybrid=hybrid,
+    )  # fmt: skip
+
+
+def _worst(config: Config, steps: int, units: int) -> int:
+    if not config.forgetting:
+        return 0
+    if config.buffer == "stream":
+        return 2 * config.words_bound(steps) * units
+    return 8 * config.planes_bound(steps) * units
+
+
+def _chunk_bytes(config: Config, rows: int, steps: int) -> int:
+    """Return roughly what a chunk needs: gates as integers, their slopes, gradients; inputs."""
+    gates = config.num_layers * config.num_gates * config.hidden_size
+    states = config.num_layers * config.hidden_size
+    return 4 * rows * steps * (5 * gates + 6 * states + 3 * config.input_size)
