@@ -50,8 +50,8 @@ class LayerWeights:
         """Return what input and bias give to all gates, int64 ``[M, 2, N·G]`` (PROD-004)."""
         part = self.w_ih.product(x)
         if self.x_shift:
-            part = part << self.x_shift
-        return (part + self.bias).view(len(x), 2, -1)
+            part <<= self.x_shift
+        return part.add_(self.bias).view(len(x), 2, -1)
 
 
 class GruGates(NamedTuple):

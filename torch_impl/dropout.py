@@ -103,10 +103,16 @@ class LockedDropout(nn.Module):
 
 @contextmanager
 def one_sequence(*modules: object) -> Iterator[None]:
-    """Let every :class:`LockedDropout` in the modules keep one mask for the ``with`` block."""
+    """Let every :class:`LockedDropout` keep one mask for the ``with`` block.
+
+    Args:
+        modules: where to look for them: modules, and methods of modules. What they do not lead to,
+            such as the variables of a function, is not found.
+    """
+    owners = [getattr(module, "__self__", module) for module in modules]
     held = [
         part
-        for module in modules
+        for module in owners
         if isinstance(module, nn.Module)
         for part in module.modules()
         if isinstance(part, LockedDropout) and part._seed is None

@@ -74,7 +74,9 @@ def value_and_grad(
     """Compute a loss over a sequence and add its gradients to ``.grad``.
 
     Gradients reach the module's parameters and all parameters that ``embed`` and ``readout`` use,
-    by ordinary autograd. Random numbers drawn in ``embed`` are drawn again on the way back.
+    by ordinary autograd. Random numbers drawn in ``embed`` are drawn again on the way back. A
+    :class:`LockedDropout` keeps its mask for the whole sequence if ``embed`` or ``readout`` is a
+    module, or a method of one, that contains it.
 
     Args:
         module: the recurrent module, in one direction.
@@ -193,6 +195,9 @@ class _Run:
         self.module, self.data, self.embed, self.config = module, inputs, embed, config
         self.mean = reduction == "mean"
         self.steps, self.rows = inputs.shape[:2]
+        # In the order in which the module draws its random numbers when it is called.
+        (stack,) = module._stacks()
+        self.tensors = module.stack_parameters(*stack)
         self.mask, gains = mask, module.gains(self.rows, device)
         self.schedule = make_schedule(config, self.steps, self.rows, device, mask, resets, gains)
         if state is not None:
@@ -200,8 +205,6 @@ class _Run:
                 raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
             check_state(state, config, self.rows, device)
         self.start = initial_state(config, self.rows, device) if state is None else state
-        (stack,) = module._stacks()
-        self.tensors = module.stack_parameters(*stack)
         check_finite(**self.tensors)
         self._finite: list[Tensor] = []
         self._random: dict[int, Any] = {}

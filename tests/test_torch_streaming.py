@@ -1,0 +1,343 @@
+"""Training by chunks: the same states and gradients as the drop-in path, and nothing large."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_torch_modules import both, close, gradients_of, same, tensors_of
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from revrnn import Config, RevRNNError
+from revrnn.evaluation import Implementation
+from revrnn.torch_impl import (
+    LockedDropout,
+    RevGRU,
+    RevLSTM,
+    encode,
+    plan,
+    quantise_parameters,
+    value,
+    value_and_grad,
+)
+from revrnn.torch_impl.quantise import quantise
+
+STEPS, ROWS, WORDS = 14, 3, 11
+
+
+class Model(nn.Module):
+    """A small language model."""
+
+    def __init__(self, kind: Any, **settings: Any) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(WORDS, 4)
+        self.rnn = kind(4, 6, **settings)
+        self.readout = nn.Linear(6, WORDS)
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy."""
+        logits = self.readout(outputs)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    """Give tokens for inputs and targets."""
+    torch.manual_seed(0)
+    return torch.randint(WORDS, (STEPS + 1, ROWS))
+
+
+@both
+@pytest.mark.rule("GRAD-020", "SEQ-008")
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "dropout": 0.3, "weight_drop": 0.2}])
+def test_streaming_equals_the_drop_in_path(
+    kind: Any, settings: dict[str, Any], tokens: Tensor
+) -> None:
+    """States and the recurrent gradients bit for bit at one chunk size, all close at others."""
+    model = Model(kind, **settings)
+    state = model.rnn.initial_state(ROWS)
+    torch.manual_seed(1)
+    outputs, end = model.rnn(model.embed(tokens[:-1]), state)
+    loss = model.loss(outputs, tokens[1:])
+    loss.backward()
+    wanted = gradients_of(model)
+    for chunk in (1, 2, 7, 14, 16):
+        torch.manual_seed(1)
+        found = value_and_grad(
+            model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, state=state,
+            chunk_size=chunk,
+        )  # fmt: skip
+        assert torch.allclose(found.loss, loss, rtol=1e-5)
+        for a, b in zip(tensors_of(found.state), tensors_of(end), strict=True):
+            assert torch.equal(a, b)
+        gradients = gradients_of(model)
+        assert close(gradients, wanted)
+        if chunk == 16:
+            assert same(gradients, wanted)
+    torch.manual_seed(1)
+    again = value_and_grad(
+        model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, state=state
+    )
+    assert torch.equal(again.loss, found.loss)
+    assert same(gradients_of(model), wanted)
+
+
+@both
+def test_dropout_everywhere_repeats(kind: Any, tokens: Tensor) -> None:
+    """Random inputs are the same on the way back: gradients are those of what was computed."""
+    model = Model(kind, num_layers=2, dropout=0.2, locked_dropout=True, weight_drop=0.3)
+    embed = nn.Sequential(model.embed, LockedDropout(0.4), nn.Dropout(0.3))
+    seen: list[Tensor] = []
+    embed.register_forward_hook(lambda module, given, made: seen.append(made.detach()))
+    after = LockedDropout(0.5)
+    dropped: list[Tensor] = []
+
+    class Readout(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.after = after
+
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            out = self.after(outputs)
+            dropped.append((out == 0)[0])
+            return model.loss(out, targets)
+
+    readout = Readout().loss
+    for every in (None, 8):
+        seen.clear()
+        dropped.clear()
+        state = torch.get_rng_state()
+        value_and_grad(
+            model.rnn, tokens[:-1], tokens[1:], readout, embed=embed, chunk_size=4,
+            checkpoint_every=every,
+        )  # fmt: skip
+        chunks = -(-STEPS // 4)
+        assert len(seen) == 2 * chunks + (2 if every else 0)
+        for at in range(chunks):
+            # Pieces that are run again lie between the ways back over the last and the first.
+            again = {None: [7, 6, 5, 4], 8: [9, 8, 5, 4]}[every][at]
+            assert torch.equal(seen[at], seen[again])
+        assert all(torch.equal(mask, dropped[0]) for mask in dropped)
+        assert dropped[0].any()
+        # What is locked is gone from every step, the rest from some.
+        gone = torch.cat(seen[:chunks]) == 0
+        assert gone.all(0).any()
+        assert (gone & ~gone.all(0)).any()
+        assert not torch.equal(torch.get_rng_state(), state)
+        gradients_of(model)
+    model.eval(), embed.eval(), after.eval()
+    assert torch.equal(
+        value(model.rnn, tokens[:-1], tokens[1:], readout, embed=embed).loss,
+        value(model.rnn, tokens[:-1], tokens[1:], readout, embed=embed).loss,
+    )
+
+
+@both
+def test_value_is_the_loss_without_gradients(kind: Any, tokens: Tensor) -> None:
+    model = Model(kind)
+    arguments = (model.rnn, tokens[:-1], tokens[1:], model.loss)
+    found = value(*arguments, embed=model.embed, chunk_size=5)
+    assert all(p.grad is None for p in model.parameters())
+    trained = value_and_grad(*arguments, embed=model.embed, chunk_size=5)
+    assert torch.allclose(found.loss, trained.loss, rtol=1e-6)
+    for a, b in zip(tensors_of(found.state), tensors_of(trained.state), strict=True):
+        assert torch.equal(a, b)
+    summed = value(*arguments, embed=model.embed, chunk_size=1, reduction="sum")
+    assert torch.allclose(summed.loss, STEPS * found.loss, rtol=1e-5)
+    gradients_of(model)
+    scaled = value_and_grad(*arguments, embed=model.embed, loss_scale=8.0, chunk_size=5)
+    assert torch.equal(scaled.loss, trained.loss)
+
+
+@both
+@pytest.mark.rule("ACC-001", "ACC-002", "ACC-003", "ACC-004")
+@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
+def test_report_is_the_oracles_account(
+    oracle: Implementation, kind: Any, buffer: str, tokens: Tensor
+) -> None:
+    model = Model(kind, num_layers=2, buffer=buffer, slice_size=1, max_forget_bits=5)
+    mask = torch.arange(STEPS)[:, None] < torch.tensor([14, 6, 1])
+    found = value_and_grad(
+        model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, mask=mask, report=True
+    )
+    config, report = model.rnn.config, found.report
+    assert report is not None
+    params = dict(model.rnn.named_parameters())
+    arguments: dict[str, Any] = {
+        name: v.numpy() for name, v in quantise_parameters(params, config).items()
+    }
+    start = model.rnn.initial_state(ROWS)
+    x = model.embed(tokens[:-1]).detach()
+    arguments |= {
+        "config": config.as_dict(), "mask": mask.numpy(), "h": start.h.numpy(),
+        "x": quantise("operand", x, config.formats).numpy(),
+        "heads": start.heads.to(torch.int64).numpy(),
+    }  # fmt: skip
+    if start.c is not None:
+        arguments["c"] = start.c.numpy()
+    wanted = oracle.evaluate("sequence_storage", arguments)
+    assert report.stored_bits == wanted["stored_bits"]
+    assert report.plain_bits == wanted["plain_bits"]
+    assert report.ideal_bits == pytest.approx(wanted["ideal_bits"])
+    assert report.as_dict()["ideal_bits_l1"] == report.layers[1].ideal_bits
+    assert sum(layer.ideal_bits for layer in report.layers) == pytest.approx(report.ideal_bits)
+    assert report.bytes_kept > 0
+    assert "layer 1" in str(report)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        found = function(*args, **(kwargs or {}))
+        for part in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(part, Tensor):
+                self.numel = max(self.numel, part.untyped_storage().nbytes() // 4)
+        return found
+
+
+@both
+@pytest.mark.parametrize("every", [None, 32])
+def test_nothing_of_the_length_of_the_sequence_exists(kind: Any, every: int | None) -> None:
+    """No tensor grows with the steps; the drop-in path, which has outputs, is seen to."""
+    largest = []
+    for steps in (64, 256):
+        torch.manual_seed(0)
+        model = Model(kind)
+        tokens = torch.randint(WORDS, (steps + 1, ROWS))
+        with Largest() as mode:
+            value_and_grad(
+                model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed,
+                checkpoint_every=every,
+            )  # fmt: skip
+        largest.append(mode.numel)
+    assert largest[0] == largest[1]
+    with Largest() as mode:
+        model.rnn(model.embed(tokens[:-1]))
+    assert mode.numel >= 256 * ROWS * 6
+
+
+@both
+def test_streaming_encoder(kind: Any, tokens: Tensor) -> None:
+    model = Model(kind, slice_size=2)
+    embed = nn.Sequential(model.embed, nn.Tanh())
+    mask = torch.arange(STEPS)[:, None] < torch.tensor([14, 6, 1])
+    weights = torch.randn(STEPS, ROWS, 2)
+    out = model.rnn.encode(embed(tokens[:-1]), mask=mask)
+    ((out.context * weights).sum() + out.h_n.sum()).backward()
+    wanted = gradients_of(model)
+    context, h_n, c_n = encode(model.rnn, tokens[:-1], embed=embed, mask=mask)
+    assert torch.equal(context, out.context)
+    assert (c_n is None) == (kind is RevGRU)
+    ((context * weights).sum() + h_n.sum()).backward()
+    assert close(gradients_of(model), wanted)
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "module": ({"module": nn.GRU(4, 6)}, "E_ARGUMENT"),
+    "both ways": ({"module": RevGRU(4, 6, bidirectional=True)}, "E_UNSUPPORTED"),
+    "inputs": ({"inputs": torch.zeros(3)}, "E_SHAPE"),
+    "no steps": ({"inputs": torch.zeros(0, 2, 4)}, "E_SHAPE"),
+    "reduction": ({"reduction": "max"}, "E_ARGUMENT"),
+    "state": ({"state": torch.zeros(1, 2, 6)}, "E_ARGUMENT"),
+    "features": ({"embed": lambda x: x[:, :, :3]}, "E_SHAPE"),
+    "NaN": ({"embed": lambda x: x * float("nan")}, "E_NONFINITE"),
+    "no scalar": ({"readout": lambda outputs, targets: outputs}, "E_SHAPE"),
+    "chunk": ({"chunk_size": -1}, "E_ARGUMENT"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_bad_input_leaves_gradients_alone(case: str) -> None:
+    changes, code = BAD[case]
+    module = RevLSTM(4, 6)
+    arguments: dict[str, Any] = {
+        "module": module, "inputs": torch.zeros(3, 2, 4), "targets": torch.zeros(3, 2),
+        "readout": lambda outputs, targets: outputs.sum(),
+    }  # fmt: skip
+    with pytest.raises(RevRNNError) as caught:
+        value_and_grad(**arguments | changes)
+    assert caught.value.code == code
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_plan() -> None:
+    """Bounds hold for what is stored, and the hybrid keeps less than either alone."""
+    for kind, buffer in ((RevGRU, "stream"), (RevLSTM, "stream"), (RevGRU, "wordlist")):
+        torch.manual_seed(0)
+        model = Model(kind, buffer=buffer)
+        tokens = torch.randint(WORDS, (201, ROWS))
+        found = value_and_grad(
+            model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, report=True
+        )
+        assert found.report is not None
+        config, report = model.rnn.config, found.report
+        bits = report.ideal_bits / report.unit_steps
+        planned = plan(config, 200, ROWS, expected_bits=bits)
+        assert planned.plain * 8 == report.plain_bits
+        assert report.stored_bits <= 8 * planned.buffer_worst
+        if buffer == "stream":
+            assert report.stored_bits == pytest.approx(8 * planned.buffer_expected, rel=0.25)
+    config = Config("revgru", 1024, 1024, max_forget_bits=3)
+    long = plan(config, 100_000, 8)
+    assert long.crossover_steps is not None
+    assert long.checkpoint_every is not None
+    assert long.hybrid < long.checkpointing < long.buffer_expected < long.plain
+    assert long.checkpoint_every % 16 == 0
+    short = plan(config, 100, 8)
+    assert short.checkpoint_every is None
+    assert short.hybrid == short.buffer_expected < short.checkpointing
+    assert "checkpoints every" in str(long)
+    keeping = plan(Config("revlstm", 4, 4, forgetting=False), 10, 1)
+    assert keeping.buffer_expected == keeping.buffer_worst == 0
+    for bad in ({"steps": 0}, {"batch_size": True}, {"expected_bits": 4.0}, {"chunk_size": 0}):
+        with pytest.raises(RevRNNError, match=next(iter(bad))):
+            plan(config, **{"steps": 5, "batch_size": 2} | bad)  # type: ignore[arg-type]
+
+
+def _train(rank: int, folder: str) -> None:
+    """Do one step on half of the batch, as one of two processes."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
+        timeout=timedelta(seconds=60),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    module = RevGRU(3, 6, 2)
+    parallel = nn.parallel.DistributedDataParallel(module)
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(1))
+    parallel(x[:, 2 * rank : 2 * rank + 2])[0].square().mean().backward()
+    torch.save(gradients_of(module), f"{folder}/{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="built without distribution")
+def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
+    context = torch.multiprocessing.start_processes(
+        _train, (str(tmp_path),), nprocs=2, join=False, start_method="spawn"
+    )
+    assert context is not None
+    try:
+        assert context.join(timeout=120) or context.join(timeout=60)
+    finally:
+        for process in context.processes:
+            process.kill()
+    torch.manual_seed(0)
+    module = RevGRU(3, 6, 2)
+    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(1))
+    module(x)[0].square().mean().backward()
+    wanted = gradients_of(module)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert same(first, second)
+    assert close(first, wanted)
