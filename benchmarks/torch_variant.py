@@ -18,7 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from revrnn.torch_impl import RevGRU, RevLSTM, plan, set_compiled_steps, value_and_grad
+from revrnn.torch_impl import (
+    LinearCrossEntropy,
+    RevGRU,
+    RevLSTM,
+    plan,
+    set_compiled_steps,
+    value_and_grad,
+)
 
 MODULES: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "revgru": RevGRU, "revlstm": RevLSTM}
 
@@ -27,6 +34,7 @@ class Model(nn.Module):
     """Embedding, recurrent layer, readout."""
 
     def __init__(self, options: dict[str, Any]) -> None:
+        """Make the variant's recurrent layer between an embedding and a linear readout."""
         super().__init__()
         vocabulary, hidden = options["vocabulary"], options["hidden"]
         self.embed = nn.Embedding(vocabulary, options["embedding"])
@@ -67,9 +75,7 @@ def checkpointed(model: Model, tokens: Tensor, targets: Tensor) -> Tensor:
     state: tuple[Tensor, ...] = ()
     for begin in range(0, steps, size):
         part = slice(begin, begin + size)
-        loss, *last = checkpoint(
-            segment, tokens[part], targets[part], *state, use_reentrant=False
-        )
+        loss, *last = checkpoint(segment, tokens[part], targets[part], *state, use_reentrant=False)
         state, total = tuple(last), total + loss
     total.backward()
     return total.detach()
@@ -77,8 +83,9 @@ def checkpointed(model: Model, tokens: Tensor, targets: Tensor) -> Tensor:
 
 def streaming(model: Model, tokens: Tensor, targets: Tensor, every: int | None = None) -> Tensor:
     """Do a step by reversal, chunk by chunk."""
+    readout = LinearCrossEntropy(model.readout)
     found = value_and_grad(
-        model.rnn, tokens, targets, model.loss, embed=model.embed, checkpoint_every=every
+        model.rnn, tokens, targets, readout, embed=model.embed, checkpoint_every=every
     )
     return found.loss
 
@@ -111,6 +118,8 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     short = min(steps, 2 * options["chunk"])
     step(model, tokens[:short], tokens[1 : short + 1])
     optimiser.zero_grad(set_to_none=False)
+    if options.get("limit_mb"):
+        limit_memory(options["limit_mb"] * 2**20)
     before = reset_peak(device)
     times, loss = [], torch.zeros(())
     for _ in range(options["repeats"]):
@@ -122,6 +131,12 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         optimiser.zero_grad(set_to_none=False)
     found = {"seconds": min(times), "peak_bytes": peak(device) - before, "loss": float(loss)}
     return {**options, **found, "checkpoint_every": every}
+
+
+def limit_memory(more: int) -> None:
+    """Let the process take so many bytes more than it has, and no more (Linux)."""
+    limit = status("VmData") + more
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def reset_peak(device: torch.device) -> int:
@@ -155,4 +170,10 @@ def status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(json.loads(sys.argv[1]))))
+    given = json.loads(sys.argv[1])
+    try:
+        print(json.dumps(run(given)))
+    except RuntimeError as error:  # what PyTorch raises when memory runs out
+        if "memory" not in str(error):
+            raise
+        print(json.dumps(given | {"out_of_memory": True}))

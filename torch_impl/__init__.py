@@ -7,12 +7,14 @@ from .evaluate import IMPLEMENTATION, TorchImplementation
 from .modules import RevGRU, RevLSTM
 from .plan import Plan, plan
 from .product import product_method, set_product_method
+from .readout import LinearCrossEntropy
 from .report import MemoryReport
 from .sequence import State, initial_state
 from .streaming import Streamed, encode, value, value_and_grad
 
 __all__ = [
     "IMPLEMENTATION",
+    "LinearCrossEntropy",
     "LockedDropout",
     "MemoryReport",
     "Output",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError, one_of
 
@@ -22,6 +22,7 @@ from .checks import check_settings, check_state, check_tensor
 from .dropout import one_sequence
 from .modules import RevRNNBase
 from .quantise import check_finite, dequantise, operand_passes, quantise
+from .readout import LinearCrossEntropy, add_embedding_gradient, adds_in_place
 from .report import MemoryReport, report_of
 from .sequence import State, initial_state
 
@@ -82,7 +83,8 @@ def value_and_grad(
         module: the recurrent module, in one direction.
         inputs: ``[T, B, …]``, of any type: tokens, features.
         targets: anything that can be cut by ``targets[first:stop]`` along the steps.
-        readout: from outputs ``[C, B, H]`` and the targets' cut to a scalar loss.
+        readout: from outputs ``[C, B, H]`` and the targets' cut to a scalar loss. For large
+            vocabularies :class:`LinearCrossEntropy` takes the least memory.
         embed: from a cut of the inputs to float ``[C, B, input_size]``; without it inputs are that.
         state: exact state that another call returned; without it a fresh one.
         mask: bool ``[T, B]``, which steps a row has (SEQ-002); the readout sees the unchanged
@@ -209,6 +211,7 @@ class _Run:
         self._finite: list[Tensor] = []
         self._random: dict[int, Any] = {}
         self._made: dict[int, Tensor] = {}
+        self._in_place = adds_in_place(embed)
 
     def settings(
         self,
@@ -252,18 +255,24 @@ class _Run:
 
     def backwards(self, first: int, stop: int) -> Tensor:
         """Return the same operands, keeping the graph by which they were made."""
-        with _Replay(self._random.get(first), self.start.h.device), torch.enable_grad():
+        grad = not self._in_place
+        with _Replay(self._random.get(first), self.start.h.device), torch.set_grad_enabled(grad):
             x = self._input(first, stop)
-        if x.requires_grad:
+        if x.requires_grad or self._in_place:
             self._made[first] = x
         return quantise("operand", x.detach(), self.config.formats)
 
     def grad_inputs(self, first: int, dx: Tensor) -> None:
         """Carry a chunk's gradient on to what its input was made from."""
         x = self._made.pop(first, None)
-        if x is not None:
-            passes = operand_passes(x.detach(), self.config.formats)  # GRAD-002
-            torch.autograd.backward(x, (dx * passes).to(x.dtype))
+        if x is None:
+            return
+        dx = dx * operand_passes(x.detach(), self.config.formats)  # GRAD-002
+        if self._in_place:
+            assert isinstance(self.embed, nn.Embedding)
+            add_embedding_gradient(self.embed, self.data[first : first + len(dx)], dx)
+        else:
+            torch.autograd.backward(x, dx.to(x.dtype))
 
     def check_inputs(self) -> None:
         """Raise ``E_NONFINITE`` if an input was NaN or infinite, with one synchronisation."""
@@ -297,9 +306,15 @@ class _Run:
         total = torch.zeros((), device=self.start.h.device)
 
         def grad_outputs(first: int, h: Tensor) -> Tensor | None:
-            outputs = self.floats(h).requires_grad_()
+            outputs, part = self.floats(h), targets[first : first + len(h)]
+            if isinstance(readout, LinearCrossEntropy):
+                weight = self.weight(h)
+                loss, gradient = readout.loss_and_grad(outputs, part, scale * weight)
+                total.add_(loss * weight)
+                return gradient
+            outputs.requires_grad_()
             with torch.enable_grad():
-                loss = readout(outputs, targets[first : first + len(h)])
+                loss = readout(outputs, part)
                 _check_loss(loss)
                 loss = loss * self.weight(h)
                 torch.autograd.backward(loss * scale)
@@ -318,7 +333,11 @@ class _Run:
         bptt, total = self.bptt(settings), torch.zeros((), device=self.start.h.device)
 
         def outputs(first: int, h: Tensor) -> None:
-            loss = readout(self.floats(h), targets[first : first + len(h)])
+            part = targets[first : first + len(h)]
+            if isinstance(readout, LinearCrossEntropy):
+                loss, _ = readout.loss_and_grad(self.floats(h), part, None)
+            else:
+                loss = readout(self.floats(h), part)
             _check_loss(loss)
             total.add_(loss * self.weight(h))
 
