@@ -14,7 +14,10 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath")
-LINTED = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "noxfile.py")
+LINTED = (
+    "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks",
+    "noxfile.py",
+)  # fmt: skip
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -65,6 +68,13 @@ def demo(session: nox.Session) -> None:
     """Train small models by reversal in both frameworks and compare them with the oracle."""
     install_wheel(session, "experiments")
     session.run("python", "-m", "revrnn.experiments.demo", *session.posargs)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure memory and time side by side, each variant in a process of its own."""
+    install_wheel(session, "torch")
+    session.run("python", "benchmarks/torch_language_model.py", *session.posargs)
 
 
 @nox.session
