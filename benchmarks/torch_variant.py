@@ -174,6 +174,6 @@ if __name__ == "__main__":
     try:
         print(json.dumps(run(given)))
     except RuntimeError as error:  # what PyTorch raises when memory runs out
-        if "memory" not in str(error):
+        if not any(sign in str(error) for sign in ("memory", "bad_alloc")):
             raise
         print(json.dumps(given | {"out_of_memory": True}))

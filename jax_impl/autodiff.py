@@ -62,6 +62,7 @@ class Inputs(NamedTuple):
     hx: tuple[jax.Array, ...] | None
     state: State | None
     mask: jax.Array
+    gains: jax.Array | None
 
 
 class Kept(NamedTuple):
@@ -95,7 +96,7 @@ def init_params(key: jax.Array, config: Config) -> dict[str, jax.Array]:
 
 def initial_state(config: Config, batch_size: int) -> State:
     """Return a fresh exact state: zeros, and fresh heads (SEQ-006)."""
-    _check_config(config)
+    check_config(config)
     h = jnp.zeros((config.num_layers, batch_size, config.hidden_size), jnp.int32)
     heads = fresh_heads(config.buffer, batch_size, config.group_size) if config.forgetting else None
     return State(h, jnp.zeros_like(h) if config.has_cell_state else None, heads)
@@ -120,6 +121,7 @@ def rev_rnn(
     hx: jax.Array | tuple[jax.Array, jax.Array] | None = None,
     state: State | None = None,
     mask: jax.Array | None = None,
+    gains: jax.Array | None = None,
     states: str = "reversed",
     capacity: int | None = None,
 ) -> Output:
@@ -134,6 +136,8 @@ def rev_rnn(
         state: exact initial state from another call; not differentiable. Without ``hx`` and
             ``state`` the fresh one.
         mask: bool ``[T, B]``, true where a row has the step (SEQ-002); all without it.
+        gains: int32 ``[T, L-1, B, H]``, what layers above the first multiply their inputs by
+            (SEQ-012); see :func:`revrnn.jax_impl.dropout_gains`.
         states: how the backward pass comes by the states: ``"reversed"`` recovers them from the
             buffer, ``"stored"`` keeps them. The gradients are the same bits (GRAD-020).
         capacity: words (for ``wordlist`` planes) to set aside for the backward pass; without it
@@ -146,16 +150,16 @@ def rev_rnn(
         RevRNNError: while tracing ``E_ARGUMENT``, ``E_UNSUPPORTED``, ``E_DTYPE``, ``E_SHAPE``;
             outside jit also ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``.
     """
-    _check_config(config)
+    check_config(config)
     _check_settings(states, capacity, hx, state)
     floats = hx if hx is None or isinstance(hx, tuple) else (hx,)
-    _check_arrays(params, x, config, floats, state, mask)
+    check_arrays(params, x, config, floats, state, mask, gains)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
     settings = Settings(config, states, capacity, product_method())
-    out: Output = _run(settings, Inputs(dict(params), x, floats, state, mask))
+    out: Output = _run(settings, Inputs(dict(params), x, floats, state, mask, gains))
     if is_concrete(out.status):
         check(out.status)
     return out
@@ -183,7 +187,7 @@ def _run_backward(
     if is_concrete(status):
         check(status)
     # Integers have no gradient, which JAX wants said by None.
-    return (Inputs(params, x, hx, None, None),)  # type: ignore[arg-type]
+    return (Inputs(params, x, hx, None, None, None),)  # type: ignore[arg-type]
 
 
 _run.defvjp(_run_forward, _run_backward)
@@ -208,7 +212,7 @@ def _forward(settings: Settings, inputs: Inputs, keep: bool) -> tuple[Output, Ke
     params = quantise_parameters(inputs.params, config)
     run = sequence_forward(
         config, params, inputs.x, inputs.mask, Groups.cut(start.h, start.c), buffer, method,
-        status=status, before=stored,
+        gains=inputs.gains, status=status, before=stored,
     )  # fmt: skip
     h, c = run.groups.arrays()
     heads = None if run.buffer is None else heads_of(run.buffer)
@@ -268,6 +272,7 @@ def _backward(settings: Settings, inputs: Inputs, kept: Kept, gradient: Grads) -
         gradient,
         settings.method,
         kept.status,
+        inputs.gains,
     )
     hx = None
     if inputs.hx is not None:
@@ -292,7 +297,8 @@ def _refuse(*_: object) -> Any:
 _backward_once.defvjp(_refuse, _refuse)
 
 
-def _check_config(config: Config) -> None:
+def check_config(config: Config) -> None:
+    """Raise ``E_ARGUMENT`` or ``E_UNSUPPORTED`` for what is no configuration of JAX's (BUF-037)."""
     if not isinstance(config, Config):
         raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
     if config.forgetting and config.buffer not in LAYOUTS:  # BUF-037
@@ -309,13 +315,14 @@ def _check_settings(states: str, capacity: object, hx: object, state: object) ->
         raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of the two")
 
 
-def _check_arrays(
+def check_arrays(
     params: Params,
     x: jax.Array,
     config: Config,
     hx: tuple[jax.Array, ...] | None,
     state: State | None,
     mask: jax.Array | None,
+    gains: jax.Array | None = None,
 ) -> None:
     """Check names, then types, then shapes (ERR-002)."""
     shapes = config.parameter_shapes()
@@ -323,7 +330,7 @@ def _check_arrays(
         if name not in shapes or name not in params:
             given = "nothing" if name in shapes else "an unknown name"
             raise RevRNNError("E_ARGUMENT", f"params[{name!r}]", given, one_of(shapes))
-    length = x.shape[:2] if jnp.ndim(x) == 3 else (0, 1)
+    length = x.shape[:2] if len(jnp.shape(x)) == 3 else (0, 1)
     layers = (config.num_layers, length[1], config.hidden_size)
     wanted: list[tuple[str, Any, str, tuple[int, ...]]] = [
         (f"params[{name!r}]", params[name], "float32", shape) for name, shape in shapes.items()
@@ -331,6 +338,11 @@ def _check_arrays(
     wanted.append(("x", x, "float32", (*length, config.input_size)))
     if mask is not None:
         wanted.append(("mask", mask, "bool", length))
+    if gains is not None:
+        if config.num_layers == 1:
+            raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
+        above = (length[0], config.num_layers - 1, length[1], config.hidden_size)
+        wanted.append(("gains", gains, "int32", above))
     if hx is not None:
         if len(hx) != config.state_arrays:
             allowed = "(h, c)" if config.has_cell_state else "h"

@@ -1,4 +1,4 @@
-"""Run mypy on the installed package and on the tests, and see that it checked something."""
+"""Run mypy on the installed package, tests and benchmarks, and see that it checked something."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ def verdict(status: int, output: str, expected: int) -> int:
 
 
 def main() -> int:
-    """Check the installed package, then the tests, and return the exit status."""
+    """Check the installed package, then the rest, and return the exit status."""
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     package = sum(len(list((ROOT / folder).rglob("*.py"))) for folder in FOLDERS)
     tests = sorted(Path(__file__).parent.glob("*.py"))
+    programs = sorted((ROOT / "benchmarks").glob("*.py"))
     status = 0
-    for what, expected in ((["-p", "revrnn"], package), ([str(t) for t in tests], len(tests))):
+    runs = [(["-p", "revrnn"], package)]
+    runs += [([str(path) for path in paths], len(paths)) for paths in (tests, programs)]
+    for what, expected in runs:
         # Run here: in the root, `spec` and its neighbours would be found as packages of their own.
         found = subprocess.run(
             [*command, *what],

@@ -22,8 +22,8 @@ FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
 MAY_IMPORT = {
     "spec": {"numpy"},
     "numpy_ref": {"numpy", "revrnn"},
-    "torch_impl": {"numpy", "revrnn", "torch"},
-    "jax_impl": {"numpy", "revrnn", "jax"},
+    "torch_impl": {"numpy", "revrnn", "safetensors", "torch"},
+    "jax_impl": {"numpy", "revrnn", "safetensors", "jax"},
 }
 
 

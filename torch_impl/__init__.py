@@ -4,6 +4,7 @@ from .autograd import Output, quantise_parameters, rev_rnn
 from .compiled import compiled_steps, set_compiled_steps
 from .dropout import LockedDropout
 from .evaluate import IMPLEMENTATION, TorchImplementation
+from .files import load_parameters, save_parameters
 from .modules import RevGRU, RevLSTM
 from .plan import Plan, plan
 from .product import product_method, set_product_method
@@ -27,10 +28,12 @@ __all__ = [
     "compiled_steps",
     "encode",
     "initial_state",
+    "load_parameters",
     "plan",
     "product_method",
     "quantise_parameters",
     "rev_rnn",
+    "save_parameters",
     "set_compiled_steps",
     "set_product_method",
     "value",

@@ -25,7 +25,7 @@ class Output(NamedTuple):
     """What :func:`rev_rnn` returns.
 
     Attributes:
-        outputs: float32 ``[T, B, H]``, differentiable (SEQ-005); ``None`` if not wanted.
+        outputs: float32 ``[T, B, H]``, differentiable (SEQ-005); ``[0, B, H]`` if not wanted.
         h_n: float32 ``[L, B, H]``, the final ``h``, differentiable.
         c_n: the same for RevLSTM, else ``None``.
         state: the exact final state, to be given to the next call (SEQ-008).
@@ -35,7 +35,7 @@ class Output(NamedTuple):
             ``None`` without slices.
     """
 
-    outputs: Tensor | None
+    outputs: Tensor
     h_n: Tensor
     c_n: Tensor | None
     state: State
@@ -70,29 +70,26 @@ class _Call:
         self.used = False
         self.slices: Tensor | None = None
 
-    def run(
-        self, x: Tensor, params: Mapping[str, Tensor]
-    ) -> tuple[Tensor | None, Tensor | None, State]:
+    def run(self, x: Tensor, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, State]:
         """Compute outputs and context, float, and the final state."""
         config, (steps, rows, _) = self.config, x.shape
         depth, bits = config.slice_size, config.formats.state_bits
-        outputs = context = None
-        if self.with_outputs:
-            outputs = x.new_empty((steps, rows, config.hidden_size), dtype=torch.float32)
+        context, wanted = None, steps if self.with_outputs else 0
+        outputs = x.new_empty((wanted, rows, config.hidden_size), dtype=torch.float32)
         if depth:
             self.slices = x.new_empty((steps + 1, rows, depth), dtype=torch.int32)
             self.slices[0] = self.start.h[-1][:, :depth]
 
         def deliver(first: int, h: Tensor) -> None:
-            if outputs is not None:
+            if self.with_outputs:
                 outputs[first : first + len(h)] = dequantise(h, bits)
             if self.slices is not None:
                 self.slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
 
         params = quantise_parameters(params, config)
         self.bptt = Bptt(config, params, steps, self.start, self.schedule, self.settings)
-        wanted = deliver if outputs is not None or depth else None
-        state = self.bptt.forward(self._inputs(x), wanted, self.differentiable)
+        taker = deliver if self.with_outputs or depth else None
+        state = self.bptt.forward(self._inputs(x), taker, self.differentiable)
         if self.slices is not None:
             context = dequantise(self.slices[1:], bits)
         return outputs, context, state
@@ -114,7 +111,9 @@ class _Call:
 
         def of_outputs(first: int, h: Tensor) -> Tensor | None:
             steps = slice(first, first + len(h))
-            part = None if grad_outputs is None else grad_outputs[steps].float()
+            part = None
+            if grad_outputs is not None and self.with_outputs:
+                part = grad_outputs[steps].float()
             if grad_context is None:
                 return part
             part = h.new_zeros(h.shape, dtype=torch.float32) if part is None else part.clone()
@@ -216,7 +215,7 @@ def rev_rnn(
             buffer of one piece at a time. States and gradients do not depend on it, if it is a
             multiple of ``chunk_size`` (else it is rounded up to one).
         offload: keep the buffer in the host's memory.
-        with_outputs: without it ``outputs`` is ``None``; nothing of size T × B × H exists then.
+        with_outputs: without it ``outputs`` has no steps; nothing of size T × B × H exists then.
 
     Returns:
         Outputs, final state as float and exact, slices, wraps, context.

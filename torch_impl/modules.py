@@ -325,7 +325,6 @@ class RevRNNBase(nn.Module):
         if self.bidirectional:
             return self._both_ways(x, hx, mask, resets, lengths)
         out = self._call(x, hx, mask, resets, with_outputs=True)
-        assert out.outputs is not None
         if isinstance(hx, State):
             return self._cast(out.outputs), out.state
         return self._cast(out.outputs), self._final([out])
@@ -376,10 +375,7 @@ class RevRNNBase(nn.Module):
             )  # fmt: skip
             found.append(out)
             if suffix:
-                first, second = found[-2].outputs, out.outputs
-                assert first is not None
-                assert second is not None
-                x = torch.cat([first, _backwards(second, lengths)], 2)
+                x = torch.cat([found[-2].outputs, _backwards(out.outputs, lengths)], 2)
         return self._cast(x), self._final(found)
 
     def _final(self, found: list[Output]) -> Any:

@@ -1,0 +1,68 @@
+"""Dropout from keys and step numbers: the same on the way back, whatever the chunks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .sequence import GAIN_BITS
+
+# The largest gain is 16 (SEQ-012).
+_LARGEST = 1 - 2.0**-4
+
+
+def dropout_gains(
+    key: jax.Array, rate: float, config: Config, steps: jax.Array, rows: int, locked: bool = False
+) -> jax.Array:
+    """Return gains that drop outputs of all layers but the last (SEQ-012).
+
+    Args:
+        key: a key of ``jax.random``.
+        rate: probability of dropping, 0 … 0.9375 or 1; static.
+        config: the stack.
+        steps: numbers of the steps, int32 ``[T]``.
+        rows: rows of the batch.
+        locked: whether all steps have the same gains (variational dropout).
+
+    Returns:
+        int32 ``[T, L-1, B, H]``.
+    """
+    if not (0 <= rate <= _LARGEST or rate == 1):
+        raise RevRNNError("E_ARGUMENT", "rate", repr(rate), f"0 … {_LARGEST} or 1")
+    shape = (config.num_layers - 1, rows, config.hidden_size)
+    gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
+    return _kept(key, rate, shape, steps, locked).astype(jnp.int32) * jnp.int32(gain)
+
+
+def step_dropout(
+    key: jax.Array, rate: float, x: jax.Array, steps: jax.Array, locked: bool = False
+) -> jax.Array:
+    """Return ``x`` ``[C, B, F]`` with elements dropped, the rest scaled up.
+
+    Args:
+        key: a key of ``jax.random``.
+        rate: probability of dropping, 0 … 1; static.
+        x: some steps of a sequence.
+        steps: their numbers, int32 ``[C]``; what is dropped in a step depends on its number alone.
+        locked: whether all steps drop the same (variational dropout).
+    """
+    if not 0 <= rate <= 1:
+        raise RevRNNError("E_ARGUMENT", "rate", repr(rate), "0 … 1")
+    if rate == 0:
+        return x
+    kept = _kept(key, rate, x.shape[1:], steps, locked)
+    return jnp.where(kept, x / max(1 - rate, 2.0**-24), 0).astype(x.dtype)
+
+
+def _kept(
+    key: jax.Array, rate: float, shape: tuple[int, ...], steps: jax.Array, locked: bool
+) -> jax.Array:
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.random.bernoulli(key, 1 - rate, shape)
+
+    if locked:
+        return jnp.broadcast_to(draw(key), (len(steps), *shape))
+    return jax.vmap(lambda step: draw(jax.random.fold_in(key, step)))(steps)
