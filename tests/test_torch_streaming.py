@@ -182,6 +182,29 @@ def test_dropout_everywhere_repeats(kind: Any, tokens: Tensor) -> None:
 
 
 @both
+@pytest.mark.rule("GRAD-020")
+def test_autocast_reaches_the_users_functions_alone(kind: Any, tokens: Tensor) -> None:
+    model, weights = Model(kind), torch.linspace(-1, 1, 6)
+    inputs = model.embed(tokens[:-1]).detach()
+    results, dtypes = [], []
+
+    def readout(outputs: Tensor, targets: Tensor) -> Tensor:
+        dtypes.append(model.readout(outputs).dtype)
+        return (outputs * weights).sum()
+
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            found = value_and_grad(model.rnn, inputs, tokens[1:], readout, reduction="sum")
+            results.append((found.state.h, gradients_of(model.rnn)))
+            cross = LinearCrossEntropy(model.readout)
+            assert value_and_grad(model.rnn, inputs, tokens[1:], cross).loss > 0
+        model.zero_grad()
+    assert set(dtypes) == {torch.float32, torch.bfloat16}
+    assert torch.equal(results[0][0], results[1][0])
+    assert same(results[0][1], results[1][1])
+
+
+@both
 def test_value_is_the_loss_without_gradients(kind: Any, tokens: Tensor) -> None:
     model = Model(kind)
     arguments = (model.rnn, tokens[:-1], tokens[1:], model.loss)

@@ -77,7 +77,9 @@ def value_and_grad(
     Gradients reach the module's parameters and all parameters that ``embed`` and ``readout`` use,
     by ordinary autograd. Random numbers drawn in ``embed`` are drawn again on the way back. A
     :class:`LockedDropout` keeps its mask for the whole sequence if ``embed`` or ``readout`` is a
-    module, or a method of one, that contains it.
+    module, or a method of one, that contains it. Gradients are added to ``.grad`` chunk by chunk, so
+    hooks that expect one whole gradient, such as those of DistributedDataParallel, do not see it:
+    give the bare module and average ``.grad`` afterwards.
 
     Args:
         module: the recurrent module, in one direction.
@@ -212,6 +214,9 @@ class _Run:
         self._random: dict[int, Any] = {}
         self._made: dict[int, Tensor] = {}
         self._in_place = adds_in_place(embed)
+        kind = self.start.h.device.type
+        self.users_autocast = torch.is_autocast_enabled(kind)
+        self.autocast_dtype = torch.get_autocast_dtype(kind)
 
     def settings(
         self,
@@ -227,11 +232,18 @@ class _Run:
         found = check_settings("reversed", chosen, every, kept)
         return Settings(found.chunk_size, "reversed", every, kept, report)
 
+    def autocast(self, users: bool = True) -> torch.autocast:
+        """Return the caller's autocast for the caller's functions, or none for our own work."""
+        enabled = users and self.users_autocast
+        kind = self.start.h.device.type
+        return torch.autocast(kind, dtype=self.autocast_dtype, enabled=enabled)
+
     # --- inputs ------------------------------------------------------------------------------
 
     def _input(self, first: int, stop: int) -> Tensor:
         part = self.data[first:stop]
-        x = part if self.embed is None else self.embed(part)
+        with self.autocast():
+            x = part if self.embed is None else self.embed(part)
         name = "embed" if self.embed else "inputs"
         shape = (stop - first, self.rows, self.config.input_size)
         check_tensor(name, x, None, shape, self.start.h.device)
@@ -307,21 +319,23 @@ class _Run:
 
         def grad_outputs(first: int, h: Tensor) -> Tensor | None:
             outputs, part = self.floats(h), targets[first : first + len(h)]
-            if isinstance(readout, LinearCrossEntropy):
+            if isinstance(readout, LinearCrossEntropy) and not self.users_autocast:
                 weight = self.weight(h)
                 loss, gradient = readout.loss_and_grad(outputs, part, scale * weight)
                 total.add_(loss * weight)
                 return gradient
             outputs.requires_grad_()
             with torch.enable_grad():
-                loss = readout(outputs, part)
+                with self.autocast():
+                    loss = readout(outputs, part)
                 _check_loss(loss)
                 loss = loss * self.weight(h)
                 torch.autograd.backward(loss * scale)
             total.add_(loss.detach())
             return None if outputs.grad is None else outputs.grad.float()
 
-        with torch.no_grad():
+        # Under autocast products of gradients would be rounded to fewer bits.
+        with torch.no_grad(), self.autocast(users=False):
             grads = bptt.backward(
                 self.again, self.backwards, (None, None), grad_outputs, self.grad_inputs
             )
@@ -334,10 +348,11 @@ class _Run:
 
         def outputs(first: int, h: Tensor) -> None:
             part = targets[first : first + len(h)]
-            if isinstance(readout, LinearCrossEntropy):
-                loss, _ = readout.loss_and_grad(self.floats(h), part, None)
-            else:
-                loss = readout(self.floats(h), part)
+            with self.autocast():
+                if isinstance(readout, LinearCrossEntropy):
+                    loss, _ = readout.loss_and_grad(self.floats(h), part, None)
+                else:
+                    loss = readout(self.floats(h), part)
             _check_loss(loss)
             total.add_(loss * self.weight(h))
 
