@@ -77,9 +77,11 @@ def value_and_grad(
     Gradients reach the module's parameters and all parameters that ``embed`` and ``readout`` use,
     by ordinary autograd. Random numbers drawn in ``embed`` are drawn again on the way back. A
     :class:`LockedDropout` keeps its mask for the whole sequence if ``embed`` or ``readout`` is a
-    module, or a method of one, that contains it. Gradients are added to ``.grad`` chunk by chunk, so
-    hooks that expect one whole gradient, such as those of DistributedDataParallel, do not see it:
-    give the bare module and average ``.grad`` afterwards.
+    module, or a method of one, that contains it.
+
+    Gradients are added to ``.grad`` chunk by chunk, so hooks that expect one whole gradient, as
+    DistributedDataParallel has them, do not see it: give the bare module and average ``.grad``
+    afterwards.
 
     Args:
         module: the recurrent module, in one direction.
