@@ -54,9 +54,10 @@ class Model(nn.Module):
 def plain(model: Model, tokens: Tensor, targets: Tensor) -> Tensor:
     """Do a step as everybody does."""
     outputs, _ = model.rnn(model.embed(tokens))
-    loss = model.loss(outputs, targets)
+    loss: Any = model.loss(outputs, targets)
     loss.backward()
-    return loss.detach()
+    found: Tensor = loss.detach()
+    return found
 
 
 def checkpointed(model: Model, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -78,7 +79,8 @@ def checkpointed(model: Model, tokens: Tensor, targets: Tensor) -> Tensor:
         loss, *last = checkpoint(segment, tokens[part], targets[part], *state, use_reentrant=False)
         state, total = tuple(last), total + loss
     total.backward()
-    return total.detach()
+    found: Tensor = total.detach()
+    return found
 
 
 def streaming(model: Model, tokens: Tensor, targets: Tensor, every: int | None = None) -> Tensor:
@@ -112,7 +114,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         "checkpointed": checkpointed,
         "drop_in": drop_in,
         "streaming": streaming,
-        "hybrid": lambda *a: streaming(*a, every=every),
+        "hybrid": lambda model, tokens, targets: streaming(model, tokens, targets, every),
     }[options["variant"]]
     # Parameters and gradients exist, and every code path has been taken, before measuring begins.
     short = min(steps, 2 * options["chunk"])

@@ -317,7 +317,7 @@ def _check_settings(states: str, capacity: object, hx: object, state: object) ->
 
 def check_arrays(
     params: Params,
-    x: jax.Array,
+    x: jax.Array | jax.ShapeDtypeStruct,
     config: Config,
     hx: tuple[jax.Array, ...] | None,
     state: State | None,

@@ -34,7 +34,8 @@ def dropout_gains(
         raise RevRNNError("E_ARGUMENT", "rate", repr(rate), f"0 … {_LARGEST} or 1")
     shape = (config.num_layers - 1, rows, config.hidden_size)
     gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
-    return _kept(key, rate, shape, steps, locked).astype(jnp.int32) * jnp.int32(gain)
+    kept = _kept(key, rate, shape, steps, locked)
+    return jnp.where(kept, jnp.int32(gain), jnp.int32(0))
 
 
 def step_dropout(
@@ -54,7 +55,8 @@ def step_dropout(
     if rate == 0:
         return x
     kept = _kept(key, rate, x.shape[1:], steps, locked)
-    return jnp.where(kept, x / max(1 - rate, 2.0**-24), 0).astype(x.dtype)
+    found: jax.Array = jnp.where(kept, x / max(1 - rate, 2.0**-24), 0).astype(x.dtype)
+    return found
 
 
 def _kept(

@@ -294,7 +294,8 @@ class _Run:
         """Return what was found; after a fault floats are NaN (ERR-003)."""
 
         def mark(v: jax.Array) -> jax.Array:
-            return jnp.where(back.status == 0, v, jnp.nan).astype(v.dtype)
+            marked: jax.Array = jnp.where(back.status == 0, v, jnp.nan).astype(v.dtype)
+            return marked
 
         grads = jax.tree.map(mark, (back.grads, back.outer))
         return Streamed(mark(back.loss), grads, end.state, end.wraps, back.status)
@@ -338,7 +339,7 @@ def _over(
 
 def _same(a: State, b: State) -> jax.Array:
     """Say whether two exact states are equal."""
-    same = jnp.bool_(True)
+    same: jax.Array = jnp.bool_(True)
     for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         same &= (one == other).all()
     return same

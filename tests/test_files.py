@@ -15,7 +15,7 @@ from revrnn import Config, RevRNNError, jax_impl, torch_impl
 
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_both_frameworks_read_both_files(tmp_path: Path, cell: str) -> None:
-    config = Config(cell, 3, 6, 2, max_forget_bits=3, buffer="wordlist")  # type: ignore[arg-type]
+    config = Config(cell, 3, 6, 2, max_forget_bits=3, buffer="wordlist")
     kind = torch_impl.RevGRU if cell == "revgru" else torch_impl.RevLSTM
     module = kind(3, 6, 2, max_forget_bits=3, buffer="wordlist")
     x = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)

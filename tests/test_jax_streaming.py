@@ -44,7 +44,7 @@ def embed(outer: Any, inputs: Any) -> jax.Array:
     """Look tokens up."""
     x: jax.Array = outer["embed"][inputs["tokens"]]
     assert x.dtype == jnp.float32  # 64-bit types do not leak into a user's function
-    assert jnp.arange(2).dtype == (jnp.int64 if jax.config.jax_enable_x64 else jnp.int32)
+    assert jnp.arange(2).dtype == (jnp.int64 if jax.config.read("jax_enable_x64") else jnp.int32)
     return x
 
 

@@ -61,4 +61,5 @@ def check_names(params: Mapping[str, Tensor], config: Config) -> None:
         raise RevRNNError("E_ARGUMENT", "params", sorted(params), f"the names {list(shapes)}")
     for name, shape in shapes.items():
         if tuple(params[name].shape) != shape:
-            raise RevRNNError("E_SHAPE", name, list(params[name].shape), list(shape))
+            given = f"shape {list(params[name].shape)}"
+            raise RevRNNError("E_SHAPE", name, given, f"{list(shape)}")

@@ -24,6 +24,8 @@ class RevRNNBase(nn.Module):
     """What :class:`RevGRU` and :class:`RevLSTM` share."""
 
     cell: Literal["revgru", "revlstm"]
+    # Parameters are made by name; those of layer 0 are always there.
+    weight_ih_l0: Tensor
 
     def __init__(
         self,
@@ -172,7 +174,7 @@ class RevRNNBase(nn.Module):
 
         Recurrent weights have been dropped from, if that is asked for and the module is training.
         """
-        found = {}
+        found: dict[str, Tensor] = {}
         for name, shape in config.parameter_shapes().items():
             kind, own = name.rsplit("_l", 1)
             if kind == "bias" and not self.bias:
@@ -341,12 +343,13 @@ class RevRNNBase(nn.Module):
         (stack,) = self._stacks()
         state = hx if isinstance(hx, State) else None
         rows = x.shape[1] if x.dim() == 3 else 1
-        return rev_rnn(
+        out: Output = rev_rnn(
             x, self.stack_parameters(*stack), self.config, hx=None if state else hx, state=state,
             mask=mask, resets=resets, gains=self.gains(rows, x.device),
             chunk_size=self.chunk_size, checkpoint_every=self.checkpoint_every,
             offload=self.offload, with_outputs=with_outputs,
         )  # fmt: skip
+        return out
 
     def _both_ways(
         self,
@@ -385,8 +388,7 @@ class RevRNNBase(nn.Module):
         return h, self._cast(torch.cat([out.c_n for out in found if out.c_n is not None]))
 
     def _cast(self, value: Tensor) -> Tensor:
-        dtype: torch.dtype = self.weight_ih_l0.dtype
-        return value.to(dtype)
+        return value.to(self.weight_ih_l0.dtype)
 
     def _one_direction(self, name: str) -> None:
         if self.bidirectional:

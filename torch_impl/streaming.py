@@ -188,7 +188,8 @@ class _Run:
         resets: Tensor | None,
         reduction: str,
     ) -> None:
-        if not isinstance(module, RevRNNBase):
+        given: object = module
+        if not isinstance(given, RevRNNBase):
             given = type(module).__name__
             raise RevRNNError("E_ARGUMENT", "module", given, "a RevGRU or RevLSTM")
         module._one_direction("streaming")
