@@ -39,7 +39,8 @@ class Gradients:
 
 def real(v: Tensor, bits: int) -> Tensor:
     """Return the float32 nearest to the number that ``v`` stands for (GEN-004)."""
-    return v.to(torch.float32) * 2.0**-bits
+    found = torch.empty(v.shape, dtype=torch.float32, device=v.device)
+    return torch.mul(v, 2.0**-bits, out=found)  # converts as it multiplies
 
 
 def together(values: list[Any], bits: int) -> Tensor:

@@ -13,6 +13,8 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 from revrnn.formats import OPERAND_MAX
 
+from .quantise import blocks
+
 Method = Literal["auto", "int8", "float64"]
 
 # Longest block whose sums of two byte products fit int32 (PROD-003).
@@ -53,7 +55,7 @@ def product_method(method: Method) -> Iterator[None]:
 def split(a: Tensor) -> Tensor:
     """Return high signed bytes above low ones, int8 ``[2M, K]``, of ``[M, K]`` (FMT-003)."""
     bytes_of = torch.empty((2, *a.shape), dtype=torch.int8, device=a.device)
-    bytes_of[0] = (a.to(torch.int32) + 128) >> 8
+    bytes_of[0] = (a + 128) >> 8  # at most 32640, also in int16
     bytes_of[1] = a.to(torch.int8)  # reduced modulo 2^8, which is what is left of the high byte
     return bytes_of.flatten(0, 1)
 
@@ -103,10 +105,19 @@ class Weight:
 
 
 def _byte_block(w: Tensor) -> Tensor:
-    """Return ``[K', 2·N']`` int8, high bytes beside low ones, both lengths padded to 8."""
+    """Return ``[K', 2·N']`` int8, high bytes beside low ones, both lengths padded to 8.
+
+    It lies in memory by columns, as the kernels of both processors and GPUs like it.
+    """
     n, k = w.shape
-    pad = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
-    return split(pad).t().contiguous()
+    if n % 8 or k % 8:
+        w = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
+    if w.device.type != "cpu":
+        return split(w).t()
+    found = torch.empty((2, *w.shape), dtype=torch.int8)
+    for rows in blocks(w):
+        found[:, rows] = split(w[rows]).view(2, -1, w.shape[1])
+    return found.flatten(0, 1).t()
 
 
 def product(a: Tensor, w: Tensor) -> Tensor:

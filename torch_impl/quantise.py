@@ -10,6 +10,9 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
+# Elements that are worked on at a time.
+_CACHED: Final = 2**16
+
 # QNT-002
 _RANGES: Final = {
     "operand": (-OPERAND_MAX, OPERAND_MAX),
@@ -37,6 +40,10 @@ def check_finite(**named: Tensor | None) -> None:
     given = {name: value for name, value in named.items() if value is not None}
     if not given:
         return
+    # What is not finite spoils a sum, which is one pass; a spoilt sum may also have overflown.
+    sums = torch.stack([value.detach().sum().float() for value in given.values()])
+    if bool(torch.isfinite(sums).all()):
+        return
     finite = torch.stack([torch.isfinite(value).all() for value in given.values()]).tolist()
     for name, good in zip(given, finite, strict=True):
         if not good:
@@ -52,9 +59,20 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     bits = fraction_bits(kind, formats)
     if high == OPERAND_MAX:
         # Beyond ±32512 float32 is clipped anyhow; below it a scaled float32 is exact.
-        return (x.float() * 2.0**bits).round_().clamp_(low, high).to(torch.int16)
+        found = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+        for rows in blocks(x):
+            found[rows] = (x[rows].float() * 2.0**bits).round_().clamp_(low, high)
+        return found
     # 2^31 − 1 is no float32, so clip in float64.
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
+
+
+def blocks(x: Tensor) -> list[slice]:
+    """Return slices of the first axis that several passes go over within a processor's cache."""
+    if x.device.type != "cpu":
+        return [slice(None)]
+    rows = max(1, _CACHED * len(x) // max(x.numel(), 1))
+    return [slice(begin, begin + rows) for begin in range(0, len(x), rows)]
 
 
 def operand_passes(x: Tensor, formats: Formats) -> Tensor:
