@@ -114,9 +114,12 @@ def _byte_block(w: Tensor) -> Tensor:
         w = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
     if w.device.type != "cpu":
         return split(w).t()
-    found = torch.empty((2, *w.shape), dtype=torch.int8)
-    for rows in blocks(w):
-        found[:, rows] = split(w[rows]).view(2, -1, w.shape[1])
+    found, work = torch.empty((2, *w.shape), dtype=torch.int8), torch.empty(0, dtype=w.dtype)
+    for rows in blocks(w):  # as split does, in one piece of memory
+        part = w[rows]
+        work = work if work.shape == part.shape else torch.empty_like(part)
+        found[0, rows] = torch.add(part, 128, out=work).__irshift__(8)
+        found[1, rows] = part
     return found.flatten(0, 1).t()
 
 

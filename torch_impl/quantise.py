@@ -60,8 +60,12 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     if high == OPERAND_MAX:
         # Beyond ±32512 float32 is clipped anyhow; below it a scaled float32 is exact.
         found = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+        work: Tensor | None = None
         for rows in blocks(x):
-            found[rows] = (x[rows].float() * 2.0**bits).round_().clamp_(low, high)
+            part = x[rows].float()
+            # One piece of memory serves all blocks but a shorter last one.
+            work = work if work is not None and work.shape == part.shape else torch.empty_like(part)
+            found[rows] = torch.mul(part, 2.0**bits, out=work).round_().clamp_(low, high)
         return found
     # 2^31 − 1 is no float32, so clip in float64.
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
