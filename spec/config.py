@@ -161,6 +161,20 @@ class Config:
         operations = steps * self.operations_per_step
         return 1 + operations // (52 // self.forget_limit)
 
+    def check_parameter_shapes(self, given: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise an error unless names and shapes are those of CELL-003.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for missing or unknown names, ``E_SHAPE`` for a shape.
+        """
+        shapes = self.parameter_shapes()
+        if set(given) != set(shapes):
+            raise RevRNNError("E_ARGUMENT", "params", sorted(given), f"the names {list(shapes)}")
+        for name, shape in shapes.items():
+            if given[name] != shape:
+                found = f"shape {list(given[name])}"
+                raise RevRNNError("E_SHAPE", name, found, f"shape {list(shape)}")
+
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as the mapping of EVAL-003."""
         return asdict(self)

@@ -254,6 +254,13 @@ def test_report_is_the_oracles_account(
     assert report.as_dict()["ideal_bits_l1"] == report.layers[1].ideal_bits
     assert sum(layer.ideal_bits for layer in report.layers) == pytest.approx(report.ideal_bits)
     assert report.bytes_kept > 0
+    pieces = value_and_grad(
+        model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, mask=mask, report=True,
+        chunk_size=4, checkpoint_every=8,
+    ).report  # fmt: skip
+    assert pieces is not None
+    assert pieces.layers == report.layers  # whatever was let go on the way
+    assert pieces.stored_bits == report.stored_bits
     assert "layer 1" in str(report)
 
 

@@ -99,7 +99,9 @@ class Bptt:
         for begin in range(0, max(self.steps, 1), self.every):
             stop = min(begin + self.every, self.steps)
             last = stop == self.steps
-            walk = self._walk_from(state, keep=keep and last, count=self.settings.count)
+            # What is counted must be pushed, also in pieces whose words are then let go.
+            count = self.settings.count
+            walk = self._walk_from(state, keep=keep and (last or count), count=count)
             if keep:
                 self._checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)

@@ -24,7 +24,7 @@ def save_parameters(path: str | Path, params: Mapping[str, Tensor], config: Conf
         params: float arrays by the names of ``config.parameter_shapes()``.
         config: the stack.
     """
-    check_names(params, config)
+    config.check_parameter_shapes({name: tuple(v.shape) for name, v in params.items()})
     found = {name: value.detach().contiguous() for name, value in params.items()}
     part = Path(f"{path}.part")
     save_file(found, part, metadata={"revrnn_config": json.dumps(config.as_dict())})
@@ -50,16 +50,5 @@ def load_parameters(
             raise RevRNNError("E_ARGUMENT", "path", given, "a file of save_parameters")
         config = Config.from_dict(json.loads(metadata["revrnn_config"]))
         params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    check_names(params, config)
+    config.check_parameter_shapes({name: tuple(v.shape) for name, v in params.items()})
     return params, config
-
-
-def check_names(params: Mapping[str, Tensor], config: Config) -> None:
-    """Raise an error unless names and shapes are the configuration's (CELL-003)."""
-    shapes = config.parameter_shapes()
-    if set(params) != set(shapes):
-        raise RevRNNError("E_ARGUMENT", "params", sorted(params), f"the names {list(shapes)}")
-    for name, shape in shapes.items():
-        if tuple(params[name].shape) != shape:
-            given = f"shape {list(params[name].shape)}"
-            raise RevRNNError("E_SHAPE", name, given, f"{list(shape)}")

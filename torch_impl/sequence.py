@@ -42,15 +42,6 @@ class State:
     c: Tensor | None
     heads: Tensor | None
 
-    def to(self, device: torch.device | str) -> State:
-        """Return the state on another device."""
-        c, heads = self.c, self.heads
-        return State(
-            self.h.to(device),
-            None if c is None else c.to(device),
-            None if heads is None else heads.to(device),
-        )
-
 
 def initial_state(
     config: Config, batch_size: int, device: torch.device | str | None = None
@@ -287,9 +278,7 @@ class Walk:
         running: the present states.
         buffer: the buffer, or ``None`` without forgetting.
         slices: what is kept of the sliced units: int32 ``[C+1, B, D]`` a chunk (SEQ-007).
-        wraps: how often a state wrapped, int64 ``[]``, or ``None`` where none can (MUL-006).
-        gate_counts: int64 ``[L, 1025]``, if asked for (ACC-001).
-        pushed: words that each layer pushed, int64 ``[L]``, counted with the gates.
+        context: what the steps work with; it holds wraps and, if asked for, counts.
     """
 
     def __init__(
@@ -379,12 +368,9 @@ class Walk:
             return
         # SEQ-013: the rows' states are set aside; they cannot be recomputed.
         if self.keep and self.states is None:
-            h = torch.stack([torch.cat([g[rows] for g in layer], 1) for layer in self.running.h])
-            c = None
-            if self.running.c:
-                whole = [torch.cat([g[rows] for g in layer], 1) for layer in self.running.c]
-                c = torch.stack(whole)
-            self._set_aside[t] = State(h, c, None)
+            state = self.running.state(None)
+            c = None if state.c is None else state.c[:, rows]
+            self._set_aside[t] = State(state.h[:, rows], c, None)
         for groups in (self.running.h, self.running.c):
             for layer in groups:
                 layer[:] = [group.index_fill(0, rows, 0) for group in layer]

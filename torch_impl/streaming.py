@@ -217,6 +217,7 @@ class _Run:
         self._random: dict[int, Any] = {}
         self._made: dict[int, Tensor] = {}
         self._in_place = adds_in_place(embed)
+        self._may_draw = embed is not None and not self._in_place
         kind = self.start.h.device.type
         self.users_autocast = torch.is_autocast_enabled(kind)
         self.autocast_dtype = torch.get_autocast_dtype(kind)
@@ -255,10 +256,11 @@ class _Run:
     @torch.no_grad()
     def forwards(self, first: int, stop: int) -> Tensor:
         """Return a chunk's operands, for the first time."""
-        before = _random_state(self.start.h.device)
+        # Only a function of the user's can draw random numbers; they are kept only where it did.
+        before = _random_state(self.start.h.device) if self._may_draw else []
         x = self._input(first, stop)
-        if not _same_random_state(before, _random_state(self.start.h.device)):
-            self._random[first] = before  # only where random numbers were drawn
+        if before and not _same_random_state(before, _random_state(self.start.h.device)):
+            self._random[first] = before
         self._finite.append(torch.isfinite(x).all())
         return quantise("operand", x, self.config.formats)
 
