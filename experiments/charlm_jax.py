@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from revrnn import Config
-from revrnn.jax_impl import State, check, initial_state, rev_rnn
+from revrnn.jax_impl import State, check, initial_state, apply
 
 from .charlm import Weights
 from .text import Batch
@@ -25,7 +25,7 @@ def loss_of(
     """Return the mean cross-entropy and, beside it, the new state and the status word."""
     x = params["embedding"][tokens]
     stack = {name: params[name] for name in config.parameter_shapes()}
-    out = rev_rnn(stack, x, config, state=state)
+    out = apply(stack, x, config, state=state)
     logits = out.outputs @ params["readout"].T + params["readout_bias"]
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
     return loss, (out.state, out.status)

@@ -1,28 +1,35 @@
 """Reversible recurrent networks in JAX, with the oracle's bits, jitted or not.
 
-out = rev_rnn(params, x, config, state=initial_state(config, batch_size))
+params = init(key, config)
+out = apply(params, x, config, state=initial_state(config, batch_size))
 """
 
-from .autodiff import Output, init_params, initial_state, quantise_parameters, rev_rnn
+from revrnn.plan import Plan, plan
+
+from .autodiff import Output, apply, init, initial_state, quantise_parameters
 from .dropout import dropout_gains, step_dropout
 from .files import load_parameters, save_parameters
 from .product import product_method, set_product_method
 from .sequence import State
 from .status import check
-from .streaming import Streamed, value_and_grad
+from .streaming import Encoded, Streamed, encode, value_and_grad
 
 __all__ = [
+    "Encoded",
     "Output",
+    "Plan",
     "State",
     "Streamed",
+    "apply",
     "check",
     "dropout_gains",
-    "init_params",
+    "encode",
+    "init",
     "initial_state",
     "load_parameters",
+    "plan",
     "product_method",
     "quantise_parameters",
-    "rev_rnn",
     "save_parameters",
     "set_product_method",
     "step_dropout",

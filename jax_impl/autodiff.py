@@ -1,4 +1,4 @@
-"""The differentiable stack of layers: :func:`rev_rnn` and what it takes and gives."""
+"""The differentiable stack of layers: :func:`init`, :func:`apply` and what they take and give."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
-from .buffer import LAYOUTS, Store, empty_store, fresh_heads, heads_of, make_buffer, store_of
-from .gradients import sequence_backward
+from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
+from .buffer import LAYOUTS, fresh_heads
 from .product import product_method
 from .quantise import dequantise, nonfinite, quantise
-from .sequence import Groups, State, mark, sequence_forward
+from .sequence import State, mark
 from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
 
@@ -24,34 +25,29 @@ Params = Mapping[str, jax.Array]
 
 
 class Output(NamedTuple):
-    """What :func:`rev_rnn` gives.
+    """What :func:`apply` gives.
 
     Attributes:
-        outputs: float32 ``[T, B, H]``, ``h`` of the top layer after each step (SEQ-005).
-        h_n: float32 ``[L, B, H]``, the final ``h``.
+        outputs: float32 ``[T, B, H]``, ``h`` of the top layer after each step (SEQ-005);
+            differentiable; ``None`` if not wanted.
+        h_n: float32 ``[L, B, H]``, the final ``h``; differentiable.
         c_n: the final ``c``, or ``None`` for RevGRU.
         state: the exact final state, to be carried to the next call.
         slices: int32 ``[T+1, B, D]`` (SEQ-007), or ``None`` for ``slice_size`` 0.
+        context: float32 ``[T, B, D]``, the first D units after each step, or ``None``;
+            differentiable.
         wraps: int32, how often a state left int32 (MUL-006).
         status: int32, 0, or the faults for :func:`revrnn.jax_impl.status.check`.
     """
 
-    outputs: jax.Array
+    outputs: jax.Array | None
     h_n: jax.Array
     c_n: jax.Array | None
     state: State
     slices: jax.Array | None
+    context: jax.Array | None
     wraps: jax.Array
     status: jax.Array
-
-
-class Settings(NamedTuple):
-    """The static arguments of a call: with the shapes they decide what is compiled."""
-
-    config: Config
-    states: str
-    capacity: int | None
-    method: str
 
 
 class Inputs(NamedTuple):
@@ -63,27 +59,10 @@ class Inputs(NamedTuple):
     state: State | None
     mask: jax.Array
     gains: jax.Array | None
+    resets: jax.Array | None
 
 
-class Kept(NamedTuple):
-    """What is kept from forward to backward beside the caller's own arrays.
-
-    Attributes:
-        end: the exact final state, ``[L, B, H]``, and heads.
-        store: what was pushed.
-        slices: int32 ``[T+1, B, D]``.
-        before: the states before each step, for ``states="stored"``.
-        status: faults.
-    """
-
-    end: State
-    store: Store | None
-    slices: jax.Array
-    before: tuple[jax.Array, jax.Array | None] | None
-    status: jax.Array
-
-
-def init_params(key: jax.Array, config: Config) -> dict[str, jax.Array]:
+def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
     """Return float32 parameters, uniform in ±1/sqrt(``hidden_size``)."""
     bound = config.hidden_size**-0.5
     shapes = config.parameter_shapes()
@@ -105,7 +84,7 @@ def initial_state(config: Config, batch_size: int) -> State:
 def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     """Return float32 parameters in fixed point (QNT-005): weights int16, biases int32.
 
-    NaN becomes 0; :func:`rev_rnn` reports it in its status.
+    NaN becomes 0; :func:`apply` reports it in its status.
     """
     return {
         name: quantise("bias" if name.startswith("bias") else "weight", value, config.formats)
@@ -113,24 +92,29 @@ def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     }
 
 
-def rev_rnn(
+def apply(
     params: Params,
     x: jax.Array,
     config: Config,
     *,
-    hx: jax.Array | tuple[jax.Array, jax.Array] | None = None,
+    hx: jax.Array | tuple[jax.Array, ...] | None = None,
     state: State | None = None,
     mask: jax.Array | None = None,
     gains: jax.Array | None = None,
+    resets: jax.Array | None = None,
+    with_outputs: bool = True,
     states: str = "reversed",
+    chunk_size: int = CHUNK_SIZE,
+    checkpoint_every: int | None = None,
     capacity: int | None = None,
+    reset_capacity: int | None = None,
 ) -> Output:
     """Run a stack of reversible layers over a sequence; differentiable once, in reverse mode.
 
     Args:
         params: float32 arrays by the names of ``config.parameter_shapes()``.
         x: float32 ``[T, B, I]``.
-        config: the stack; static.
+        config: the stack; static, as are all arguments that are no arrays.
         hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, float32 ``[L, B, H]``;
             differentiable (GRAD-004), with fresh heads.
         state: exact initial state from another call; not differentiable. Without ``hx`` and
@@ -138,10 +122,17 @@ def rev_rnn(
         mask: bool ``[T, B]``, true where a row has the step (SEQ-002); all without it.
         gains: int32 ``[T, L-1, B, H]``, what layers above the first multiply their inputs by
             (SEQ-012); see :func:`revrnn.jax_impl.dropout_gains`.
+        resets: bool ``[T, B]``, true where a row starts anew before the step (SEQ-013).
+        with_outputs: whether all outputs are wanted; an encoder may do with ``context``, ``h_n``.
         states: how the backward pass comes by the states: ``"reversed"`` recovers them from the
             buffer, ``"stored"`` keeps them. The gradients are the same bits (GRAD-020).
-        capacity: words (for ``wordlist`` planes) to set aside for the backward pass; without it
-            as many as can ever be needed (BUF-035).
+        chunk_size: steps handled together; no state depends on it.
+        checkpoint_every: keep the exact state every so many steps (rounded up to whole chunks) and
+            the buffer of one such piece at a time.
+        capacity: words (for ``wordlist`` planes) to set aside for the backward pass, for a piece
+            if there are several; without it as many as can ever be needed (BUF-035).
+        reset_capacity: resets, of all rows together, to set aside for in the same way; under jit
+            it must be given to differentiate with resets.
 
     Without differentiation no store is set aside (SEQ-010). After a fault ``status`` is not 0,
     floats are NaN from the fault on, and gradients are NaN; outside jit the error is raised.
@@ -151,85 +142,110 @@ def rev_rnn(
             outside jit also ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``.
     """
     check_config(config)
-    _check_settings(states, capacity, hx, state)
+    if states not in ("reversed", "stored"):
+        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
+    if hx is not None and state is not None:
+        raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of the two")
+    settings = settings_of(
+        config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, states
+    )
     floats = hx if hx is None or isinstance(hx, tuple) else (hx,)
-    check_arrays(params, x, config, floats, state, mask, gains)
+    check_arrays(params, x, config, floats, state, mask, gains, resets)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
-    settings = Settings(config, states, capacity, product_method())
-    out: Output = _run(settings, Inputs(dict(params), x, floats, state, mask, gains))
+    inputs = Inputs(dict(params), x, floats, state, mask, gains, resets)
+    out: Output = _run(settings, with_outputs, inputs)
     if is_concrete(out.status):
         check(out.status)
     return out
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run(settings: Settings, inputs: Inputs) -> Output:
-    out: Output = _forward(settings, inputs, keep=False)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _run(settings: Settings, with_outputs: bool, inputs: Inputs) -> Output:
+    out: Output = _forward(settings, with_outputs, inputs, keep=False)[0]
     return out
 
 
-def _run_forward(settings: Settings, inputs: Inputs) -> tuple[Output, tuple[Inputs, Kept]]:
-    out, kept = _forward(settings, inputs, keep=True)
-    assert kept is not None
+def _run_forward(
+    settings: Settings, with_outputs: bool, inputs: Inputs
+) -> tuple[Output, tuple[Inputs, Remembered]]:
+    check_reset_capacity(settings, inputs.resets)
+    out, kept = _forward(settings, with_outputs, inputs, keep=True)
     if is_concrete(out.status):
         check(out.status)
     return out, (inputs, kept)
 
 
 def _run_backward(
-    settings: Settings, residuals: tuple[Inputs, Kept], gradient: Output
+    settings: Settings, with_outputs: bool, residuals: tuple[Inputs, Remembered], gradient: Output
 ) -> tuple[Inputs]:
-    grads = (gradient.outputs, gradient.h_n, gradient.c_n)
+    of_outputs = gradient.outputs if with_outputs else None
+    grads = (of_outputs, gradient.context, gradient.h_n, gradient.c_n)
     params, x, hx, status = _backward_once(settings, *residuals, grads)
     if is_concrete(status):
         check(status)
     # Integers have no gradient, which JAX wants said by None.
-    return (Inputs(params, x, hx, None, None, None),)  # type: ignore[arg-type]
+    return (Inputs(params, x, hx, None, None, None, None),)  # type: ignore[arg-type]
 
 
 _run.defvjp(_run_forward, _run_backward)
 
 
+def _take(own: tuple[jax.Array, Any, Any]) -> jax.Array:
+    return own[0]
+
+
 @with_x64
-@partial(jax.jit, static_argnames=("settings", "keep"))
-def _forward(settings: Settings, inputs: Inputs, keep: bool) -> tuple[Output, Kept | None]:
+@partial(jax.jit, static_argnames=("settings", "with_outputs", "keep"))
+def _forward(
+    settings: Settings, with_outputs: bool, inputs: Inputs, keep: bool
+) -> tuple[Output, Remembered | None]:
     """Run forward; with ``keep`` also deliver what the backward pass needs."""
-    config, _, capacity, method = settings
+    config, bits = settings.config, settings.config.formats.state_bits
     steps, rows, _ = inputs.x.shape
-    stored = keep and settings.states == "stored"
     faults = [nonfinite(v) for v in (*inputs.params.values(), *(inputs.hx or ()))]
     status = flag(jnp.stack(faults).any(), NONFINITE)  # QNT-004
     start = _start(config, inputs)
-    buffer = None
-    if start.heads is not None:
-        store = None
-        if keep and not stored:
-            store = empty_store(config, steps, rows, capacity)
-        buffer = make_buffer(start.heads, store)
-    params = quantise_parameters(inputs.params, config)
-    run = sequence_forward(
-        config, params, inputs.x, inputs.mask, Groups.cut(start.h, start.c), buffer, method,
-        gains=inputs.gains, status=status, before=stored,
-    )  # fmt: skip
-    h, c = run.groups.arrays()
-    heads = None if run.buffer is None else heads_of(run.buffer)
-    bits = config.formats.state_bits
+
+    def deliver(outputs: jax.Array, slices: jax.Array) -> tuple[Any, Any]:
+        return outputs if with_outputs else None, slices[1:] if config.slice_size else None
+
+    bptt = Bptt(settings, quantise_parameters(inputs.params, config), steps, rows)
+    kept, found = bptt.forward(start, status, _data(inputs, (inputs.x, None, None)), _take,
+                               deliver, keep)  # fmt: skip
+    h, c, heads = kept.end.state
+    status = kept.end.status
+    outputs, slices, context = _delivered(config, start, found, steps, with_outputs)
     out = Output(
-        run.outputs,
-        mark(dequantise(h, bits), run.status),
-        None if c is None else mark(dequantise(c, bits), run.status),
-        State(h, c, None if heads is None else _mark_heads(heads, run.status)),
-        run.slices if config.slice_size else None,
-        run.wraps,
-        run.status,
+        outputs,
+        mark(dequantise(h, bits), status),
+        None if c is None else mark(dequantise(c, bits), status),
+        State(h, c, None if heads is None else _mark_heads(heads, status)),
+        slices,
+        None if context is None else mark(dequantise(context, bits), status),
+        kept.end.wraps,
+        status,
     )
-    if not keep:
-        return out, None
-    store = None if run.buffer is None else store_of(run.buffer)
-    return out, Kept(State(h, c, heads), store, run.slices, run.before, run.status)
+    return out, kept if keep else None
+
+
+def _delivered(
+    config: Config, start: State, found: Any, steps: int, with_outputs: bool
+) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+    """Return outputs, slices and those after the first."""
+    depth, shape = config.slice_size, start.h.shape[1:]
+    if not steps:
+        found = jnp.zeros((0, *shape), jnp.float32), jnp.zeros((0, shape[0], depth), jnp.int32)
+    outputs = found[0] if with_outputs else None
+    if not depth:
+        return outputs, None, None
+    return outputs, jnp.concatenate([start.h[-1:, :, :depth], found[1]]), found[1]
+
+
+def _data(inputs: Inputs, own: Any) -> Data:
+    return Data(own, inputs.mask, inputs.gains, inputs.resets)
 
 
 def _mark_heads(heads: jax.Array, status: jax.Array) -> jax.Array:
@@ -252,49 +268,82 @@ Grads = tuple[Any, ...]
 
 @with_x64
 @partial(jax.jit, static_argnames="settings")
-def _backward(settings: Settings, inputs: Inputs, kept: Kept, gradient: Grads) -> Grads:
+def _backward(settings: Settings, inputs: Inputs, kept: Remembered, gradient: Grads) -> Grads:
     """Return the gradients of ``params``, ``x`` and ``hx``, and a status."""
-    config, start = settings.config, _start(settings.config, inputs)
-    buffer = None
-    if kept.end.heads is not None and kept.before is None:
-        buffer = make_buffer(kept.end.heads, kept.store)
-    grads, status = sequence_backward(
-        config,
-        quantise_parameters(inputs.params, config),  # GRAD-003: clipping passes gradients
-        inputs.x,
-        inputs.mask,
-        Groups.cut(start.h, start.c),
-        start.heads,
-        Groups.cut(kept.end.h, kept.end.c),
-        buffer,
-        kept.slices,
-        kept.before,
-        gradient,
-        settings.method,
-        kept.status,
-        inputs.gains,
+    config, (steps, rows, _) = settings.config, inputs.x.shape
+    grad_outputs, grad_context, grad_h, grad_c = gradient
+
+    def chunk(extra: Any, own: Any, undo: Undo, carry_back: CarryBack) -> tuple[Any, jax.Array]:
+        x, of_outputs, of_context = own
+        undo(x)
+        if of_context is not None:
+            more = config.hidden_size - config.slice_size
+            wide = jnp.pad(of_context, ((0, 0), (0, 0), (0, more)))
+            of_outputs = wide if of_outputs is None else of_outputs + wide
+        return extra, carry_back(of_outputs)
+
+    data = _data(inputs, (inputs.x, grad_outputs, grad_context))
+    # GRAD-003: clipping passes gradients
+    bptt = Bptt(settings, quantise_parameters(inputs.params, config), steps, rows)
+    back, dx = bptt.backward(
+        kept, _start(config, inputs), data, _take, chunk, None, (grad_h, grad_c)
     )
-    hx = None
-    if inputs.hx is not None:
-        h, c = Groups(grads.h, grads.c).arrays()  # GRAD-004
-        hx = (h,) if c is None else (h, c)
-    return grads.params, grads.x, hx, status
+    grads = (back.grads, jnp.zeros_like(inputs.x) if dx is None else dx, None)
+    if inputs.hx is not None:  # GRAD-004
+        grads = (*grads[:2], tuple(v for v in back.grad_state if v is not None))
+    return (*jax.tree.map(lambda v: mark(v, back.status), grads), back.status)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _backward_once(settings: Settings, inputs: Inputs, kept: Kept, gradient: Grads) -> Grads:
+def _backward_once(
+    settings: Settings, inputs: Inputs, kept: Remembered, gradient: Grads
+) -> Grads:
     found: Grads = _backward(settings, inputs, kept, gradient)
     return found
 
 
 def _refuse(*_: object) -> Any:
     """Raise ``E_UNSUPPORTED`` where a gradient is differentiated again (GRAD-022)."""
-    raise RevRNNError(
-        "E_UNSUPPORTED", "rev_rnn", "the derivative of a gradient", "first derivatives"
-    )
+    raise RevRNNError("E_UNSUPPORTED", "apply", "the derivative of a gradient", "first derivatives")
 
 
 _backward_once.defvjp(_refuse, _refuse)
+
+
+def settings_of(
+    config: Config,
+    chunk_size: int,
+    checkpoint_every: int | None,
+    capacity: int | None,
+    reset_capacity: int | None,
+    resets: jax.Array | None,
+    states: str = "reversed",
+) -> Settings:
+    """Return checked settings; without ``reset_capacity`` resets are counted where they can be."""
+    sizes = {
+        "chunk_size": chunk_size,
+        "checkpoint_every": checkpoint_every,
+        "capacity": capacity,
+        "reset_capacity": reset_capacity,
+    }
+    for name, size in sizes.items():
+        whole = isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 2**30
+        if not whole and (size is not None or name == "chunk_size"):
+            raise RevRNNError("E_ARGUMENT", name, repr(size), "a whole number, 1 … 2^30 − 1")
+    piece = None if checkpoint_every is None else -(-checkpoint_every // chunk_size) * chunk_size
+    if reset_capacity is None and resets is not None and is_concrete(resets):
+        # A power of two, so that other numbers of resets find the same program.
+        reset_capacity = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
+    return Settings(
+        config, product_method(), chunk_size, piece, states, capacity, reset_capacity or 0
+    )
+
+
+def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
+    """Raise ``E_ARGUMENT`` if resets are to be undone and nothing is set aside for them."""
+    if resets is not None and not settings.reset_capacity and settings.states == "reversed":
+        allowed = "a whole number, since resets cannot be counted under jit"
+        raise RevRNNError("E_ARGUMENT", "reset_capacity", "nothing", allowed)
 
 
 def check_config(config: Config) -> None:
@@ -305,16 +354,6 @@ def check_config(config: Config) -> None:
         raise RevRNNError("E_UNSUPPORTED", "buffer", repr(config.buffer), one_of(LAYOUTS))
 
 
-def _check_settings(states: str, capacity: object, hx: object, state: object) -> None:
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
-    whole = isinstance(capacity, int) and not isinstance(capacity, bool)
-    if capacity is not None and not (whole and 1 <= capacity < 2**30):  # type: ignore[operator]
-        raise RevRNNError("E_ARGUMENT", "capacity", repr(capacity), "None or 1 … 2^30 − 1")
-    if hx is not None and state is not None:
-        raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of the two")
-
-
 def check_arrays(
     params: Params,
     x: jax.Array | jax.ShapeDtypeStruct,
@@ -323,6 +362,7 @@ def check_arrays(
     state: State | None,
     mask: jax.Array | None,
     gains: jax.Array | None = None,
+    resets: jax.Array | None = None,
 ) -> None:
     """Check names, then types, then shapes (ERR-002)."""
     shapes = config.parameter_shapes()
@@ -338,6 +378,8 @@ def check_arrays(
     wanted.append(("x", x, "float32", (*length, config.input_size)))
     if mask is not None:
         wanted.append(("mask", mask, "bool", length))
+    if resets is not None:
+        wanted.append(("resets", resets, "bool", length))
     if gains is not None:
         if config.num_layers == 1:
             raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")

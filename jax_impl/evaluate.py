@@ -22,6 +22,7 @@ from revrnn.formats import Formats
 
 from . import activations, quantise
 from .accounting import storage
+from .bptt import Bptt, CarryBack, Data, Settings, Undo
 from .buffer import (
     LAYOUTS,
     Buffer,
@@ -31,11 +32,19 @@ from .buffer import (
     make_buffer,
     store_of,
 )
-from .gradients import sequence_backward
+from .groups import Groups
 from .product import product, product_method
 from .revmul import revmul, revmul_inverse
-from .sequence import Groups, State, Trace, sequence_forward, sequence_reverse, status_of
-from .status import check, first
+from .sequence import (
+    Stack,
+    State,
+    Steps,
+    Trace,
+    sequence_forward,
+    sequence_reverse,
+    status_of,
+)
+from .status import check
 from .x64 import join64_numpy, split64_numpy, with_x64
 
 Results = dict[str, Any]
@@ -260,18 +269,15 @@ def _run_forward(
     config: Config,
     method: str,
     params: Params,
-    x: jax.Array,
-    mask: jax.Array,
+    steps: Steps,
     state: State,
     store: Store | None,
-    gains: jax.Array | None,
     trace: bool,
     count_gates: bool,
 ) -> Run:
-    buffer = None if state.heads is None else make_buffer(state.heads, store)
     run = sequence_forward(
-        config, params, x, mask, Groups.cut(state.h, state.c), buffer, method,
-        gains=gains, trace=trace, count_gates=count_gates,
+        Stack(config, params, method), steps, Groups.cut(state.h, state.c), _buffer(state, store),
+        trace=trace, count_gates=count_gates,
     )  # fmt: skip
     end, store = _end(run.groups, run.buffer)
     words = None if run.buffer is None else run.buffer.length
@@ -286,21 +292,18 @@ def _run_reverse(
     config: Config,
     method: str,
     params: Params,
-    x: jax.Array,
-    mask: jax.Array,
+    steps: Steps,
     state: State,
     store: Store | None,
     slices: jax.Array,
-    gains: jax.Array | None,
     trace: bool,
 ) -> Run:
-    buffer = None if state.heads is None else make_buffer(state.heads, store)
-    groups, buffer, steps = sequence_reverse(
-        config, params, x, mask, Groups.cut(state.h, state.c), buffer, slices, method,
-        gains=gains, trace=trace,
+    run = sequence_reverse(
+        Stack(config, params, method), steps, Groups.cut(state.h, state.c), _buffer(state, store),
+        slices, trace=trace,
     )  # fmt: skip
-    end, store = _end(groups, buffer)
-    return Run(None, end, store, None, None, None, None, steps, status_of(buffer))
+    end, store = _end(run.groups, run.buffer)
+    return Run(None, end, store, None, None, None, None, run.trace, status_of(run.buffer))
 
 
 @partial(jax.jit, static_argnames=("config", "method", "states"))
@@ -309,24 +312,34 @@ def _run_gradient(
     method: str,
     states: str,
     params: Params,
-    x: jax.Array,
-    mask: jax.Array,
+    steps: Steps,
     state: State,
     gradient: tuple[jax.Array, jax.Array, jax.Array | None],
-    gains: jax.Array | None,
 ) -> tuple[Any, ...]:
-    start, stored, buffer = Groups.cut(state.h, state.c), states == "stored", None
-    if state.heads is not None:
-        store = None if stored else empty_store(config, x.shape[0], x.shape[1], None)
-        buffer = make_buffer(state.heads, store)
-    run = sequence_forward(
-        config, params, x, mask, start, buffer, method, gains=gains, before=stored
+    grad_outputs, *grad_state = gradient
+    length, rows = steps.mask.shape
+    data = Data((steps.x, grad_outputs), steps.mask, steps.gains, None)
+    bptt = Bptt(Settings(config, method, states=states), params, length, rows)
+
+    def inputs(own: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return own[0]
+
+    def chunk(
+        extra: None, own: tuple[jax.Array, jax.Array], undo: Undo, carry_back: CarryBack
+    ) -> tuple[None, jax.Array]:
+        undo(own[0])
+        return extra, carry_back(own[1])
+
+    kept, _ = bptt.forward(state, jnp.int32(0), data, inputs)
+    back, dx = bptt.backward(
+        kept, state, data, inputs, chunk, None, (grad_state[0], grad_state[1])
     )
-    grads, status = sequence_backward(
-        config, params, x, mask, start, state.heads, run.groups, run.buffer, run.slices,
-        run.before, gradient, method, run.status, gains,
-    )  # fmt: skip
-    return grads.x, Groups(grads.h, grads.c).arrays(), grads.params, first(run.status, status)
+    dx = jnp.zeros(steps.x.shape, jnp.float32) if dx is None else dx
+    return dx, back.grad_state, back.grads, back.status
+
+
+def _buffer(state: State, store: Store | None) -> Buffer | None:
+    return None if state.heads is None else make_buffer(state.heads, store)
 
 
 def _end(groups: Groups, buffer: Buffer | None) -> tuple[State, Store | None]:
@@ -387,10 +400,9 @@ def _sequence_gradient(request: Request) -> Results:
         product_method(),
         request.settings["states"],
         _params(request),
-        *_on_device((arrays["x"], arrays["mask"])),
+        _steps(request, arrays),
         _state(request),
         _on_device(gradient),
-        _on_device(arrays.get("gains")),
     )
     check(status)
     h, c = state
@@ -407,10 +419,9 @@ def _forward(
     trace: bool = False,
     count_gates: bool = False,
 ) -> Run:
-    x, mask = _on_device((arrays["x"], arrays["mask"]))
     run: Run = _run_forward(
-        request.stack, product_method(), _params(request), x, mask, _state(request), store,
-        _on_device(request.arrays.get("gains")), trace=trace, count_gates=count_gates,
+        request.stack, product_method(), _params(request), _steps(request, arrays),
+        _state(request), store, trace=trace, count_gates=count_gates,
     )  # fmt: skip
     check(run.status)
     return run
@@ -419,13 +430,17 @@ def _forward(
 def _reverse(request: Request, arrays: Mapping[str, Numbers], trace: bool = False) -> Run:
     steps, rows, _ = arrays["x"].shape
     slices = arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
-    x, mask, slices = _on_device((arrays["x"], arrays["mask"], slices))
     run: Run = _run_reverse(
-        request.stack, product_method(), _params(request), x, mask, _state(request),
-        _given_store(request, steps), slices, _on_device(request.arrays.get("gains")), trace=trace,
+        request.stack, product_method(), _params(request), _steps(request, arrays),
+        _state(request), _given_store(request, steps), _on_device(slices), trace=trace,
     )  # fmt: skip
     check(run.status)
     return run
+
+
+def _steps(request: Request, arrays: Mapping[str, Numbers]) -> Steps:
+    given = arrays["x"], arrays["mask"], request.arrays.get("gains")
+    return Steps(*_on_device(given))
 
 
 def _params(request: Request) -> Params:

@@ -1,7 +1,9 @@
 """Gradients by reversal, or from stored states, in float32 (GRAD).
 
-Both ways give :func:`step_backward` the same integers, and it is compiled apart from what differs
-around it, so that the results are equal bit for bit (GRAD-020).
+A chunk of steps at a time. On the way back each step leaves the slopes of its updates; then the
+gradients are carried back, layer by layer and step by step; then those of the parameters are one
+product each. Both ways to the states make the same integers, and what turns them into floats is
+compiled apart from what differs around it, so that the results are equal bit for bit (GRAD-020).
 """
 
 from __future__ import annotations
@@ -17,24 +19,11 @@ from revrnn.config import Config
 from revrnn.formats import FORGET_BITS, GATE_BITS
 
 from .activations import ForgetGate, tanh
-from .buffer import Buffer
-from .cells import Context, Gates, GruGates, LstmGates
+from .cells import Gates, GruGates, LstmGates
+from .groups import Groups, Pair
 from .isolate import isolated
-from .quantise import quantise_passes, view, view_passes
-from .sequence import (
-    GAIN_BITS,
-    Groups,
-    Pair,
-    Stack,
-    Visit,
-    buffer_is_back,
-    gain_passes,
-    mark,
-    scan,
-    status_of,
-    to_operand,
-)
-from .status import REVERSAL, first, flag
+from .quantise import quantise_passes, view_passes
+from .sequence import GAIN_BITS, LayerInput, Steps, Visit, Visits, scan
 
 Floats = dict[str, jax.Array]
 
@@ -43,40 +32,94 @@ class Gradients(NamedTuple):
     """Gradients of a loss with respect to the real numbers that integers stand for, float32.
 
     Attributes:
-        x: ``[T, B, I]``; in the loop over the steps, ``None``.
-        h: of the initial state, by layer and group; before the pass is over, of the present one.
+        x: ``[C, B, I]``.
+        h: of the state before the chunk, by layer and group.
         c: the same for ``c``, or ``None``.
-        params: by parameter name.
+        params: by parameter name, this chunk's part.
     """
 
-    x: jax.Array | None
+    x: jax.Array
     h: tuple[Pair, ...]
     c: tuple[Pair, ...] | None
     params: Floats
 
 
 class Point(NamedTuple):
-    """All that one group's step back depends on, besides weights and gradients.
+    """The integers that one group's slopes depend on, ``[B, G]``.
 
     Attributes:
         gates: its gates.
-        x: its layer's input operand ``[B, I_k]``.
         h: its ``h`` before the update.
         c: its ``c`` before the update, or ``None``.
         t: the tanh of its ``c`` after the update, or ``None``.
-        passes: where the view of the other group did not saturate (GRAD-002).
-        x_passes: where the view of the layer below did not; ``None`` in layer 0.
-        x_gain: what its layer's input was multiplied by, int32, or ``None`` (SEQ-012).
+        other: the other group's ``h``.
+        rows: bool ``[B]``, which rows have the step.
     """
 
     gates: Gates
-    x: jax.Array
     h: jax.Array
     c: jax.Array | None
     t: jax.Array | None
+    other: jax.Array
+    rows: jax.Array
+
+
+class GruSlopes(NamedTuple):
+    """What RevGRU's gradients are multiplied by, float32 ``[B, G]`` (GRAD-012).
+
+    Slopes of rows masked out are such that their gradients pass unchanged (GRAD-015).
+
+    Attributes:
+        keep: of the new ``h`` in the old one.
+        to_z: of ``h`` in the pre-activation of ``z``.
+        to_g: of ``h`` in that of ``g``.
+        r: of ``u`` in the view.
+        to_r: of ``u`` in the pre-activation of ``r``.
+        passes: where the view did not saturate, bool (GRAD-002).
+        v: the view, int16.
+        u: the reset view, int16.
+    """
+
+    keep: jax.Array
+    to_z: jax.Array
+    to_g: jax.Array
+    r: jax.Array
+    to_r: jax.Array
     passes: jax.Array
-    x_passes: jax.Array | None
-    x_gain: jax.Array | None
+    v: jax.Array
+    u: jax.Array
+
+
+class LstmSlopes(NamedTuple):
+    """What RevLSTM's gradients are multiplied by, float32 ``[B, G]`` (GRAD-013).
+
+    Attributes:
+        keep: of the new ``h`` in the old one.
+        keep_c: of the new ``c`` in the old one.
+        h_to_c: of the new ``h`` in the new ``c``.
+        from_h: of ``h`` in the pre-activations of ``o`` and ``p``, by gate.
+        from_c: of ``c`` in those of ``f``, ``i`` and ``g``, by gate.
+        passes: where the view did not saturate, bool (GRAD-002).
+        v: the view, int16.
+    """
+
+    keep: jax.Array
+    keep_c: jax.Array
+    h_to_c: jax.Array
+    from_h: Floats
+    from_c: Floats
+    passes: jax.Array
+    v: jax.Array
+
+
+Slopes = GruSlopes | LstmSlopes
+
+
+class LayerSlopes(NamedTuple):
+    """The slopes of a layer's two groups, and its input; ``None`` for layer 0."""
+
+    groups: tuple[Slopes, Slopes]
+    input: LayerInput | None
 
 
 def real(v: jax.Array, bits: int) -> jax.Array:
@@ -104,232 +147,232 @@ def d_forget(config: Config, gate: ForgetGate) -> jax.Array:
     return jnp.where(gate.passes, slope * d_sigmoid(gate.sigma), jnp.float32(0))
 
 
+def slopes_of(config: Config, visits: Visits, rows: jax.Array) -> tuple[LayerSlopes, ...]:
+    """Return the slopes of a step's updates, by layer; ``rows`` is its mask ``[B]``."""
+    by_place = {(visit.layer, visit.group): visit for visit in visits[0]}
+    taken = visits[1][::-1]
+    found = []
+    for layer in range(config.num_layers):
+        pair = [_point_of(config, by_place[layer, group], rows) for group in (0, 1)]
+        first, second = (_slopes(config, point) for point in pair)
+        below = taken[layer]
+        if below is not None:
+            below = below._replace(operand=below.operand.astype(jnp.int16))
+        found.append(LayerSlopes((first, second), below))
+    return tuple(found)
+
+
+def _point_of(config: Config, visit: Visit, rows: jax.Array) -> Point:
+    h, c = visit.before.group(visit.layer, visit.group)
+    other, _ = visit.before.group(visit.layer, 1 - visit.group)
+    _, new_c = visit.after.group(visit.layer, visit.group)
+    t = None if new_c is None else tanh(new_c, config.formats.state_bits)
+    return Point(visit.gates, h, c, t, other, rows)
+
+
+@isolated
+def _slopes(config: Config, point: Point) -> Slopes:
+    """Return one group's slopes; isolated, so that they round alike wherever points come from."""
+    gates = point.gates
+    if isinstance(gates, GruGates):
+        return _gru_slopes(config, gates, point)
+    return _lstm_slopes(config, gates, point)
+
+
+def _gru_slopes(config: Config, gates: GruGates, point: Point) -> GruSlopes:
+    rows = point.rows[:, None]
+    z, g = real(gates.z.z, FORGET_BITS), real(gates.g, GATE_BITS)
+    own = real(point.h, config.formats.state_bits) if config.forgetting else jnp.float32(0)
+    r = real(gates.r, GATE_BITS)
+    return GruSlopes(
+        jnp.where(rows, z, 1) if config.forgetting else jnp.ones_like(z),  # GRAD-011
+        jnp.where(rows, (own - g) * d_forget(config, gates.z), 0),
+        jnp.where(rows, (1 - z) * d_tanh(gates.g), 0),
+        r,
+        real(gates.v, config.view_bits) * d_sigmoid(gates.r),
+        _view_passes(config, point),
+        gates.v.astype(jnp.int16),
+        gates.u.astype(jnp.int16),
+    )
+
+
+def _lstm_slopes(config: Config, gates: LstmGates, point: Point) -> LstmSlopes:
+    assert point.c is not None
+    assert point.t is not None
+    bits = config.formats.state_bits
+    i, g, o, t = (real(v, GATE_BITS) for v in (gates.i, gates.g, gates.o, point.t))
+    keep = keep_c = jnp.ones_like(i)
+    from_h = {"o": t * d_sigmoid(gates.o)}
+    from_c = {"i": g * d_sigmoid(gates.i), "g": i * d_tanh(gates.g)}
+    if gates.f is not None and gates.p is not None:  # GRAD-011
+        keep, keep_c = real(gates.p.z, FORGET_BITS), real(gates.f.z, FORGET_BITS)
+        from_h["p"] = real(point.h, bits) * d_forget(config, gates.p)
+        from_c["f"] = real(point.c, bits) * d_forget(config, gates.f)
+    rows = point.rows[:, None]
+
+    def active(slopes: Floats) -> Floats:
+        return {gate: jnp.where(rows, slope, 0) for gate, slope in slopes.items()}
+
+    return LstmSlopes(
+        jnp.where(rows, keep, 1),
+        jnp.where(rows, keep_c, 1),
+        jnp.where(rows, o * d_tanh(point.t), 0),
+        active(from_h),
+        active(from_c),
+        _view_passes(config, point),
+        gates.v.astype(jnp.int16),
+    )
+
+
+def _view_passes(config: Config, point: Point) -> jax.Array:
+    return view_passes(point.other, config.formats.state_bits, config.view_bits)
+
+
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return ``a @ b`` in full float32."""
     return lax.dot(a, b, precision=lax.Precision.HIGHEST)
 
 
-def point_of(config: Config, visit: Visit) -> Point:
-    """Collect the integers that a group's step back depends on."""
-    bits, view_bits = config.formats.state_bits, config.view_bits
-    h, c = visit.before.group(visit.layer, visit.group)
-    h_other, _ = visit.before.group(visit.layer, 1 - visit.group)
-    _, new_c = visit.after.group(visit.layer, visit.group)
-    x_passes = None
-    if visit.layer:
-        below = jnp.concatenate(visit.before.h[visit.layer - 1], 1)
-        x_passes = view_passes(below, bits, view_bits)
-        if visit.gain is not None:  # GRAD-016
-            x_passes &= gain_passes(view(below, bits, view_bits), visit.gain)
-    t = None if new_c is None else tanh(new_c, bits)
-    passes = view_passes(h_other, bits, view_bits)
-    return Point(visit.gates, visit.x, h, c, t, passes, x_passes, visit.gain)
-
-
-def _gru(
-    config: Config, gates: GruGates, point: Point, dh: jax.Array, rows: jax.Array, w_hh: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return ``ds`` of all gates, ``dw_hh`` and the gradients of the old ``h`` and of the view.
-
-    GRAD-012. ``ds`` is ``[B, N·G]``, ``w_hh`` and its gradient ``[N·G, G]``.
-    """
-    seen = 2 * config.group_size
-    z, g = real(gates.z.z, FORGET_BITS), real(gates.g, GATE_BITS)
-    v, u = (real(operand, config.view_bits) for operand in (gates.v, gates.u))
-    kept = real(point.h, config.formats.state_bits) if config.forgetting else jnp.float32(0)
-    ds_g = jnp.where(rows, dh * (1 - z) * d_tanh(gates.g), 0)  # GRAD-015
+def _gru_back(slopes: GruSlopes, w_hh: jax.Array, dh: jax.Array) -> tuple[jax.Array, ...]:
+    """Return ``ds`` ``[B, N·G]`` and the gradients of the old ``h`` and of the view (GRAD-012)."""
+    seen = 2 * dh.shape[1]  # the rows of z and r; those of g follow (CELL-002)
+    ds_g = dh * slopes.to_g
     du = matmul(ds_g, w_hh[seen:])
-    ds_z = dh * (kept - g) * d_forget(config, gates.z)
-    ds_r = du * v * d_sigmoid(gates.r)
-    ds_v = jnp.where(rows, jnp.concatenate([ds_z, ds_r], 1), 0)
-    dv = du * real(gates.r, GATE_BITS) + matmul(ds_v, w_hh[:seen])
-    dw_hh = jnp.concatenate([matmul(ds_v.T, v), matmul(ds_g.T, u)])
-    # GRAD-011
-    return jnp.concatenate([ds_v, ds_g], 1), dw_hh, (dh * z if config.forgetting else dh), dv
+    ds_v = jnp.concatenate([dh * slopes.to_z, du * slopes.to_r], 1)
+    dv = du * slopes.r + matmul(ds_v, w_hh[:seen])
+    return jnp.concatenate([ds_v, ds_g], 1), dh * slopes.keep, dv
 
 
-def _lstm(
-    config: Config, gates: LstmGates, point: Point, dh: jax.Array, dc: jax.Array,
-    rows: jax.Array, w_hh: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """Return ``ds``, ``dw_hh`` and the gradients of the old ``h`` and ``c`` and of the view.
-
-    GRAD-013, with the shapes of :func:`_gru`.
-    """
-    assert point.c is not None
-    assert point.t is not None
-    bits = config.formats.state_bits
-    i, g, o, t = (real(v, GATE_BITS) for v in (gates.i, gates.g, gates.o, point.t))
-    dc = dc + dh * o * d_tanh(point.t)
-    by_gate = {
-        "i": dc * g * d_sigmoid(gates.i),
-        "g": dc * i * d_tanh(gates.g),
-        "o": dh * t * d_sigmoid(gates.o),
-    }
-    dh_old, dc_old = dh, dc
-    if gates.f is not None and gates.p is not None:
-        # GRAD-011
-        by_gate["f"] = dc * real(point.c, bits) * d_forget(config, gates.f)
-        by_gate["p"] = dh * real(point.h, bits) * d_forget(config, gates.p)
-        dh_old, dc_old = dh * real(gates.p.z, FORGET_BITS), dc * real(gates.f.z, FORGET_BITS)
+def _lstm_back(
+    config: Config, slopes: LstmSlopes, w_hh: jax.Array, dh: jax.Array, dc: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Return ``ds`` and the gradients of the old ``h``, of the view and of ``c`` (GRAD-013)."""
+    dc = dc + dh * slopes.h_to_c
+    by_gate = {gate: dh * slope for gate, slope in slopes.from_h.items()}
+    by_gate |= {gate: dc * slope for gate, slope in slopes.from_c.items()}
     ds = jnp.concatenate([by_gate[gate] for gate in config.gates], 1)
-    ds = jnp.where(rows, ds, 0)  # GRAD-015
-    dw_hh = matmul(ds.T, real(gates.v, config.view_bits))
-    return ds, dw_hh, dh_old, dc_old, matmul(ds, w_hh)
+    return ds, dh * slopes.keep, matmul(ds, w_hh), dc * slopes.keep_c
 
 
-@isolated
-def step_backward(
-    config: Config, weights: Floats, points: list[Point], rows: jax.Array, grads: Gradients
-) -> tuple[Gradients, jax.Array]:
-    """Carry ``grads`` back over one step; return them and the gradient of the step's input.
+Carry = tuple[Pair, Pair | None]
 
-    It is isolated, so that it rounds alike whatever delivers its integers (GRAD-020).
+
+def _layer_back(
+    config: Config,
+    slopes: LayerSlopes,
+    w_hh: jax.Array,
+    carry: Carry,
+    grad_outputs: jax.Array | None,
+    resets: jax.Array | None,
+) -> tuple[Carry, tuple[jax.Array, jax.Array]]:
+    """Carry gradients back over a chunk in one layer; return also ``ds`` of both groups.
 
     Args:
         config: the stack.
-        weights: the real numbers that ``weight_ih`` and ``weight_hh`` stand for.
-        points: two a layer, in the order in which the updates are undone.
-        rows: bool ``[B]``, which rows have the step; the others pass gradients on (GRAD-015).
-        grads: gradients with respect to the states after the step; those of parameters that are
-            given back are this step's part alone.
+        slopes: those of the layer, with a leading axis of steps.
+        w_hh: its weights, ``[N·H, G]``.
+        carry: gradients with respect to ``h`` and ``c`` after the chunk.
+        grad_outputs: gradients with respect to ``h`` after each step, ``[C, B, H]``.
+        resets: bool ``[C, B]`` or ``None``.
     """
-    keep = rows[:, None]
-    h, c = list(map(list, grads.h)), list(map(list, grads.c or ()))
-    params: Floats = {}
-    dx = jnp.float32(0)
-    for layer in reversed(range(config.num_layers)):
-        pair = points[2 * (config.num_layers - 1 - layer) :][:2]
+    size = config.num_gates * config.group_size
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        pair, reset, grad_out = inputs
+        h, c = list(carry[0]), None if carry[1] is None else list(carry[1])
+        if grad_out is not None:
+            h = [part + more for part, more in zip(h, jnp.split(grad_out, 2, 1), strict=True)]
         ds: list[Any] = [None, None]
-        dw: list[Any] = [None, None]
-        for group, point in zip((1, 0), pair, strict=True):
-            size = config.num_gates * config.group_size
-            w_hh = weights[f"weight_hh_l{layer}"][group * size : (group + 1) * size]
-            dh = h[layer][group]
-            if isinstance(point.gates, GruGates):
-                ds[group], dw[group], dh_old, dv = _gru(config, point.gates, point, dh, keep, w_hh)
+        for group in (1, 0):
+            weights, slopes = w_hh[group * size : (group + 1) * size], pair[group]
+            if c is None:
+                ds[group], h[group], dv = _gru_back(slopes, weights, h[group])
             else:
-                dc = c[layer][group]
-                ds[group], dw[group], dh_old, dc_old, dv = _lstm(
-                    config, point.gates, point, dh, dc, keep, w_hh
+                ds[group], h[group], dv, c[group] = _lstm_back(
+                    config, slopes, weights, h[group], c[group]
                 )
-                c[layer][group] = jnp.where(keep, dc_old, dc)
-            h[layer][group] = jnp.where(keep, dh_old, dh)
             # dv is 0 in rows masked out, as ds is.
-            h[layer][1 - group] += jnp.where(point.passes, dv, 0)  # GRAD-002
-        both = jnp.concatenate(ds, 1)
-        # GRAD-014
-        params[f"weight_ih_l{layer}"] = matmul(
-            both.T, real(pair[0].x, config.layer_input_bits(layer))
-        )
-        params[f"weight_hh_l{layer}"] = jnp.concatenate(dw)
-        params[f"bias_l{layer}"] = both.sum(0)
-        dx = matmul(both, weights[f"weight_ih_l{layer}"])
-        if pair[0].x_passes is not None:  # in all layers but the first
-            if pair[0].x_gain is not None:  # GRAD-016
-                dx = dx * real(pair[0].x_gain, GAIN_BITS)
-            dx = jnp.where(pair[0].x_passes, dx, 0)
-            for group in (0, 1):
-                h[layer - 1][group] += jnp.split(dx, 2, 1)[group]
-    found = Gradients(None, _pairs(h), _pairs(c) if grads.c is not None else None, params)
-    return found, dx
+            h[1 - group] += jnp.where(slopes.passes, dv, 0)  # GRAD-002
+        if reset is not None:  # GRAD-016
+            h = [jnp.where(reset[:, None], 0, part) for part in h]
+            c = None if c is None else [jnp.where(reset[:, None], 0, part) for part in c]
+        return ((h[0], h[1]), None if c is None else (c[0], c[1])), (ds[0], ds[1])
+
+    found: tuple[Carry, tuple[jax.Array, jax.Array]] = scan(
+        body, carry, (slopes.groups, resets, grad_outputs), reverse=True
+    )
+    return found
 
 
-def _pairs(values: list[list[jax.Array]]) -> tuple[Pair, ...]:
-    return tuple((first_group, second) for first_group, second in values)
-
-
-def sequence_backward(
+@isolated
+def chunk_backward(
     config: Config,
     params: Mapping[str, jax.Array],
+    slopes: tuple[LayerSlopes, ...],
+    steps: Steps,
     x: jax.Array,
-    mask: jax.Array,
-    start: Groups,
-    heads: jax.Array | None,
-    end: Groups,
-    buffer: Buffer | None,
-    slices: jax.Array,
-    before: tuple[jax.Array, jax.Array | None] | None,
-    gradient: tuple[jax.Array, jax.Array, jax.Array | None],
-    method: str,
-    status: jax.Array,
-    gains: jax.Array | None = None,
-) -> tuple[Gradients, jax.Array]:
-    """Return the gradients of a loss and a status; after a fault all gradients are NaN.
+    h: tuple[Pair, ...],
+    c: tuple[Pair, ...] | None,
+    grad_outputs: jax.Array | None,
+) -> Gradients:
+    """Carry gradients back over a chunk of steps.
+
+    It is isolated, so that it rounds alike whatever delivers the slopes (GRAD-020).
 
     Args:
         config: the stack.
         params: its parameters in fixed point.
-        x: input ``[T, B, I]``, int16 operand or float32.
-        mask: bool ``[T, B]``.
-        start: the initial states, which the reversal must reach (SEQ-009).
-        heads: the initial heads, as they cross a boundary.
-        end: the final states.
-        buffer: heads and store after the forward pass.
-        slices: int32 ``[T+1, B, D]``.
-        before: ``h`` and ``c`` before each step where they are stored; ``None`` to reverse.
-        gradient: with respect to the outputs, float32 ``[T, B, H]``, and to the final ``h`` and
-            ``c``, float32 ``[L, B, H]``.
-        method: how to multiply.
-        status: faults of the forward pass.
-        gains: as in the forward pass.
+        slopes: by layer, with a leading axis of steps.
+        steps: what the forward pass was given.
+        x: its inputs as operands.
+        h: gradients with respect to ``h`` after the chunk, by layer and group.
+        c: the same for ``c``, or ``None``.
+        grad_outputs: float32 ``[C, B, H]``, with respect to the outputs, or ``None``.
     """
-    stack = Stack(config, params, method)
-    weights = {
-        name: real(params[name], config.formats.weight_bits)
-        for name in config.parameter_shapes()
-        if name.startswith("weight")
-    }
-    sums = {
-        name: jnp.zeros(shape, jnp.float32) for name, shape in config.parameter_shapes().items()
-    }
-    Carry = tuple[Context, Groups, Gradients]
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, jax.Array]:
-        context, groups, grads = carry
-        x_t, rows, restore, past, grad_out, gain = inputs
-        operand, _ = to_operand(config, x_t, status)
-        if past is None:
-            context = context._replace(rows=rows)
-            context, groups, visits = stack.step_back(context, operand, groups, restore, gain)
-        else:
-            earlier = Groups.cut(*past)
-            visits, groups = stack.visits_between(operand, earlier, groups, gain), earlier
-        points = [point_of(config, visit) for visit in visits]
-        grads = grads._replace(h=_plus_output(grads.h, grad_out))
-        sums = grads.params
-        grads, dx = step_backward(config, weights, points, rows, grads._replace(params={}))
-        grads = grads._replace(params=jax.tree.map(jnp.add, sums, grads.params))
-        if x_t.dtype == jnp.float32:
-            dx = jnp.where(quantise_passes("operand", x_t, config.formats), dx, 0)  # GRAD-002
-        return (context, groups, grads), dx
-
-    context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, jnp.int32(0), None)
-    grad_outputs, grad_h, grad_c = gradient
-    found = Groups.cut(grad_h, grad_c)
-    carry = (context, end, Gradients(None, found.h, found.c, sums))
-    xs = (x, mask, slices[:-1], before, grad_outputs, gains)
-    (context, groups, grads), dx = scan(body, carry, xs, reverse=True)
-    if before is None:
-        status = first(status, status_of(context.buffer))
-        back = is_back(groups, start, context.buffer, heads)
-        status = first(status, flag(~back, REVERSAL))
-    return jax.tree.map(lambda v: mark(v, status), grads._replace(x=dx)), status
+    found: Floats = {}
+    h_before, c_before = list(h), list(c or ())
+    weight_bits, down = config.formats.weight_bits, grad_outputs
+    for layer in reversed(range(config.num_layers)):
+        here = slopes[layer]
+        w_hh = real(params[f"weight_hh_l{layer}"], weight_bits)
+        carry = (h[layer], None if c is None else c[layer])
+        (h_before[layer], c_layer), ds = _layer_back(
+            config, here, w_hh, carry, down, steps.resets
+        )
+        if c_layer is not None:
+            c_before[layer] = c_layer
+        both = _flat(jnp.concatenate(ds, 2))  # [C·B, N·H]
+        operand = x if here.input is None else here.input.operand
+        # GRAD-014
+        found[f"weight_ih_l{layer}"] = matmul(
+            both.T, _flat(real(operand, config.layer_input_bits(layer)))
+        )
+        found[f"weight_hh_l{layer}"] = jnp.concatenate(
+            [_hidden_gradient(config, pair, part) for pair, part in zip(here.groups, ds, strict=True)]
+        )
+        found[f"bias_l{layer}"] = both.sum(0)
+        w_ih = real(params[f"weight_ih_l{layer}"], weight_bits)
+        down = matmul(both, w_ih).reshape(*operand.shape)
+        if here.input is not None:
+            if steps.gains is not None:  # GRAD-016
+                down = down * real(steps.gains[:, layer - 1], GAIN_BITS)
+            down = jnp.where(here.input.passes, down, 0)
+    assert down is not None
+    if steps.x.dtype == jnp.float32:  # GRAD-002
+        down = jnp.where(quantise_passes("operand", steps.x, config.formats), down, 0)
+    return Gradients(down, tuple(h_before), tuple(c_before) if c is not None else None, found)
 
 
-def _plus_output(h: tuple[Pair, ...], grad_out: jax.Array) -> tuple[Pair, ...]:
-    """Add the gradient of a step's output ``[B, H]`` to that of the top layer's ``h``."""
-    top = h[-1][0] + grad_out[:, : h[-1][0].shape[1]], h[-1][1] + grad_out[:, h[-1][0].shape[1] :]
-    return (*h[:-1], top)
+def _hidden_gradient(config: Config, slopes: Slopes, ds: jax.Array) -> jax.Array:
+    """Return one group's part of the gradient of ``weight_hh``, ``[N·G, G]`` (GRAD-014)."""
+    ds, v = _flat(ds), _flat(real(slopes.v, config.view_bits))
+    if isinstance(slopes, LstmSlopes):
+        return matmul(ds.T, v)
+    seen = 2 * config.group_size
+    u = _flat(real(slopes.u, config.view_bits))
+    return jnp.concatenate([matmul(ds[:, :seen].T, v), matmul(ds[:, seen:].T, u)])
 
 
-def is_back(
-    groups: Groups, start: Groups, buffer: Buffer | None, heads: jax.Array | None
-) -> jax.Array:
-    """Say whether states and buffer are those at the start (SEQ-009)."""
-    same: jax.Array = jnp.bool_(True)
-    for found, wanted in zip(jax.tree.leaves(groups), jax.tree.leaves(start), strict=True):
-        same &= (found == wanted).all()
-    if buffer is not None and heads is not None:
-        same &= buffer_is_back(buffer, heads)
-    return same
+def _flat(v: jax.Array) -> jax.Array:
+    """Return ``[C, B, F]`` as ``[C·B, F]``."""
+    return v.reshape(-1, v.shape[2])

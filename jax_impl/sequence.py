@@ -12,13 +12,13 @@ from jax import lax
 from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
 
-from .buffer import Buffer, WordlistBuffer, heads_of
+from .buffer import Buffer, heads_of
 from .cells import Context, Gates, gates_of, layer_weights, undo, update
+from .groups import Groups, Pair
 from .product import multiply
-from .quantise import dequantise, nonfinite, quantise, round_shift, view
+from .quantise import dequantise, quantise, round_shift, view, view_passes
+from .resets import Replaced, replace_rows, restore_rows
 from .status import NONFINITE, first, flag
-
-Pair = tuple[jax.Array, jax.Array]
 
 # Fraction bits of the gains between layers (SEQ-012).
 GAIN_BITS = 12
@@ -39,50 +39,6 @@ class State(NamedTuple):
     heads: jax.Array | None
 
 
-class Groups(NamedTuple):
-    """The states of all layers cut up by layer and group, each int32 ``[B, G]``."""
-
-    h: tuple[Pair, ...]
-    c: tuple[Pair, ...] | None
-
-    @classmethod
-    def cut(cls, h: jax.Array, c: jax.Array | None) -> Groups:
-        """Cut arrays ``[L, B, H]`` up."""
-
-        def pairs(v: jax.Array) -> tuple[Pair, ...]:
-            units = v.shape[2] // 2
-            return tuple((v[k, :, :units], v[k, :, units:]) for k in range(v.shape[0]))
-
-        return cls(pairs(h), None if c is None else pairs(c))
-
-    def arrays(self) -> tuple[jax.Array, jax.Array | None]:
-        """Return ``h`` and ``c`` as ``[L, B, H]``."""
-
-        def whole(pairs: tuple[Pair, ...]) -> jax.Array:
-            return jnp.stack([jnp.concatenate(pair, 1) for pair in pairs])
-
-        return whole(self.h), None if self.c is None else whole(self.c)
-
-    def group(self, layer: int, group: int) -> tuple[jax.Array, jax.Array | None]:
-        """Return ``h`` and ``c`` of group 0 or 1 of a layer."""
-        return self.h[layer][group], None if self.c is None else self.c[layer][group]
-
-    def replace(self, layer: int, group: int, h: jax.Array, c: jax.Array | None) -> Groups:
-        """Return the states with ``h`` and ``c`` of one group replaced."""
-        new_c = self.c
-        if new_c is not None and c is not None:
-            new_c = _replaced(new_c, layer, group, c)
-        return Groups(_replaced(self.h, layer, group, h), new_c)
-
-
-def _replaced(
-    pairs: tuple[Pair, ...], layer: int, group: int, value: jax.Array
-) -> tuple[Pair, ...]:
-    old = pairs[layer]
-    pair = (value, old[1]) if group == 0 else (old[0], value)
-    return (*pairs[:layer], pair, *pairs[layer + 1 :])
-
-
 class Visit(NamedTuple):
     """What was met at one group's update, on the way back.
 
@@ -90,35 +46,31 @@ class Visit(NamedTuple):
         layer: which layer.
         group: which group, 0 or 1.
         gates: its gates.
-        x: its layer's input operand ``[B, I_k]``.
         before: the states just before its update.
         after: the states just after it.
-        gain: what its layer's input was multiplied by, int32 ``[B, H]``, or ``None`` (SEQ-012).
     """
 
     layer: int
     group: int
     gates: Gates
-    x: jax.Array
     before: Groups
     after: Groups
-    gain: jax.Array | None
 
 
-def gained(a: jax.Array, gain: jax.Array) -> jax.Array:
-    """Return an operand multiplied by a gain, in int32 (SEQ-012)."""
-    product = round_shift(a.astype(jnp.int32) * gain, GAIN_BITS)  # 32512 · 2^16 fits
-    return jnp.clip(product, -OPERAND_MAX, OPERAND_MAX).astype(a.dtype)
+class LayerInput(NamedTuple):
+    """What a layer above the first takes in, and what its gradient needs (SEQ-004, SEQ-012).
+
+    Attributes:
+        operand: int32 ``[B, H]``.
+        passes: where nothing saturated (GRAD-002, GRAD-016), bool ``[B, H]``.
+    """
+
+    operand: jax.Array
+    passes: jax.Array
 
 
-def gain_passes(a: jax.Array, gain: jax.Array) -> jax.Array:
-    """Say where :func:`gained` did not saturate, so that gradients pass (GRAD-016)."""
-    return jnp.abs(round_shift(a.astype(jnp.int32) * gain, GAIN_BITS)) <= OPERAND_MAX
-
-
-def gain_of(gains: jax.Array | None, layer: int) -> jax.Array | None:
-    """Return what a layer's input is multiplied by, or ``None``."""
-    return None if gains is None or layer == 0 else gains[layer - 1]
+# Last first: two visits a layer, and the input of each layer, ``None`` for layer 0.
+Visits = tuple[list[Visit], list[LayerInput | None]]
 
 
 class Stack:
@@ -131,21 +83,36 @@ class Stack:
             layer_weights(config, params, layer, method) for layer in range(config.num_layers)
         ]
 
-    def layer_input(
-        self, x: jax.Array, groups: Groups, layer: int, gains: jax.Array | None
-    ) -> jax.Array:
-        """Return a layer's input operand ``[B, I_k]`` in the present step (SEQ-004)."""
-        if layer == 0:
-            return x
-        below = jnp.concatenate(groups.h[layer - 1], 1)
-        a = view(below, self.config.formats.state_bits, self.config.view_bits)
-        return a if gains is None else gained(a, gains[layer - 1])
+    def first_parts(self, x: jax.Array) -> jax.Array:
+        """Return the products of layer 0's inputs ``[C, B, I]`` in many steps, ``[C, B, N·H]``."""
+        steps, rows, width = x.shape
+        parts = multiply(x.reshape(steps * rows, width), self.weights[0].w_ih)
+        return parts.reshape(steps, rows, parts.shape[1])
 
-    def input_parts(self, x: jax.Array, layer: int) -> Pair:
-        """Return the products of a layer's input with both groups' rows, int64 ``[B, N·G]``."""
-        both = multiply(x, self.weights[layer].w_ih)
-        size = both.shape[1] // 2
-        return both[:, :size], both[:, size:]
+    def layer_input(self, groups: Groups, layer: int, gains: jax.Array | None) -> LayerInput:
+        """Return what a layer above the first takes in, in the present step (SEQ-004)."""
+        bits, view_bits = self.config.formats.state_bits, self.config.view_bits
+        below = jnp.concatenate(groups.h[layer - 1], 1)
+        a, passes = view(below, bits, view_bits), view_passes(below, bits, view_bits)
+        if gains is None:
+            return LayerInput(a, passes)
+        product = round_shift(a * gains[layer - 1], GAIN_BITS)  # SEQ-012: 32512 · 2^16 fits int32
+        a = jnp.clip(product, -OPERAND_MAX, OPERAND_MAX)
+        return LayerInput(a, passes & (a == product))
+
+    def input_parts(
+        self, x_part: jax.Array, groups: Groups, layer: int, gains: jax.Array | None
+    ) -> tuple[Pair, LayerInput | None]:
+        """Return the products of a layer's input with both groups' rows, ``[B, N·G]``.
+
+        ``x_part`` is layer 0's, from :meth:`first_parts`; with those of others comes the input.
+        """
+        taken = None
+        if layer:
+            taken = self.layer_input(groups, layer, gains)
+            x_part = multiply(taken.operand, self.weights[layer].w_ih)
+        size = x_part.shape[1] // 2
+        return (x_part[:, :size], x_part[:, size:]), taken
 
     def gates(self, x_part: jax.Array, groups: Groups, layer: int, group: int) -> Gates:
         """Return a group's gates, from its layer's input and the other group's state."""
@@ -158,11 +125,11 @@ class Stack:
         return self.config.layer_slice(layer) if group == 0 else 0
 
     def step(
-        self, context: Context, x: jax.Array, groups: Groups, gains: jax.Array | None
+        self, context: Context, x_part: jax.Array, groups: Groups, gains: jax.Array | None
     ) -> tuple[Context, Groups]:
         """Return context and states one step later (SEQ-001)."""
         for layer in range(self.config.num_layers):
-            parts = self.input_parts(self.layer_input(x, groups, layer, gains), layer)
+            parts, _ = self.input_parts(x_part, groups, layer, gains)
             for group in (0, 1):
                 gates = self.gates(parts[group], groups, layer, group)
                 h, c = groups.group(layer, group)
@@ -174,40 +141,54 @@ class Stack:
     def step_back(
         self,
         context: Context,
-        x: jax.Array,
+        x_part: jax.Array,
         groups: Groups,
         restore: jax.Array,
         gains: jax.Array | None,
-    ) -> tuple[Context, Groups, list[Visit]]:
+    ) -> tuple[Context, Groups, Visits]:
         """Return context and states one step earlier (CELL-040), and what was met."""
-        visits = []
+        visits, inputs = [], []
         for layer in reversed(range(self.config.num_layers)):
-            layer_x = self.layer_input(x, groups, layer, gains)
-            parts = self.input_parts(layer_x, layer)
+            parts, taken = self.input_parts(x_part, groups, layer, gains)
+            inputs.append(taken)
             for group in (1, 0):
                 gates = self.gates(parts[group], groups, layer, group)
                 cut = restore[:, : self.sliced(layer, group)]
                 h, c = groups.group(layer, group)
                 context, h, c = undo(self.config, context, gates, cut, h, c)
                 after, groups = groups, groups.replace(layer, group, h, c)
-                gain = gain_of(gains, layer)
-                visits.append(Visit(layer, group, gates, layer_x, groups, after, gain))
-        return context, groups, visits
+                visits.append(Visit(layer, group, gates, groups, after))
+        return context, groups, (visits, inputs)
 
     def visits_between(
-        self, x: jax.Array, before: Groups, after: Groups, gains: jax.Array | None
-    ) -> list[Visit]:
+        self, x_part: jax.Array, before: Groups, after: Groups, gains: jax.Array | None
+    ) -> Visits:
         """Return what :meth:`step_back` meets, from known states before and after the step."""
-        visits, groups = [], after
+        visits, inputs, groups = [], [], after
         for layer in reversed(range(self.config.num_layers)):
-            layer_x = self.layer_input(x, groups, layer, gains)
-            parts = self.input_parts(layer_x, layer)
+            parts, taken = self.input_parts(x_part, groups, layer, gains)
+            inputs.append(taken)
             for group in (1, 0):
                 later, groups = groups, groups.replace(layer, group, *before.group(layer, group))
                 gates = self.gates(parts[group], groups, layer, group)
-                gain = gain_of(gains, layer)
-                visits.append(Visit(layer, group, gates, layer_x, groups, later, gain))
-        return visits
+                visits.append(Visit(layer, group, gates, groups, later))
+        return visits, inputs
+
+
+class Steps(NamedTuple):
+    """What is given for each step, with a leading axis of steps.
+
+    Attributes:
+        x: ``[T, B, I]``: input operand int16, or float32.
+        mask: bool ``[T, B]``, true where a row has the step (SEQ-002).
+        gains: int32 ``[T, L-1, B, H]`` or ``None`` (SEQ-012).
+        resets: bool ``[T, B]``, where a row starts anew before the step, or ``None`` (SEQ-013).
+    """
+
+    x: jax.Array
+    mask: jax.Array
+    gains: jax.Array | None = None
+    resets: jax.Array | None = None
 
 
 class Trace(NamedTuple):
@@ -222,43 +203,45 @@ class Trace(NamedTuple):
     words: jax.Array | None
 
 
+Past = tuple[jax.Array, jax.Array | None]
+
+
 class Forward(NamedTuple):
     """What a forward pass delivers (EVAL-008, EVAL-009).
 
     Attributes:
         outputs: ``[T, B, H]``, h of the top layer after each step (SEQ-005): int32, or float32
-            where floats were asked for.
+            where floats were given.
         groups: the final states.
         buffer: the buffer, or ``None`` without forgetting.
+        replaced: the states that resets replaced, or ``None``.
         slices: int32 ``[T+1, B, D]`` (SEQ-007).
         wraps: number of wraps, int32.
         gate_counts: int64 ``[1025]`` (ACC-001), if asked for.
         status: faults.
         trace: the states after each step, if asked for.
-        before: ``h`` and ``c`` before each step, ``[T, L, B, H]``, if asked for.
+        before: ``h`` and ``c`` before each step and its resets, ``[T, L, B, H]``, if asked for.
     """
 
     outputs: jax.Array
     groups: Groups
     buffer: Buffer | None
+    replaced: Replaced | None
     slices: jax.Array
     wraps: jax.Array
     gate_counts: jax.Array | None
     status: jax.Array
     trace: Trace | None
-    before: tuple[jax.Array, jax.Array | None] | None
+    before: Past | None
 
 
 def sequence_forward(
-    config: Config,
-    params: Mapping[str, jax.Array],
-    x: jax.Array,
-    mask: jax.Array,
+    stack: Stack,
+    steps: Steps,
     groups: Groups,
     buffer: Buffer | None,
-    method: str,
     *,
-    gains: jax.Array | None = None,
+    replaced: Replaced | None = None,
     status: jax.Array | None = None,
     trace: bool = False,
     before: bool = False,
@@ -267,108 +250,143 @@ def sequence_forward(
     """Run a stack over a sequence, pushing to ``buffer``.
 
     Args:
-        config: the stack.
-        params: its parameters in fixed point.
-        x: ``[T, B, I]``: input operand int16, or float32; then the outputs are float32 too, NaN
+        stack: the stack.
+        steps: what is given for each step; from float32 inputs the outputs are float32 too, NaN
             from the first fault on.
-        mask: bool ``[T, B]``, true where a row has the step (SEQ-002).
         groups: where to start.
         buffer: where to push, or ``None`` without forgetting.
-        method: how to multiply.
-        gains: int32 ``[T, L-1, B, H]`` or ``None`` (SEQ-012).
+        replaced: where to put the states that resets replace; without it they are let go.
         status: faults found before.
         trace: whether to deliver the state after each step.
         before: whether to deliver the states before each step.
         count_gates: whether to count the gates.
     """
-    stack = Stack(config, params, method)
-    floats = x.dtype == jnp.float32
+    config = stack.config
+    floats = steps.x.dtype == jnp.float32
     depth, none = config.slice_size, jnp.int32(0)
-    Carry = tuple[Context, Groups, jax.Array]
+    Carry = tuple[Context, Groups, Replaced | None, jax.Array]
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        context, groups, status = carry
-        x_t, rows, gain = inputs
+        context, groups, replaced, status = carry
+        x_part, bad, rows, gain, reset = inputs
         context = context._replace(rows=rows)
         past = groups.arrays() if before else None
-        operand, status = to_operand(config, x_t, status)
-        context, groups = stack.step(context, operand, groups, gain)
+        if reset is not None:
+            replaced, groups = replace_rows(replaced, reset, groups)
+        if bad is not None:
+            status = first(status, flag(bad, NONFINITE))
+        context, groups = stack.step(context, x_part, groups, gain)
         top = jnp.concatenate(groups.h[-1], 1)
         out = top
         if floats:
-            found = status | status_of(context.buffer)
+            found = status | status_of(context.buffer, replaced)
             out = mark(dequantise(top, config.formats.state_bits), found)
         after = trace_of(groups, context.buffer) if trace else None
-        return (context, groups, status), (out, top[:, :depth], after, past)
+        return (context, groups, replaced, status), (out, top[:, :depth], after, past)
 
     counts = jnp.zeros(1025, jnp.int64) if count_gates and config.forgetting else None
-    context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, none, counts)
+    rows = jnp.zeros(steps.mask.shape[1], jnp.bool_)
+    context = Context(rows, buffer, none, counts)
     first_slice = jnp.concatenate(groups.h[-1], 1)[None, :, :depth]
-    carry, ys = scan(body, (context, groups, none if status is None else status), (x, mask, gains))
-    context, groups, status = carry
-    outputs, slices, steps, past = ys
+    bad = ~jnp.isfinite(steps.x).all((1, 2)) if floats else None
+    x_parts = stack.first_parts(to_operand(config, steps.x))
+    xs = (x_parts, bad, steps.mask, steps.gains, steps.resets)
+    carry = (context, groups, replaced, none if status is None else status)
+    (context, groups, replaced, status), ys = scan(body, carry, xs)
+    outputs, slices, after, past = ys
     return Forward(
         outputs,
         groups,
         context.buffer,
+        replaced,
         jnp.concatenate([first_slice, slices]),
         context.wraps,
         context.gate_counts,
-        status | status_of(context.buffer),
-        steps,
+        status | status_of(context.buffer, replaced),
+        after,
         past,
     )
 
 
+class Reverse(NamedTuple):
+    """What the way back delivers.
+
+    Attributes:
+        groups: the states at the start.
+        buffer: the buffer, or ``None`` without forgetting.
+        replaced: what is left of the states that resets replaced, or ``None``.
+        outputs: int32 ``[T, B, H]``, h of the top layer after each step (SEQ-005).
+        met: what ``meet`` made of each step, with a leading axis of steps.
+        trace: what stands after each step is undone, if asked for.
+    """
+
+    groups: Groups
+    buffer: Buffer | None
+    replaced: Replaced | None
+    outputs: jax.Array
+    met: Any
+    trace: Trace | None
+
+
 def sequence_reverse(
-    config: Config,
-    params: Mapping[str, jax.Array],
-    x: jax.Array,
-    mask: jax.Array,
+    stack: Stack,
+    steps: Steps,
     groups: Groups,
     buffer: Buffer | None,
     slices: jax.Array,
-    method: str,
     *,
-    gains: jax.Array | None = None,
+    replaced: Replaced | None = None,
+    before: Past | None = None,
+    meet: Callable[[Visits, jax.Array], Any] | None = None,
     trace: bool = False,
-) -> tuple[Groups, Buffer | None, Trace | None]:
+) -> Reverse:
     """Undo a sequence step by step, popping from ``buffer``.
 
     Args:
-        config: the stack.
-        params: its parameters in fixed point.
-        x: input operand, int16 ``[T, B, I]``.
-        mask: bool ``[T, B]``.
+        stack: the stack.
+        steps: what the forward pass was given.
         groups: the final states.
         buffer: heads and store after the forward pass, or ``None`` without forgetting.
         slices: int32 ``[T+1, B, D]``.
-        method: how to multiply.
-        gains: as in the forward pass.
+        replaced: the states that resets replaced.
+        before: ``h`` and ``c`` before each step and its resets where they are stored: then nothing
+            is undone, the states are looked up.
+        meet: makes, of what was met in a step and its mask, what is to be delivered.
         trace: whether to deliver what stands after each step is undone.
     """
-    stack = Stack(config, params, method)
-    Carry = tuple[Context, Groups]
+    Carry = tuple[Context, Groups, Replaced | None]
 
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Trace | None]:
-        context, groups = carry
-        x_t, rows, restore, gain = inputs
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        context, groups, replaced = carry
+        x_part, rows, restore, past, gain, reset = inputs
         context = context._replace(rows=rows)
-        context, groups, _ = stack.step_back(context, x_t, groups, restore, gain)
-        return (context, groups), trace_of(groups, context.buffer) if trace else None
+        top = jnp.concatenate(groups.h[-1], 1)
+        if past is None:
+            if reset is not None:
+                restore = jnp.where(reset[:, None], 0, restore)
+            context, groups, visits = stack.step_back(context, x_part, groups, restore, gain)
+            if reset is not None:
+                assert replaced is not None
+                replaced, groups = restore_rows(replaced, reset, groups)
+        else:
+            earlier = Groups.cut(*past)
+            start = earlier if reset is None else replace_rows(None, reset, earlier)[1]
+            visits, groups = stack.visits_between(x_part, start, groups, gain), earlier
+        met = None if meet is None else meet(visits, rows)
+        after = trace_of(groups, context.buffer) if trace else None
+        return (context, groups, replaced), (top, met, after)
 
-    context = Context(jnp.zeros(x.shape[1], jnp.bool_), buffer, jnp.int32(0), None)
-    xs = (x, mask, slices[:-1], gains)
-    (context, groups), steps = scan(body, (context, groups), xs, reverse=True)
-    return groups, context.buffer, steps
+    rows = jnp.zeros(steps.mask.shape[1], jnp.bool_)
+    context = Context(rows, buffer, jnp.int32(0), None)
+    x_parts = stack.first_parts(to_operand(stack.config, steps.x))
+    xs = (x_parts, steps.mask, slices[:-1], before, steps.gains, steps.resets)
+    (context, groups, replaced), ys = scan(body, (context, groups, replaced), xs, reverse=True)
+    return Reverse(groups, context.buffer, replaced, *ys)
 
 
-def to_operand(config: Config, x: jax.Array, status: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a step's input as an operand, and the status with what is wrong with it (QNT-005)."""
-    if x.dtype != jnp.float32:
-        return x, status
-    status = first(status, flag(nonfinite(x), NONFINITE))
-    return quantise("operand", x, config.formats), status
+def to_operand(config: Config, x: jax.Array) -> jax.Array:
+    """Return inputs as operands (QNT-005)."""
+    return quantise("operand", x, config.formats) if x.dtype == jnp.float32 else x
 
 
 def mark(v: jax.Array, status: jax.Array) -> jax.Array:
@@ -376,9 +394,10 @@ def mark(v: jax.Array, status: jax.Array) -> jax.Array:
     return jnp.where(status == 0, v, jnp.float32(jnp.nan))
 
 
-def status_of(buffer: Buffer | None) -> jax.Array:
-    """Return the faults that a buffer met."""
-    return jnp.int32(0) if buffer is None else buffer.faults()
+def status_of(buffer: Buffer | None, replaced: Replaced | None = None) -> jax.Array:
+    """Return the faults that a buffer, and the store of replaced states, met."""
+    found = jnp.int32(0) if buffer is None else buffer.faults()
+    return found if replaced is None else first(found, replaced.faults())
 
 
 def trace_of(groups: Groups, buffer: Buffer | None) -> Trace:
@@ -386,12 +405,6 @@ def trace_of(groups: Groups, buffer: Buffer | None) -> Trace:
     if buffer is None:
         return Trace(*groups.arrays(), None, None)
     return Trace(*groups.arrays(), heads_of(buffer), buffer.length)
-
-
-def buffer_is_back(buffer: Buffer, heads: jax.Array) -> jax.Array:
-    """Say whether a buffer has ``heads`` again and its store is empty (SEQ-009)."""
-    same = (heads_of(buffer) == heads).all() & (buffer.length == 0)
-    return same & (buffer.flags_length == 0) if isinstance(buffer, WordlistBuffer) else same
 
 
 def scan(

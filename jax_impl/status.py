@@ -19,6 +19,7 @@ RANGE: Final = 2
 UNDERFLOW: Final = 4
 OVERFLOW: Final = 8
 REVERSAL: Final = 16
+RESETS: Final = 32
 
 # In the order of ERR-002: bit, code, argument, what was given, what is allowed.
 _FAULTS: Final = (
@@ -26,6 +27,7 @@ _FAULTS: Final = (
     (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),
     (UNDERFLOW, "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"),
     (OVERFLOW, "E_OVERFLOW", "capacity", "more words than it holds", "a larger capacity"),
+    (RESETS, "E_OVERFLOW", "reset_capacity", "more resets than it holds", "a larger reset_capacity"),
     (REVERSAL, "E_REVERSAL", "state", "another state or buffer", "those at the start"),
 )
 

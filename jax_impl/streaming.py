@@ -1,8 +1,7 @@
-"""Loss and gradients by chunks: nothing of size steps × batch × hidden ever exists.
+"""Training by chunks: nothing of size steps × batch × hidden ever exists.
 
 Inputs are made from the user's data chunk by chunk, forwards and again on the way back; the readout
-and its loss run on the way back alone, on recovered outputs. The user's functions are traced with
-the user's own setting of 64-bit types; the exact parts between them set it for themselves.
+and its loss run on the way back alone, on recovered outputs.
 """
 
 from __future__ import annotations
@@ -13,21 +12,24 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
-from .autodiff import Params, check_arrays, check_config, initial_state, quantise_parameters
-from .buffer import Store, empty_store, heads_of, make_buffer, store_of
-from .gradients import sequence_backward
-from .product import product_method
-from .quantise import dequantise, nonfinite, quantise
-from .sequence import Groups, State, sequence_forward, sequence_reverse, status_of
-from .status import NONFINITE, REVERSAL, check, first, flag, is_concrete
+from .autodiff import (
+    Params,
+    check_arrays,
+    check_config,
+    check_reset_capacity,
+    initial_state,
+    quantise_parameters,
+    settings_of,
+)
+from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
+from .quantise import dequantise, nonfinite
+from .sequence import State, mark
+from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
-
-CHUNK_SIZE = 16
 
 Tree = Any
 # From the outer parameters and a cut of the inputs to float32 [C, B, I].
@@ -54,43 +56,23 @@ class Streamed(NamedTuple):
     status: jax.Array
 
 
-class _Static(NamedTuple):
-    """The static part of a call."""
+class Encoded(NamedTuple):
+    """What :func:`encode` gives.
 
-    config: Config
-    method: str
-    chunk: int
-    capacity: int | None
-    mean: bool
+    Attributes:
+        context: float32 ``[T, B, D]``, the first D units after each step; differentiable.
+        h_n: float32 ``[L, B, H]``; differentiable.
+        c_n: the same for RevLSTM's ``c``, or ``None``.
+        state: the exact final state.
+        wraps: int32, how often a state left int32 (MUL-006).
+        status: int32, 0, or the faults for :func:`revrnn.jax_impl.check`.
+    """
 
-
-class _Data(NamedTuple):
-    """What has an axis of steps; ``None`` where there is nothing."""
-
-    inputs: Tree
-    targets: Tree
-    mask: jax.Array
-    gains: jax.Array | None
-
-
-class _Carry(NamedTuple):
-    """What goes along forwards."""
-
+    context: jax.Array
+    h_n: jax.Array
+    c_n: jax.Array | None
     state: State
-    store: Store | None
     wraps: jax.Array
-    status: jax.Array
-
-
-class _Back(NamedTuple):
-    """What goes along on the way back."""
-
-    state: State
-    store: Store | None
-    grad_state: tuple[jax.Array, jax.Array | None]
-    grads: Params
-    outer: Tree
-    loss: jax.Array
     status: jax.Array
 
 
@@ -106,10 +88,12 @@ def value_and_grad(
     state: State | None = None,
     mask: jax.Array | None = None,
     gains: jax.Array | None = None,
+    resets: jax.Array | None = None,
     reduction: str = "mean",
     chunk_size: int = CHUNK_SIZE,
     checkpoint_every: int | None = None,
     capacity: int | None = None,
+    reset_capacity: int | None = None,
 ) -> Streamed:
     """Return a loss over a sequence and its gradients.
 
@@ -131,6 +115,7 @@ def value_and_grad(
         mask: bool ``[T, B]``, true where a row has the step (SEQ-002).
         gains: int32 ``[T, L-1, B, H]``, what layers above the first multiply their inputs by
             (SEQ-012).
+        resets: bool ``[T, B]``, true where a row starts anew before the step (SEQ-013).
         reduction: ``"mean"``: ``readout`` gives the mean over its steps, and the loss is the mean
             over all; ``"sum"``: losses of chunks are added.
         chunk_size: steps handled together. It bounds the logits that exist at a time.
@@ -138,41 +123,171 @@ def value_and_grad(
             the buffer of one piece at a time.
         capacity: words (for ``wordlist`` planes) set aside, for a piece if there are several;
             without it as many as can ever be needed (BUF-035).
+        reset_capacity: resets, of all rows together, to set aside for in the same way; under jit
+            it must be given with ``resets``.
 
     Raises:
-        RevRNNError: while tracing ``E_ARGUMENT``, ``E_DTYPE``, ``E_SHAPE``; outside jit also
-            ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``, which inside jit are told
-            by ``status``.
+        RevRNNError: while tracing ``E_ARGUMENT``, ``E_DTYPE``, ``E_SHAPE``, and ``E_UNSUPPORTED``
+            where the result is differentiated; outside jit also ``E_NONFINITE``, ``E_RANGE``,
+            ``E_OVERFLOW``, ``E_REVERSAL``, which inside jit are told by ``status``.
     """
-    check_config(config)
-    sizes = {"chunk_size": chunk_size, "checkpoint_every": checkpoint_every, "capacity": capacity}
-    for name, size in sizes.items():
-        whole = isinstance(size, int) and not isinstance(size, bool) and size >= 1
-        if size is not None and not whole:
-            raise RevRNNError("E_ARGUMENT", name, repr(size), "a whole number, at least 1")
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
-    if embed is None:
-        embed = _as_given
-    lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves((inputs, targets))}
-    if len(lengths) != 1 or 0 in lengths:
-        given = f"steps {sorted(lengths)}"
-        raise RevRNNError("E_SHAPE", "inputs", given, "inputs and targets of equal length T ≥ 1")
-    (steps,) = lengths
-    cut = jax.tree.map(lambda a: a[: min(chunk_size, steps)], inputs)
-    x = jax.eval_shape(embed, outer, cut)
-    whole_x = jax.ShapeDtypeStruct((steps, *x.shape[1:]), x.dtype)
-    check_arrays(params, whole_x, config, None, state, mask, gains)
-    rows = x.shape[1]
-    mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
-    state = initial_state(config, rows) if state is None else state
-    piece = steps if checkpoint_every is None else -(-checkpoint_every // chunk_size) * chunk_size
-    static = _Static(config, product_method(), chunk_size, capacity, reduction == "mean")
-    run = _Run(static, embed, readout, params, outer, steps, rows)
-    found = run.go(_Data(inputs, targets, mask, gains), state, min(piece, steps))
+    settings = _settings(
+        config, chunk_size, checkpoint_every, capacity, reset_capacity, resets
+    )
+    check_reset_capacity(settings, resets)
+    embed = _as_given if embed is None else embed
+    params, outer, inputs = _undifferentiable((dict(params), outer, inputs))
+    arrays = state, mask, gains, resets
+    data, start = _checked(params, outer, inputs, targets, settings, embed, *arrays)
+    steps, rows = data.mask.shape
+
+    def embedded(own: tuple[Tree, Tree]) -> jax.Array:
+        return embed(outer, own[0])
+
+    def chunk(
+        extra: tuple[jax.Array, Tree], own: tuple[Tree, Tree], undo: Undo, carry_back: CarryBack
+    ) -> tuple[tuple[jax.Array, Tree], None]:
+        x, pull = jax.vjp(lambda outer: embed(outer, own[0]), outer)
+        outputs = undo(x)
+        weight = len(outputs) / steps if reduction == "mean" else 1.0
+
+        def loss_of(outer: Tree, outputs: jax.Array) -> jax.Array:
+            loss = readout(outer, outputs, own[1])
+            if jnp.shape(loss) != ():
+                given = f"shape {list(jnp.shape(loss))}"
+                raise RevRNNError("E_SHAPE", "readout", given, "a scalar")
+            return loss * weight
+
+        loss, (added, grad_outputs) = jax.value_and_grad(loss_of, (0, 1))(outer, outputs)
+        (from_input,) = pull(carry_back(grad_outputs))
+        total, sums = extra
+        sums = jax.tree.map(lambda a, b, c: a + b + c, sums, added, from_input)
+        return (total + loss.astype(jnp.float32), sums), None
+
+    exact, fault = _prepare(config, params)
+    bptt = Bptt(settings, exact, steps, rows)
+    kept, _ = bptt.forward(start, fault, data, embedded)
+    extra = jnp.float32(0), jax.tree.map(jnp.zeros_like, outer)
+    back, _ = bptt.backward(kept, start, data, embedded, chunk, extra)
+    loss, sums = _marked((back.extra[0], (back.grads, back.extra[1])), back.status)
+    found = Streamed(loss, sums, kept.end.state, kept.end.wraps, back.status)
     if is_concrete(found.status):
         check(found.status)
     return found
+
+
+def encode(
+    params: Params,
+    outer: Tree,
+    inputs: Tree,
+    config: Config,
+    *,
+    embed: Embed | None = None,
+    state: State | None = None,
+    mask: jax.Array | None = None,
+    gains: jax.Array | None = None,
+    chunk_size: int = CHUNK_SIZE,
+    checkpoint_every: int | None = None,
+    capacity: int | None = None,
+) -> Encoded:
+    """Return slices of the states, for attention; of the rest nothing is kept (SEQ-007).
+
+    It is differentiable once, in reverse mode, with respect to ``params`` and ``outer``. A
+    ``context`` that is wanted before the last layer's state is all that exists of size steps ×
+    batch. For the arguments see :func:`value_and_grad`; ``config.slice_size`` is D.
+
+    Raises:
+        RevRNNError: as :func:`value_and_grad`; ``E_ARGUMENT`` without slices.
+    """
+    settings = _settings(config, chunk_size, checkpoint_every, capacity, None, None)
+    if not config.slice_size:
+        raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
+    embed = _as_given if embed is None else embed
+    inputs = _undifferentiable(inputs)
+    _, start = _checked(
+        params, outer, inputs, None, settings, embed, state, mask, gains, None
+    )
+    found: Encoded = _encode((settings, embed), dict(params), outer, (inputs, mask, gains, start))
+    if is_concrete(found.status):
+        check(found.status)
+    return found
+
+
+_Static = tuple[Settings, Embed]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _encode(static: _Static, params: Params, outer: Tree, given: Tree) -> Encoded:
+    return _encode_forward(static, params, outer, given, keep=False)[0]
+
+
+def _encode_forward(
+    static: _Static, params: Params, outer: Tree, given: Tree, keep: bool = True
+) -> tuple[Encoded, Any]:
+    settings, embed = static
+    bptt, data, fault, embedded = _encoder(static, params, outer, given)
+
+    def deliver(_: jax.Array, slices: jax.Array) -> jax.Array:
+        return slices[1:]
+
+    kept, slices = bptt.forward(given[3], fault, data, embedded, deliver, keep)
+    end = kept.end
+    bits = settings.config.formats.state_bits
+    floats = [v if v is None else dequantise(v, bits) for v in (slices, end.state.h, end.state.c)]
+    context, h_n, c_n = _marked(floats, end.status)
+    found = Encoded(context, h_n, c_n, end.state, end.wraps, end.status)
+    return found, (params, outer, given, kept)
+
+
+def _encode_backward(
+    static: _Static, residuals: tuple[Params, Tree, Tree, Remembered], gradient: Encoded
+) -> tuple[Params, Tree, None]:
+    params, outer, given, kept = residuals
+    params, outer, gradient = _undifferentiable((params, outer, gradient))
+    settings, embed = static
+    bptt, data, _, embedded = _encoder(static, params, outer, given)
+    more = settings.config.hidden_size - settings.config.slice_size
+
+    def chunk(
+        sums: Tree, own: tuple[Tree, jax.Array], undo: Undo, carry_back: CarryBack
+    ) -> tuple[Tree, None]:
+        x, pull = jax.vjp(lambda outer: embed(outer, own[0]), outer)
+        undo(x)
+        (added,) = pull(carry_back(jnp.pad(own[1], ((0, 0), (0, 0), (0, more)))))
+        return jax.tree.map(jnp.add, sums, added), None
+
+    data = data._replace(own=(data.own[0], gradient.context))
+    zeros = jax.tree.map(jnp.zeros_like, outer)
+    grad_state = gradient.h_n, gradient.c_n
+    back, _ = bptt.backward(kept, given[3], data, embedded, chunk, zeros, grad_state)
+    if is_concrete(back.status):
+        check(back.status)
+    grads, sums = _marked((back.grads, back.extra), back.status)
+    return grads, sums, None
+
+
+_encode.defvjp(_encode_forward, _encode_backward)
+
+
+def _encoder(static: _Static, params: Params, outer: Tree, given: Tree) -> Any:
+    settings, embed = static
+    inputs, mask, gains, start = given
+    steps, rows = jax.tree.leaves(inputs)[0].shape[0], start.h.shape[1]
+    mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
+    exact, fault = _prepare(settings.config, dict(params))
+
+    def embedded(own: tuple[Tree, Any]) -> jax.Array:
+        return embed(outer, own[0])
+
+    data = Data((inputs, None), mask, gains, None)
+    return Bptt(settings, exact, steps, rows), data, fault, embedded
+
+
+def _settings(config: Config, *more: Any) -> Settings:
+    check_config(config)
+    return settings_of(config, *more)
 
 
 def _as_given(outer: Tree, inputs: Tree) -> jax.Array:
@@ -180,172 +295,50 @@ def _as_given(outer: Tree, inputs: Tree) -> jax.Array:
     return x
 
 
-class _Run:
-    """One call: the user's functions between exact chunks."""
-
-    def __init__(
-        self,
-        static: _Static,
-        embed: Embed,
-        readout: Readout,
-        params: Params,
-        outer: Tree,
-        steps: int,
-        rows: int,
-    ) -> None:
-        self.static, self.embed, self.readout = static, embed, readout
-        self.outer, self.steps, self.rows = outer, steps, rows
-        self.exact, self.fault = _prepare(static.config, dict(params))
-
-    def go(self, data: _Data, state: State, piece: int) -> Streamed:
-        """Go forward over all pieces, and back over them."""
-        start = _Carry(state, None, jnp.int32(0), self.fault)
-        if piece == self.steps:
-            end, slices = self.forward(start._replace(store=self.store(piece)), data)
-            back = self.nothing(end)._replace(store=end.store)
-            return self.result(self.backward(back, data, slices, state), end)
-
-        def over(carry: _Carry, part: _Data) -> tuple[_Carry, State]:
-            return self.forward(carry, part)[0], carry.state
-
-        def back_over(back: _Back, part: tuple[_Data, State]) -> tuple[_Back, None]:
-            data, begin = part
-            store = self.store(len(data.mask))
-            again, slices = self.forward(_Carry(begin, store, jnp.int32(0), back.status), data)
-            status = first(again.status, flag(~_same(again.state, back.state), REVERSAL))
-            back = back._replace(store=again.store, status=status)
-            return self.backward(back, data, slices, begin)._replace(store=None), None
-
-        end, starts = _over(over, start, data, None, piece)
-        back, _ = _over(back_over, self.nothing(end), data, starts, piece, back=True)
-        return self.result(back, end)
-
-    def store(self, steps: int) -> Store | None:
-        """Return an empty store for so many steps."""
-        config = self.static.config
-        if not config.forgetting:
-            return None
-        return _empty_store(config, steps, self.rows, self.static.capacity)
-
-    def nothing(self, end: _Carry) -> _Back:
-        """Return what stands at the end, before the way back."""
-        zero = jnp.zeros(end.state.h.shape, jnp.float32)
-        params = {
-            name: jnp.zeros(shape, jnp.float32)
-            for name, shape in self.static.config.parameter_shapes().items()
-        }
-        outer = jax.tree.map(jnp.zeros_like, self.outer)
-        grad_state = (zero, None if end.state.c is None else zero)
-        return _Back(end.state, None, grad_state, params, outer, jnp.float32(0), end.status)
-
-    def forward(self, carry: _Carry, data: _Data) -> tuple[_Carry, Any]:
-        """Go forward over a piece, pushing to the store if there is one."""
-
-        def body(carry: _Carry, part: _Data) -> tuple[_Carry, jax.Array]:
-            x = self.embed(self.outer, part.inputs)
-            found: tuple[_Carry, jax.Array] = _chunk_forward(
-                self.static, self.exact, x, part.mask, part.gains, carry
-            )
-            return found
-
-        return _over(body, carry, data, None, self.static.chunk)
-
-    def backward(self, back: _Back, data: _Data, slices: Any, start: State) -> _Back:
-        """Go back over a piece, and see that it ends where it began (SEQ-009)."""
-
-        def body(back: _Back, part: tuple[_Data, jax.Array]) -> tuple[_Back, None]:
-            return self.chunk_back(back, *part), None
-
-        back, _ = _over(body, back, data, slices, self.static.chunk, back=True)
-        same = _same(back.state, start)
-        if back.store is not None:
-            same &= back.store.length == 0
-            if back.store.flags_length is not None:
-                same &= back.store.flags_length == 0
-        return back._replace(status=first(back.status, flag(~same, REVERSAL)))
-
-    def chunk_back(self, back: _Back, data: _Data, slices: jax.Array) -> _Back:
-        """Go back over one chunk."""
-        x, pull = jax.vjp(lambda outer: self.embed(outer, data.inputs), self.outer)
-        given = (self.static, self.exact, x, data.mask, data.gains)
-        state, store, before, outputs, status = _chunk_back(
-            *given, slices, back.state, back.store, back.status
-        )
-        weight = len(data.mask) / self.steps if self.static.mean else 1.0
-
-        def loss_of(outer: Tree, outputs: jax.Array) -> jax.Array:
-            loss = self.readout(outer, outputs, data.targets)
-            if jnp.shape(loss) != ():
-                given = f"shape {list(jnp.shape(loss))}"
-                raise RevRNNError("E_SHAPE", "readout", given, "a scalar")
-            return loss * weight
-
-        loss, (outer, grad_outputs) = jax.value_and_grad(loss_of, (0, 1))(self.outer, outputs)
-        dx, grads, grad_state = _chunk_gradient(
-            *given, before, back.state, grad_outputs, back.grad_state, status
-        )
-        (from_input,) = pull(dx)
-        added = jax.tree.map(lambda a, b, c: a + b + c, back.outer, outer, from_input)
-        sums = {name: back.grads[name] + grads[name] for name in back.grads}
-        total = back.loss + loss.astype(jnp.float32)
-        return _Back(state, store, grad_state, sums, added, total, status)
-
-    def result(self, back: _Back, end: _Carry) -> Streamed:
-        """Return what was found; after a fault floats are NaN (ERR-003)."""
-
-        def mark(v: jax.Array) -> jax.Array:
-            marked: jax.Array = jnp.where(back.status == 0, v, jnp.nan).astype(v.dtype)
-            return marked
-
-        grads = jax.tree.map(mark, (back.grads, back.outer))
-        return Streamed(mark(back.loss), grads, end.state, end.wraps, back.status)
+def _checked(
+    params: Params,
+    outer: Tree,
+    inputs: Tree,
+    targets: Tree,
+    settings: Settings,
+    embed: Embed,
+    state: State | None,
+    mask: jax.Array | None,
+    gains: jax.Array | None,
+    resets: jax.Array | None,
+) -> tuple[Data, State]:
+    """Check all arrays; return what has an axis of steps, and the state to start from."""
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves((inputs, targets))}
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        given = f"steps {sorted(lengths)}"
+        raise RevRNNError("E_SHAPE", "inputs", given, "inputs and targets of equal length T ≥ 1")
+    ((steps,),) = lengths
+    cut = jax.tree.map(lambda a: a[: min(settings.chunk, steps)], inputs)
+    x = jax.eval_shape(embed, outer, cut)
+    whole_x = jax.ShapeDtypeStruct((steps, *x.shape[1:]), x.dtype)
+    check_arrays(params, whole_x, settings.config, None, state, mask, gains, resets)
+    rows = x.shape[1]
+    mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
+    state = initial_state(settings.config, rows) if state is None else state
+    return Data((inputs, targets), mask, gains, resets), state
 
 
-def _over(
-    body: Callable[[Any, Any], tuple[Any, Any]],
-    carry: Any,
-    data: _Data,
-    parts: Any,
-    size: int,
-    *,
-    back: bool = False,
-) -> tuple[Any, Any]:
-    """Scan over cuts of ``size`` steps, the last maybe shorter.
-
-    Args:
-        body: as for ``lax.scan``; it is given a cut of ``data``, and with ``parts`` that too.
-        carry: as for ``lax.scan``.
-        data: arrays ``[T, …]``.
-        parts: what another such scan gave for each cut, or ``None``.
-        size: steps of a cut.
-        back: whether the last cut comes first.
-
-    Returns:
-        The last carry, and what ``body`` gave: for the whole cuts, and for the shorter one.
-    """
-    number, rest = divmod(len(data.mask), size)
-    whole = jax.tree.map(lambda a: a[: number * size].reshape((number, size, *a.shape[1:])), data)
-    short = jax.tree.map(lambda a: a[number * size :], data)
-    if parts is not None:
-        whole, short = (whole, parts[0]), (short, parts[1])
-    found_whole = found_short = None
-    for cut in ("short", "whole") if back else ("whole", "short"):
-        if cut == "whole" and number:
-            carry, found_whole = lax.scan(body, carry, whole, reverse=back)
-        if cut == "short" and rest:
-            carry, found_short = body(carry, short)
-    return carry, (found_whole, found_short)
+def _marked(tree: Tree, status: jax.Array) -> Tree:
+    """Return floats as they are, or NaN after a fault (ERR-003)."""
+    return jax.tree.map(lambda v: mark(v, status).astype(v.dtype), tree)
 
 
-def _same(a: State, b: State) -> jax.Array:
-    """Say whether two exact states are equal."""
-    same: jax.Array = jnp.bool_(True)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        same &= (one == other).all()
-    return same
+@jax.custom_vjp
+def _undifferentiable(tree: Tree) -> Tree:
+    """Return what is given; its derivative is refused, where it would else be wrong (GRAD-022)."""
+    return tree
 
 
-_empty_store = with_x64(empty_store)
+def _refuse(*_: object) -> Any:
+    raise RevRNNError("E_UNSUPPORTED", "streaming", "a derivative", "the gradients it gives")
+
+
+_undifferentiable.defvjp(_refuse, _refuse)
 
 
 @with_x64
@@ -354,81 +347,3 @@ def _prepare(config: Config, params: dict[str, jax.Array]) -> tuple[dict[str, ja
     """Return parameters in fixed point, and what is wrong with them (QNT-004)."""
     faults = jnp.stack([nonfinite(v) for v in params.values()])
     return quantise_parameters(params, config), flag(faults.any(), NONFINITE)
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_forward(
-    static: _Static,
-    exact: dict[str, jax.Array],
-    x: jax.Array,
-    mask: jax.Array,
-    gains: jax.Array | None,
-    carry: _Carry,
-) -> tuple[_Carry, jax.Array]:
-    """Take a chunk of steps; return also its slices ``[C+1, B, D]``."""
-    state, store, wraps, status = carry
-    buffer = None if state.heads is None else make_buffer(state.heads, store)
-    run = sequence_forward(
-        static.config, exact, x, mask, Groups.cut(state.h, state.c), buffer, static.method,
-        gains=gains, status=status,
-    )  # fmt: skip
-    heads = None if run.buffer is None else heads_of(run.buffer)
-    store = None if run.buffer is None else store_of(run.buffer)
-    end = State(*run.groups.arrays(), heads)
-    return _Carry(end, store, wraps + run.wraps, run.status), run.slices
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_back(
-    static: _Static,
-    exact: dict[str, jax.Array],
-    x: jax.Array,
-    mask: jax.Array,
-    gains: jax.Array | None,
-    slices: jax.Array,
-    state: State,
-    store: Store | None,
-    status: jax.Array,
-) -> tuple[State, Store | None, Any, jax.Array, jax.Array]:
-    """Undo a chunk; return also the states before each step and the outputs, float32."""
-    config = static.config
-    buffer = None if state.heads is None else make_buffer(state.heads, store)
-    operand = quantise("operand", x, config.formats)
-    groups, buffer, trace = sequence_reverse(
-        config, exact, operand, mask, Groups.cut(state.h, state.c), buffer, slices, static.method,
-        gains=gains, trace=True,
-    )  # fmt: skip
-    assert trace is not None
-    heads = None if buffer is None else heads_of(buffer)
-    store = None if buffer is None else store_of(buffer)
-    outputs = jnp.concatenate([trace.h[1:, -1], state.h[-1:]])
-    found = dequantise(outputs, config.formats.state_bits)
-    begin = State(*groups.arrays(), heads)
-    return begin, store, (trace.h, trace.c), found, first(status, status_of(buffer))
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_gradient(
-    static: _Static,
-    exact: dict[str, jax.Array],
-    x: jax.Array,
-    mask: jax.Array,
-    gains: jax.Array | None,
-    before: tuple[jax.Array, jax.Array | None],
-    end: State,
-    grad_outputs: jax.Array,
-    grad_state: tuple[jax.Array, jax.Array | None],
-    status: jax.Array,
-) -> tuple[jax.Array, Params, tuple[jax.Array, jax.Array | None]]:
-    """Carry gradients back over a chunk whose states are known."""
-    groups = Groups.cut(end.h, end.c)
-    none = jnp.zeros((len(x) + 1, x.shape[1], 0), jnp.int32)
-    grads, _ = sequence_backward(
-        static.config, exact, x, mask, groups, None, groups, None, none, before,
-        (grad_outputs, *grad_state), static.method, status, gains,
-    )  # fmt: skip
-    assert grads.x is not None
-    return grads.x, grads.params, Groups(grads.h, grads.c).arrays()

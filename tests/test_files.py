@@ -23,7 +23,7 @@ def test_both_frameworks_read_both_files(tmp_path: Path, cell: str) -> None:
     torch_impl.save_parameters(tmp_path / "a", module.state_dict(), module.config)
     params, read = jax_impl.load_parameters(tmp_path / "a")
     assert read == config == module.config
-    out = jax_impl.rev_rnn(params, jax.numpy.asarray(x), read)
+    out = jax_impl.apply(params, jax.numpy.asarray(x), read)
     assert np.array_equal(out.outputs, wanted.detach().numpy())
     jax_impl.save_parameters(tmp_path / "b", params, read)
     tensors, read = torch_impl.load_parameters(tmp_path / "b")

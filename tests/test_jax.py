@@ -18,9 +18,9 @@ from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import (
     State,
     check,
-    init_params,
+    init,
     initial_state,
-    rev_rnn,
+    apply,
     set_product_method,
 )
 from revrnn.jax_impl.evaluate import JaxImplementation
@@ -34,7 +34,7 @@ some = pytest.mark.parametrize("setup", SOME, ids=name_of)
 def floats(config: Config, shape: Shape, seed: int = 0) -> tuple[Any, Any]:
     """Return float parameters and input."""
     keys = jax.random.split(jax.random.key(seed))
-    params = {name: 3 * value for name, value in init_params(keys[0], config).items()}
+    params = {name: 3 * value for name, value in init(keys[0], config).items()}
     return params, jax.random.normal(keys[1], (shape.steps, shape.rows, config.input_size))
 
 
@@ -51,7 +51,7 @@ def loss_of(config: Config, **options: Any) -> Any:
     """Return a function of params, input and float state: a loss and the whole output."""
 
     def loss(params: Any, x: Any, hx: Any) -> Any:
-        out = rev_rnn(params, x, config, hx=hx, **options)
+        out = apply(params, x, config, hx=hx, **options)
         total = (
             out.outputs * jnp.cos(jnp.arange(out.outputs.size)).reshape(out.outputs.shape)
         ).sum()
@@ -151,13 +151,13 @@ def test_transformations_keep_the_bits(setup: tuple[Config, Shape]) -> None:
         assert same(one, (single.state, single.outputs))
 
     def body(state: State, part: Any) -> tuple[State, Any]:
-        result = rev_rnn(params, part, config, state=state)
+        result = apply(params, part, config, state=state)
         return result.state, result.outputs
 
     halves = x[: len(x) // 2 * 2].reshape(2, -1, *x.shape[1:])
     start = initial_state(config, x.shape[1])
     final, outputs = jax.jit(lambda s: jax.lax.scan(body, s, halves))(start)
-    whole = rev_rnn(params, halves.reshape(-1, *x.shape[1:]), config, state=start)
+    whole = apply(params, halves.reshape(-1, *x.shape[1:]), config, state=start)
     assert same(final.h, whole.state.h)
     assert same(outputs.reshape(whole.outputs.shape), whole.outputs)
     if config.buffer == "stream":
@@ -171,10 +171,10 @@ def test_vmap_does_not_round_the_products() -> None:
     params, _ = floats(config, Shape(2, 2))
     params = {name: 5 + value for name, value in params.items()}
     x = 5 + jax.random.normal(jax.random.key(3), (3, 2, 2, 40))
-    batched = jax.jit(jax.vmap(lambda v: rev_rnn(params, v, config).state.h))(x)
-    single = [rev_rnn(params, part, config).state.h for part in x]
+    batched = jax.jit(jax.vmap(lambda v: apply(params, v, config).state.h))(x)
+    single = [apply(params, part, config).state.h for part in x]
     assert same(batched, jnp.stack(single))
-    both = jax.vmap(jax.vmap(lambda v: rev_rnn(params, v, config).state.h))(x[None])
+    both = jax.vmap(jax.vmap(lambda v: apply(params, v, config).state.h))(x[None])
     assert same(both[0], batched)
 
 
@@ -202,7 +202,7 @@ sys.path.insert(0, {tests!r})
 from strategies import FIXED, gradient_arguments, sequence_arguments
 from revrnn.digest import digest, step_digests
 from revrnn.evaluation import load
-from revrnn.jax_impl import rev_rnn
+from revrnn.jax_impl import apply
 assert jax.config.jax_enable_x64 is {flag}
 found = []
 for number in (1, 3, 8):
@@ -213,9 +213,9 @@ for number in (1, 3, 8):
     names = config.parameter_shapes()
     params = {{n: jnp.asarray(arguments[n] / 2.0**14, jnp.float32) for n in names}}
     x = jnp.asarray(arguments["x"] / 2.0**12, jnp.float32)
-    loss = lambda p: (rev_rnn(p, x, config).outputs ** 2).sum()
+    loss = lambda p: (apply(p, x, config).outputs ** 2).sum()
     grads = jax.jit(jax.grad(loss))(params)
-    leaves = jax.tree.leaves((grads, rev_rnn(params, x, config)))
+    leaves = jax.tree.leaves((grads, apply(params, x, config)))
     assert not [v.dtype for v in leaves if v.dtype.itemsize > 4], "64-bit types leaked"
     found += [np.asarray(v).tobytes().hex()[:64] for v in leaves]
 assert jax.config.jax_enable_x64 is {flag}
@@ -267,32 +267,32 @@ def test_nan_is_reported() -> None:
     params, x = floats(config, shape)
     bad = x.at[1, 0, 0].set(jnp.nan)
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
-        rev_rnn(params, bad, config)
-    out = jax.jit(lambda v: rev_rnn(params, v, config))(bad)
+        apply(params, bad, config)
+    out = jax.jit(lambda v: apply(params, v, config))(bad)
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
         check(out.status)
     with pytest.raises(RevRNNError, match="E_ARGUMENT"):
-        jax.jit(lambda v: check(rev_rnn(params, v, config).status))(x)
+        jax.jit(lambda v: check(apply(params, v, config).status))(x)
 
 
 @pytest.mark.rule("SEQ-009")
 def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof: words that are not those that were pushed end in an error, not in gradients."""
-    from revrnn.jax_impl import autodiff
+    from revrnn.jax_impl import bptt
 
     config, shape = Config("revgru", 3, 8), Shape(7, 3)
     params, x = floats(config, shape)
     params["bias_l0"] = params["bias_l0"] - 6
-    right = vars(autodiff)["store_of"]
+    right = vars(bptt)["store_of"]
 
     def damaged(buffer: Any) -> Any:
         store = right(buffer)
         return jax.tree.map(lambda v: v ^ 1 if v.ndim else v, store)
 
-    monkeypatch.setattr(autodiff, "store_of", damaged)
+    monkeypatch.setattr(bptt, "store_of", damaged)
     # A configuration of its own, so that no program compiled before is used.
     with pytest.raises(RevRNNError, match=r"E_REVERSAL|E_UNDERFLOW"):
-        jax.grad(lambda p: rev_rnn(p, x, config).outputs.sum())(params)
+        jax.grad(lambda p: apply(p, x, config).outputs.sum())(params)
 
 
 @pytest.mark.rule("GRAD-022")
@@ -301,7 +301,7 @@ def test_second_derivatives_and_forward_mode_are_refused() -> None:
     params, x = floats(config, shape)
 
     def loss(v: Any) -> Any:
-        return (rev_rnn(params, v, config).outputs ** 2).sum()
+        return (apply(params, v, config).outputs ** 2).sum()
 
     with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
         jax.grad(lambda v: (jax.grad(loss)(v) ** 2).sum())(x)
@@ -330,7 +330,7 @@ def test_bad_input() -> None:
     for code, change in cases:
         given: dict[str, Any] = {"params": params, "x": x, "config": config} | change
         with pytest.raises(RevRNNError) as caught:
-            rev_rnn(given.pop("params"), given.pop("x"), given.pop("config"), **given)
+            apply(given.pop("params"), given.pop("x"), given.pop("config"), **given)
         assert caught.value.code == code, change
 
 
@@ -344,7 +344,7 @@ def test_nothing_is_compiled_twice() -> None:
     @jax.jit
     def program(params: Any, x: Any) -> Any:
         traced.append(1)
-        return rev_rnn(params, x, config).outputs
+        return apply(params, x, config).outputs
 
     program(params, x)
     program(params, 2 * x)

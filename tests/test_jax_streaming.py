@@ -14,9 +14,9 @@ from revrnn import Config, RevRNNError
 from revrnn.jax_impl import (
     check,
     dropout_gains,
-    init_params,
+    init,
     initial_state,
-    rev_rnn,
+    apply,
     step_dropout,
     value_and_grad,
 )
@@ -57,7 +57,7 @@ def readout(outer: Any, outputs: jax.Array, targets: jax.Array) -> jax.Array:
 
 def problem(config: Config) -> tuple[Any, ...]:
     """Return parameters, inputs and targets."""
-    params = init_params(jax.random.key(0), config)
+    params = init(jax.random.key(0), config)
     params = {name: 3 * value for name, value in params.items()}
     tokens = jax.random.randint(jax.random.key(1), (STEPS + 1, ROWS), 0, WORDS)
     return params, outer_params(2), {"tokens": tokens[:-1]}, tokens[1:]
@@ -67,7 +67,7 @@ def whole(params: Any, outer: Any, inputs: Any, targets: Any, config: Config, **
     """Return loss, gradients and state by the function that keeps outputs."""
 
     def loss(params: Any, outer: Any) -> Any:
-        out = rev_rnn(params, embed(outer, inputs), config, **more)
+        out = apply(params, embed(outer, inputs), config, **more)
         return readout(outer, out.outputs, targets), out
 
     (value, out), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, outer)
@@ -146,11 +146,11 @@ def test_dropout_depends_on_key_and_step_alone() -> None:
         with pytest.raises(RevRNNError, match="rate"):
             dropout_gains(key, rate, config, steps, ROWS)
     params, outer, inputs, _ = problem(config)
-    found = rev_rnn(params, embed(outer, inputs), config, gains=gains)
-    plain = rev_rnn(params, embed(outer, inputs), config)
+    found = apply(params, embed(outer, inputs), config, gains=gains)
+    plain = apply(params, embed(outer, inputs), config)
     assert not np.array_equal(found.outputs, plain.outputs)
     with pytest.raises(RevRNNError, match="gains"):
-        rev_rnn(params, embed(outer, inputs), config, gains=gains[1:])
+        apply(params, embed(outer, inputs), config, gains=gains[1:])
 
 
 def test_faults_are_told() -> None:

@@ -6,7 +6,7 @@ from .dropout import LockedDropout
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, save_parameters
 from .modules import RevGRU, RevLSTM
-from .plan import Plan, plan
+from revrnn.plan import Plan, plan
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .report import MemoryReport

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from .config import Config
+from .errors import RevRNNError
 
-from .sequence import CHUNK_SIZE
+# Steps that implementations handle together if nothing else is said.
+CHUNK_SIZE = 16
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""How much memory this process takes, as the operating system counts it."""
+
+from __future__ import annotations
+
+import resource
+
+
+def reset_peak() -> int:
+    """Forget the peak so far where the system can (Linux); return the bytes in use."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # resets VmHWM
+    except OSError:  # the peak is then that of the whole process
+        return peak()
+    return status("VmRSS")
+
+
+def peak() -> int:
+    """Return the most bytes that were in use."""
+    try:
+        return status("VmHWM")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def limit(more: int) -> None:
+    """Let the process take so many bytes more than it has, and no more (Linux)."""
+    allowed = status("VmData") + more
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
+
+
+def status(name: str) -> int:
+    """Return an entry of the process's memory status, bytes."""
+    with open("/proc/self/status") as file:
+        line = next(line for line in file if line.startswith(name))
+    return int(line.split()[1]) * 1024
