@@ -14,6 +14,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath")
+EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
     "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks",
     "noxfile.py",
@@ -35,7 +36,7 @@ def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest."""
-    install_wheel(session, "torch,jax", *TEST_TOOLS)
+    install_wheel(session, EVERYTHING, *TEST_TOOLS)
     # Files are kept together: what JAX compiled for one test serves the next.
     session.run("pytest", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
 
@@ -59,7 +60,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the installed package and of the tests."""
-    install_wheel(session, "torch,jax,experiments", *TEST_TOOLS, "mypy")
+    install_wheel(session, EVERYTHING, *TEST_TOOLS, "mypy")
     session.run("python", "tests/check_types.py", *session.posargs)
 
 
@@ -73,8 +74,8 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure memory and time side by side, each variant in a process of its own."""
-    install_wheel(session, "torch")
-    session.run("python", "benchmarks/torch_language_model.py", *session.posargs)
+    install_wheel(session, EVERYTHING)
+    session.run("python", "benchmarks/language_model.py", *session.posargs)
 
 
 @nox.session

@@ -10,17 +10,18 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+import process_memory
 from flax import nnx
 
-import process_memory
 from revrnn import Config
-from revrnn.jax_impl import apply, init, value_and_grad
+from revrnn.jax_impl import apply, init, plan, value_and_grad
 
 Tree = Any
 
@@ -28,7 +29,8 @@ Tree = Any
 def readout(outer: Tree, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     """Return the mean cross-entropy of some steps."""
     logits = outputs @ outer["weight"] + outer["bias"]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    loss: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return loss
 
 
 def embed(outer: Tree, tokens: jax.Array) -> jax.Array:
@@ -41,8 +43,8 @@ def cell_of(options: dict[str, Any]) -> tuple[Any, Tree]:
     """Return Flax's cell, as a graph definition and its parameters."""
     kind = {"gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[options["cell"]]
     cell = kind(options["embedding"], options["hidden"], rngs=nnx.Rngs(0))
-    graph, params, rest = nnx.split(cell, nnx.Param, ...)
-    return (graph, rest), params
+    graph, *states = nnx.split(cell, nnx.Param, ...)
+    return (graph, states[1]), states[0]
 
 
 def scanned(static: Any, params: Tree, carry: Tree, x: jax.Array) -> tuple[Tree, jax.Array]:
@@ -109,7 +111,7 @@ def streaming(config: Config, options: dict[str, Any], params: Tree, tokens: Tre
     rnn, outer = params
     found = value_and_grad(
         rnn, outer, tokens[:-1], tokens[1:], config, readout=readout, embed=embed,
-        chunk_size=options["chunk"],
+        chunk_size=options["chunk"], checkpoint_every=options.get("every"),
     )  # fmt: skip
     return found.loss, found.grads
 
@@ -120,7 +122,6 @@ def drop_in(config: Config, options: dict[str, Any], params: Tree, tokens: Tree)
     def loss(params: Tree) -> jax.Array:
         rnn, outer = params
         outputs = apply(rnn, embed(outer, tokens[:-1]), config).outputs
-        assert outputs is not None
         return readout(outer, outputs, tokens[1:])
 
     return jax.value_and_grad(loss)(params)
@@ -136,6 +137,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         "bias": jnp.zeros(classes),
     }
     static: Any
+    function: Callable[..., Tree]
     if options["variant"] in ("plain", "checkpointed"):
         static, rnn = cell_of(options)
         function = plain if options["variant"] == "plain" else checkpointed
@@ -144,6 +146,9 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
         static = Config(cell, width, hidden, max_forget_bits=options["bits"])
         rnn = init(keys[2], static)
         function = drop_in if options["variant"] == "drop_in" else streaming
+        if options["variant"] == "hybrid":
+            found = plan(static, options["steps"], options["batch"], chunk_size=options["chunk"])
+            options = options | {"every": found.checkpoint_every}
     params = (rnn, outer)
     tokens = jax.random.randint(keys[3], (options["steps"] + 1, options["batch"]), 0, classes)
 
@@ -156,7 +161,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
     program = step.lower(params, gradients, tokens).compile()
     compiling = time.perf_counter() - start
-    sizes = program.memory_analysis()
+    sizes: Any = program.memory_analysis()
     if options.get("limit_mb"):
         process_memory.limit(options["limit_mb"] * 2**20)
     before = process_memory.reset_peak()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
+import process_memory
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -121,7 +121,7 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     step(model, tokens[:short], tokens[1 : short + 1])
     optimiser.zero_grad(set_to_none=False)
     if options.get("limit_mb"):
-        limit_memory(options["limit_mb"] * 2**20)
+        process_memory.limit(options["limit_mb"] * 2**20)
     before = reset_peak(device)
     times, loss = [], torch.zeros(())
     for _ in range(options["repeats"]):
@@ -135,40 +135,17 @@ def run(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **found, "checkpoint_every": every}
 
 
-def limit_memory(more: int) -> None:
-    """Let the process take so many bytes more than it has, and no more (Linux)."""
-    limit = status("VmData") + more
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-
-
 def reset_peak(device: torch.device) -> int:
     """Forget the peak so far; return the bytes in use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # resets VmHWM
-    except OSError:  # not Linux: the peak is that of the whole process
-        return peak(device)
-    return status("VmRSS")
+    return process_memory.reset_peak()
 
 
 def peak(device: torch.device) -> int:
     """Return the most bytes that were in use."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    try:
-        return status("VmHWM")
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def status(name: str) -> int:
-    """Return an entry of the process's memory status, bytes."""
-    with open("/proc/self/status") as file:
-        line = next(line for line in file if line.startswith(name))
-    return int(line.split()[1]) * 1024
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else process_memory.peak()
 
 
 if __name__ == "__main__":

@@ -91,3 +91,10 @@ def compare_batch(
         result.programs.append(reproduction(other, "sequence_forward", arguments | {"trace": True}))
         result.mismatches = max(result.mismatches, 1)
     return result
+
+
+def largest_difference(a: Weights, b: Weights) -> float:
+    """Return the largest difference between two sets of gradients, relative to each array's end."""
+    return max(
+        float(np.abs(a[name] - b[name]).max() / max(np.abs(b[name]).max(), 1e-30)) for name in b
+    )

@@ -23,6 +23,10 @@ class Trainer(Protocol):
 
     framework: str
 
+    def gradients(self, batch: Batch) -> Weights:
+        """Return the gradients of all weights at a batch, float32, and change nothing."""
+        ...
+
     def step(self, batch: Batch) -> float:
         """Train on one batch, carry the state on, and return the loss in nats a character."""
         ...

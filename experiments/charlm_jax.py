@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from revrnn import Config
-from revrnn.jax_impl import State, check, initial_state, apply
+from revrnn.jax_impl import State, apply, check, initial_state
 
 from .charlm import Weights
 from .text import Batch
@@ -52,6 +52,15 @@ class JaxTrainer:
             return optax.apply_updates(params, changes), moments, loss, aux
 
         self.update = update
+        self.gradient = jax.jit(jax.grad(loss_of, has_aux=True), static_argnames="config")
+
+    def gradients(self, batch: Batch) -> Weights:
+        """Return the gradients of all weights at a batch, float32, and change nothing."""
+        found, (_, status) = self.gradient(
+            self.params, batch.tokens, batch.targets, self.state, config=self.config
+        )
+        check(status)
+        return {name: np.array(value) for name, value in found.items()}
 
     def step(self, batch: Batch) -> float:
         """Train on one batch, carry the state on, and return the loss in nats a character."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from revrnn import Config
-from revrnn.torch_impl import initial_state, rev_rnn
+from revrnn.torch_impl import State, initial_state, rev_rnn
 
 from .charlm import Weights
 from .text import Batch
@@ -28,19 +28,27 @@ class TorchTrainer:
         self.state = initial_state(config, rows)
         self.optimiser = torch.optim.Adam(self.params.values(), lr=learning_rate)
 
-    def step(self, batch: Batch) -> float:
-        """Train on one batch, carry the state on, and return the loss in nats a character."""
+    def loss(self, batch: Batch) -> tuple[Tensor, State]:
+        """Return the mean cross-entropy and the state after the batch."""
         tokens = torch.from_numpy(batch.tokens).long()
         targets = torch.from_numpy(batch.targets).long()
         x = functional.embedding(tokens, self.params["embedding"])
         stack = {name: self.params[name] for name in self.config.parameter_shapes()}
         out = rev_rnn(x, stack, self.config, state=self.state)
         logits = functional.linear(out.outputs, self.params["readout"], self.params["readout_bias"])
-        loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), out.state
+
+    def gradients(self, batch: Batch) -> Weights:
+        """Return the gradients of all weights at a batch, float32, and change nothing."""
+        found = torch.autograd.grad(self.loss(batch)[0], list(self.params.values()))
+        return {name: grad.numpy() for name, grad in zip(self.params, found, strict=True)}
+
+    def step(self, batch: Batch) -> float:
+        """Train on one batch, carry the state on, and return the loss in nats a character."""
+        loss, self.state = self.loss(batch)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self.state = out.state
         return float(loss.detach())
 
     def weights(self) -> Weights:

@@ -19,11 +19,13 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from safetensors.numpy import load_file, save_file
 
 from revrnn import Config
+from revrnn.comparison import differences
 from revrnn.evaluation import fresh_heads, load
 
-from .agreement import Agreement, compare_batch, exact_arguments
+from .agreement import Agreement, compare_batch, exact_arguments, largest_difference
 from .charlm import Trainer, Weights, initial_weights
 from .charlm_jax import JaxTrainer
 from .charlm_torch import TorchTrainer
@@ -32,6 +34,8 @@ from .text import Batch, batches, help_topics
 
 TRAINERS: tuple[type[TorchTrainer] | type[JaxTrainer], ...] = (TorchTrainer, JaxTrainer)
 LAYOUTS = ("stream", "wordlist")
+# GRAD-021
+TOLERANCE = 1e-4
 
 
 @dataclass
@@ -58,6 +62,8 @@ class Run:
     losses: list[float] = field(default_factory=list)
     bits: list[Bits] = field(default_factory=list)
     agreement: Agreement = field(default_factory=Agreement)
+    first_gradients: Weights = field(default_factory=dict)
+    first_state: Weights = field(default_factory=dict)
 
 
 def measure(config: Config, weights: Weights, batch: Batch, carried: Weights, update: int) -> Bits:
@@ -82,7 +88,7 @@ def train(
     trainer: Trainer, config: Config, data: list[Batch], checks: set[int], progress: Progress
 ) -> Run:
     """Train on all batches; at the updates in ``checks`` compare with the oracle and measure."""
-    run = Run(config.cell, trainer.framework)
+    run = Run(config.cell, trainer.framework, first_gradients=trainer.gradients(data[0]))
     name = f"{config.cell} {trainer.framework}"
     task = progress.add_task(
         name, total=len(data), loss="compiling" if name.endswith("jax") else ""
@@ -90,6 +96,7 @@ def train(
     for update, batch in enumerate(data):
         weights, carried = trainer.weights(), trainer.carried()
         run.losses.append(trainer.step(batch))
+        run.first_state = run.first_state or trainer.carried()
         if update in checks:
             after = trainer.carried()
             framework = trainer.framework
@@ -190,8 +197,11 @@ def main(arguments: list[str] | None = None) -> int:
         for cell in ("revgru", "revlstm"):
             config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
             weights = initial_weights(config, len(corpus.vocabulary), given.seed)
+            file = given.out.with_name(f"{cell}_initial.safetensors")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_file(weights, file)
             for make in TRAINERS:
-                trainer = make(config, weights, given.rows, given.learning_rate)
+                trainer = make(config, load_file(file), given.rows, given.learning_rate)
                 runs.append(train(trainer, config, data, checks, progress))
     console.print(table(runs))
     console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
@@ -207,8 +217,19 @@ def verdict(runs: list[Run], out: Path, console: Console) -> int:
         path = out.with_name(f"mismatch_{number}.py")
         path.write_text(program, encoding="utf-8")
         console.print(f"{path} repeats it")
+    alike = True
+    for cell in dict.fromkeys(run.cell for run in runs):
+        first, second = (run for run in runs if run.cell == cell)
+        lines = differences(first.first_state, second.first_state)
+        gradients = largest_difference(second.first_gradients, first.first_gradients)
+        alike &= not lines and gradients < TOLERANCE
+        console.print(
+            f"{cell}, first batch, {first.framework} and {second.framework} from one file: "
+            f"{'states differ' if lines else 'states equal'}, gradients differ by at most "
+            f"{gradients:.1e} of the largest"
+        )
     finite = all(math.isfinite(loss) for run in runs for loss in run.losses)
-    if compared.mismatches or not compared.steps or not finite:
+    if compared.mismatches or not compared.steps or not finite or not alike:
         console.print(f"[bold red]{compared.mismatches} mismatches in {compared.steps} steps")
         return 1
     console.print(f"[bold green]{compared.steps} steps compared with the oracle, no bit differs")

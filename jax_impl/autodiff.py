@@ -15,6 +15,7 @@ from revrnn.errors import RevRNNError, one_of
 
 from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
 from .buffer import LAYOUTS, fresh_heads
+from .chunks import vary_together
 from .product import product_method
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import State, mark
@@ -29,7 +30,7 @@ class Output(NamedTuple):
 
     Attributes:
         outputs: float32 ``[T, B, H]``, ``h`` of the top layer after each step (SEQ-005);
-            differentiable; ``None`` if not wanted.
+            differentiable; ``[0, B, H]`` if not wanted.
         h_n: float32 ``[L, B, H]``, the final ``h``; differentiable.
         c_n: the final ``c``, or ``None`` for RevGRU.
         state: the exact final state, to be carried to the next call.
@@ -40,7 +41,7 @@ class Output(NamedTuple):
         status: int32, 0, or the faults for :func:`revrnn.jax_impl.status.check`.
     """
 
-    outputs: jax.Array | None
+    outputs: jax.Array
     h_n: jax.Array
     c_n: jax.Array | None
     state: State
@@ -155,7 +156,7 @@ def apply(
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
-    inputs = Inputs(dict(params), x, floats, state, mask, gains, resets)
+    inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
     out: Output = _run(settings, with_outputs, inputs)
     if is_concrete(out.status):
         check(out.status)
@@ -233,15 +234,15 @@ def _forward(
 
 def _delivered(
     config: Config, start: State, found: Any, steps: int, with_outputs: bool
-) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
     """Return outputs, slices and those after the first."""
     depth, shape = config.slice_size, start.h.shape[1:]
-    if not steps:
-        found = jnp.zeros((0, *shape), jnp.float32), jnp.zeros((0, shape[0], depth), jnp.int32)
-    outputs = found[0] if with_outputs else None
+    nothing = jnp.zeros((0, *shape), jnp.float32)
+    outputs = found[0] if with_outputs and steps else nothing
     if not depth:
         return outputs, None, None
-    return outputs, jnp.concatenate([start.h[-1:, :, :depth], found[1]]), found[1]
+    later = found[1] if steps else jnp.zeros((0, shape[0], depth), jnp.int32)
+    return outputs, jnp.concatenate([start.h[-1:, :, :depth], later]), later
 
 
 def _data(inputs: Inputs, own: Any) -> Data:
@@ -288,16 +289,15 @@ def _backward(settings: Settings, inputs: Inputs, kept: Remembered, gradient: Gr
     back, dx = bptt.backward(
         kept, _start(config, inputs), data, _take, chunk, None, (grad_h, grad_c)
     )
-    grads = (back.grads, jnp.zeros_like(inputs.x) if dx is None else dx, None)
+    hx = None
     if inputs.hx is not None:  # GRAD-004
-        grads = (*grads[:2], tuple(v for v in back.grad_state if v is not None))
+        hx = tuple(v for v in back.grad_state if v is not None)
+    grads = back.grads, jnp.zeros_like(inputs.x) if dx is None else dx, hx
     return (*jax.tree.map(lambda v: mark(v, back.status), grads), back.status)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _backward_once(
-    settings: Settings, inputs: Inputs, kept: Remembered, gradient: Grads
-) -> Grads:
+def _backward_once(settings: Settings, inputs: Inputs, kept: Remembered, gradient: Grads) -> Grads:
     found: Grads = _backward(settings, inputs, kept, gradient)
     return found
 

@@ -302,9 +302,7 @@ class Bptt:
             extra, ys = chunk(back.extra, data.own, at.undo, at.carry_back)
             return at.back._replace(extra=extra), ys
 
-        zipped = tuple(
-            (parts[0][k], None if parts[1] is None else parts[1][k]) for k in (0, 1)
-        )
+        zipped = tuple((parts[0][k], None if parts[1] is None else parts[1][k]) for k in (0, 1))
         back, ys = over_chunks(
             body, back, steps, self.settings.chunk, data, (zipped[0], zipped[1]), back=True
         )
@@ -326,6 +324,7 @@ class _Chunk:
 
     def undo(self, x: jax.Array) -> jax.Array:
         """Recover the chunk's outputs, float32 ``[C, B, H]``."""
+        outputs: jax.Array
         self.steps = _steps(x, self.data)
         state, stores, self.slopes, outputs, status = _chunk_undo(
             self.bptt.settings, self.bptt.exact, self.steps, self.slices, self.before,
@@ -337,6 +336,7 @@ class _Chunk:
 
     def carry_back(self, grad_outputs: jax.Array | None) -> jax.Array:
         """Return the gradient of the inputs."""
+        dx: jax.Array
         dx, grads, grad_state = _chunk_gradient(
             self.bptt.settings.config, self.bptt.exact, self.slopes, self.steps,
             self.back.grad_state, grad_outputs,
@@ -378,9 +378,7 @@ def _state(groups: Groups, buffer: Buffer | None) -> State:
     return State(*groups.arrays(), None if buffer is None else heads_of(buffer))
 
 
-def _stores(
-    old: Stores | None, buffer: Buffer | None, replaced: Replaced | None
-) -> Stores | None:
+def _stores(old: Stores | None, buffer: Buffer | None, replaced: Replaced | None) -> Stores | None:
     if old is None:
         return None
     words = None if buffer is None or old.words is None else store_of(buffer)

@@ -1,4 +1,4 @@
-"""``lax.scan`` over cuts of a sequence, the last maybe shorter."""
+"""``lax.scan`` over steps, and over cuts of a sequence, the last maybe shorter."""
 
 from __future__ import annotations
 
@@ -10,6 +10,52 @@ import jax.numpy as jnp
 from jax import lax
 
 Tree = Any
+
+
+def vary_together(tree: Tree) -> Tree:
+    """Return arrays as they are; inside ``shard_map`` all made to vary over the same mesh axes.
+
+    JAX does so itself where two arrays meet in an operation, but not for the carry of a scan, and
+    not where a function brings its own derivative: the sum over devices of the gradients of what
+    did not vary comes from here.
+    """
+    leaves = jax.tree.leaves(tree)
+    return _vary(tree, frozenset().union(*(_axes(leaf) for leaf in leaves)))
+
+
+def _axes(leaf: Any) -> frozenset[str]:
+    kind = jax.typeof(leaf)
+    # Its place in JAX's types has changed.
+    found = getattr(kind, "manual_axis_type", None)
+    axes: frozenset[str] = getattr(kind, "vma", frozenset()) if found is None else found.varying
+    return axes
+
+
+def _vary(tree: Tree, axes: frozenset[str]) -> Tree:
+    def one(leaf: Any) -> Any:
+        missing = tuple(sorted(axes - _axes(leaf)))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree) if axes else tree
+
+
+def scan(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, *, reverse: bool = False
+) -> tuple[Any, Any]:
+    """Do what ``lax.scan`` does; with no steps under ``disable_jit`` too, where it refuses."""
+    carry, xs = vary_together((carry, xs))
+    axes = frozenset().union(*(_axes(leaf) for leaf in jax.tree.leaves(carry)))
+
+    def same_axes(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        carry, found = body(carry, inputs)
+        return _vary(carry, axes), found
+
+    if jax.tree.leaves(xs)[0].shape[0]:
+        return lax.scan(same_axes, carry, xs, reverse=reverse)
+    shapes = jax.eval_shape(
+        lambda c, v: body(c, jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), v)), carry, xs
+    )
+    return carry, jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), shapes[1])
 
 
 def over_chunks(
@@ -51,7 +97,7 @@ def over_chunks(
     found_whole = found_short = None
     for cut in ("short", "whole") if back else ("whole", "short"):
         if cut == "whole" and number:
-            carry, found_whole = lax.scan(body, carry, whole, reverse=back)
+            carry, found_whole = scan(body, carry, whole, reverse=back)
         if cut == "short" and rest:
             carry, found_short = body(carry, short)
     return carry, (found_whole, found_short)

@@ -68,3 +68,12 @@ def _kept(
     if locked:
         return jnp.broadcast_to(draw(key), (len(steps), *shape))
     return jax.vmap(lambda step: draw(jax.random.fold_in(key, step)))(steps)
+
+
+def module_gains(
+    key: jax.Array | None, rate: float, config: Config, x: jax.Array
+) -> jax.Array | None:
+    """Return the gains of a module with dropout ``rate`` for inputs ``[T, B, I]``, if any."""
+    if key is None or rate == 0 or config.num_layers == 1:
+        return None
+    return dropout_gains(key, rate, config, jnp.arange(len(x), dtype=jnp.int32), x.shape[1])

@@ -331,9 +331,7 @@ def _run_gradient(
         return extra, carry_back(own[1])
 
     kept, _ = bptt.forward(state, jnp.int32(0), data, inputs)
-    back, dx = bptt.backward(
-        kept, state, data, inputs, chunk, None, (grad_state[0], grad_state[1])
-    )
+    back, dx = bptt.backward(kept, state, data, inputs, chunk, None, (grad_state[0], grad_state[1]))
     dx = jnp.zeros(steps.x.shape, jnp.float32) if dx is None else dx
     return dx, back.grad_state, back.grads, back.status
 

@@ -20,10 +20,11 @@ from revrnn.formats import FORGET_BITS, GATE_BITS
 
 from .activations import ForgetGate, tanh
 from .cells import Gates, GruGates, LstmGates
-from .groups import Groups, Pair
+from .chunks import scan
+from .groups import Pair
 from .isolate import isolated
 from .quantise import quantise_passes, view_passes
-from .sequence import GAIN_BITS, LayerInput, Steps, Visit, Visits, scan
+from .sequence import GAIN_BITS, LayerInput, Steps, Visit, Visits
 
 Floats = dict[str, jax.Array]
 
@@ -336,9 +337,7 @@ def chunk_backward(
         here = slopes[layer]
         w_hh = real(params[f"weight_hh_l{layer}"], weight_bits)
         carry = (h[layer], None if c is None else c[layer])
-        (h_before[layer], c_layer), ds = _layer_back(
-            config, here, w_hh, carry, down, steps.resets
-        )
+        (h_before[layer], c_layer), ds = _layer_back(config, here, w_hh, carry, down, steps.resets)
         if c_layer is not None:
             c_before[layer] = c_layer
         both = _flat(jnp.concatenate(ds, 2))  # [C·B, N·H]
@@ -348,7 +347,10 @@ def chunk_backward(
             both.T, _flat(real(operand, config.layer_input_bits(layer)))
         )
         found[f"weight_hh_l{layer}"] = jnp.concatenate(
-            [_hidden_gradient(config, pair, part) for pair, part in zip(here.groups, ds, strict=True)]
+            [
+                _hidden_gradient(config, pair, part)
+                for pair, part in zip(here.groups, ds, strict=True)
+            ]
         )
         found[f"bias_l{layer}"] = both.sum(0)
         w_ih = real(params[f"weight_ih_l{layer}"], weight_bits)

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
 
 from .buffer import Buffer, heads_of
 from .cells import Context, Gates, gates_of, layer_weights, undo, update
+from .chunks import scan
 from .groups import Groups, Pair
 from .product import multiply
 from .quantise import dequantise, quantise, round_shift, view, view_passes
@@ -405,15 +405,3 @@ def trace_of(groups: Groups, buffer: Buffer | None) -> Trace:
     if buffer is None:
         return Trace(*groups.arrays(), None, None)
     return Trace(*groups.arrays(), heads_of(buffer), buffer.length)
-
-
-def scan(
-    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, *, reverse: bool = False
-) -> tuple[Any, Any]:
-    """Do what ``lax.scan`` does; with no steps under ``disable_jit`` too, where it refuses."""
-    if jax.tree.leaves(xs)[0].shape[0]:
-        return lax.scan(body, carry, xs, reverse=reverse)
-    shapes = jax.eval_shape(
-        lambda c, v: body(c, jax.tree.map(lambda a: jnp.zeros(a.shape[1:], a.dtype), v)), carry, xs
-    )
-    return carry, jax.tree.map(lambda s: jnp.zeros((0, *s.shape), s.dtype), shapes[1])

@@ -27,7 +27,13 @@ _FAULTS: Final = (
     (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),
     (UNDERFLOW, "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"),
     (OVERFLOW, "E_OVERFLOW", "capacity", "more words than it holds", "a larger capacity"),
-    (RESETS, "E_OVERFLOW", "reset_capacity", "more resets than it holds", "a larger reset_capacity"),
+    (
+        RESETS,
+        "E_OVERFLOW",
+        "reset_capacity",
+        "more resets than it holds",
+        "a larger reset_capacity",
+    ),
     (REVERSAL, "E_REVERSAL", "state", "another state or buffer", "those at the start"),
 )
 

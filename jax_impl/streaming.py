@@ -26,6 +26,7 @@ from .autodiff import (
     settings_of,
 )
 from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
+from .chunks import vary_together
 from .quantise import dequantise, nonfinite
 from .sequence import State, mark
 from .status import NONFINITE, check, flag, is_concrete
@@ -133,14 +134,13 @@ def value_and_grad(
     """
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
-    settings = _settings(
-        config, chunk_size, checkpoint_every, capacity, reset_capacity, resets
-    )
+    settings = _settings(config, chunk_size, checkpoint_every, capacity, reset_capacity, resets)
     check_reset_capacity(settings, resets)
     embed = _as_given if embed is None else embed
     params, outer, inputs = _undifferentiable((dict(params), outer, inputs))
     arrays = state, mask, gains, resets
-    data, start = _checked(params, outer, inputs, targets, settings, embed, *arrays)
+    checked = _checked(params, outer, inputs, targets, settings, embed, *arrays)
+    params, outer, data, start = vary_together((params, outer, *checked))
     steps, rows = data.mask.shape
 
     def embedded(own: tuple[Tree, Tree]) -> jax.Array:
@@ -206,10 +206,9 @@ def encode(
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
     embed = _as_given if embed is None else embed
     inputs = _undifferentiable(inputs)
-    _, start = _checked(
-        params, outer, inputs, None, settings, embed, state, mask, gains, None
-    )
-    found: Encoded = _encode((settings, embed), dict(params), outer, (inputs, mask, gains, start))
+    _, start = _checked(params, outer, inputs, None, settings, embed, state, mask, gains, None)
+    arrays = (dict(params), outer, (inputs, mask, gains, start))
+    found: Encoded = _encode((settings, embed), *vary_together(arrays))
     if is_concrete(found.status):
         check(found.status)
     return found
@@ -226,7 +225,7 @@ def _encode(static: _Static, params: Params, outer: Tree, given: Tree) -> Encode
 def _encode_forward(
     static: _Static, params: Params, outer: Tree, given: Tree, keep: bool = True
 ) -> tuple[Encoded, Any]:
-    settings, embed = static
+    settings, _ = static
     bptt, data, fault, embedded = _encoder(static, params, outer, given)
 
     def deliver(_: jax.Array, slices: jax.Array) -> jax.Array:

@@ -17,10 +17,10 @@ from revrnn import Config, RevRNNError
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import (
     State,
+    apply,
     check,
     init,
     initial_state,
-    apply,
     set_product_method,
 )
 from revrnn.jax_impl.evaluate import JaxImplementation

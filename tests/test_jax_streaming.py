@@ -12,11 +12,11 @@ import pytest
 
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import (
+    apply,
     check,
     dropout_gains,
     init,
     initial_state,
-    apply,
     step_dropout,
     value_and_grad,
 )

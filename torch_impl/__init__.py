@@ -1,12 +1,13 @@
 """revrnn in PyTorch: the same bits as the oracle, gradients by reversal."""
 
+from revrnn.plan import Plan, plan
+
 from .autograd import Output, quantise_parameters, rev_rnn
 from .compiled import compiled_steps, set_compiled_steps
 from .dropout import LockedDropout
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, save_parameters
 from .modules import RevGRU, RevLSTM
-from revrnn.plan import Plan, plan
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .report import MemoryReport
