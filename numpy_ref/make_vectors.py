@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,8 +21,10 @@ from revrnn.comparison import differences, is_float_result
 from revrnn.evaluation import load, outcome
 from revrnn.operations import OPERATIONS, arguments_of
 from revrnn.rules import rules
+from revrnn.wire import DTYPES, dump, encode
 
-from .vector_cases import FLAGS, Draft, drafts
+from .mistakes import FLAGS
+from .vector_cases import Draft, drafts
 
 ORACLE: Final = load("numpy")
 NAIVE: Final = load("naive")
@@ -36,17 +37,6 @@ BY_HAND: Final = {"README.md", "__init__.py", "__pycache__"}
 
 Json = dict[str, Any]
 
-_TYPES: Final = {
-    "bool": "bool",
-    "float32": "f32",
-    "float64": "f64",
-    "int16": "i16",
-    "int32": "i32",
-    "int64": "i64",
-    "object": "bigint",
-    "uint8": "u8",
-    "uint16": "u16",
-}
 _RANGES: Final = {
     "i16": (-(2**15), 2**15 - 1),
     "i32": (-(2**31), 2**31 - 1),
@@ -69,29 +59,6 @@ TOLERANCES: Final[dict[str, Json]] = {
         "rule": "ACC-002",
     },
 }
-
-
-def dump(value: Any) -> str:
-    """Return the canonical JSON text of a value, on one line."""
-    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-
-
-def encode(value: Any) -> Any:
-    """Return an argument or result as JSON (README.md of the folder says how)."""
-    if isinstance(value, np.ndarray):
-        kind = _TYPES[value.dtype.name]
-        flat = value.flatten().tolist()
-        if kind in ("i64", "bigint"):
-            flat = [str(v) for v in flat]
-        elif kind in ("f32", "f64"):
-            flat = [v.hex() for v in flat]
-        return {"data": flat, "dtype": kind, "shape": list(value.shape)}
-    if isinstance(value, float):
-        return {"f64": float(value).hex()}
-    if isinstance(value, Mapping):
-        return {name: encode(item) for name, item in value.items()}
-    assert value is None or isinstance(value, bool | int | str), repr(value)
-    return value
 
 
 def case_id(operation: str, arguments: Json) -> str:
@@ -355,7 +322,7 @@ def _case_schema(operation: str) -> Json:
 def schema() -> Json:
     """Return the JSON Schema of the operations' files; ``$defs/manifest`` is the manifest's."""
     names = (*OPERATIONS, UNKNOWN_OPERATION)
-    arrays = sorted({*_TYPES.values()})
+    arrays = sorted(DTYPES)
     hex_float = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]+p[+-][0-9]+)$"
     # Only requests that are at fault have other names or values than these.
     scalars = {"type": ["boolean", "integer", "null", "string"]}

@@ -46,6 +46,7 @@ class NaiveImplementation:
 
     name = "naive"
     layouts: tuple[str, ...] = LAYOUTS
+    profiles = ("gates", "buffer", "cell", "sequence")  # CONF-001
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""

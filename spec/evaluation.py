@@ -50,7 +50,10 @@ KINDS: Final = ("operand", "weight", "bias", "state")
 
 
 class Implementation(Protocol):
-    """What the tests, the vectors and the conformance suite ask of an implementation."""
+    """What the tests, the vectors and the conformance suite ask of an implementation.
+
+    It may also have ``profiles``, a tuple of what it claims (CONF-001); without it that is all.
+    """
 
     name: str
     layouts: tuple[str, ...]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from revrnn.comparison import compare, differences
+from revrnn.conformance.contents import Arguments, reversal_arguments
 from revrnn.evaluation import Implementation
-from strategies import Arguments, reversal_arguments
 
 
 def assert_agree(

@@ -15,9 +15,7 @@ import numpy as np
 
 from agreement import equal_bits
 from revrnn.comparison import compare
-from revrnn.evaluation import Implementation, load
-from strategies import (
-    FIXED,
+from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
     STATE_STYLES,
@@ -27,6 +25,8 @@ from strategies import (
     reversal_arguments,
     sequence_arguments,
 )
+from revrnn.evaluation import Implementation, load
+from strategies import FIXED
 
 
 def fresh(generator: np.random.Generator, number: int) -> Arguments:

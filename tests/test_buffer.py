@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree
 from revrnn import Config
+from revrnn.conformance.contents import Arguments, gate_contents, state_contents
 from revrnn.evaluation import Implementation, empty_store, fresh_heads
-from strategies import SEEDS, Arguments, gate_contents, revmul_arguments, state_contents
+from strategies import SEEDS, revmul_arguments
 
 ROWS, UNITS = 2, 3
 BUFFER = ("h", "heads", "words", "flags")

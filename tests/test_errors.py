@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from revrnn import Config, Formats, RevRNNError
+from revrnn.conformance.contents import Arguments, Shape, gradient_arguments, sequence_arguments
 from revrnn.errors import CODES
 from revrnn.evaluation import Implementation, empty_store, fresh_heads, outcome
-from strategies import Arguments, Shape, gradient_arguments, sequence_arguments
 
 CONFIG = Config("revlstm", 3, 4, 2, 3, slice_size=1)
 

@@ -12,16 +12,9 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree, equal_bits
 from revrnn import Config
+from revrnn.conformance.contents import Arguments, Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
-from strategies import (
-    FIXED,
-    SEEDS,
-    Arguments,
-    Shape,
-    gradient_arguments,
-    name_of,
-    sequence_arguments,
-)
+from strategies import FIXED, SEEDS, name_of
 
 fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 RULES = (

@@ -16,20 +16,16 @@ from agreement import assert_agree, assert_law, equal_bits
 from check_types import verdict
 from revrnn import Config
 from revrnn.comparison import close, differences, literal, reproduction
-from revrnn.digest import digest
-from revrnn.evaluation import Implementation, prepare
-from strategies import (
-    FIXED,
+from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
     STATE_STYLES,
     WEIGHT_STYLES,
-    configs,
-    name_of,
     sequence_arguments,
-    sequences,
-    shapes,
 )
+from revrnn.digest import digest
+from revrnn.evaluation import Implementation, prepare
+from strategies import FIXED, configs, name_of, sequences, shapes
 
 
 class Broken:

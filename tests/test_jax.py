@@ -14,6 +14,7 @@ import pytest
 
 from agreement import assert_agree, equal_bits
 from revrnn import Config, RevRNNError
+from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import (
     State,
@@ -24,7 +25,7 @@ from revrnn.jax_impl import (
     set_product_method,
 )
 from revrnn.jax_impl.evaluate import JaxImplementation
-from strategies import FIXED, Shape, gradient_arguments, name_of, sequence_arguments
+from strategies import FIXED, name_of
 
 # One of each cell and layout: every further one costs compilations.
 SOME = [FIXED[1], FIXED[3], FIXED[7], FIXED[8]]
@@ -199,7 +200,8 @@ def test_variants_agree(oracle: Implementation, variant: str) -> None:
 PROGRAM = """
 import sys, numpy as np, jax, jax.numpy as jnp
 sys.path.insert(0, {tests!r})
-from strategies import FIXED, gradient_arguments, sequence_arguments
+from revrnn.conformance.contents import gradient_arguments, sequence_arguments
+from strategies import FIXED
 from revrnn.digest import digest, step_digests
 from revrnn.evaluation import load
 from revrnn.jax_impl import apply

@@ -12,25 +12,27 @@ from hypothesis import strategies as st
 from agreement import assert_agree, assert_law
 from revrnn import Config, RevRNNError
 from revrnn.config import LAYOUTS
-from revrnn.evaluation import Implementation, empty_store, load
-from strategies import (
+from revrnn.conformance.contents import (
     HEAD_STYLES,
-    SEEDS,
     STATE_STYLES,
     WEIGHT_STYLES,
     Shape,
-    configs,
-    forget_range_sums,
-    formats,
     gradient_arguments,
     head_contents,
     operand_contents,
     reversal_arguments,
-    revmul_arguments,
     sequence_arguments,
+    state_contents,
+)
+from revrnn.evaluation import Implementation, empty_store, load
+from strategies import (
+    SEEDS,
+    configs,
+    forget_range_sums,
+    formats,
+    revmul_arguments,
     sequences,
     shapes,
-    state_contents,
 )
 
 

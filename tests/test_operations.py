@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agreement import assert_agree
+from revrnn.conformance.contents import operand_contents
 from revrnn.evaluation import Implementation
 from revrnn.tanh_table import tanh_table
-from strategies import SEEDS, forget_range_sums, formats, operand_contents
+from strategies import SEEDS, forget_range_sums, formats
 
 KINDS = ("operand", "weight", "bias", "state")
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -11,20 +11,10 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree, assert_law, equal_bits
 from revrnn import Config
+from revrnn.conformance.contents import Arguments, Shape, reversal_arguments, sequence_arguments
 from revrnn.digest import first_difference, step_digests
 from revrnn.evaluation import Implementation, load, outcome
-from strategies import (
-    FIXED,
-    SEEDS,
-    Arguments,
-    Shape,
-    configs,
-    name_of,
-    reversal_arguments,
-    sequence_arguments,
-    sequences,
-    shapes,
-)
+from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
 
 CELL_RULES = (
     "CELL-002", "CELL-003", "CELL-004", "CELL-010", "CELL-011", "CELL-012", "CELL-020", "CELL-021",

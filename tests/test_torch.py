@@ -12,6 +12,12 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree, equal_bits
 from revrnn import Config, RevRNNError
+from revrnn.conformance.contents import (
+    Shape,
+    gradient_arguments,
+    operand_contents,
+    sequence_arguments,
+)
 from revrnn.evaluation import Implementation
 from revrnn.torch_impl import (
     State,
@@ -23,15 +29,7 @@ from revrnn.torch_impl import (
 )
 from revrnn.torch_impl.buffer import fresh_heads, stream_pop, stream_push
 from revrnn.torch_impl.product import Weight, product
-from strategies import (
-    FIXED,
-    SEEDS,
-    Shape,
-    gradient_arguments,
-    name_of,
-    operand_contents,
-    sequence_arguments,
-)
+from strategies import FIXED, SEEDS, name_of
 
 fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 

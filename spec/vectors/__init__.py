@@ -13,22 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-_DTYPES: Final = {
-    "bigint": np.dtype(object),
-    "bool": np.dtype(np.bool_),
-    "f32": np.dtype(np.float32),
-    "f64": np.dtype(np.float64),
-    "i16": np.dtype(np.int16),
-    "i32": np.dtype(np.int32),
-    "i64": np.dtype(np.int64),
-    "u16": np.dtype(np.uint16),
-    "u8": np.dtype(np.uint8),
-}
+from revrnn.wire import decode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,23 +109,3 @@ def _case(operation: str, case: Mapping[str, Any]) -> Case:
         out={n: decode(v) for n, v in case["out"].items()} if "out" in case else None,
         error=case.get("error"),
     )
-
-
-def decode(value: Any) -> Any:
-    """Return an argument or result from its JSON: an array, a float or what is no array."""
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"f64"}:
-        return np.float64(float.fromhex(value["f64"]))
-    if set(value) == {"data", "dtype", "shape"}:
-        return _array(value["dtype"], value["shape"], value["data"])
-    return {name: decode(item) for name, item in value.items()}
-
-
-def _array(kind: str, shape: list[int], data: list[Any]) -> npt.NDArray[Any]:
-    elements = data
-    if kind in ("i64", "bigint"):
-        elements = [int(text) for text in data]
-    elif kind in ("f32", "f64"):
-        elements = [float.fromhex(text) for text in data]
-    return np.array(elements, _DTYPES[kind]).reshape(shape)

@@ -1,0 +1,84 @@
+"""Is a port of the specification right, and if not, where is it wrong first?
+
+Exit status 0: every profile that was judged passes; 1: something does not; 2: the port cannot be
+asked at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+
+from revrnn import SPEC_VERSION
+from revrnn.errors import RevRNNError
+
+from .adapters import InProcess, Port, find
+from .process import PortError, ProcessPort, check_command
+from .profiles import PROFILES, check_profiles
+from .progress import progress
+from .report import as_html, as_json, as_text
+from .runner import Runner
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    found = argparse.ArgumentParser(prog="python -m revrnn.conformance", description=__doc__)
+    port = found.add_mutually_exclusive_group(required=True)
+    port.add_argument("--adapter", help="package:factory, an entry point, numpy, torch or jax")
+    port.add_argument("--command", help="a program that speaks CONF-003")
+    found.add_argument(
+        "--profile", action="append", metavar="|".join(PROFILES), help="judge this one (repeatable)"
+    )
+    found.add_argument("--examples", type=int, default=20, help="random requests an operation")
+    found.add_argument("--seed", type=int, default=None, help="of the random requests")
+    found.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
+    found.add_argument("--report", type=Path, help="where to write JSON")
+    found.add_argument("--html", type=Path, help="where to write a page")
+    found.add_argument("--quiet", action="store_true", help="no progress")
+    found.add_argument("--version", action="version", version=f"specification {SPEC_VERSION}")
+    return found
+
+
+def port_of(options: argparse.Namespace) -> Port:
+    """Return the port that the command line names."""
+    if options.adapter is not None:
+        return InProcess(find(options.adapter))
+    check_command(options.command)
+    return ProcessPort(options.command, options.timeout)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the suite and return the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        for name, low in (("examples", 0), ("timeout", 0.001)):
+            if getattr(options, name) < low:
+                raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
+        profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
+        check_profiles(profiles or ())
+        port = port_of(options)
+    except (RevRNNError, PortError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    seed = secrets.randbits(32) if options.seed is None else options.seed
+    try:
+        with progress(not options.quiet) as tell:
+            runner = Runner(
+                port, profiles=profiles, examples=options.examples, seed=seed,
+                adapter=options.adapter, command=options.command, progress=tell,
+            )  # fmt: skip
+            report = runner.run()
+    finally:
+        port.close()
+    print(as_text(report))
+    for path, text in ((options.report, as_json), (options.html, as_html)):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text(report), encoding="utf-8")
+    return 0 if report.passed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,122 @@
+"""Values as JSON, and back (CONF-004): what vectors and messages are written in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+DTYPES: Final = {
+    "bigint": np.dtype(object),
+    "bool": np.dtype(np.bool_),
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i16": np.dtype(np.int16),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "u16": np.dtype(np.uint16),
+    "u8": np.dtype(np.uint8),
+}
+_NAMES: Final = {dtype.name: name for name, dtype in DTYPES.items()}
+
+_DECIMAL: Final = re.compile(r"-?[0-9]+")
+_HEX_FLOAT: Final = re.compile(r"-?(0[xX][0-9a-fA-F]+(\.[0-9a-fA-F]*)?([pP][+-]?[0-9]+)?|inf|nan)")
+
+
+def dump(value: Any) -> str:
+    """Return the canonical JSON text of a value, on one line."""
+    return json.dumps(value, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def encode(value: Any) -> Any:
+    """Return an argument or result as what :mod:`json` writes."""
+    if isinstance(value, np.ndarray):
+        kind = _NAMES[value.dtype.name]
+        flat = value.flatten().tolist()
+        if kind in ("i64", "bigint"):
+            flat = [str(v) for v in flat]
+        elif kind in ("f32", "f64"):
+            flat = [v.hex() for v in flat]
+        return {"data": flat, "dtype": kind, "shape": list(value.shape)}
+    if isinstance(value, float):
+        return {"f64": float(value).hex()}
+    if isinstance(value, Mapping):
+        return {name: encode(item) for name, item in value.items()}
+    assert value is None or isinstance(value, bool | int | str), repr(value)
+    return value
+
+
+def decode(value: Any) -> Any:
+    """Return an argument or result from what :mod:`json` reads.
+
+    Raises:
+        ValueError: if it is none; the message says why.
+    """
+    if not isinstance(value, dict):
+        if isinstance(value, list | float):
+            raise ValueError(f"{_short(value)} is no value: arrays and floats are objects")
+        return value
+    if set(value) == {"f64"}:
+        return np.float64(_float(value["f64"]))
+    if set(value) == {"data", "dtype", "shape"}:
+        return _array(value["dtype"], value["shape"], value["data"])
+    return {name: decode(item) for name, item in value.items()}
+
+
+def _array(kind: object, shape: object, data: object) -> npt.NDArray[Any]:
+    if not isinstance(kind, str) or kind not in DTYPES:
+        raise ValueError(f"{_short(kind)} is no dtype")
+    lengths = shape if isinstance(shape, list) else [-1]
+    if not all(type(n) is int and 0 <= n < 2**40 for n in lengths):
+        raise ValueError(f"{_short(shape)} is no shape")
+    size = 1
+    for length in lengths:
+        size *= length
+    if not isinstance(data, list) or len(data) != size:
+        count = len(data) if isinstance(data, list) else "no"
+        raise ValueError(f"{count} elements for shape {lengths}")
+    elements = [_element(kind, element) for element in data]
+    return np.array(elements, DTYPES[kind]).reshape(lengths)
+
+
+def _element(kind: str, element: Any) -> Any:
+    if kind == "bool":
+        if type(element) is not bool:
+            raise ValueError(f"{_short(element)} is no element of bool")
+        return element
+    if kind in ("f32", "f64"):
+        found = _float(element)
+        with np.errstate(over="ignore"):
+            narrow = float(np.float32(found))
+        if kind == "f32" and narrow != found and not np.isnan(found):
+            raise ValueError(f"{element} is no float32")
+        return found
+    if kind in ("i64", "bigint"):
+        if not isinstance(element, str) or not _DECIMAL.fullmatch(element):
+            raise ValueError(f"{_short(element)} is no decimal string, as {kind} wants it")
+        element = int(element)
+    if type(element) is not int:
+        raise ValueError(f"{_short(element)} is no element of {kind}")
+    if kind != "bigint":
+        ends = np.iinfo(DTYPES[kind])
+        if not ends.min <= element <= ends.max:
+            raise ValueError(f"{_short(element)} is out of the range of {kind}")
+    return element
+
+
+def _float(text: object) -> float:
+    if not isinstance(text, str) or not _HEX_FLOAT.fullmatch(text):
+        raise ValueError(f"{_short(text)} is no hexadecimal float in a string")
+    try:
+        return float.fromhex(text)
+    except OverflowError:
+        raise ValueError(f"{text} is beyond float64") from None
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
