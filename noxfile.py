@@ -16,7 +16,7 @@ CONSTRAINTS = "constraints.txt"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
-    "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks",
+    "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks", "ports",
     "noxfile.py",
 )  # fmt: skip
 
@@ -76,6 +76,23 @@ def benchmarks(session: nox.Session) -> None:
     """Measure memory and time side by side, each variant in a process of its own."""
     install_wheel(session, EVERYTHING)
     session.run("python", "benchmarks/language_model.py", *session.posargs)
+
+
+@nox.session
+def ports(session: nox.Session) -> None:
+    """Build the ports with the system's C compiler, and ask them everything they claim."""
+    install_wheel(session, "conformance")
+    session.run("make", "-C", str(Path("ports", "c")), external=True)
+    command = str(Path("ports", "c", "build", "revrnn-port"))
+    session.run("python", "-m", "revrnn.conformance", "--command", command, *session.posargs)
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Ask every implementation and port, and write docs/conformance.md."""
+    install_wheel(session, "torch,jax,conformance")
+    session.run("make", "-C", str(Path("ports", "c")), external=True)
+    session.run("python", "ports/matrix.py", *session.posargs)
 
 
 @nox.session

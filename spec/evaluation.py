@@ -6,7 +6,6 @@ specification, with the same code for the same fault in every implementation (ER
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -194,8 +193,8 @@ def _check_settings(operation: str, settings: dict[str, Any], arguments: Mapping
         check_format_field("view_bits", settings["view_bits"], 6, 13)
     if "slice_size" in settings:
         h = arguments["h"]
-        two_axes = isinstance(h, np.ndarray) and h.ndim == 2
-        check_slice_size(settings["slice_size"], h.shape[1] if two_axes else sys.maxsize)
+        if isinstance(h, np.ndarray) and h.ndim == 2:
+            check_slice_size(settings["slice_size"], h.shape[1])
     if operation.startswith("cell"):
         config = settings["config"] = _config(settings)
         if config.num_layers != 1:

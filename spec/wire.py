@@ -102,7 +102,7 @@ def _element(kind: str, element: Any) -> Any:
     if type(element) is not int:
         raise ValueError(f"{_short(element)} is no element of {kind}")
     if kind != "bigint":
-        ends = np.iinfo(DTYPES[kind])
+        ends = np.iinfo(DTYPES[kind].name)
         if not ends.min <= element <= ends.max:
             raise ValueError(f"{_short(element)} is out of the range of {kind}")
     return element

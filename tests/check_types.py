@@ -28,7 +28,7 @@ def main() -> int:
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     package = sum(len(list((ROOT / folder).rglob("*.py"))) for folder in FOLDERS)
     tests = sorted(Path(__file__).parent.glob("*.py"))
-    programs = sorted((ROOT / "benchmarks").glob("*.py"))
+    programs = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "ports").glob("*.py")])
     status = 0
     runs = [(["-p", "revrnn"], package)]
     runs += [([str(path) for path in paths], len(paths)) for paths in (tests, programs)]

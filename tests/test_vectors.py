@@ -24,6 +24,7 @@ from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
 from revrnn.vectors import Case, flags, manifest, operations
 from revrnn.vectors import load as load_cases
+from revrnn.wire import encode
 
 FOLDER = Path(__file__).parent.parent / "spec" / "vectors"
 NAMES = (*OPERATIONS, "no_such_operation")
@@ -179,7 +180,7 @@ def test_loader_notices_damage(tmp_path: Path) -> None:
 
 def test_loader_decodes_what_the_writer_encodes() -> None:
     for case in CASES.values():
-        args = make_vectors.encode(case.args)
+        args = encode(case.args)
         assert make_vectors.case_id(case.operation, args) == case.id
 
 

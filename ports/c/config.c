@@ -74,7 +74,8 @@ enum error_code parse_formats(const struct value *value, struct formats *formats
     formats->operand_bits = 12;
     formats->lstm_view_bits = 10;
     formats->weight_bits = 12;
-    if (value != NULL) {
+    /* EVAL-003: none is as good as absent. */
+    if (value != NULL && value->kind != KIND_NONE) {
         if (value->kind != KIND_OBJECT)
             return wrong_value(value, E_ARGUMENT, "formats", "an object", fault);
         object = value->json;
@@ -128,8 +129,7 @@ enum error_code parse_layout(const struct value *value, const char *name, enum l
 }
 
 /* The values of a configuration whose fault is E_ARGUMENT. */
-static enum error_code parse_plain_values(const struct json *object, enum config_use use,
-                                          struct config *config, struct fault *fault)
+static enum error_code parse_plain_values(const struct json *object, struct config *config, struct fault *fault)
 {
     struct value value;
     member(object, "cell", &value);
@@ -146,8 +146,6 @@ static enum error_code parse_plain_values(const struct json *object, enum config
                                fault);
         config->num_layers = value.integer;
     }
-    if (use == ONE_LAYER_CONFIG && config->num_layers != 1)
-        return wrong_value(&value, E_ARGUMENT, "num_layers", "1", fault);
     if (member(object, "forgetting", &value)) {
         if (value.kind != KIND_BOOL)
             return wrong_value(&value, E_ARGUMENT, "forgetting", "true or false", fault);
@@ -159,8 +157,7 @@ static enum error_code parse_plain_values(const struct json *object, enum config
 }
 
 /* ERR-002, 2 */
-enum error_code parse_config(const struct value *value, enum config_use use,
-                             struct config *config, struct fault *fault)
+enum error_code parse_config(const struct value *value, struct config *config, struct fault *fault)
 {
     static const char *const names[] = {
         "cell", "input_size", "hidden_size", "num_layers", "max_forget_bits", "forgetting",
@@ -182,7 +179,7 @@ enum error_code parse_config(const struct value *value, enum config_use use,
     for (int i = 0; i < 3; i++)
         if (json_member(object, names[i]) == NULL)
             return set_fault(fault, E_ARGUMENT, "config lacks %s", names[i]);
-    if (parse_plain_values(object, use, config, fault) != NO_ERROR)
+    if (parse_plain_values(object, config, fault) != NO_ERROR)
         return fault->code;
     /* CELL-001 */
     member(object, "hidden_size", &inner);
@@ -200,12 +197,12 @@ enum error_code parse_config(const struct value *value, enum config_use use,
     if (member(object, "z_max", &inner) && inner.kind != KIND_NONE
         && parse_z_max(&inner, &config->z_max, fault) != NO_ERROR)
         return fault->code;
-    /* SEQ-007, EVAL-007 */
+    /* SEQ-007 */
     if (member(object, "slice_size", &inner)) {
-        const bool never = !config->forgetting || use == ONE_LAYER_CONFIG;
-        if (!value_is_integer(&inner, 0, never ? 0 : config->hidden_size / 2))
+        const int64_t most = config->forgetting ? config->hidden_size / 2 : 0;
+        if (!value_is_integer(&inner, 0, most))
             return wrong_value(&inner, E_SLICE, "slice_size",
-                               never ? "0" : "an integer 0 to hidden_size / 2", fault);
+                               most ? "an integer 0 to hidden_size / 2" : "0", fault);
         config->slice_size = inner.integer;
     }
     return NO_ERROR;

@@ -32,13 +32,11 @@ struct config {
 };
 
 /* What an operation demands of its configuration beyond EVAL-003. */
-enum config_use { ANY_CONFIG, ONE_LAYER_CONFIG /* EVAL-007 */ };
 
 /* All report the first fault in the order of ERR-002. formats may be NULL: all defaults. */
 enum error_code parse_formats(const struct value *value, struct formats *formats,
                               struct fault *fault);
-enum error_code parse_config(const struct value *value, enum config_use use,
-                             struct config *config, struct fault *fault);
+enum error_code parse_config(const struct value *value, struct config *config, struct fault *fault);
 
 /* FMT-005, ACT-006, BUF-037 for values beside a configuration too. */
 enum error_code parse_z_max(const struct value *value, int64_t *z_max, struct fault *fault);

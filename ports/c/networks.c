@@ -34,18 +34,20 @@ static bool is_cell(const struct network *network)
     return network->operation == CELL_FORWARD || network->operation == CELL_REVERSE;
 }
 
-/* Whether the store is taken: what goes forward over a sequence begins with an empty one. */
+/* EVAL-008: whether the store is taken. A sequence that goes forward begins with an empty one. */
 static bool takes_store(const struct network *network)
 {
     return network->config.forgetting
            && (is_cell(network) || network->operation == SEQUENCE_REVERSE);
 }
 
+/* SEQ-007 */
 static bool takes_slices(const struct network *network)
 {
     return network->operation == SEQUENCE_REVERSE && network->config.slice_size > 0;
 }
 
+/* EVAL-009 */
 static bool may_trace(const struct network *network)
 {
     return network->operation == SEQUENCE_FORWARD || network->operation == SEQUENCE_REVERSE;
@@ -91,6 +93,13 @@ static enum error_code check_network_values(struct network *network)
     static const char *const states[] = {"reversed", "stored", NULL};
     const struct value *trace = find_argument(network->call, "trace");
     int choice;
+    /* EVAL-007 */
+    if (is_cell(network) && network->config.num_layers != 1)
+        return set_fault(network->call->fault, E_ARGUMENT, "num_layers is %lld, allowed is 1",
+                         (long long)network->config.num_layers);
+    if (is_cell(network) && network->config.slice_size != 0)
+        return set_fault(network->call->fault, E_SLICE, "slice_size is %lld, allowed is 0",
+                         (long long)network->config.slice_size);
     if (trace != NULL) {
         char given[80];
         describe_value(trace, given, sizeof given);
@@ -372,7 +381,7 @@ enum error_code evaluate_network(struct call *call, enum network_operation opera
     if (config == NULL)
         return set_fault(call->fault, E_ARGUMENT, "%s lacks the argument config",
                          call->operation);
-    if (parse_config(config, is_cell(&network) ? ONE_LAYER_CONFIG : ANY_CONFIG, &network.config,
+    if (parse_config(config, &network.config,
                      call->fault) != NO_ERROR
         || check_network_names(&network) != NO_ERROR
         || check_network_values(&network) != NO_ERROR)

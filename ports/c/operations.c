@@ -178,7 +178,7 @@ static enum error_code run_view(struct call *call)
     return map_result(call, "a", I16, wanted[0].array, wanted[0].array->integers);
 }
 
-/* Fills in heads, words and flags. */
+/* EVAL-006, BUF-020, BUF-030: heads, words and flags. */
 void want_store(struct wanted *wanted, enum layout layout, int64_t units)
 {
     const bool stream = layout == LAYOUT_STREAM;

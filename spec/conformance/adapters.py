@@ -90,14 +90,15 @@ class InProcess:
 
     def _answer(self, question: Question) -> Answer:
         try:
-            found = self.implementation.evaluate(question.operation, question.args)
+            found: Any = self.implementation.evaluate(question.operation, question.args)
         except RevRNNError as error:
             return {"error": error.code}
         except Exception:
             return Fault("crash", traceback.format_exc(limit=-3).strip())
         if not isinstance(found, Mapping):
             return Fault("garbage", f"{type(found).__name__} instead of a mapping")
-        return found
+        answer: Answer = found
+        return answer
 
     def close(self) -> None:
         """Do nothing: the process goes on."""
@@ -125,5 +126,8 @@ def find(name: str) -> Implementation:
             allowed = f"package:factory or one of {', '.join(known)}"
             raise RevRNNError("E_ARGUMENT", "adapter", repr(name), allowed)
         found = next(iter(matches)).load()
+    if not hasattr(found, "evaluate") and not callable(found):
+        given = f"{name}, a {type(found).__name__}"
+        raise RevRNNError("E_ARGUMENT", "adapter", given, "an adapter, or what makes one")
     implementation: Implementation = found if hasattr(found, "evaluate") else found()
     return implementation

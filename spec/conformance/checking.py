@@ -67,10 +67,7 @@ def request(question: Question) -> str:
 def reproduction(question: Question, adapter: str | None, command: str | None) -> str:
     """Return a Python program that asks a port once more and prints what differs."""
     port = f"command={command!r}" if adapter is None else f"adapter={adapter!r}"
-    return (
-        "from revrnn.conformance.checking import again\n"
-        f"again({request(question)!r}, {port})"
-    )
+    return f"from revrnn.conformance.checking import again\nagain({request(question)!r}, {port})"
 
 
 def again(text: str, adapter: str | None = None, command: str | None = None) -> list[str]:

@@ -44,8 +44,10 @@ class _Process:
         self.messages: deque[bytes] = deque(maxlen=20)
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        for work in (self._write, self._read, self._listen):
-            threading.Thread(target=work, daemon=True).start()
+        works = (self._write, self._read, self._listen)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+        for thread in self._threads:
+            thread.start()
 
     def send(self, message: Any) -> None:
         """Send a line; it is written when the port reads."""
@@ -77,6 +79,8 @@ class _Process:
         if self.popen.poll() is None:
             self.popen.kill()
             self.popen.wait()
+        for thread in self._threads:
+            thread.join(timeout=1)
 
     def _ending(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,14 +101,14 @@ class _Process:
 
     def _read(self) -> None:
         assert self.popen.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), self.popen.stdout:
             while line := self.popen.stdout.readline(LONGEST_LINE):
                 self._lines.put(line)
         self._lines.put(None)
 
     def _listen(self) -> None:
         assert self.popen.stderr is not None
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError), self.popen.stderr:
             while line := self.popen.stderr.readline(10_000):
                 self.messages.append(line)
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from revrnn.config import Config
+from revrnn.formats import Formats
 from revrnn.operations import arguments_of
 
 from .contents import Arguments
@@ -100,9 +101,10 @@ def _simpler(arguments: Arguments) -> Iterator[Arguments]:
     if arguments.get("slice_size"):
         yield arguments | {"slice_size": 0}
     config = arguments.get("config")
-    if isinstance(config, Mapping) and config.get("formats"):
+    if isinstance(config, Mapping):
         whole = Config.from_dict(config)
-        yield arguments | {"config": replace(whole, formats=type(whole.formats)()).as_dict()}
+        if whole.formats != Formats():
+            yield arguments | {"config": replace(whole, formats=Formats()).as_dict()}
     for name, value in arguments.items():
         if not isinstance(value, np.ndarray) or not value.size or name in ("words", "flags"):
             continue
