@@ -88,6 +88,13 @@ def ports(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Change the oracle's arithmetic everywhere, one place at a time; the vectors must notice."""
+    install_wheel(session, "torch")
+    session.run("python", "tests/mutants.py", *session.posargs)
+
+
+@nox.session
 def conformance(session: nox.Session) -> None:
     """Ask every implementation and port, and write docs/conformance.md."""
     install_wheel(session, "torch,jax,conformance")

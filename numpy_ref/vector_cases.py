@@ -430,6 +430,8 @@ def _pops() -> Iterator[Draft]:
     yield case(flag, ("BUF-023",), "underflow", error="E_UNDERFLOW")
     idle = empty | {"mask": _masked(False, False)}
     yield case(idle, ("BUF-023",), "underflow", "flag_always", error="E_UNDERFLOW")
+    older = _pushed("wordlist", h, 1024, zeros, flags=np.array([1, 0], np.uint8))
+    yield case(older, ("BUF-023",), "underflow")
     plane = {"words": np.arange(4, dtype=np.int64).reshape(1, 2, 2), "flags": np.ones(1, np.uint8)}
     part = _pushed("wordlist", h, 1024, zeros, mask=_masked(False, True), **plane)
     yield case(part, ("BUF-023",), "spill_restore")

@@ -20,7 +20,7 @@ FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
 
 # What each folder may import of the others and of what is not in the standard library.
 MAY_IMPORT = {
-    "spec": {"numpy"},
+    "spec": {"numpy", "revrnn"},
     "numpy_ref": {"numpy", "revrnn"},
     "torch_impl": {"numpy", "revrnn", "safetensors", "torch"},
     "jax_impl": {"numpy", "revrnn", "safetensors", "jax"},
