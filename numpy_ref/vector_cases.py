@@ -571,6 +571,9 @@ def _cells(evaluate: Evaluate) -> Iterator[Draft]:
         lstm = Config("revlstm", 1, 2, formats=formats)
         catches = (*catches, "view_scale", "bias_scale")
         yield from pair(f"lstm formats {number}", lstm, 2, catches, catches, contents)
+    # No shift where views and operands have the same fraction bits.
+    same = Config("revlstm", 1, 2, formats=Formats(operand_bits=10, lstm_view_bits=10))
+    yield from pair("lstm formats alike", same, 2, ("view_scale",), ("view_scale",))
     # Gates at both of their ends, states at the ends of int32.
     hard = Contents(weights=32512, inputs=32512, bias=2**31 - 1, state=2**31 - 1)
     for cell in ("revgru", "revlstm"):

@@ -1,0 +1,49 @@
+"""``python -m revrnn.experiments lm|nmt|memory``: the paper's experiments."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from rich.console import Console
+
+from revrnn.errors import RevRNNError
+
+# What each command runs; imported when asked for, since frameworks take seconds to import.
+COMMANDS = {
+    "lm": ("revrnn.experiments.lm.command", "language modelling: Penn Treebank, WikiText-2"),
+    "nmt": ("revrnn.experiments.nmt.command", "translation with attention: Multi30K, IWSLT"),
+    "memory": (
+        "revrnn.experiments.memory_task.command",
+        "repeating a sequence: what a network that cannot forget cannot do",
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run an experiment; return 0, 2 for bad input, 130 if interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="python -m revrnn.experiments", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (module, text) in COMMANDS.items():
+        own = commands.add_parser(name, help=text, description=text)
+        if words[:1] == [name]:
+            importlib.import_module(module).add_arguments(own)
+    given = vars(parser.parse_args(words))
+    module = COMMANDS[given.pop("command")][0]
+    console = Console()
+    try:
+        importlib.import_module(module).run(given, console)
+    except RevRNNError as error:
+        console.print(str(error), markup=False, style="red")
+        return 2
+    except KeyboardInterrupt:
+        folder = given.get("out")
+        console.print(f"interrupted; go on with --out {folder} --resume" if folder else "interrupted")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Language modelling (the paper, section 5.1): Penn Treebank, WikiText-2."""

@@ -1,0 +1,1 @@
+"""The limits of not forgetting (the paper, section 3): repeating a sequence."""

@@ -1,0 +1,140 @@
+"""A run's folder: settings, metrics, checkpoints, plots and a report; a run that was cut goes on.
+
+::
+
+    config.json          the settings, written once
+    metrics.jsonl        one JSON object a line, in the order of events
+    last.safetensors     the latest checkpoint
+    best.safetensors     the checkpoint that was best on validation data
+    report.md, *.png     written at the end
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import safe_open
+from safetensors.numpy import save
+
+from revrnn.errors import RevRNNError
+
+Arrays = dict[str, npt.NDArray[Any]]
+_METRICS, _CONFIG = "metrics.jsonl", "config.json"
+
+
+class RunFolder:
+    """The folder of one run; made by :meth:`new` or :meth:`resumed`."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at a folder that exists."""
+        self.path = path
+
+    @classmethod
+    def new(cls, path: Path, config: Mapping[str, Any]) -> RunFolder:
+        """Begin a run.
+
+        Args:
+            path: a folder that does not exist yet, or is empty.
+            config: everything that decides the run, of JSON's types.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if there is something in the folder.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            allowed = "a new or empty folder, or --resume to go on with the run in it"
+            raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path)
+        run.write(_CONFIG, (json.dumps(dict(config), indent=2) + "\n").encode())
+        return run
+
+    @classmethod
+    def resumed(cls, path: Path) -> RunFolder:
+        """Go on with a run: metrics written after its latest checkpoint are taken back.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if there is no run in the folder.
+        """
+        if not (path / _CONFIG).is_file():
+            allowed = f"the folder of a run, with {_CONFIG}"
+            raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
+        run = cls(path)
+        found = run.load("last")
+        length = 0 if found is None else int(found[1]["metrics_bytes"])
+        metrics = path / _METRICS
+        if metrics.exists():
+            with metrics.open("r+b") as file:
+                file.truncate(length)
+        return run
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings that the run began with."""
+        found: dict[str, Any] = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
+        return found
+
+    def log(self, event: str, **values: Any) -> None:
+        """Add a line to the metrics: ``{"event": …, …}``."""
+        line = json.dumps({"event": event, **values}, allow_nan=False)
+        with (self.path / _METRICS).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def records(self, event: str) -> list[dict[str, Any]]:
+        """Return the metrics of one event, in order."""
+        metrics = self.path / _METRICS
+        if not metrics.exists():
+            return []
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        return [found for found in map(json.loads, lines) if found["event"] == event]
+
+    def save(self, name: str, arrays: Arrays, progress: Mapping[str, Any]) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Args:
+            name: ``"last"`` or ``"best"``.
+            arrays: everything that the run needs to go on; the exact state among it.
+            progress: where the run is, of JSON's types.
+        """
+        metrics = self.path / _METRICS
+        length = metrics.stat().st_size if metrics.exists() else 0
+        info = {"progress": json.dumps({**progress, "metrics_bytes": length})}
+        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        self.write(f"{name}.safetensors", save(whole, info))
+
+    def load(self, name: str) -> tuple[Arrays, dict[str, Any]] | None:
+        """Return the arrays and the progress of a checkpoint, or ``None`` if there is none."""
+        path = self.path / f"{name}.safetensors"
+        if not path.exists():
+            return None
+        with safe_open(path, framework="numpy") as file:
+            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            progress = json.loads(file.metadata()["progress"])
+        return arrays, progress
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file, whole or not at all: a reader sees the old one or the new one."""
+        path = self.path / name
+        partial = path.with_name(f".{name}.partial")
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        return path
+
+
+def prefixed(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return arrays named ``prefix/name``, to put several sets into one checkpoint."""
+    return {f"{prefix}/{name}": value for name, value in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    """Return the arrays that :func:`prefixed` named so."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: value for name, value in arrays.items() if name.startswith(start)}

@@ -1,0 +1,73 @@
+"""Settings of experiments: frozen dataclasses, read from the command line and from a run's folder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from revrnn.errors import RevRNNError
+
+T = TypeVar("T")
+
+
+def described(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
+    """Return a dataclass field with a default, a description and perhaps a list of choices."""
+    return dataclasses.field(default=default, metadata={"help": text, "choices": choices})
+
+
+def add_options(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
+    """Add an option for every field of a dataclass made with :func:`described`.
+
+    Options that are not given do not appear in what the parser returns, so that a preset's values
+    stay. ``none`` is ``None``; truth values have ``--no-`` forms.
+    """
+    kinds = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        option = "--" + field.name.replace("_", "-")
+        text = f"{field.metadata['help']} (default: {field.default})"
+        kind = kinds[field.name]
+        if kind is bool:
+            parser.add_argument(
+                option, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
+            )
+            continue
+        parser.add_argument(
+            option, type=_reader(kind), default=argparse.SUPPRESS, help=text.replace("%", "%%"),
+            choices=field.metadata["choices"],
+        )  # fmt: skip
+
+
+def _reader(kind: Any) -> Any:
+    """Return what turns a word into a value of a type, which may be ``X | None``."""
+    inner = [part for part in typing.get_args(kind) if part is not types.NoneType]
+    if not inner:
+        return kind
+
+    def read(word: str) -> Any:
+        return None if word == "none" else inner[0](word)
+
+    read.__name__ = f"{inner[0].__name__} or none"
+    return read
+
+
+def chosen(
+    settings: type[T], presets: Mapping[str, Mapping[str, Any]], preset: str, given: dict[str, Any]
+) -> T:
+    """Return a preset's settings with what was given on the command line."""
+    names = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    own = {name: value for name, value in given.items() if name in names}
+    return settings(**{**presets[preset], **own})
+
+
+def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]) -> T:
+    """Return the settings of a run that goes on; what is given again must be what it began with."""
+    found = settings(**config)
+    for name, value in given.items():
+        if name in config and config[name] != value:
+            allowed = f"{config[name]!r}, with which the run began"
+            raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+    return found
