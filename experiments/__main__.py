@@ -40,7 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         folder = given.get("out")
-        console.print(f"interrupted; go on with --out {folder} --resume" if folder else "interrupted")
+        console.print(
+            f"interrupted; go on with --out {folder} --resume" if folder else "interrupted"
+        )
         return 130
     return 0
 

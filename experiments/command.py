@@ -21,7 +21,9 @@ def add_run_options(
     folder: str,
 ) -> None:
     """Add ``--out``, ``--resume``, ``--preset`` and an option for every setting."""
-    parser.add_argument("--out", type=Path, default=Path(folder), help=f"the run's folder ({folder})")
+    parser.add_argument(
+        "--out", type=Path, default=Path(folder), help=f"the run's folder ({folder})"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     parser.add_argument("--preset", choices=tuple(presets), default=next(iter(presets)))
     add_options(parser, settings)

@@ -25,7 +25,9 @@ def find_file(folder: Path, names: Sequence[str], hint: str = "") -> Path:
         RevRNNError: ``E_ARGUMENT`` if there is none.
     """
     if not folder.is_dir():
-        raise RevRNNError("E_ARGUMENT", "data", str(folder), f"a folder that exists. {hint}".strip())
+        raise RevRNNError(
+            "E_ARGUMENT", "data", str(folder), f"a folder that exists. {hint}".strip()
+        )
     for name in names:
         for path in (folder / name, folder / f"{name}.xz"):
             if path.is_file():
@@ -70,7 +72,9 @@ class Vocabulary:
         Equally frequent words are in alphabetic order, so that the numbers depend on the text alone.
         """
         counts = Counter(word for sentence in sentences for word in sentence)
-        words = [w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= least]
+        words = [
+            w for w, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n >= least
+        ]
         return cls((*special, *(word for word in words if word not in special)))
 
     def __len__(self) -> int:

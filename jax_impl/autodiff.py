@@ -208,7 +208,7 @@ def _forward(
     steps, rows, _ = inputs.x.shape
     faults = [nonfinite(v) for v in (*inputs.params.values(), *(inputs.hx or ()))]
     status = flag(jnp.stack(faults).any(), NONFINITE)  # QNT-004
-    start = _start(config, inputs)
+    start = start_of(config, rows, inputs.hx, inputs.state)
 
     def deliver(outputs: jax.Array, slices: jax.Array) -> tuple[Any, Any]:
         return outputs if with_outputs else None, slices[1:] if config.slice_size else None
@@ -254,13 +254,16 @@ def _mark_heads(heads: jax.Array, status: jax.Array) -> jax.Array:
     return jnp.where(status == 0, heads, ~jnp.zeros_like(heads))
 
 
-def _start(config: Config, inputs: Inputs) -> State:
+def start_of(
+    config: Config, rows: int, hx: tuple[jax.Array, ...] | None, state: State | None
+) -> State:
     """Return the exact initial state (QNT-005)."""
-    if inputs.state is not None:
-        return inputs.state
-    assert inputs.hx is not None
-    exact = [quantise("state", v, config.formats) for v in inputs.hx]
-    fresh = initial_state(config, inputs.x.shape[1])
+    if state is not None:
+        return state
+    fresh = initial_state(config, rows)
+    if hx is None:
+        return fresh
+    exact = [quantise("state", v, config.formats) for v in hx]
     return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads)
 
 
@@ -286,9 +289,8 @@ def _backward(settings: Settings, inputs: Inputs, kept: Remembered, gradient: Gr
     data = _data(inputs, (inputs.x, grad_outputs, grad_context))
     # GRAD-003: clipping passes gradients
     bptt = Bptt(settings, quantise_parameters(inputs.params, config), steps, rows)
-    back, dx = bptt.backward(
-        kept, _start(config, inputs), data, _take, chunk, None, (grad_h, grad_c)
-    )
+    start = start_of(config, rows, inputs.hx, inputs.state)
+    back, dx = bptt.backward(kept, start, data, _take, chunk, None, (grad_h, grad_c))
     hx = None
     if inputs.hx is not None:  # GRAD-004
         hx = tuple(v for v in back.grad_state if v is not None)

@@ -21,9 +21,9 @@ from .autodiff import (
     check_arrays,
     check_config,
     check_reset_capacity,
-    initial_state,
     quantise_parameters,
     settings_of,
+    start_of,
 )
 from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
 from .chunks import vary_together
@@ -33,6 +33,7 @@ from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
 
 Tree = Any
+Floats = jax.Array | tuple[jax.Array, ...] | None
 # From the outer parameters and a cut of the inputs to float32 [C, B, I].
 Embed = Callable[[Tree, Tree], jax.Array]
 # From the outer parameters, outputs [C, B, H] and a cut of the targets to a scalar.
@@ -48,6 +49,7 @@ class Streamed(NamedTuple):
         state: the exact final state, to be carried to the next call.
         wraps: int32, how often a state left int32 (MUL-006).
         status: int32, 0, or the faults for :func:`revrnn.jax_impl.check`.
+        grad_hx: the gradient with respect to ``hx``, as :func:`value_and_grad` was given it.
     """
 
     loss: jax.Array
@@ -55,6 +57,7 @@ class Streamed(NamedTuple):
     state: State
     wraps: jax.Array
     status: jax.Array
+    grad_hx: Floats = None
 
 
 class Encoded(NamedTuple):
@@ -86,6 +89,7 @@ def value_and_grad(
     *,
     readout: Readout,
     embed: Embed | None = None,
+    hx: Floats = None,
     state: State | None = None,
     mask: jax.Array | None = None,
     gains: jax.Array | None = None,
@@ -112,7 +116,9 @@ def value_and_grad(
             targets to a scalar.
         embed: ``embed(outer, inputs)``, from a cut of the inputs to float32 ``[C, B, I]``; without
             it the inputs are that.
-        state: exact state from another call; without it the fresh one.
+        hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, float32 ``[L, B, H]``, of a
+            decoder for instance. Its gradient is returned (GRAD-004).
+        state: exact state from another call, instead; without either the fresh one.
         mask: bool ``[T, B]``, true where a row has the step (SEQ-002).
         gains: int32 ``[T, L-1, B, H]``, what layers above the first multiply their inputs by
             (SEQ-012).
@@ -137,8 +143,11 @@ def value_and_grad(
     settings = _settings(config, chunk_size, checkpoint_every, capacity, reset_capacity, resets)
     check_reset_capacity(settings, resets)
     embed = _as_given if embed is None else embed
-    params, outer, inputs = _undifferentiable((dict(params), outer, inputs))
-    arrays = state, mask, gains, resets
+    if hx is not None and state is not None:
+        raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of the two")
+    params, outer, inputs, hx = _undifferentiable((dict(params), outer, inputs, hx))
+    floats = hx if hx is None or isinstance(hx, tuple) else (hx,)
+    arrays = floats, state, mask, gains, resets
     checked = _checked(params, outer, inputs, targets, settings, embed, *arrays)
     params, outer, data, start = vary_together((params, outer, *checked))
     steps, rows = data.mask.shape
@@ -166,13 +175,17 @@ def value_and_grad(
         sums = jax.tree.map(lambda a, b, c: a + b + c, sums, added, from_input)
         return (total + loss.astype(jnp.float32), sums), None
 
-    exact, fault = _prepare(config, params)
+    exact, fault = _prepare(config, params, floats or ())
     bptt = Bptt(settings, exact, steps, rows)
     kept, _ = bptt.forward(start, fault, data, embedded)
     extra = jnp.float32(0), jax.tree.map(jnp.zeros_like, outer)
     back, _ = bptt.backward(kept, start, data, embedded, chunk, extra)
     loss, sums = _marked((back.extra[0], (back.grads, back.extra[1])), back.status)
-    found = Streamed(loss, sums, kept.end.state, kept.end.wraps, back.status)
+    grad_hx: Floats = None
+    if hx is not None:
+        found_hx = tuple(_marked(g, back.status) for g in back.grad_state if g is not None)
+        grad_hx = found_hx if isinstance(hx, tuple) else found_hx[0]
+    found = Streamed(loss, sums, kept.end.state, kept.end.wraps, back.status, grad_hx)
     if is_concrete(found.status):
         check(found.status)
     return found
@@ -206,9 +219,11 @@ def encode(
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
     embed = _as_given if embed is None else embed
     inputs = _undifferentiable(inputs)
-    _, start = _checked(params, outer, inputs, None, settings, embed, state, mask, gains, None)
-    arrays = (dict(params), outer, (inputs, mask, gains, start))
-    found: Encoded = _encode((settings, embed), *vary_together(arrays))
+    _, start = _checked(
+        params, outer, inputs, None, settings, embed, None, state, mask, gains, None
+    )
+    given = (dict(params), outer, (inputs, mask, gains, start))
+    found: Encoded = _encode((settings, embed), *vary_together(given))
     if is_concrete(found.status):
         check(found.status)
     return found
@@ -301,6 +316,7 @@ def _checked(
     targets: Tree,
     settings: Settings,
     embed: Embed,
+    hx: tuple[jax.Array, ...] | None,
     state: State | None,
     mask: jax.Array | None,
     gains: jax.Array | None,
@@ -315,11 +331,11 @@ def _checked(
     cut = jax.tree.map(lambda a: a[: min(settings.chunk, steps)], inputs)
     x = jax.eval_shape(embed, outer, cut)
     whole_x = jax.ShapeDtypeStruct((steps, *x.shape[1:]), x.dtype)
-    check_arrays(params, whole_x, settings.config, None, state, mask, gains, resets)
+    check_arrays(params, whole_x, settings.config, hx, state, mask, gains, resets)
     rows = x.shape[1]
     mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
-    state = initial_state(settings.config, rows) if state is None else state
-    return Data((inputs, targets), mask, gains, resets), state
+    start = _start(settings.config, rows, hx, state)
+    return Data((inputs, targets), mask, gains, resets), start
 
 
 def _marked(tree: Tree, status: jax.Array) -> Tree:
@@ -341,8 +357,18 @@ _undifferentiable.defvjp(_refuse, _refuse)
 
 
 @with_x64
+@partial(jax.jit, static_argnums=(0, 1))
+def _start(
+    config: Config, rows: int, hx: tuple[jax.Array, ...] | None, state: State | None
+) -> State:
+    return start_of(config, rows, hx, state)
+
+
+@with_x64
 @partial(jax.jit, static_argnums=0)
-def _prepare(config: Config, params: dict[str, jax.Array]) -> tuple[dict[str, jax.Array], Any]:
-    """Return parameters in fixed point, and what is wrong with them (QNT-004)."""
-    faults = jnp.stack([nonfinite(v) for v in params.values()])
+def _prepare(
+    config: Config, params: dict[str, jax.Array], hx: tuple[jax.Array, ...] = ()
+) -> tuple[dict[str, jax.Array], Any]:
+    """Return parameters in fixed point, and what is wrong with them or with ``hx`` (QNT-004)."""
+    faults = jnp.stack([nonfinite(v) for v in (*params.values(), *hx)])
     return quantise_parameters(params, config), flag(faults.any(), NONFINITE)

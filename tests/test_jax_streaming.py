@@ -107,6 +107,34 @@ def test_chunks_equal_the_whole(name: str) -> None:
         assert_close(found.grads, grads)
 
 
+@pytest.mark.parametrize("name", ["gru", "lstm wordlist"])
+@pytest.mark.rule("GRAD-004")
+def test_float_initial_states(name: str) -> None:
+    """A decoder starts from what an encoder ended with, and its gradient goes back there."""
+    config = CONFIGS[name]
+    params, outer, inputs, targets = problem(config)
+    shape = (config.num_layers, ROWS, config.hidden_size)
+    first, second = (jax.random.normal(jax.random.key(k), shape) / 2 for k in (5, 6))
+    hx = (first, second) if config.has_cell_state else first
+
+    def drop_in(hx: Any) -> Any:
+        out = apply(params, embed(outer, inputs), config, hx=hx)
+        return readout(outer, out.outputs, targets)
+
+    run = partial(value_and_grad, config=config, readout=readout, embed=embed, chunk_size=4)
+    found = jax.jit(lambda hx: run(params, outer, inputs, targets, hx=hx))(hx)
+    check(found.status)
+    value, gradient = jax.jit(jax.value_and_grad(drop_in))(hx)
+    assert np.allclose(found.loss, value, rtol=1e-5)
+    assert jax.tree.structure(found.grad_hx) == jax.tree.structure(hx)
+    assert_close(found.grad_hx, gradient)
+    bad = jax.tree.map(lambda v: v.at[0].set(jnp.nan), hx)
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        run(params, outer, inputs, targets, hx=bad)
+    with pytest.raises(RevRNNError, match="hx"):
+        run(params, outer, inputs, targets, hx=hx, state=initial_state(config, ROWS))
+
+
 def test_carried_segments_and_sums() -> None:
     """The state goes on exactly; sums of parts are the sum of the whole; no jit is needed."""
     config = CONFIGS["gru"]

@@ -88,6 +88,36 @@ def test_streaming_equals_the_drop_in_path(
 
 
 @both
+@pytest.mark.rule("GRAD-004")
+def test_float_initial_states(kind: Any, tokens: Tensor) -> None:
+    """A decoder starts from what an encoder ended with, and its gradient goes back there."""
+    model = Model(kind, num_layers=2)
+    number = model.rnn.config.state_arrays
+    parts = [torch.randn(2, ROWS, 6).div(2).requires_grad_() for _ in range(number)]
+    hx: Any = tuple(parts) if number == 2 else parts[0]
+    outputs, _ = model.rnn(model.embed(tokens[:-1]), hx)
+    loss: Any = model.loss(outputs, tokens[1:])
+    loss.backward()
+    wanted = gradients_of(model)
+    streaming = (model.rnn, tokens[:-1], tokens[1:], model.loss)
+    found = value_and_grad(*streaming, embed=model.embed, hx=hx)
+    assert torch.allclose(found.loss, loss, rtol=1e-5)
+    assert same(gradients_of(model), wanted)
+    grads = (found.grad_hx,) if isinstance(found.grad_hx, Tensor) else found.grad_hx
+    assert grads is not None
+    for part, grad in zip(parts, grads, strict=True):
+        assert part.grad is not None
+        assert torch.equal(part.grad, grad)
+    assert torch.equal(value(*streaming, embed=model.embed, hx=hx).loss, found.loss)
+    assert value_and_grad(*streaming, embed=model.embed).grad_hx is None
+    with pytest.raises(RevRNNError, match="hx"):
+        value(*streaming, embed=model.embed, hx=hx, state=model.rnn.initial_state(ROWS))
+    with pytest.raises(RevRNNError, match="hx"):
+        value(*streaming, embed=model.embed, hx=(*parts, *parts))  # type: ignore[arg-type]
+    model.zero_grad()
+
+
+@both
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_gradients_added_in_place_are_those_of_autograd(
     kind: Any, reduction: str, tokens: Tensor

@@ -232,9 +232,9 @@ def rev_rnn(
     check_params(params, config, x.device)
     settings = check_settings(states, chunk_size, checkpoint_every, offload)
     schedule = make_schedule(config, steps, rows, x.device, mask, resets, gains)
-    given = _initial_floats(hx, state, config, rows, x.device)
+    given = initial_floats(hx, state, config, rows, x.device)
     check_finite(x=x, **params, **{f"hx[{i}]": h for i, h in enumerate(given)})
-    start = _start(given, state, config, rows, x.device)
+    start = start_of(given, state, config, rows, x.device)
     ordered = [params[name] for name in config.parameter_shapes()]
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *ordered, *given))
     call = _Call(config, schedule, start, settings, wanted, with_outputs)
@@ -279,7 +279,7 @@ def make_schedule(
     return Schedule(mask, starts, by_step)
 
 
-def _initial_floats(
+def initial_floats(
     hx: object, state: State | None, config: Config, rows: int, device: torch.device
 ) -> list[Tensor]:
     """Check what was given as initial state and return its float tensors."""
@@ -301,7 +301,7 @@ def _initial_floats(
     return given
 
 
-def _start(
+def start_of(
     given: list[Tensor], state: State | None, config: Config, rows: int, device: torch.device
 ) -> State:
     """Return the exact state to start from, sharing nothing with the caller (ERR-003)."""

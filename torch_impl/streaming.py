@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError, one_of
 
-from .autograd import make_schedule, quantise_parameters
+from .autograd import initial_floats, make_schedule, quantise_parameters, start_of
 from .bptt import Bptt, Settings
-from .checks import check_settings, check_state, check_tensor
+from .checks import check_settings, check_tensor
 from .dropout import one_sequence
-from .modules import RevRNNBase
+from .gradients import Gradients
+from .modules import Floats, RevRNNBase
 from .quantise import check_finite, dequantise, operand_passes, quantise
 from .readout import LinearCrossEntropy, add_embedding_gradient, adds_in_place
 from .report import MemoryReport, report_of
-from .sequence import State, initial_state
+from .sequence import State
 
 
 class Readout(Protocol):
@@ -45,6 +46,7 @@ class Streamed:
         c_n: the same for RevLSTM, else ``None``.
         wraps: how often a state wrapped (MUL-006).
         report: what it cost to remember, if asked for.
+        grad_hx: the gradient with respect to ``hx``, as :func:`value_and_grad` was given it.
     """
 
     loss: Tensor
@@ -53,6 +55,7 @@ class Streamed:
     c_n: Tensor | None
     wraps: int
     report: MemoryReport | None = None
+    grad_hx: Floats = None
 
 
 def value_and_grad(
@@ -62,6 +65,7 @@ def value_and_grad(
     readout: Readout,
     *,
     embed: Callable[[Tensor], Tensor] | None = None,
+    hx: Floats = None,
     state: State | None = None,
     mask: Tensor | None = None,
     resets: Tensor | None = None,
@@ -90,7 +94,9 @@ def value_and_grad(
         readout: from outputs ``[C, B, H]`` and the targets' cut to a scalar loss. For large
             vocabularies :class:`LinearCrossEntropy` takes the least memory.
         embed: from a cut of the inputs to float ``[C, B, input_size]``; without it inputs are that.
-        state: exact state that another call returned; without it a fresh one.
+        hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]``, of a decoder for
+            instance. Its gradient is returned, and goes no further by itself (GRAD-004).
+        state: exact state that another call returned, instead; without either a fresh one.
         mask: bool ``[T, B]``, which steps a row has (SEQ-002); the readout sees the unchanged
             outputs of the others.
         resets: bool ``[T, B]``, where a row starts anew from zero (SEQ-013).
@@ -107,7 +113,7 @@ def value_and_grad(
         RevRNNError: bad input, by the argument's name, before any gradient is touched;
             ``E_NONFINITE`` if ``embed`` gives NaN; ``E_REVERSAL`` (SEQ-009).
     """
-    run = _Run(module, inputs, embed, state, mask, resets, reduction)
+    run = _Run(module, inputs, embed, hx, state, mask, resets, reduction)
     settings = run.settings(chunk_size, checkpoint_every, offload, report)
     with one_sequence(embed, readout), torch.enable_grad():
         return run.train(targets, readout, settings, loss_scale)
@@ -121,6 +127,7 @@ def value(
     readout: Readout,
     *,
     embed: Callable[[Tensor], Tensor] | None = None,
+    hx: Floats = None,
     state: State | None = None,
     mask: Tensor | None = None,
     resets: Tensor | None = None,
@@ -128,7 +135,7 @@ def value(
     chunk_size: int | None = None,
 ) -> Streamed:
     """Compute a loss as :func:`value_and_grad` does, without gradients, in constant memory."""
-    run = _Run(module, inputs, embed, state, mask, resets, reduction)
+    run = _Run(module, inputs, embed, hx, state, mask, resets, reduction)
     settings = run.settings(chunk_size, None, False, False)
     with one_sequence(embed, readout):
         return run.measure(targets, readout, settings)
@@ -167,7 +174,7 @@ def encode(
     """
     if not module.config.slice_size:
         raise RevRNNError("E_ARGUMENT", "slice_size", 0, "at least 1, to encode")
-    run = _Run(module, inputs, embed, state, mask, None, "sum")
+    run = _Run(module, inputs, embed, None, state, mask, None, "sum")
     settings = run.settings(chunk_size, checkpoint_every, offload, False)
     tensors = list(run.tensors.values())
     found = _Encode.apply(run, settings, *tensors)  # type: ignore[no-untyped-call]
@@ -183,6 +190,7 @@ class _Run:
         module: RevRNNBase,
         inputs: Tensor,
         embed: Callable[[Tensor], Tensor] | None,
+        hx: Floats,
         state: State | None,
         mask: Tensor | None,
         resets: Tensor | None,
@@ -207,12 +215,9 @@ class _Run:
         self.tensors = module.stack_parameters(*stack)
         self.mask, gains = mask, module.gains(self.rows, device)
         self.schedule = make_schedule(config, self.steps, self.rows, device, mask, resets, gains)
-        if state is not None:
-            if not isinstance(state, State):
-                raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
-            check_state(state, config, self.rows, device)
-        self.start = initial_state(config, self.rows, device) if state is None else state
-        check_finite(**self.tensors)
+        floats = initial_floats(hx, state, config, self.rows, device)
+        check_finite(**self.tensors, **{f"hx[{i}]": value for i, value in enumerate(floats)})
+        self.hx, self.start = hx, start_of(floats, state, config, self.rows, device)
         self._finite: list[Tensor] = []
         self._random: dict[int, Any] = {}
         self._made: dict[int, Tensor] = {}
@@ -345,7 +350,7 @@ class _Run:
                 self.again, self.backwards, (None, None), grad_outputs, self.grad_inputs
             )
         _spread(self.tensors, grads.params)
-        return self._streamed(total, bptt, settings.count)
+        return self._streamed(total, bptt, settings.count, self._grad_hx(grads))
 
     def measure(self, targets: Any, readout: Readout, settings: Settings) -> Streamed:
         """Go forward with the readout."""
@@ -365,11 +370,17 @@ class _Run:
         self.check_inputs()
         return self._streamed(total, bptt, False)
 
-    def _streamed(self, loss: Tensor, bptt: Bptt, count: bool) -> Streamed:
+    def _grad_hx(self, grads: Gradients) -> Floats:
+        if self.hx is None or isinstance(self.hx, Tensor):
+            return None if self.hx is None else grads.h.to(self.hx.dtype)
+        found = [g for g in (grads.h, grads.c) if g is not None]
+        return tuple(g.to(h.dtype) for g, h in zip(found, self.hx, strict=True))  # type: ignore[return-value]
+
+    def _streamed(self, loss: Tensor, bptt: Bptt, count: bool, grad_hx: Floats = None) -> Streamed:
         end = bptt.end
         c_n = None if end.c is None else self.floats(end.c)
         report = report_of(self.config, bptt, self.mask, self.rows) if count else None
-        return Streamed(loss, end, self.floats(end.h), c_n, bptt.wraps, report)
+        return Streamed(loss, end, self.floats(end.h), c_n, bptt.wraps, report, grad_hx)
 
 
 class _Encode(torch.autograd.Function):
