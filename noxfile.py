@@ -72,6 +72,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def experiments(session: nox.Session) -> None:
+    """Run one of the paper's experiments: ``nox -s experiments -- lm --out out/lm``."""
+    install_wheel(session, "experiments")
+    session.run("python", "-m", "revrnn.experiments", *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure memory and time side by side, each variant in a process of its own."""
     install_wheel(session, EVERYTHING)
@@ -108,6 +115,14 @@ def vectors(session: nox.Session) -> None:
     install_wheel(session, "")
     folder = str(Path("spec", "vectors"))
     session.run("python", "-m", "revrnn.numpy_ref.make_vectors", *session.posargs, folder)
+
+
+@nox.session
+def archive(session: nox.Session) -> None:
+    """Write the specification, tables and vectors as one ZIP file."""
+    install_wheel(session, "")
+    Path("dist").mkdir(exist_ok=True)
+    session.run("python", "-m", "revrnn.archive", str(Path("dist", "revrnn-spec.zip")))
 
 
 @nox.session

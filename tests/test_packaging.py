@@ -6,12 +6,15 @@ import ast
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
 import revrnn
+from revrnn.archive import FOLDERS as FOLDERS_IN_ARCHIVE
+from revrnn.archive import write
 from revrnn.tanh_table import compute, file_text
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,26 @@ def test_data_files_are_installed() -> None:
             wanted = (ROOT / "spec" / folder / name).read_bytes()
             assert installed.joinpath(folder, name).read_bytes() == wanted, name
     assert installed.joinpath("py.typed").is_file()
+
+
+def test_the_specification_is_one_archive(tmp_path: Path) -> None:
+    """All of text, tables and vectors; the same bytes whenever it is written."""
+    paths = [tmp_path / "a.zip", tmp_path / "b.zip"]
+    for path in paths:
+        count = write(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert sorted(tmp_path.iterdir()) == paths
+    with zipfile.ZipFile(paths[0]) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert len(names) == count
+        for folder in FOLDERS_IN_ARCHIVE:
+            for path in (ROOT / "spec" / folder).iterdir():
+                if path.suffix in {".md", ".json"}:
+                    inside = f"revrnn-spec-{revrnn.SPEC_VERSION}/{folder}/{path.name}"
+                    assert archive.read(inside) == path.read_bytes()
+                    names.remove(inside)
+        assert not names
 
 
 def test_tests_run_on_the_installed_package() -> None:
