@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,9 +30,19 @@ def add_run_options(
 
 
 def begin(
-    settings: type[T], presets: Mapping[str, Mapping[str, Any]], given: dict[str, Any]
+    settings: type[T],
+    presets: Mapping[str, Mapping[str, Any]],
+    given: dict[str, Any],
+    check: Callable[[T], object] | None = None,
 ) -> tuple[T, RunFolder]:
     """Return the settings and the folder of the run that the command line asks for.
+
+    Args:
+        settings: the dataclass of the settings.
+        presets: presets by name.
+        given: what the parser returned.
+        check: is called with the settings before a new folder is made, and raises if the run
+            cannot be.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a run would be overwritten, if there is none to go on with,
@@ -43,4 +53,6 @@ def begin(
         folder = RunFolder.resumed(path)
         return restored(settings, folder.config, given), folder
     found = chosen(settings, presets, given["preset"], given)
+    if check is not None:
+        check(found)
     return found, RunFolder.new(path, dataclasses.asdict(found))  # type: ignore[call-overload]

@@ -67,9 +67,9 @@ class Vocabulary:
     def of(
         cls, sentences: Iterable[Sequence[str]], special: Sequence[str] = (), least: int = 1
     ) -> Vocabulary:
-        """Return the words that occur at least ``least`` times, special ones first, then by count.
+        """Return words that occur at least ``least`` times, special ones first, then by count.
 
-        Equally frequent words are in alphabetic order, so that the numbers depend on the text alone.
+        Equally frequent words are in alphabetic order: the numbers depend on the text alone.
         """
         counts = Counter(word for sentence in sentences for word in sentence)
         words = [

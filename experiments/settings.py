@@ -1,4 +1,4 @@
-"""Settings of experiments: frozen dataclasses, read from the command line and from a run's folder."""
+"""Settings of experiments: frozen dataclasses, from the command line or a run's folder."""
 
 from __future__ import annotations
 

@@ -1,0 +1,64 @@
+"""``python -m revrnn.experiments lm``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from revrnn.experiments.command import add_run_options, begin
+
+from .corpus import load
+from .report import describe, write_report
+from .segments import streams
+from .settings import PRESETS, REVERSIBLE, LmSettings
+from .sizes import all_parameters, matched
+from .train import perplexity, train
+from .trainer import EVALUATION_ROWS, make_trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_run_options(parser, LmSettings, PRESETS, "out/lm")
+
+
+def run(given: dict[str, Any], console: Console) -> None:
+    """Train a language model, measure it, and write the report."""
+    # The data are read first: a run that cannot be leaves no folder behind.
+    asked, folder = begin(LmSettings, PRESETS, given, check=lambda settings: load(settings.data))
+    corpus = load(asked.data)
+    settings = matched(asked, len(corpus.vocabulary))
+    count = all_parameters(settings, len(corpus.vocabulary))
+    console.print(
+        f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
+        f"{len(corpus.train):,} words to train on, {len(corpus.vocabulary):,} kinds"
+    )
+    trainer = make_trainer(settings, len(corpus.vocabulary))
+    place = train(trainer, settings, corpus, folder, console)
+    best = folder.load("best")
+    assert best is not None
+    trainer.set_parameters(best[0])
+    test = trainer.evaluate(streams(corpus.test, EVALUATION_ROWS))
+    saved = []
+    if settings.cell in REVERSIBLE and settings.forgetting:
+        from .savings import savings
+
+        data = streams(corpus.train, settings.batch_size)
+        found = savings(settings, len(corpus.vocabulary), best[0], data, settings.steps)
+        saved = [saving.as_dict() for saving in found]
+    summary = {
+        "config": asdict(settings),
+        "parameters": count,
+        "valid_perplexity": perplexity(min(place.losses)),
+        "test_perplexity": perplexity(test),
+        "updates": place.update,
+        "seconds": place.seconds,
+        "savings": saved,
+    }
+    write_report(folder, summary)
+    console.print(
+        f"perplexity {summary['valid_perplexity']:.2f} on validation, "
+        f"{summary['test_perplexity']:.2f} on test text; {folder.path / 'report.md'}"
+    )

@@ -1,0 +1,76 @@
+"""Texts for language models: Penn Treebank, WikiText-2, or the help that every Python has."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+import numpy.typing as npt
+
+from revrnn.experiments.corpora import UNKNOWN, Vocabulary, find_file, read_sentences
+
+Ids = npt.NDArray[np.int32]
+
+END = "<eos>"
+# File names of Penn Treebank as Mikolov prepared it, and of WikiText-2.
+_NAMES = {
+    "train": ("train.txt", "ptb.train.txt", "wiki.train.tokens"),
+    "valid": ("valid.txt", "ptb.valid.txt", "wiki.valid.tokens"),
+    "test": ("test.txt", "ptb.test.txt", "wiki.test.tokens"),
+}
+_HINT = (
+    "Penn Treebank: train.txt, valid.txt, test.txt of the 'simple examples' of T. Mikolov. "
+    "WikiText-2: wiki.train.tokens, … of 'wikitext-2-v1' by Salesforce Research."
+)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Training, validation and test text as numbers of words, int32 ``[N]`` each."""
+
+    vocabulary: Vocabulary
+    train: Ids
+    valid: Ids
+    test: Ids
+
+
+def load(data: str) -> Corpus:
+    """Return the corpus in a folder, or with ``"builtin"`` Python's own help texts.
+
+    Every line is a sentence, and ends with a word of its own.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if files are missing or no text.
+    """
+    if data == "builtin":
+        parts = _builtin()
+    else:
+        paths = {part: find_file(Path(data), names, _HINT) for part, names in _NAMES.items()}
+        parts = {part: read_sentences(path) for part, path in paths.items()}
+    with_ends = {part: [[*line, END] for line in lines if line] for part, lines in parts.items()}
+    vocabulary = Vocabulary.of(with_ends["train"])
+    found = {
+        part: np.array([vocabulary.number(word) for line in lines for word in line], np.int32)
+        for part, lines in with_ends.items()
+    }
+    return Corpus(vocabulary, **found)
+
+
+def _builtin() -> dict[str, list[list[str]]]:
+    """Return the lines of Python's help topics as words; every tenth block is held out."""
+    lines = [line for name in sorted(topics) for line in topics[name].splitlines()]
+    words = [re.findall(r"\w+|[^\w\s]", line.lower()) for line in lines]
+    counts: dict[str, int] = {}
+    for line in words:
+        for word in line:
+            counts[word] = counts.get(word, 0) + 1
+    known = [[word if counts[word] >= 3 else UNKNOWN for word in line] for line in words]
+    parts: dict[str, list[list[str]]] = {"train": [], "valid": [], "test": []}
+    for number, line in enumerate(known):
+        # Blocks of 50 lines, so that a held-out line's neighbours are held out too.
+        part = {8: "valid", 9: "test"}.get(number // 50 % 10, "train")
+        parts[part].append(line)
+    return parts

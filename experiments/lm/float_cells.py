@@ -1,0 +1,90 @@
+"""RevGRU and RevLSTM in float arithmetic, all states stored: the cells without reversal or limit.
+
+The equations of CELL-010 to CELL-022 with real gates, real states and ordinary automatic
+differentiation. What a reversible network of the same parameters loses against this one is what
+fixed point and the limit of forgetting cost.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from revrnn.config import Config
+
+State = tuple[Tensor, Tensor | None]
+
+
+class FloatRev(nn.Module):
+    """A stack of float cells with the parameters of :class:`revrnn.torch_impl.RevGRU`."""
+
+    def __init__(self, config: Config, weight_drop: float = 0.0, dropout: float = 0.0) -> None:
+        """Make the parameters.
+
+        Args:
+            config: cell and sizes; the limit, the layout and the formats are not looked at.
+            weight_drop: probability of dropping recurrent weights, once a call.
+            dropout: probability of dropping outputs between layers, the same in all steps.
+        """
+        super().__init__()
+        self.config, self.weight_drop, self.dropout = config, weight_drop, dropout
+        bound = config.hidden_size**-0.5
+        for name, shape in config.parameter_shapes().items():
+            value = torch.empty(shape).uniform_(-bound, bound)
+            setattr(self, name, nn.Parameter(value))
+
+    def initial_state(self, rows: int) -> State:
+        """Return zeros ``[L, B, H]``."""
+        h = torch.zeros(self.config.num_layers, rows, self.config.hidden_size)
+        return h, torch.zeros_like(h) if self.config.has_cell_state else None
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return outputs ``[T, B, H]`` of inputs ``[T, B, I]`` and the final state."""
+        last_h, last_c = [], []
+        for layer in range(self.config.num_layers):
+            c = None if state[1] is None else state[1][layer]
+            x, h, c = self._layer(layer, x, state[0][layer], c)
+            last_h.append(h)
+            last_c.append(c)
+            if layer + 1 < self.config.num_layers:
+                ones = torch.ones_like(x[:1])
+                x = x * nn.functional.dropout(ones, self.dropout, self.training)
+        cells = [c for c in last_c if c is not None]
+        return x, (torch.stack(last_h), torch.stack(cells) if cells else None)
+
+    def _layer(
+        self, layer: int, x: Tensor, h: Tensor, c: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Run one layer; groups and gates lie in the weights' rows as CELL-002 and CELL-003 say."""
+        config = self.config
+        gates, size = config.num_gates, config.group_size
+        weight_hh = getattr(self, f"weight_hh_l{layer}")
+        weight_hh = nn.functional.dropout(weight_hh, self.weight_drop, self.training)
+        from_x = nn.functional.linear(
+            x, getattr(self, f"weight_ih_l{layer}"), getattr(self, f"bias_l{layer}")
+        )
+        weights = weight_hh.split(gates * size)
+        hs, cs = list(h.split(size, 1)), [] if c is None else list(c.split(size, 1))
+        step = _gru if config.cell == "revgru" else _lstm
+        outputs = []
+        for part in from_x.unbind():
+            for own, s in enumerate(part.split(gates * size, 1)):  # CELL-004
+                step(hs, cs, own, s, weights[own])
+            outputs.append(torch.cat(hs, 1))
+        return torch.stack(outputs), outputs[-1], torch.cat(cs, 1) if cs else None
+
+
+def _gru(hs: list[Tensor], _: list[Tensor], own: int, from_x: Tensor, weight: Tensor) -> None:
+    """Update one group: CELL-010 to CELL-012."""
+    v, size = hs[1 - own], hs[own].shape[1]
+    s_zr = from_x[:, : 2 * size] + v @ weight[: 2 * size].T
+    z, r = torch.sigmoid(s_zr).chunk(2, 1)
+    g = torch.tanh(from_x[:, 2 * size :] + (r * v) @ weight[2 * size :].T)
+    hs[own] = torch.lerp(g, hs[own], z)
+
+
+def _lstm(hs: list[Tensor], cs: list[Tensor], own: int, from_x: Tensor, weight: Tensor) -> None:
+    """Update one group: CELL-020 to CELL-022."""
+    f, i, g, o, p = (from_x + hs[1 - own] @ weight.T).chunk(5, 1)
+    cs[own] = torch.sigmoid(f) * cs[own] + torch.sigmoid(i) * torch.tanh(g)
+    hs[own] = torch.sigmoid(p) * hs[own] + torch.sigmoid(o) * torch.tanh(cs[own])

@@ -1,0 +1,84 @@
+"""The report of a run, and a table of several runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from revrnn.experiments.plots import Curve, Panel, write
+from revrnn.experiments.runs import RunFolder
+
+
+def describe(config: dict[str, Any]) -> str:
+    """Return a run's model in a few words."""
+    cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
+    if cell not in ("revgru", "revlstm"):
+        return f"{cell} {size}"
+    if not config["forgetting"]:
+        return f"{cell} {size}, not forgetting"
+    limit = config["max_forget_bits"]
+    return f"{cell} {size}, " + ("no limit" if limit is None else f"{limit} bits")
+
+
+def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
+    folder.write("summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
+    lines += [f"| parameters | {summary['parameters']:,} |"]
+    for part in ("valid", "test"):
+        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:.2f} |")
+    lines += [
+        f"| updates | {summary['updates']:,} |",
+        f"| training, s | {summary['seconds']:.0f} |",
+    ]
+    if summary["savings"]:
+        lines += ["", "Memory of the trained model, plain bits / bits (ACC):", ""]
+        lines += ["| buffer | steps | batch | ideal saving | stored saving | of ideal |",
+                  "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+        for s in summary["savings"]:
+            lines.append(
+                f"| {s['layout']} | {s['steps']} | {s['rows']} | {s['ideal']:.1f}× "
+                f"| {s['stored']:.1f}× | {100 * s['of_ideal']:.0f} % |"
+            )
+    lines += ["", "![losses](losses.png)", "", "Settings:", "", "```json"]
+    lines += [json.dumps(summary["config"], indent=2), "```", ""]
+    folder.write("report.md", "\n".join(lines).encode())
+    plot(folder.path / "losses", [folder])
+
+
+def plot(path: Path, folders: Sequence[RunFolder]) -> None:
+    """Draw training and validation losses of runs over the updates."""
+    curves = {"train": [], "valid": []}  # type: dict[str, list[Curve]]
+    for folder in folders:
+        for event, into in curves.items():
+            found = folder.records(event)
+            label = describe(folder.config)
+            x, y = [r["update"] for r in found], [r["loss"] for r in found]
+            into.append(Curve(label, x, y, "-" if event == "train" else "o-"))
+    titles = {"train": "Training", "valid": "Validation"}
+    panels = {e: Panel(titles[e], "update", "loss (nats a word)", c) for e, c in curves.items()}
+    write(path, panels)
+
+
+def table(folders: Sequence[RunFolder]) -> str:
+    """Return a Markdown table of runs that have ended."""
+    lines = [
+        "| model | framework | parameters | valid | test | training, s | ideal | stream "
+        "| wordlist |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for folder in folders:
+        summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+        by_layout = {s["layout"]: s for s in summary["savings"]}
+        cells = [describe(summary["config"]), summary["config"]["framework"]]
+        cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.1f}"]
+        cells += [f"{summary['test_perplexity']:.1f}", f"{summary['seconds']:.0f}"]
+        if by_layout:
+            cells += [f"{by_layout['stream']['ideal']:.1f}×"]
+            cells += [f"{by_layout[name]['stored']:.1f}×" for name in ("stream", "wordlist")]
+        else:
+            cells += ["", "", ""]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,113 @@
+"""Settings of a language model and its training, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError, one_of
+from revrnn.experiments.settings import described
+
+# Reversible cells; the same cells in float arithmetic, with all states stored; the frameworks' own.
+REVERSIBLE: Final = {"revgru": "revgru", "revlstm": "revlstm"}
+FLOAT: Final = {"float_revgru": "revgru", "float_revlstm": "revlstm"}
+OWN: Final = ("gru", "lstm")
+CELLS: Final = (*REVERSIBLE, *FLOAT, *OWN)
+FRAMEWORKS: Final = ("torch", "jax")
+OPTIMISERS: Final = ("sgd", "adam")
+
+
+@dataclass(frozen=True)
+class LmSettings:
+    """Everything that decides a run.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a setting that cannot be, by its name.
+    """
+
+    data: str = described("builtin", "a folder with train, valid and test text, or 'builtin'")
+    framework: str = described("torch", "who computes", FRAMEWORKS)
+    cell: str = described("revgru", "the recurrent cell", CELLS)
+    embedding_size: int = described(200, "features of a word")
+    hidden_size: int = described(200, "units of a layer")
+    num_layers: int = described(1, "layers")
+    match: str | None = described(
+        None, "choose hidden_size to have as many parameters as with this cell", CELLS
+    )  # fmt: skip
+    max_forget_bits: int | None = described(
+        3, "bits forgotten at most, 1 … 10 or none for no limit"
+    )
+    forgetting: bool = described(True, "whether reversible cells forget")
+    buffer: str = described("stream", "layout of the buffer", ("stream", "wordlist"))
+    tied: bool = described(True, "whether embedding and softmax share their weight")
+    batch_size: int = described(20, "parallel streams of text")
+    steps: int = described(35, "steps of back-propagation through time")
+    random_steps: bool = described(False, "draw the number of steps anew for every segment")
+    optimiser: str = described("adam", "sgd or adam", OPTIMISERS)
+    learning_rate: float = described(2e-3, "learning rate")
+    patience: int = described(0, "validations without gain before the learning rate falls")
+    decay: float = described(0.25, "what the learning rate then is multiplied by")
+    clip: float = described(0.25, "largest norm of all gradients together")
+    weight_decay: float = described(0.0, "pull of all parameters towards zero")
+    dropout_words: float = described(0.0, "probability that a word is dropped everywhere")
+    dropout_input: float = described(0.2, "probability of dropping a feature of the embedding")
+    dropout_layers: float = described(0.2, "the same between layers")
+    dropout_output: float = described(0.2, "the same before the softmax")
+    weight_drop: float = described(0.0, "probability of dropping a recurrent weight")
+    epochs: int = described(4, "passes over the training text")
+    seed: int = described(0, "decides everything that is random")
+    log_every: int = described(100, "updates between two lines of the metrics")
+    checkpoint_every: int = described(500, "updates between two checkpoints")
+    chunk_size: int = described(16, "steps that reversal handles together")
+    compiled: bool = described(False, "whether PyTorch compiles the steps")
+
+    def __post_init__(self) -> None:
+        """Check what the parser cannot."""
+        for name in ("embedding_size", "hidden_size", "num_layers", "batch_size", "steps", "epochs",
+                     "log_every", "checkpoint_every", "chunk_size"):  # fmt: skip
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("dropout_words", "dropout_input", "dropout_layers", "dropout_output",
+                     "weight_drop"):  # fmt: skip
+            _check(name, getattr(self, name), 0 <= getattr(self, name) < 0.9375, "0 … 0.9375")
+        for name in ("learning_rate", "clip"):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        _check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
+        _check("patience", self.patience, self.patience >= 0, "at least 0")
+        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        for name, allowed in (
+            ("cell", CELLS),
+            ("framework", FRAMEWORKS),
+            ("optimiser", OPTIMISERS),
+        ):
+            _check(name, getattr(self, name), getattr(self, name) in allowed, one_of(allowed))
+        if self.framework == "jax" and self.cell in FLOAT:
+            raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), "with framework torch")
+        if self.cell in FLOAT and not self.forgetting:
+            raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
+        if self.cell not in OWN:
+            self.config()
+
+    def config(self) -> Config:
+        """Return the stack of a reversible cell, or of its like in float."""
+        cell = {**REVERSIBLE, **FLOAT}[self.cell]
+        return Config(
+            cell, self.embedding_size, self.hidden_size, self.num_layers, self.max_forget_bits,
+            self.forgetting, self.buffer,
+        )  # fmt: skip
+
+
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+
+
+# The paper, section 5.1: what it took over from the language models of Merity et al. (2018).
+_PAPER: Final[dict[str, Any]] = {
+    "embedding_size": 650, "hidden_size": 1150, "batch_size": 20, "steps": 70,
+    "random_steps": True, "optimiser": "sgd", "learning_rate": 20.0, "patience": 5, "clip": 0.1,
+    "weight_decay": 1.2e-6, "dropout_words": 0.1, "dropout_input": 0.4, "dropout_layers": 0.3,
+    "dropout_output": 0.4, "weight_drop": 0.5, "epochs": 300,
+}  # fmt: skip
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {"small": {}, "paper": _PAPER}
