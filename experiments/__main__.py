@@ -13,6 +13,10 @@ from revrnn.errors import RevRNNError
 # What each command runs; imported when asked for, since frameworks take seconds to import.
 COMMANDS = {
     "lm": ("revrnn.experiments.lm.command", "language modelling: Penn Treebank, WikiText-2"),
+    "lm-sweep": (
+        "revrnn.experiments.lm.sweep",
+        "all language models of the comparison, and a table",
+    ),
     "nmt": ("revrnn.experiments.nmt.command", "translation with attention: Multi30K, IWSLT"),
     "memory": (
         "revrnn.experiments.memory_task.command",

@@ -104,7 +104,8 @@ class RunFolder:
         metrics = self.path / _METRICS
         length = metrics.stat().st_size if metrics.exists() else 0
         info = {"progress": json.dumps({**progress, "metrics_bytes": length})}
-        whole = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        # np.ascontiguousarray would give arrays of no axes one.
+        whole = {key: np.array(value, order="C") for key, value in arrays.items()}
         self.write(f"{name}.safetensors", save(whole, info))
 
     def load(self, name: str) -> tuple[Arrays, dict[str, Any]] | None:

@@ -55,7 +55,7 @@ class LmSettings:
     dropout_layers: float = described(0.2, "the same between layers")
     dropout_output: float = described(0.2, "the same before the softmax")
     weight_drop: float = described(0.0, "probability of dropping a recurrent weight")
-    epochs: int = described(4, "passes over the training text")
+    epochs: int = described(2, "passes over the training text")
     seed: int = described(0, "decides everything that is random")
     log_every: int = described(100, "updates between two lines of the metrics")
     checkpoint_every: int = described(500, "updates between two checkpoints")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from .settings import FLOAT, REVERSIBLE, LmSettings
+from .settings import FLOAT, OWN, REVERSIBLE, LmSettings
 
 
 def recurrent_parameters(cell: str, input_size: int, hidden_size: int, num_layers: int,
@@ -51,5 +51,7 @@ def matched(settings: LmSettings, vocabulary: int) -> LmSettings:
         found = dataclasses.replace(settings, hidden_size=hidden, match=None)
         return abs(all_parameters(found, vocabulary) - wanted)
 
-    best = min(range(2, 4 * settings.hidden_size + 2, 2), key=distance)
+    # Reversible cells have two groups of half the width.
+    even = 1 if settings.cell in OWN else 2
+    best = min(range(2, 4 * settings.hidden_size + 2, even), key=distance)
     return dataclasses.replace(settings, hidden_size=best, match=None)

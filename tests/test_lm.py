@@ -1,0 +1,363 @@
+"""The language-model experiment: data, models, and runs that were cut and go on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from revrnn import RevRNNError
+from revrnn.experiments.__main__ import main
+from revrnn.experiments.lm import corpus as corpora
+from revrnn.experiments.lm.float_cells import FloatRev
+from revrnn.experiments.lm.jax_trainer import JaxTrainer
+from revrnn.experiments.lm.report import table
+from revrnn.experiments.lm.segments import lengths, longest, streams
+from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
+from revrnn.experiments.lm.sizes import all_parameters, matched
+from revrnn.experiments.lm.torch_trainer import TorchTrainer
+from revrnn.experiments.lm.train import Place, _validate, perplexity
+from revrnn.experiments.runs import RunFolder
+from revrnn.torch_impl import RevGRU, RevLSTM
+
+WORDS = 23
+SMALL: dict[str, Any] = {
+    "embedding_size": 6, "hidden_size": 8, "batch_size": 4, "steps": 5, "epochs": 2,
+    "log_every": 3, "checkpoint_every": 4,
+}  # fmt: skip
+DROPOUTS: dict[str, Any] = {
+    "dropout_words": 0.1, "dropout_input": 0.2, "dropout_layers": 0.2, "dropout_output": 0.2,
+    "weight_drop": 0.3, "num_layers": 2, "random_steps": True,
+}  # fmt: skip
+NO_DROPOUT = dict.fromkeys(("dropout_input", "dropout_layers", "dropout_output"), 0.0)
+TRAINERS: dict[str, Any] = {"torch": TorchTrainer, "jax": JaxTrainer}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Give a folder with a small text, in which a word says what comes next."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for part, size in (("train", 40), ("valid", 12), ("test", 12)):
+        starts = generator.integers(20, size=size)
+        lines = [" ".join(f"w{(s + k) % 20}" for k in range(6)) for s in starts]
+        if part == "train":
+            lines += ["w0 <unk>", " ".join(f"w{k}" for k in range(20))]
+        (folder / f"{part}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def segments(seed: int, steps: int = 5, rows: int = 4) -> tuple[Any, Any]:
+    """Return tokens and targets of one segment."""
+    ids = np.random.default_rng(seed).integers(0, WORDS, (steps + 1, rows)).astype(np.int32)
+    return ids[:-1], ids[1:]
+
+
+def test_corpora(tmp_path: Path, data: Path) -> None:
+    found = corpora.load(str(data))
+    assert found.vocabulary.words[0] in ("<eos>", "w0", "w1", "w2", "w3", "w4", "w5")
+    text = (data / "valid.txt").read_text(encoding="utf-8").replace("\n", " <eos> ").split()
+    assert [found.vocabulary.words[i] for i in found.valid] == text
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    for part in ("train", "valid", "test"):
+        content = (data / f"{part}.txt").read_bytes()
+        with lzma.open(packed / f"wiki.{part}.tokens.xz", "wb") as file:
+            file.write(content)
+    again = corpora.load(str(packed))
+    assert again.vocabulary == found.vocabulary
+    assert np.array_equal(again.train, found.train)
+    own = corpora.load("builtin")
+    assert len(own.train) > 50_000
+    assert min(len(own.valid), len(own.test)) > 5_000
+    assert own.train.max() == len(own.vocabulary) - 1
+    (data / "test.txt").write_text("never seen\n", encoding="utf-8")
+    assert corpora.load(str(data)).test[0] == found.vocabulary.number("<unk>")
+
+
+@pytest.mark.parametrize(
+    "case", ["no folder", "no file", "empty", "not text", "not xz", "new word"]
+)
+def test_bad_data_is_told_before_anything_is_made(case: str, data: Path, tmp_path: Path) -> None:
+    where = data
+    if case == "no folder":
+        where = tmp_path / "elsewhere"
+    elif case == "no file":
+        (data / "valid.txt").unlink()
+    elif case == "empty":
+        (data / "valid.txt").write_text("\n\n", encoding="utf-8")
+    elif case == "not text":
+        (data / "valid.txt").write_bytes(b"\xff\xfe\x00")
+    elif case == "not xz":
+        (data / "valid.txt").unlink()
+        (data / "valid.txt.xz").write_bytes(b"no archive")
+    else:
+        train = (data / "train.txt").read_text(encoding="utf-8").replace("<unk>", "w1")
+        (data / "train.txt").write_text(train, encoding="utf-8")
+        (data / "valid.txt").write_text("never seen\n", encoding="utf-8")
+    with pytest.raises(RevRNNError) as caught:
+        corpora.load(str(where))
+    assert caught.value.argument == "data"
+    out = tmp_path / "run"
+    assert main(["lm", "--data", str(where), "--out", str(out)]) == 2
+    assert not out.exists()
+
+
+def test_segments() -> None:
+    ids = np.arange(23, dtype=np.int32)
+    found = streams(ids, 4)
+    assert found.shape == (5, 4)
+    assert found[:, 1].tolist() == [5, 6, 7, 8, 9]
+    with pytest.raises(RevRNNError, match="batch_size"):
+        streams(ids, 12)
+    assert lengths(12, 5, False, 0, 0).tolist() == [5, 5, 2]
+    drawn = lengths(100_000, 70, True, 3, 1)
+    assert drawn.sum() == 100_000
+    assert drawn.max() <= longest(70, True)
+    assert 60 < drawn.mean() < 72
+    assert np.array_equal(drawn, lengths(100_000, 70, True, 3, 1))
+    assert not np.array_equal(drawn[:9], lengths(100_000, 70, True, 3, 2)[:9])
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("more", [{}, {"tied": False, "num_layers": 2}, {"hidden_size": 6}])
+def test_parameters_are_counted(cell: str, more: dict[str, Any]) -> None:
+    settings = LmSettings(cell=cell, **{**SMALL, **more})
+    found = sum(v.size for v in TorchTrainer(settings, WORDS).parameters().values())
+    if cell in ("gru", "lstm"):  # two biases a gate
+        gates = {"gru": 3, "lstm": 4}[cell]
+        found -= gates * settings.hidden_size * settings.num_layers
+    assert all_parameters(settings, WORDS) == found
+    wide = dataclasses.replace(settings, hidden_size=60)
+    like = matched(dataclasses.replace(wide, match="revgru"), WORDS)
+    wanted = all_parameters(dataclasses.replace(wide, cell="revgru"), WORDS)
+    assert abs(all_parameters(like, WORDS) - wanted) <= 0.05 * wanted
+
+
+@pytest.mark.parametrize("cell", FLOAT)
+def test_float_cells_are_the_reversible_cells(cell: str) -> None:
+    """With the same parameters and no limit they differ by what fixed point rounds."""
+    settings = LmSettings(cell=cell, num_layers=2, **SMALL)
+    kind = {"revgru": RevGRU, "revlstm": RevLSTM}[FLOAT[cell]]
+    exact = kind(6, 8, 2, max_forget_bits=None)
+    plain = FloatRev(settings.config()).eval()
+    plain.load_state_dict(exact.state_dict())
+    x = torch.randn(12, 3, 6)
+    outputs, state = plain(x, plain.initial_state(3))
+    wanted, last = exact(x)
+    assert (outputs - wanted).abs().max() < 0.02 * wanted.abs().max()
+    ends = (last,) if cell == "float_revgru" else last
+    for found, end in zip((s for s in state if s is not None), ends, strict=True):
+        assert (found - end).abs().max() < 0.02 * end.abs().max()
+
+
+@pytest.mark.parametrize("more", [{}, {"tied": False, "num_layers": 2}])
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_frameworks_agree(cell: str, more: dict[str, Any]) -> None:
+    """Without dropout both take the same steps: equal exact states, losses but for rounding."""
+    settings = LmSettings(cell=cell, **{**SMALL, **NO_DROPOUT, **more})
+    first = TorchTrainer(settings, WORDS)
+    second = JaxTrainer(dataclasses.replace(settings, framework="jax"), WORDS)
+    assert first.parameters().keys() == second.parameters().keys()
+    for name, value in first.parameters().items():
+        assert np.array_equal(value, second.parameters()[name])
+    losses = [t.step(*segments(0), 0, 0.1) for t in (first, second)]
+    assert np.isclose(*losses, rtol=1e-5)
+    assert torch.equal(first.state.h, torch.from_numpy(np.array(second.state.h)))
+    for name, value in first.parameters().items():
+        # Adam's first step is ± the learning rate, wherever a gradient is not nearly 0.
+        near = np.isclose(value, second.parameters()[name], atol=1e-3)
+        assert near.mean() > 0.98, name
+    ids = segments(1, steps=12)[0]
+    second.set_parameters(first.parameters())
+    assert np.isclose(first.evaluate(ids), second.evaluate(ids), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["revlstm", "lstm"])
+def test_jax_pads_segments_without_a_trace(cell: str) -> None:
+    """Short segments run padded to the greatest length; loss and state do not show it."""
+    settings = LmSettings(framework="jax", cell=cell, **{**SMALL, **NO_DROPOUT})
+    exact = JaxTrainer(settings, WORDS)
+    padded = JaxTrainer(dataclasses.replace(settings, random_steps=True), WORDS)
+    assert padded.length > exact.length
+    losses = [trainer.step(*segments(0), 0, 0.1) for trainer in (exact, padded)]
+    assert np.isclose(*losses, rtol=1e-6)
+    found, wanted = (t.arrays() for t in (padded, exact))
+    for name in wanted:
+        assert np.allclose(found[name], wanted[name], atol=1e-5), name
+
+
+class CutError(Exception):
+    """What stops a run in a test."""
+
+
+@pytest.mark.parametrize(
+    ("framework", "cell", "more"),
+    [
+        ("torch", "revgru", DROPOUTS),
+        ("torch", "revlstm", {"optimiser": "sgd", "buffer": "wordlist", "patience": 1}),
+        ("torch", "float_revlstm", {}),
+        ("torch", "lstm", DROPOUTS),
+        ("jax", "revlstm", DROPOUTS),
+        ("jax", "gru", {}),
+    ],
+)
+def test_a_run_that_was_cut_goes_on(
+    framework: str, cell: str, more: dict[str, Any], data: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Wherever it was cut, the end is the same, bit for bit: parameters, state and metrics."""
+    words = ["lm", "--framework", framework, "--cell", cell, "--data", str(data)]
+    for name, value in {**SMALL, **more}.items():
+        option = name.replace("_", "-")
+        words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*words, "--out", str(whole)]) == 0
+    step = TRAINERS[framework].step
+    calls = 0
+
+    def stopping(self: Any, *given: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls in (3, 11):  # before the first checkpoint, and amid others
+            raise KeyboardInterrupt if calls == 3 else CutError
+        found: float = step(self, *given)
+        return found
+
+    monkeypatch.setattr(TRAINERS[framework], "step", stopping)
+    assert main([*words, "--out", str(cut)]) == 130
+    with pytest.raises(CutError):
+        main(["lm", "--resume", "--out", str(cut)])
+    assert main(["lm", "--resume", "--out", str(cut)]) == 0
+    assert calls > 13
+    ends = [RunFolder(folder).load("last") for folder in (whole, cut)]
+    arrays = [end[0] for end in ends if end is not None]
+    assert arrays[0].keys() == arrays[1].keys()
+    for name, value in arrays[0].items():
+        assert np.array_equal(value, arrays[1][name]), name
+        assert value.dtype == arrays[1][name].dtype
+    records = [
+        [r for e in ("train", "valid") for r in RunFolder(f).records(e)] for f in (whole, cut)
+    ]
+    for a, b in zip(*records, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (whole, cut)]
+    assert {**summaries[0], "seconds": 0} == {**summaries[1], "seconds": 0}
+    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
+    first, last = summaries[0]["valid_perplexity"], RunFolder(whole).records("valid")[-1]
+    assert first <= last["perplexity"] < len(corpora.load(str(data)).vocabulary) * 1.5
+    assert table([RunFolder(whole), RunFolder(cut)]).count("\n") == 4
+    assert "perplexity" in (whole / "report.md").read_text(encoding="utf-8")
+    assert (whole / "losses.png").stat().st_size > 1000
+    if cell.startswith("rev"):
+        found = {s["layout"]: s for s in summaries[0]["savings"]}
+        # The last bits of the states come from the buffer, so the layouts differ by very little.
+        assert np.isclose(found["stream"]["ideal"], found["wordlist"]["ideal"], rtol=1e-4)
+        assert found["stream"]["stored"] <= found["stream"]["ideal"]
+
+
+def test_training_learns(data: Path) -> None:
+    corpus = corpora.load(str(data))
+    settings = LmSettings(**{**SMALL, **NO_DROPOUT, "learning_rate": 0.02})
+    trainer = TorchTrainer(settings, len(corpus.vocabulary))
+    ids = streams(corpus.train, 4)
+    before = trainer.evaluate(ids)
+    update = 0
+    for _ in range(4):
+        trainer.start_anew()
+        for first in range(0, len(ids) - 6, 5):
+            part = ids[first : first + 6]
+            trainer.step(part[:-1], part[1:], update, 0.02)
+            update += 1
+    after = trainer.evaluate(ids)
+    assert perplexity(before) > 20
+    assert perplexity(after) < 0.6 * perplexity(before)
+
+
+def test_the_learning_rate_falls_without_gain(tmp_path: Path) -> None:
+    class Measured:
+        def __init__(self) -> None:
+            self.losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, 1.9, 2.0])
+
+        def evaluate(self, _: Any) -> float:
+            return next(self.losses)
+
+        def parameters(self) -> dict[str, Any]:
+            return {"a": np.zeros(1, np.float32)}
+
+    settings = LmSettings(patience=2, decay=0.5, learning_rate=8.0)
+    folder, place = RunFolder.new(tmp_path / "run", {}), Place(learning_rate=8.0)
+    trainer: Any = Measured()
+    rates = []
+    for _ in range(7):
+        _validate(trainer, settings, None, folder, place)
+        rates.append(place.learning_rate)
+    assert rates == [8.0, 8.0, 8.0, 4.0, 4.0, 4.0, 4.0]
+    best = folder.load("best")
+    assert best is not None
+    assert best[1]["losses"][-1] == 1.9
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["--hidden-size", "7"], "hidden_size"),
+        (["--max-forget-bits", "11"], "max_forget_bits"),
+        (["--dropout-input", "1"], "dropout_input"),
+        (["--clip", "0"], "clip"),
+        (["--cell", "float_revgru", "--framework", "jax"], "cell"),
+        (["--cell", "float_revgru", "--no-forgetting"], "forgetting"),
+        (["--batch-size", "0"], "batch_size"),
+    ],
+)
+def test_bad_settings_are_told(
+    words: list[str], argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert main(["lm", *words, "--out", str(out)]) == 2
+    assert argument in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is overwritten, nothing is half-written, nothing goes on as something else."""
+    out = tmp_path / "run"
+    assert main(["lm", "--resume", "--out", str(out)]) == 2
+    run = RunFolder.new(out, dataclasses.asdict(LmSettings()))
+    assert main(["lm", "--out", str(out)]) == 2
+    assert main(["lm", "--resume", "--hidden-size", "300", "--out", str(out)]) == 2
+    text = capsys.readouterr().out
+    assert "hidden_size" in text
+    assert "with which the run began" in " ".join(text.split())
+    run.log("train", loss=1.0)
+    arrays = {"a": np.arange(3, dtype=np.int64), "b": np.float32(2).reshape(())}
+    run.save("last", arrays, {"update": 1})
+    run.log("train", loss=2.0)
+    with (out / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "tr')  # a line that was cut
+    again = RunFolder.resumed(out)
+    assert again.records("train") == [{"event": "train", "loss": 1.0}]
+    found = again.load("last")
+    assert found is not None
+    for name, value in arrays.items():
+        assert np.array_equal(found[0][name], value)
+        assert found[0][name].shape == value.shape
+        assert found[0][name].dtype == value.dtype
+    assert found[1]["update"] == 1
+    before = (out / "last.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="JSON"):
+        run.log("train", loss=float("nan"))
+    with pytest.raises(TypeError):
+        run.save("last", arrays, {"update": object()})
+    assert (out / "last.safetensors").read_bytes() == before
+    assert not list(out.glob(".*"))
+    with pytest.raises(TypeError):
+        Console().print(RunFolder.new(tmp_path / "other", {"a": object()}))
