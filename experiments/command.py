@@ -34,6 +34,7 @@ def begin(
     presets: Mapping[str, Mapping[str, Any]],
     given: dict[str, Any],
     check: Callable[[T], object] | None = None,
+    may_grow: tuple[str, ...] = (),
 ) -> tuple[T, RunFolder]:
     """Return the settings and the folder of the run that the command line asks for.
 
@@ -43,6 +44,7 @@ def begin(
         given: what the parser returned.
         check: is called with the settings before a new folder is made, and raises if the run
             cannot be.
+        may_grow: settings that may be larger when a run goes on.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a run would be overwritten, if there is none to go on with,
@@ -51,7 +53,9 @@ def begin(
     path: Path = given["out"]
     if given["resume"]:
         folder = RunFolder.resumed(path)
-        return restored(settings, folder.config, given), folder
+        longer = restored(settings, folder.config, given, may_grow)
+        folder.set_config(dataclasses.asdict(longer))  # type: ignore[call-overload]
+        return longer, folder
     found = chosen(settings, presets, given["preset"], given)
     if check is not None:
         check(found)

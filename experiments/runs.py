@@ -51,7 +51,7 @@ class RunFolder:
             raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path)
-        run.write(_CONFIG, (json.dumps(dict(config), indent=2) + "\n").encode())
+        run.set_config(config)
         return run
 
     @classmethod
@@ -78,6 +78,10 @@ class RunFolder:
         """The settings that the run began with."""
         found: dict[str, Any] = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
         return found
+
+    def set_config(self, config: Mapping[str, Any]) -> None:
+        """Write the settings."""
+        self.write(_CONFIG, (json.dumps(dict(config), indent=2) + "\n").encode())
 
     def log(self, event: str, **values: Any) -> None:
         """Add a line to the metrics: ``{"event": …, …}``."""

@@ -63,11 +63,26 @@ def chosen(
     return settings(**{**presets[preset], **own})
 
 
-def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]) -> T:
-    """Return the settings of a run that goes on; what is given again must be what it began with."""
-    found = settings(**config)
+def restored(
+    settings: type[T],
+    config: Mapping[str, Any],
+    given: dict[str, Any],
+    may_grow: tuple[str, ...] = (),
+) -> T:
+    """Return the settings of a run that goes on.
+
+    What is given again must be what the run began with; what ``may_grow`` names may be more: a run
+    can be made longer.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if something else is given.
+    """
+    found = dict(config)
     for name, value in given.items():
-        if name in config and config[name] != value:
+        if name not in config or config[name] == value:
+            continue
+        if name not in may_grow or value < config[name]:
             allowed = f"{config[name]!r}, with which the run began"
             raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
-    return found
+        found[name] = value
+    return settings(**found)

@@ -24,7 +24,7 @@ from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
 from revrnn.experiments.lm.sizes import all_parameters, matched
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
 from revrnn.experiments.lm.train import Place, _validate, perplexity
-from revrnn.experiments.runs import RunFolder
+from revrnn.experiments.runs import Arrays, RunFolder
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 WORDS = 23
@@ -170,7 +170,7 @@ def test_frameworks_agree(cell: str, more: dict[str, Any]) -> None:
     for name, value in first.parameters().items():
         assert np.array_equal(value, second.parameters()[name])
     losses = [t.step(*segments(0), 0, 0.1) for t in (first, second)]
-    assert np.isclose(*losses, rtol=1e-5)
+    assert np.isclose(losses[0], losses[1], rtol=1e-5)
     assert torch.equal(first.state.h, torch.from_numpy(np.array(second.state.h)))
     for name, value in first.parameters().items():
         # Adam's first step is ± the learning rate, wherever a gradient is not nearly 0.
@@ -189,7 +189,7 @@ def test_jax_pads_segments_without_a_trace(cell: str) -> None:
     padded = JaxTrainer(dataclasses.replace(settings, random_steps=True), WORDS)
     assert padded.length > exact.length
     losses = [trainer.step(*segments(0), 0, 0.1) for trainer in (exact, padded)]
-    assert np.isclose(*losses, rtol=1e-6)
+    assert np.isclose(losses[0], losses[1], rtol=1e-6)
     found, wanted = (t.arrays() for t in (padded, exact))
     for name in wanted:
         assert np.allclose(found[name], wanted[name], atol=1e-5), name
@@ -238,6 +238,7 @@ def test_a_run_that_was_cut_goes_on(
         main(["lm", "--resume", "--out", str(cut)])
     assert main(["lm", "--resume", "--out", str(cut)]) == 0
     assert calls > 13
+    assert main(["lm", "--resume", "--epochs", "1", "--out", str(cut)]) == 2
     ends = [RunFolder(folder).load("last") for folder in (whole, cut)]
     arrays = [end[0] for end in ends if end is not None]
     assert arrays[0].keys() == arrays[1].keys()
@@ -262,6 +263,27 @@ def test_a_run_that_was_cut_goes_on(
         # The last bits of the states come from the buffer, so the layouts differ by very little.
         assert np.isclose(found["stream"]["ideal"], found["wordlist"]["ideal"], rtol=1e-4)
         assert found["stream"]["stored"] <= found["stream"]["ideal"]
+
+
+def test_a_run_can_be_made_longer(data: Path, tmp_path: Path) -> None:
+    """One pass and then another are two passes."""
+    words = ["lm", "--data", str(data)]
+    for name, value in {**SMALL, **DROPOUTS}.items():
+        option = name.replace("_", "-")
+        words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    ends = []
+    for epochs in (("2",), ("1", "2")):
+        out = tmp_path / "-".join(epochs)
+        for number, count in enumerate(epochs):
+            more = ["--resume"] if number else []
+            assert main([*words, "--epochs", count, "--out", str(out), *more]) == 0
+        found = RunFolder(out).load("last")
+        assert found is not None
+        ends.append(found[0])
+        assert RunFolder(out).config["epochs"] == 2
+        assert len(RunFolder(out).records("valid")) == 2
+    for name, value in ends[0].items():
+        assert np.array_equal(value, ends[1][name]), name
 
 
 def test_training_learns(data: Path) -> None:
@@ -338,7 +360,7 @@ def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "hidden_size" in text
     assert "with which the run began" in " ".join(text.split())
     run.log("train", loss=1.0)
-    arrays = {"a": np.arange(3, dtype=np.int64), "b": np.float32(2).reshape(())}
+    arrays: Arrays = {"a": np.arange(3, dtype=np.int64), "b": np.array(2, np.float32)}
     run.save("last", arrays, {"update": 1})
     run.log("train", loss=2.0)
     with (out / "metrics.jsonl").open("a") as file:

@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a language model, measure it, and write the report."""
     # The data are read first: a run that cannot be leaves no folder behind.
-    asked, folder = begin(LmSettings, PRESETS, given, check=lambda settings: load(settings.data))
+    asked, folder = begin(
+        LmSettings, PRESETS, given, check=lambda settings: load(settings.data), may_grow=("epochs",)
+    )
     corpus = load(asked.data)
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))

@@ -63,12 +63,13 @@ class FloatRev(nn.Module):
         from_x = nn.functional.linear(
             x, getattr(self, f"weight_ih_l{layer}"), getattr(self, f"bias_l{layer}")
         )
-        weights = weight_hh.split(gates * size)
-        hs, cs = list(h.split(size, 1)), [] if c is None else list(c.split(size, 1))
+        weights = torch.split(weight_hh, gates * size)
+        hs = list(torch.split(h, size, 1))
+        cs = [] if c is None else list(torch.split(c, size, 1))
         step = _gru if config.cell == "revgru" else _lstm
         outputs = []
         for part in from_x.unbind():
-            for own, s in enumerate(part.split(gates * size, 1)):  # CELL-004
+            for own, s in enumerate(torch.split(part, gates * size, 1)):  # CELL-004
                 step(hs, cs, own, s, weights[own])
             outputs.append(torch.cat(hs, 1))
         return torch.stack(outputs), outputs[-1], torch.cat(cs, 1) if cs else None

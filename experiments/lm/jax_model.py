@@ -198,8 +198,8 @@ def _own_cell(settings: LmSettings, layer: int) -> tuple[Any, Tree, Tree]:
     kind = {"gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[settings.cell]
     wide = settings.embedding_size if layer == 0 else settings.hidden_size
     cell = kind(wide, settings.hidden_size, rngs=nnx.Rngs(0))
-    graph, params, rest = nnx.split(cell, nnx.Param, ...)
-    return graph, params, rest
+    graph, *states = nnx.split(cell, nnx.Param, ...)
+    return graph, states[0], states[1]
 
 
 def _cell_step(graph: Any, values: Tree, rest: Tree, carry: Tree, given: Tree) -> tuple[Tree, Any]:

@@ -29,6 +29,7 @@ class JaxTrainer:
         self.settings = settings
         self.model = JaxModel(settings, vocabulary)
         # Segments of all lengths run through one program, so they have the greatest length.
+        self.params: Tree = None
         self.length = longest(settings.steps, settings.random_steps)
         shapes = self.model.shapes()
         self.set_parameters(initial_parameters(shapes, settings.seed, settings.hidden_size))
@@ -82,7 +83,8 @@ class JaxTrainer:
             found, state, status = self.measure(self.params, state, batch)
             check(status)
             total += float(found)
-        return total / ((len(ids) - 1) * ids.shape[1])
+        mean: float = total / ((len(ids) - 1) * ids.shape[1])
+        return mean
 
     def parameters(self) -> Arrays:
         """Return a copy of the parameters, named as in PyTorch."""

@@ -1,7 +1,7 @@
 """``python -m revrnn.experiments lm-sweep``: all models of the comparison, one after the other.
 
 Runs that have ended are left alone and a run that was cut goes on, so the command can be given
-again. Table and plot are written anew after every run.
+again; with more ``--epochs`` all go on. Table and plot are written anew after every run.
 """
 
 from __future__ import annotations
@@ -36,6 +36,14 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
+def _is_done(path: Path, given: dict[str, Any]) -> bool:
+    """Say whether a run has ended, and with as many epochs as are asked for."""
+    if not (path / "summary.json").exists():
+        return False
+    config = RunFolder(path).config
+    return bool(given.get("epochs", config["epochs"]) <= config["epochs"])
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options: those of a run, for all runs."""
     parser.add_argument("--out", type=Path, default=Path("out/lm-sweep"), help="folder of the runs")
@@ -49,11 +57,11 @@ def run(given: dict[str, Any], console: Console) -> None:
     out, only = given["out"], given.pop("only") or list(variants())
     for name in only:
         path = out / name
-        if (path / "summary.json").exists():
+        if _is_done(path, given):
             console.print(f"{name}: done before")
             continue
         resume = (path / "config.json").exists()
-        own = {} if resume else {**given, **variants()[name]}
+        own = {**given, **variants()[name]}
         run_one({**own, "out": path, "resume": resume, "preset": given["preset"]}, console)
         ended = [RunFolder(out / n) for n in variants() if (out / n / "summary.json").exists()]
         (out / "table.md").write_text(table(ended), encoding="utf-8")
