@@ -268,6 +268,7 @@ def _forget_gate() -> Iterator[Draft]:
     yield case(wide, None, 1024, "forget_lower", "int64_magnitude")
     yield case([-(9 << 24), -(8 << 24), -(7 << 24), -(6 << 24)], None, 1024, "forget_lower")
     yield case(wide, 3, 512, "z_max_cap")
+    yield case(wide, 3, 1023, "z_max_cap")
     yield case([-(2**30), 2**30], 1, 512, "z_max_cap")
     yield case([[0, 1 << 8], [-(1 << 8), 3]], None, 1024, bits=8)
     yield case([[0, 1 << 26], [-(1 << 26), 3]], 5, 1023, bits=26)
@@ -601,6 +602,9 @@ def _tuned_cells(pair: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:
         config = Config("revgru", 1, 2, max_forget_bits=limit)
         catches = ("forget_lower",) if limit is None else ()
         yield from pair(f"gru drop {limit}", config, 1, catches, (), drop)
+    # Every head is as full as can be, so all units push in both operations.
+    config = Config("revgru", 1, 4)
+    yield from pair("gru full heads", config, 4, (), (), drop, heads=(2**31 - 1,))
     # States that leave int32.
     still = Contents(weights=0, inputs=0, bias=0, state=0)
     wraps = ("wrap_vs_saturation",)
