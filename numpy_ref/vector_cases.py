@@ -807,6 +807,8 @@ def _gradients() -> Iterator[Draft]:
             args[f"grad_{letter}"] = loss(args[letter].shape)
         cell = ("GRAD-012",) if config.cell == "revgru" else ("GRAD-013",)
         rules = ("GRAD-001", "GRAD-010", "GRAD-011", "GRAD-014", "GRAD-020", "GRAD-021", *cell)
+        if "gains" in args:
+            rules = (*rules, "SEQ-012", "GRAD-016")
         return Draft("sequence_gradient", args, rules, catches)
 
     for cell in ("revgru", "revlstm"):
@@ -816,6 +818,9 @@ def _gradients() -> Iterator[Draft]:
         deep = Config(cell, 2, 2, 2, 2, slice_size=1)
         masked = ("limit_gradient", "masked_gradient")
         yield case(f"gradient {cell} deep", deep, _HOLES, *masked)
+        gains: Arguments = {"gains": i32(np.resize([0, 4096, 5461, 65536], (3, 1, 2, 2)))}
+        layers = Config(cell, 1, 2, 2)
+        yield case(f"gradient {cell} gains", layers, [[1] * 2] * 3, **gains)
         keep = Config(cell, 1, 2, 1, 1, forgetting=False)
         catches = ("limit_gradient", "keeping_gradient") if cell == "revgru" else ()
         yield case(f"gradient {cell} keeping", keep, _LENGTHS, "masked_gradient", *catches)

@@ -24,7 +24,9 @@ from revrnn.jax_impl import (
     initial_state,
     set_product_method,
 )
+from revrnn.jax_impl.autodiff import Inputs, _backward, _forward, settings_of
 from revrnn.jax_impl.evaluate import JaxImplementation
+from revrnn.jax_impl.status import REVERSAL, UNDERFLOW
 from strategies import FIXED, name_of
 
 # One of each cell and layout: every further one costs compilations.
@@ -295,6 +297,45 @@ def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     # A configuration of its own, so that no program compiled before is used.
     with pytest.raises(RevRNNError, match=r"E_REVERSAL|E_UNDERFLOW"):
         jax.grad(lambda p: apply(p, x, config).outputs.sum())(params)
+
+
+@pytest.mark.rule("SEQ-009")
+@pytest.mark.parametrize("every", [None, 4])
+def test_any_damage_between_forward_and_back_is_found(every: int | None) -> None:
+    """One bit of the final state, a head, a word or a checkpoint: gradients are never wrong."""
+    config = Config("revgru", 3, 8, buffer="stream")
+    params, x = floats(config, Shape(11, 3))
+    params["bias_l0"] = params["bias_l0"] - 6  # forget much, so that words are pushed
+    settings = settings_of(config, 4, every, None, None, None)
+    start, mask = initial_state(config, 3), jnp.ones((11, 3), jnp.bool_)
+    inputs = Inputs(params, x, None, start, mask, None, None)
+    out, kept = _forward(settings, True, inputs, keep=True)
+    assert kept is not None
+    gradient = (jnp.ones_like(out.outputs), None, None, None)
+
+    def status(kept: Any) -> int:
+        return int(_backward(settings, inputs, kept, gradient)[-1])
+
+    assert status(kept) == 0
+    end = kept.end
+    state = end.state
+    damaged = [
+        kept._replace(end=end._replace(state=state._replace(h=state.h.at[0, 1, 2].add(1)))),
+        kept._replace(end=end._replace(state=state._replace(heads=state.heads ^ 1))),
+    ]
+    if every is None:
+        words = end.stores.words
+        assert words.length > 0
+        changed = words._replace(words=words.words.at[0].add(1))
+        damaged.append(kept._replace(end=end._replace(stores=end.stores._replace(words=changed))))
+        more = words._replace(length=words.length + 1)
+        damaged.append(kept._replace(end=end._replace(stores=end.stores._replace(words=more))))
+    else:
+        whole, short = kept.starts
+        changed = whole._replace(h=whole.h.at[1, 0, 0, 0].add(1))
+        damaged.append(kept._replace(starts=(changed, short)))
+    for case in damaged:
+        assert status(case) in (REVERSAL, UNDERFLOW)
 
 
 @pytest.mark.rule("GRAD-022")

@@ -259,7 +259,7 @@ def test_a_run_that_was_cut_goes_on(
     assert "perplexity" in (whole / "report.md").read_text(encoding="utf-8")
     assert (whole / "losses.png").stat().st_size > 1000
     if cell.startswith("rev"):
-        found = {s["layout"]: s for s in summaries[0]["savings"]}
+        found = {s["layout"]: s for s in summaries[0]["savings"] if s["steps"] == 5}
         # The last bits of the states come from the buffer, so the layouts differ by very little.
         assert np.isclose(found["stream"]["ideal"], found["wordlist"]["ideal"], rtol=1e-4)
         assert found["stream"]["stored"] <= found["stream"]["ideal"]

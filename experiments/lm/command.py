@@ -43,13 +43,14 @@ def run(given: dict[str, Any], console: Console) -> None:
     assert best is not None
     trainer.set_parameters(best[0])
     test = trainer.evaluate(streams(corpus.test, EVALUATION_ROWS))
-    saved = []
+    saved: list[dict[str, Any]] = []
     if settings.cell in REVERSIBLE and settings.forgetting:
-        from .savings import savings
+        from .savings import PAPER_STEPS, savings
 
         data = streams(corpus.train, settings.batch_size)
-        found = savings(settings, len(corpus.vocabulary), best[0], data, settings.steps)
-        saved = [saving.as_dict() for saving in found]
+        for steps in dict.fromkeys((settings.steps, PAPER_STEPS)):
+            found = savings(settings, len(corpus.vocabulary), best[0], data, steps)
+            saved += [saving.as_dict() for saving in found]
     summary = {
         "config": asdict(settings),
         "parameters": count,

@@ -71,7 +71,7 @@ def table(folders: Sequence[RunFolder]) -> str:
     ]
     for folder in folders:
         summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
-        by_layout = {s["layout"]: s for s in summary["savings"]}
+        by_layout = {s["layout"]: s for s in summary["savings"]}  # those of the longest segments
         cells = [describe(summary["config"]), summary["config"]["framework"]]
         cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.1f}"]
         cells += [f"{summary['test_perplexity']:.1f}", f"{summary['seconds']:.0f}"]

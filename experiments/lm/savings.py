@@ -16,6 +16,8 @@ from .torch_model import TorchModel
 LAYOUTS = ("stream", "wordlist")
 # Segments that are averaged over.
 SEGMENTS = 8
+# The paper's length: what a segment costs whatever its length weighs less in a longer one.
+PAPER_STEPS = 70
 
 
 @dataclass(frozen=True)
