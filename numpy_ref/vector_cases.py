@@ -807,9 +807,8 @@ def _gradients() -> Iterator[Draft]:
             args[f"grad_{letter}"] = loss(args[letter].shape)
         cell = ("GRAD-012",) if config.cell == "revgru" else ("GRAD-013",)
         rules = ("GRAD-001", "GRAD-010", "GRAD-011", "GRAD-014", "GRAD-020", "GRAD-021", *cell)
-        if "gains" in args:
-            rules = (*rules, "SEQ-012", "GRAD-016")
-        return Draft("sequence_gradient", args, rules, catches)
+        gained = ("SEQ-012", "GRAD-016") if "gains" in args else ()
+        return Draft("sequence_gradient", args, (*rules, *gained), catches)
 
     for cell in ("revgru", "revlstm"):
         one = Config(cell, 1, 2)

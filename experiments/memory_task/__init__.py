@@ -1,1 +1,1 @@
-"""The limits of not forgetting (the paper, section 3): repeating a sequence."""
+"""The limits of not forgetting (the paper, section 4): repeating a sequence."""

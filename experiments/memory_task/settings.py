@@ -1,0 +1,164 @@
+"""Settings of the repeat task and its training, and the presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+from revrnn.errors import RevRNNError, one_of
+from revrnn.experiments.settings import described
+
+V = TypeVar("V", str, int, float)
+
+Kind = Literal["gru", "lstm"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A recurrent network of the comparison.
+
+    Attributes:
+        kind: which cell.
+        reversible: whether it is a RevGRU or RevLSTM, else PyTorch's own.
+        forgetting: whether it forgets.
+        limited: whether ``max_forget_bits`` limits how much.
+    """
+
+    kind: Kind
+    reversible: bool
+    forgetting: bool = True
+    limited: bool = False
+
+    def label(self, max_forget_bits: int) -> str:
+        """Return what people call it."""
+        if not self.reversible:
+            return self.kind.upper()
+        name = f"Rev{self.kind.upper()}"
+        if not self.forgetting:
+            return f"{name}, not forgetting"
+        return f"{name}, {max_forget_bits} bits" if self.limited else f"{name}, no limit"
+
+    def state_bits(self, hidden_size: int) -> int | None:
+        """Return how many bits the state has, if nothing is ever discarded from it."""
+        if self.forgetting:
+            return None
+        return 32 * hidden_size * (2 if self.kind == "lstm" else 1)
+
+
+VARIANTS: Final[dict[str, Variant]] = {
+    "gru": Variant("gru", False),
+    "revgru": Variant("gru", True, limited=True),
+    "revgru-unlimited": Variant("gru", True),
+    "revgru-keeping": Variant("gru", True, forgetting=False),
+    "lstm": Variant("lstm", False),
+    "revlstm": Variant("lstm", True, limited=True),
+    "revlstm-unlimited": Variant("lstm", True),
+    "revlstm-keeping": Variant("lstm", True, forgetting=False),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train: everything in which the networks of a run differ."""
+
+    variant: str
+    hidden_size: int
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Everything that decides a run.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a setting that cannot be, by its name.
+    """
+
+    variants: str = described(",".join(VARIANTS), "networks to compare, with commas between")
+    hidden_sizes: str = described("8,24,64", "units of the state, each an even number")
+    max_forget_bits: int = described(3, "limit of the reversible cells that have one, 1 … 10")
+    symbols: int = described(16, "kinds of tokens")
+    lag: int = described(0, "how many steps ago the token to repeat was given; 0: just now")
+    train_steps: int = described(32, "length of the sequences to train on")
+    test_steps: int = described(128, "length of the sequences to test on")
+    test_rows: int = described(256, "how many sequences to test on")
+    batch_size: int = described(64, "sequences in an update")
+    updates: int = described(200, "updates of each network")
+    learning_rates: str = described("0.02", "of Adam, falling to 0; the best of several is taken")
+    clip: float = described(1.0, "largest norm of all gradients together")
+    seeds: int = described(2, "how often everything is trained, from other first weights and data")
+    log_every: int = described(25, "updates between two lines of the metrics")
+    checkpoint_every: int = described(100, "updates between two checkpoints")
+
+    def __post_init__(self) -> None:
+        """Check what the parser cannot."""
+        for name in ("train_steps", "test_steps", "test_rows", "batch_size", "updates", "seeds",
+                     "log_every", "checkpoint_every"):  # fmt: skip
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        _check("max_forget_bits", self.max_forget_bits, 1 <= self.max_forget_bits <= 10, "1 … 10")
+        _check("symbols", self.symbols, self.symbols >= 2, "at least 2")
+        last = self.train_steps - 1
+        _check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
+        _check("test_steps", self.test_steps, self.test_steps >= self.train_steps,
+               f"at least train_steps, {self.train_steps}")  # fmt: skip
+        _check("clip", self.clip, 0 < self.clip < math.inf, "above 0")
+        for name in self.all_variants:
+            _check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
+        for size in self.all_hidden_sizes:
+            _check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
+        for rate in self.all_learning_rates:
+            _check("learning_rates", rate, 0 < rate < math.inf, "above 0")
+
+    @property
+    def all_variants(self) -> tuple[str, ...]:
+        """The names of the networks."""
+        return _parts("variants", self.variants, str, "names with commas between, each once")
+
+    @property
+    def all_hidden_sizes(self) -> tuple[int, ...]:
+        """The sizes of the states."""
+        return _parts("hidden_sizes", self.hidden_sizes, int, "whole numbers, each once")
+
+    @property
+    def all_learning_rates(self) -> tuple[float, ...]:
+        """The learning rates to choose from."""
+        return _parts("learning_rates", self.learning_rates, float, "numbers, each once")
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All networks to train, in order; more seeds add networks at the end."""
+        return [
+            Job(variant, size, rate, seed)
+            for seed in range(self.seeds)
+            for size in self.all_hidden_sizes
+            for variant in self.all_variants
+            for rate in self.all_learning_rates
+        ]
+
+
+def _parts(name: str, given: str, kind: Callable[[str], V], allowed: str) -> tuple[V, ...]:
+    try:
+        found = tuple(kind(part.strip()) for part in given.split(","))
+    except ValueError:
+        raise RevRNNError("E_ARGUMENT", name, repr(given), allowed) from None
+    _check(name, given, len(set(found)) == len(found), allowed)
+    return found
+
+
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "small": {},
+    # Hours. 64 steps of 4 bits are as many as the smallest state that keeps everything has room
+    # for, so that longer ones cannot be repeated by it, however it is trained.
+    "full": {
+        "hidden_sizes": "8,16,32,64", "train_steps": 64, "test_steps": 512, "updates": 1000,
+        "learning_rates": "0.005,0.02", "seeds": 3, "log_every": 100, "checkpoint_every": 250,
+    },
+}  # fmt: skip

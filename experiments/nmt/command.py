@@ -1,0 +1,133 @@
+"""``python -m revrnn.experiments nmt``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+
+from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.runs import Arrays, RunFolder
+
+from .batches import Batch, make_batch, training_order
+from .bleu import score
+from .corpus import Corpus, as_text, load
+from .report import describe, write_report
+from .settings import LAYOUTS, PRESETS, NmtSettings
+from .train import Place, evaluation_batches, mean_loss, perplexity, train
+from .trainer import Trainer, make_trainer
+from .translate import translate
+
+# Batches of validation text that savings are averaged over, and sentences that the report shows.
+_SAVING_BATCHES, _EXAMPLES = 8, 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_run_options(parser, NmtSettings, PRESETS, "out/nmt")
+
+
+def run(given: dict[str, Any], console: Console) -> None:
+    """Train a translation model, translate the test text, and write the report."""
+    # The data are read first: a run that cannot be leaves no folder behind.
+    settings, folder = begin(NmtSettings, PRESETS, given, check=load, may_grow=("epochs",))
+    corpus = load(settings)
+    trainer = make_trainer(settings, len(corpus.source), len(corpus.target))
+    count = sum(value.size for value in trainer.parameters().values())
+    console.print(
+        f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
+        f"{len(corpus.train):,} pairs to train on, {corpus.left_out:,} too long; "
+        f"{len(corpus.source):,} and {len(corpus.target):,} words"
+    )
+    batches = evaluation_batches(corpus.valid, settings.batch_size)
+
+    def after_pass(place: Place) -> None:
+        _log_bits(trainer, settings, batches, folder, place)
+
+    place = train(trainer, settings, corpus, folder, console, after_pass)
+    best = folder.load("best")
+    assert best is not None
+    trainer.set_parameters(best[0])
+    summary = _summary(trainer, settings, corpus, place, console)
+    summary["parameters"] = count
+    summary["savings"] = _savings(settings, best[0], batches)
+    summary["memory"] = _memory(settings, corpus)
+    write_report(folder, summary)
+    console.print(
+        f"test BLEU {summary['bleu_greedy']:.2f} greedy, {summary['bleu_beam']:.2f} with a beam of "
+        f"{settings.beam}; {folder.path / 'report.md'}"
+    )
+
+
+def _summary(
+    trainer: Trainer, settings: NmtSettings, corpus: Corpus, place: Place, console: Console
+) -> dict[str, Any]:
+    """Return how well a trained model translates."""
+    texts = {
+        name: translate(trainer, settings, corpus.test, corpus.target, width, console)
+        for name, width in (("greedy", 1), ("beam", settings.beam))
+    }
+    scores = {name: score(text, corpus.references) for name, text in texts.items()}
+    examples = []
+    for number, pair in enumerate(corpus.test[:_EXAMPLES]):
+        source = as_text(corpus.source, list(pair.source))
+        own = {"source": source, "reference": corpus.references[number]}
+        examples.append(own | {name: text[number] for name, text in texts.items()})
+    return {
+        "config": asdict(settings),
+        "pairs": len(corpus.train),
+        "left_out": corpus.left_out,
+        "source_words": len(corpus.source),
+        "target_words": len(corpus.target),
+        "bleu_greedy": scores["greedy"].bleu,
+        "bleu_beam": scores["beam"].bleu,
+        "signature": scores["beam"].signature,
+        "valid_perplexity": perplexity(min(place.losses)),
+        "test_perplexity": perplexity(mean_loss(trainer, corpus.test, settings.batch_size)),
+        "best_epoch": place.best_epoch,
+        "updates": place.update,
+        "seconds": place.seconds,
+        "examples": examples,
+    }
+
+
+def _log_bits(
+    trainer: Trainer, settings: NmtSettings, batches: list[Batch], folder: RunFolder, place: Place
+) -> None:
+    """Add the savings at one batch of medium length to the metrics."""
+    if not settings.is_reversible:
+        return
+    from .savings import savings
+
+    one = [batches[len(batches) // 2]]
+    found = savings(settings, trainer.parameters(), one, settings.buffer)
+    folder.log("bits", update=place.update, epoch=place.epoch,
+               **{saving.part: saving.as_dict() for saving in found})  # fmt: skip
+
+
+def _savings(
+    settings: NmtSettings, parameters: Arrays, batches: list[Batch]
+) -> list[dict[str, Any]]:
+    """Return the savings in both layouts, from batches of all lengths."""
+    if not settings.is_reversible:
+        return []
+    from .savings import savings
+
+    some = batches[:: math.ceil(len(batches) / _SAVING_BATCHES)]
+    return [s.as_dict() for layout in LAYOUTS for s in savings(settings, parameters, some, layout)]
+
+
+def _memory(settings: NmtSettings, corpus: Corpus) -> dict[str, Any] | None:
+    """Return the memory of an update on the largest batch of the first pass."""
+    if not settings.measure_memory:
+        return None
+    from .memory import measure
+
+    order = training_order(corpus.train, settings.batch_size, settings.seed, 0)
+    batches = [make_batch([corpus.train[i] for i in numbers]) for numbers in order]
+    largest = max(batches, key=lambda batch: batch.source.size + batch.targets.size)
+    found = measure(settings, len(corpus.source), len(corpus.target), largest)
+    return None if found is None else found.as_dict()

@@ -1,0 +1,102 @@
+"""The report of a run."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from revrnn.experiments.plots import Curve, Panel, write
+from revrnn.experiments.runs import RunFolder
+
+from .settings import REVERSIBLE
+
+
+def describe(config: dict[str, Any]) -> str:
+    """Return a run's model in a few words."""
+    found = f"{config['cell']} {config['num_layers']} × {config['hidden_size']}"
+    found += f", attention sees {config['context']}"
+    if config["cell"] not in REVERSIBLE:
+        return found
+    limits = [config[f"{part}_max_forget_bits"] for part in ("encoder", "decoder")]
+    words = ["no limit" if n is None else "1 bit" if n == 1 else f"{n} bits" for n in limits]
+    return f"{found}, encoder {words[0]}, decoder {words[1]}"
+
+
+def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
+    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
+    config = summary["config"]
+    folder.write("summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    rows = [
+        ("framework", config["framework"]),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("pairs trained on", f"{summary['pairs']:,} ({summary['left_out']:,} too long)"),
+        ("words known, source and target",
+         f"{summary['source_words']:,} and {summary['target_words']:,}"),
+        ("test BLEU, greedy", f"{summary['bleu_greedy']:.2f}"),
+        (f"test BLEU, beam of {config['beam']}", f"{summary['bleu_beam']:.2f}"),
+        ("test perplexity", f"{summary['test_perplexity']:.2f}"),
+        ("validation perplexity, best", f"{summary['valid_perplexity']:.2f}"),
+        ("passes, best after", f"{config['epochs']}, {summary['best_epoch']}"),
+        ("updates", f"{summary['updates']:,}"),
+        ("training, s", f"{summary['seconds']:.0f}"),
+    ]  # fmt: skip
+    lines = [f"# {config['source']} → {config['target']}: {describe(config)}", ""]
+    lines += ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
+    lines += ["", "The checkpoint of least validation loss is measured. BLEU is counted on the "
+              f"tokenised text, by sacrebleu: `{summary['signature']}`. No "
+              "translation contains `<unk>`."]  # fmt: skip
+    lines += _memory(summary["memory"]) + _savings(summary["savings"])
+    lines += ["", "![losses](losses.png)", "", "## Some translations", ""]
+    for example in summary["examples"]:
+        lines += [f"- {name}: {text}" for name, text in example.items()] + [""]
+    lines += ["## Settings", "", "```json", json.dumps(config, indent=2), "```", ""]
+    folder.write("report.md", "\n".join(lines).encode())
+    _plot(folder)
+
+
+def _memory(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    return ["", f"One update on the largest batch ({found['rows']} pairs, {found['source_steps']} "
+            f"and {found['target_steps']} steps) takes {found['bytes'] / 1e6:.1f} MB above "
+            f"parameters and optimiser at its peak ({found['counted']}); gradients, output layer "
+            "and attention are among them."]  # fmt: skip
+
+
+def _savings(found: list[dict[str, Any]]) -> list[str]:
+    if not found:
+        return []
+    lines = ["", "## Memory of the recurrent states", "",
+             f"Plain bits / bits, of the trained model, over {found[0]['batches']} batches of "
+             "validation text; padding counts nothing (ACC).", "",
+             "| part | buffer | ideal | stored | stored and attended |",
+             "|---|---|---:|---:|---:|"]  # fmt: skip
+    for s in found:
+        ideal = "–" if s["ideal"] is None else f"{s['ideal']:.1f}×"
+        rest = " | ".join(f"{s[name]:.1f}×" for name in ("stored", "with_context"))
+        lines.append(f"| {s['part']} | {s['layout']} | {ideal} | {rest} |")
+    lines += ["", "*Ideal*: bits forgotten by units that are not sliced. *Stored*: buffer, heads "
+              "and slices. *Stored and attended*: also embeddings or full states, where attention "
+              "sees them."]  # fmt: skip
+    return lines
+
+
+def _plot(folder: RunFolder) -> None:
+    """Draw losses over the updates, and savings if there are any."""
+    panels = {}
+    curves = []
+    for event, style in (("train", "-"), ("valid", "o-")):
+        found = folder.records(event)
+        x, y = [r["update"] for r in found], [r["loss"] for r in found]
+        curves.append(Curve(event, x, y, style))
+    panels["loss"] = Panel("Loss", "update", "nats a word", curves)
+    bits = folder.records("bits")
+    if bits:
+        x = [r["update"] for r in bits]
+        savings = [
+            Curve(f"{part}, {kind}", x, [r[part][kind] for r in bits], style)
+            for part in ("encoder", "decoder")
+            for kind, style in (("stored", "o-"), ("ideal", "o--"))
+        ]
+        panels["saving"] = Panel("Memory of states", "update", "plain bits / bits", savings)
+    write(folder.path / "losses", panels)

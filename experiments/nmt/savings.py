@@ -1,0 +1,129 @@
+"""What reversal saves: bits forgotten and bits stored, of encoder and decoder apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.experiments.runs import Arrays
+from revrnn.torch_impl import MemoryReport, value_and_grad
+
+from .batches import Batch
+from .settings import NmtSettings
+from .torch_model import Tensors, TorchModel
+from .torch_trainer import seed_from
+
+
+@dataclass(frozen=True)
+class Saving:
+    """The account of one part of the model over some batches; padding counts nothing.
+
+    Attributes:
+        part: ``"encoder"`` or ``"decoder"``.
+        layout: of the buffer.
+        batches: how many were averaged over.
+        plain_bits: bits of all states (ACC-004).
+        ideal_bits: bits forgotten by units that are not sliced (ACC-002).
+        stored_bits: bits stored: buffer, heads, slices (ACC-003).
+        attended_bits: bits that are kept beside these because attention sees all states; 0 for
+            slices, which are stored bits.
+        embedding_bits: bits that are kept beside these because attention sees embeddings.
+        bytes_kept: bytes of buffer and slices that were in fact held for the way back, padding
+            included, heads not.
+    """
+
+    part: str
+    layout: str
+    batches: int
+    plain_bits: int
+    ideal_bits: float
+    stored_bits: int
+    attended_bits: int
+    embedding_bits: int
+    bytes_kept: int
+
+    @property
+    def ideal(self) -> float | None:
+        """Plain bits / bits forgotten (ACC-005); ``None`` if none were."""
+        return self.plain_bits / self.ideal_bits if self.ideal_bits else None
+
+    @property
+    def stored(self) -> float:
+        """Plain bits / bits stored (ACC-005)."""
+        return self.plain_bits / self.stored_bits
+
+    @property
+    def with_context(self) -> float:
+        """Plain bits / bits stored and all that attention sees."""
+        return self.plain_bits / (self.stored_bits + self.attended_bits + self.embedding_bits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything, to log."""
+        names = ("ideal", "stored", "with_context")
+        return asdict(self) | {name: getattr(self, name) for name in names}
+
+
+def savings(
+    settings: NmtSettings, parameters: Arrays, batches: Sequence[Batch], layout: str
+) -> list[Saving]:
+    """Return what encoder and decoder of a reversible model save in training.
+
+    The bits do not depend on the framework that trained, so PyTorch counts them. Dropout is as in
+    training, drawn from the run's seed.
+
+    Args:
+        settings: of the run.
+        parameters: as :meth:`Trainer.parameters` gives them.
+        batches: to average over.
+        layout: of the buffer.
+    """
+    words = (len(parameters["source_embedding"]), len(parameters["target_embedding"]))
+    model = TorchModel(replace(settings, framework="torch", buffer=layout), *words)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            value.copy_(torch.from_numpy(parameters[name]))
+    reports: dict[str, list[MemoryReport]] = {"encoder": [], "decoder": []}
+    source_steps = 0
+    for number, batch in enumerate(batches):
+        tensors = Tensors.of(batch, torch.device("cpu"))
+        seed_from(settings.seed, 3, number)
+        reports["encoder"].append(_encoder_report(model, tensors))
+        seed_from(settings.seed, 3, number)
+        reports["decoder"].append(model.backward(tensors, report=True)[1])
+        model.zero_grad()
+        source_steps += int(batch.source_mask.sum())
+    return [_saving(settings, part, layout, r, source_steps) for part, r in reports.items()]
+
+
+def _encoder_report(model: TorchModel, batch: Tensors) -> MemoryReport:
+    """Return the account of the encoder's pass, which is run with a loss that is 0."""
+
+    def nothing(outputs: Tensor, targets: Any) -> Tensor:
+        return 0.0 * outputs.sum()
+
+    step = value_and_grad(
+        model.encoder, batch.source, batch.source, nothing, embed=model.embed_source,
+        mask=batch.source_mask, reduction="sum", report=True,
+    )  # fmt: skip
+    assert step.report is not None
+    return step.report
+
+
+def _saving(
+    settings: NmtSettings, part: str, layout: str, reports: list[MemoryReport], source_steps: int
+) -> Saving:
+    seen, words = settings.attended, 32 * source_steps
+    encoder = part == "encoder"
+    return Saving(
+        part, layout, len(reports),
+        plain_bits=sum(r.plain_bits for r in reports),
+        ideal_bits=sum(r.ideal_bits for r in reports),
+        stored_bits=sum(r.stored_bits for r in reports),
+        attended_bits=words * settings.hidden_size if encoder and seen.units is None else 0,
+        embedding_bits=words * settings.embedding_size if encoder and seen.embeddings else 0,
+        bytes_kept=sum(r.bytes_kept for r in reports),
+    )  # fmt: skip

@@ -1,0 +1,144 @@
+"""Settings of a translation model and its training, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError, one_of
+from revrnn.experiments.settings import described
+
+from .context import Context
+
+REVERSIBLE: Final = ("revgru", "revlstm")
+# The frameworks' own, with all states stored.
+OWN: Final = ("gru", "lstm")
+CELLS: Final = (*REVERSIBLE, *OWN)
+FRAMEWORKS: Final = ("torch", "jax")
+LAYOUTS: Final = ("stream", "wordlist")
+
+
+@dataclass(frozen=True)
+class NmtSettings:
+    """Everything that decides a run.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a setting that cannot be, by its name.
+    """
+
+    data: str = described("", "a folder with train, val (valid, dev) and test text")
+    source: str = described("en", "language to translate from: the ending of its files")
+    target: str = described("de", "language to translate to")
+    framework: str = described("torch", "who computes", FRAMEWORKS)
+    cell: str = described("revgru", "the recurrent cell of encoder and decoder", CELLS)
+    context: str = described(
+        "emb+20h",
+        "what attention sees of the source: 'full' states, 'emb' (embeddings), a slice of D units "
+        "('20h'), or several with +",
+    )
+    embedding_size: int = described(128, "features of a word")
+    hidden_size: int = described(128, "units of a layer")
+    num_layers: int = described(1, "layers of encoder and of decoder")
+    encoder_max_forget_bits: int | None = described(
+        1, "bits the encoder forgets at most a unit and step, 1 … 10 or none for no limit"
+    )
+    decoder_max_forget_bits: int | None = described(3, "the same for the decoder")
+    buffer: str = described("stream", "layout of the buffer", LAYOUTS)
+    least_count: int = described(2, "words seen less often in training are <unk>")
+    max_length: int = described(
+        50, "longer pairs are not trained on, longer translations are not made (words)"
+    )
+    batch_size: int = described(64, "sentence pairs trained on together, of similar length")
+    dropout: float = described(
+        0.4, "probability of dropping features of embeddings, between layers, before the output"
+    )
+    learning_rate: float = described(2e-3, "of Adam")
+    patience: int = described(1, "passes without gain before the learning rate falls; 0: never")
+    decay: float = described(0.5, "what the learning rate then is multiplied by")
+    clip: float = described(5.0, "largest norm of all gradients together")
+    epochs: int = described(5, "passes over the training text")
+    beam: int = described(5, "translations kept at a time in the beam search")
+    length_penalty: float = described(
+        1.0, "power of its length by which a translation's log probability is divided"
+    )
+    seed: int = described(0, "decides everything that is random")
+    log_every: int = described(50, "updates between two lines of the metrics")
+    checkpoint_every: int = described(200, "updates between two checkpoints")
+    chunk_size: int = described(16, "steps that reversal handles together")
+    compiled: bool = described(False, "whether PyTorch compiles the steps of reversal")
+    measure_memory: bool = described(True, "whether to measure the memory of an update at the end")
+
+    def __post_init__(self) -> None:
+        """Check what the parser cannot."""
+        for name in ("embedding_size", "hidden_size", "num_layers", "least_count", "max_length",
+                     "batch_size", "epochs", "beam", "log_every", "checkpoint_every",
+                     "chunk_size"):  # fmt: skip
+            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("learning_rate", "clip"):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        for name in ("patience", "seed"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+        for name, choices in (("cell", CELLS), ("framework", FRAMEWORKS), ("buffer", LAYOUTS)):
+            _check(name, getattr(self, name), getattr(self, name) in choices, one_of(choices))
+        _check("dropout", self.dropout, 0 <= self.dropout < 0.9375, "0 … 0.9375")
+        _check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
+        _check("length_penalty", self.length_penalty, self.length_penalty >= 0, "at least 0")
+        for name in ("source", "target"):
+            _check(name, getattr(self, name), bool(getattr(self, name)), "the ending of files")
+        _check("target", self.target, self.source != self.target, "another language than source")
+        most = self.hidden_size // 2 if self.is_reversible else self.hidden_size
+        units = self.attended.units
+        allowed = f"slices of at most {most} units"
+        _check("context", self.context, units is None or 0 <= units <= most, allowed)
+        if self.is_reversible:
+            self.encoder_config()
+            self.decoder_config()
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether encoder and decoder are trained by reversal."""
+        return self.cell in REVERSIBLE
+
+    @property
+    def attended(self) -> Context:
+        """What attention sees."""
+        return Context.parse(self.context)
+
+    def context_sizes(self) -> list[int]:
+        """Return the widths of what attention sees: embeddings, units of the encoder."""
+        units = self.attended.units
+        sizes = [self.embedding_size] if self.attended.embeddings else []
+        wide = self.hidden_size if units is None else units
+        return [*sizes, wide] if wide else sizes
+
+    def encoder_config(self) -> Config:
+        """Return the encoder of a reversible cell."""
+        units = self.attended.units
+        return self._config(self.encoder_max_forget_bits, 0 if units is None else units)
+
+    def decoder_config(self) -> Config:
+        """Return the decoder of a reversible cell."""
+        return self._config(self.decoder_max_forget_bits, 0)
+
+    def _config(self, limit: int | None, slice_size: int) -> Config:
+        return Config(
+            self.cell, self.embedding_size, self.hidden_size, self.num_layers, limit,
+            buffer=self.buffer, slice_size=slice_size,
+        )  # fmt: skip
+
+
+def _check(name: str, value: object, good: bool, allowed: str) -> None:
+    if not good:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+
+
+# The paper, section 5.2.
+_PAPER: Final[dict[str, Any]] = {
+    "embedding_size": 300, "hidden_size": 300, "epochs": 20, "batch_size": 64, "dropout": 0.4,
+}  # fmt: skip
+_WIDE: Final[dict[str, Any]] = {
+    **_PAPER, "embedding_size": 600, "hidden_size": 600, "num_layers": 2,
+}  # fmt: skip
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {"small": {}, "multi30k": _PAPER, "iwslt": _WIDE}
