@@ -36,9 +36,21 @@ def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite; arguments go to pytest."""
+    run_tests(session, "not slow")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that take long."""
+    run_tests(session, "slow")
+
+
+def run_tests(session: nox.Session, marked: str) -> None:
+    """Run the tests that are marked so."""
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     # Files are kept together: what JAX compiled for one test serves the next.
-    session.run("pytest", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
+    parallel = ("--numprocesses=auto", "--dist=loadfile")
+    session.run("pytest", *parallel, "-m", marked, *session.posargs)
 
 
 @nox.session

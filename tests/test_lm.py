@@ -206,7 +206,7 @@ class CutError(Exception):
         ("torch", "revlstm", {"optimiser": "sgd", "buffer": "wordlist", "patience": 1}),
         ("torch", "float_revlstm", {}),
         ("torch", "lstm", DROPOUTS),
-        ("jax", "revlstm", DROPOUTS),
+        pytest.param("jax", "revlstm", DROPOUTS, marks=pytest.mark.slow),
         ("jax", "gru", {}),
     ],
 )

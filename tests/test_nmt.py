@@ -282,6 +282,7 @@ def test_attention_is_what_it_should_be() -> None:
     assert bool((weights[1, :, 3:] == 0).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["revgru", "lstm"])
 def test_training_learns_to_copy(cell: str) -> None:
     settings = small(
@@ -396,6 +397,7 @@ def test_frameworks_agree() -> None:
     assert sentences[0] == sentences[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cell", "context"), [("revlstm", "2h"), ("gru", "full")])
 def test_jax_goes_on_from_a_checkpoint(cell: str, context: str) -> None:
     """With dropout, which the update's number decides."""
@@ -528,6 +530,7 @@ def test_savings_count_what_is_kept(context: str) -> None:
     assert other[0].stored_bits != encoder.stored_bits
 
 
+@pytest.mark.slow
 def test_memory_is_measured() -> None:
     found = measure(small(), WORDS, WORDS, make_batch(some_pairs(4)))
     if found is not None:  # the system may not tell

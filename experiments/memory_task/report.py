@@ -92,7 +92,8 @@ def write_report(settings: MemorySettings, folder: RunFolder) -> None:
         "",
         "*bits*: cross-entropy, bits a token. *trained*: positions up to the trained length; "
         "*beyond*: the others. *told*: the most bits that the outputs up to any step tell about "
-        "the tokens so far, sum of log2(symbols) − bits. *room*: bits of the state. A network "
+        "the tokens so far, sum of log2(symbols) − bits, for the best seed. *room*: "
+        "bits of the state. A network "
         "that discards nothing can be run backwards from its last state, each token being read "
         "from its output before the step is undone; so it cannot tell more than it has room for, "
         "but for the lag's tokens and the chance of a finite test.",
