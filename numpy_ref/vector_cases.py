@@ -674,6 +674,8 @@ def _sequences(evaluate: Evaluate) -> Iterator[Draft]:
             f"{cell} keeping one", Config(cell, 1, 2, forgetting=False), [[1]] * 3, "group_old"
         )
         yield from _gained_sequences(trio, cell)
+    # A slice of neither one unit nor half a group.
+    yield from trio("slice of three", Config("revlstm", 1, 8, slice_size=3), [[1]] * 2)
     yield from _wrapping_sequences(trio)
     yield from _segments(trio, evaluate)
 
@@ -820,6 +822,15 @@ def _gradients() -> Iterator[Draft]:
         gains: Arguments = {"gains": i32(np.resize([0, 4096, 5461, 65536], (3, 1, 2, 2)))}
         layers = Config(cell, 1, 2, 2)
         yield case(f"gradient {cell} gains", layers, [[1] * 2] * 3, **gains)
+        if cell == "revgru":
+            # An input that its gain brings exactly to the largest operand has its gradient.
+            layers = Config(cell, 1, 2, 2, forgetting=False)
+            edges = i32([[[8128 << 11] * 2], [[5, 7]]])
+            end: Arguments = {"h": edges, "gains": i32([[[[1 << 14] * 2]]])}
+            for kind in ("weight_ih_l0", "weight_hh_l0", "bias_l0"):
+                like = sequence("gradient gain end", layers, [[1]])[kind]
+                end[kind] = np.zeros_like(like)
+            yield case("gradient gain end", layers, [[1]], **end)
         keep = Config(cell, 1, 2, 1, 1, forgetting=False)
         catches = ("limit_gradient", "keeping_gradient") if cell == "revgru" else ()
         yield case(f"gradient {cell} keeping", keep, _LENGTHS, "masked_gradient", *catches)
@@ -1036,6 +1047,11 @@ def _faults_of_sequences() -> Iterator[Draft]:
     yield _wrong("sequence_reverse", _without(reverse, "slices"), "E_ARGUMENT", name, "SEQ-007")
     drop = reverse | {"bias_l0": np.full(10, -(2**31), np.int32)}
     yield _wrong("sequence_reverse", drop, "E_UNDERFLOW", "underflow", "BUF-032")
+    # What would be too wide comes after the underflow, and so means nothing.
+    listed = Config("revgru", 1, 2, buffer="wordlist")
+    later = sequence("underflow first", listed, [[1, 1], [1, 0]]) | empty_store("wordlist", 2, 1)
+    later |= {"heads": i64([[0], [2**63 - 1]])}
+    yield _wrong("sequence_reverse", later, "E_UNDERFLOW", "underflow", "BUF-023")
     yield _wrong("sequence_storage", good | {"trace": True}, "E_ARGUMENT", name, "EVAL-008")
     loss = {"grad_h": f32(np.zeros((1, 1, 2))), "grad_c": f32(np.zeros((1, 1, 2)))}
     gradient = good | loss | {"grad_outputs": f32(np.zeros((1, 1, 2))), "states": "reversed"}

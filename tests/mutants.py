@@ -5,7 +5,8 @@ is changed, one at a time, and the vectors of the profiles ``gates``, ``buffer``
 ``sequence`` are asked. A mutant that passes them all survives: it is listed, and must be among
 :data:`JUSTIFIED`, with the reason why it changes nothing that an operation gives. A changed number
 is named with what it stands in, so that a reason given for one place never covers another. JAX is
-left out: each of its mutants would be compiled anew for a minute.
+left out: each of its mutants would be compiled anew for a minute; so are PyTorch's exact product
+and its walk over a sequence, whose mutants are mostly of how work is cut into chunks.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ JUSTIFIED = {
     "numpy sequence.gain_passes: a * gain -> a + gain": _GRADIENT,
     "numpy sequence.gain_passes: np.abs(round_shift(a * gain, GAIN_BITS)) <= OPERAND_MAX -> "
     "np.abs(round_shift(a * gain, GAIN_BITS)) < OPERAND_MAX":
-        "says where gradients pass: a vector of the profile gradient is missing that would see it",
+        "says where gradients pass: a vector of the profile gradient sees it",
     "numpy sequence.sequence_forward: mask[:0] -> mask[:1]": _UNREAD,
     "numpy sequence.sequence_forward: mask[:0] -> mask[:-1]": _UNREAD,
     "numpy sequence.sequence_forward: slices[0] -> slices[-1]": _UNREAD,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,8 +17,10 @@ import pytest
 from revrnn import Config, RevRNNError
 from revrnn.evaluation import Implementation
 from revrnn.jax_impl import (
+    State,
     apply,
     check,
+    dropout_gains,
     encode,
     init,
     initial_state,
@@ -117,6 +121,28 @@ def test_resets_are_segments(oracle: Implementation, cell: str) -> None:
         jax.grad(lambda p: loss(p, x, jnp.asarray(resets), reset_capacity=3)[0])(params)
 
 
+@pytest.mark.rule("GRAD-016")
+def test_resets_cut_gradients() -> None:
+    """A row's gradients are those of a segment of its own; before the reset there are none."""
+    config = CELLS["lstm"]
+    params, x = problem(config, 10, 2)
+    resets = jnp.zeros((10, 2), jnp.bool_).at[6, 0].set(True)
+    left = apply(params, x[:6], config).state
+    assert left.c is not None
+    begin = State(left.h.at[:, 0].set(0), left.c.at[:, 0].set(0), left.heads)
+
+    def whole(params: Any, x: Any) -> Any:
+        out = apply(params, x, config, resets=resets, reset_capacity=1, chunk_size=5)
+        return (out.outputs[6:, 0] ** 2).sum()
+
+    def segment(params: Any, x: Any) -> Any:
+        return (apply(params, x, config, state=begin).outputs[:, 0] ** 2).sum()
+
+    grads, grad_x = jax.jit(jax.grad(whole, (0, 1)))(params, x)
+    assert close((grads, grad_x[6:]), jax.jit(jax.grad(segment, (0, 1)))(params, x[6:]))
+    assert not grad_x[:6].any()
+
+
 @pytest.mark.rule("SEQ-013")
 def test_streaming_with_resets_is_apply_with_resets() -> None:
     config = CELLS["gru"]
@@ -191,6 +217,97 @@ def test_encoder_slices_carry_gradients(cell: str) -> None:
         jax.grad(lambda t: jax.grad(lambda t: encoded(params, t)[0])(t).sum())(table)
 
 
+@pytest.mark.rule("SEQ-007", "SEQ-012", "GRAD-016")
+def test_encoder_takes_and_gives_what_apply_does() -> None:
+    """A carried state and gains go in, the final states' gradients come back; faults are told."""
+    config = CELLS["lstm"]
+    params, x = problem(config, 8, 2)
+    state = apply(params, x[::-1], config).state  # not zero, heads not fresh
+    gains = dropout_gains(jax.random.key(3), 0.3, config, jnp.arange(8, dtype=jnp.int32), 2)
+
+    def loss(run: Any, params: Any, scale: Any) -> Any:
+        out = run(params, scale)
+        total = jnp.float32(0)
+        for value in (out.context, out.h_n, out.c_n):
+            total += (value * jnp.cos(jnp.arange(value.size)).reshape(value.shape)).sum()
+        return total, out
+
+    def applied(params: Any, scale: Any) -> Any:
+        return apply(params, scale * x, config, state=state, gains=gains, with_outputs=False)
+
+    def encoded(params: Any, scale: Any) -> Any:
+        return encode(
+            params, scale, x, config, embed=lambda scale, x: scale * x, state=state, gains=gains,
+            chunk_size=4,
+        )  # fmt: skip
+
+    scale = jnp.float32(1)
+    gradients = partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
+    (value, wanted), grads = jax.jit(gradients(partial(loss, applied)))(params, scale)
+    program = jax.jit(gradients(partial(loss, encoded)))
+    (other, found), other_grads = program(params, scale)
+    check(found.status)
+    assert np.isclose(other, value, rtol=1e-5)
+    assert same(
+        (found.context, found.h_n, found.c_n, found.state),
+        (wanted.context, wanted.h_n, wanted.c_n, wanted.state),
+    )
+    assert close(other_grads, grads)
+    spoilt = params | {"bias_l1": params["bias_l1"].at[0].set(jnp.nan)}
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        encoded(spoilt, scale)
+    (_, out), grads = program(spoilt, scale)
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        check(out.status)
+    for value in jax.tree.leaves((out.context, out.h_n, out.c_n, grads)):
+        assert np.isnan(value).all()
+
+
+@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
+@pytest.mark.rule("QNT-004", "ERR-003")
+def test_a_fault_spoils_what_follows(buffer: str) -> None:
+    """Under jit floats are NaN from the fault on, and the next call refuses the carried state."""
+    config = dataclasses.replace(CELLS["lstm"], buffer=buffer)
+    params, x = problem(config, 4, 2)
+    run = jax.jit(lambda x, state: apply(params, x, config, state=state))
+    out = run(x.at[2, 0, 0].set(jnp.inf), initial_state(config, 2))
+    assert np.isfinite(out.outputs[:2]).all()
+    for value in (out.outputs[2:], out.h_n, out.c_n, out.context):
+        assert np.isnan(value).all()
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        check(out.status)
+    with pytest.raises(RevRNNError, match="E_RANGE"):
+        check(run(x, out.state).status)
+
+
+@pytest.mark.rule("GRAD-002")
+def test_an_input_at_the_end_of_the_range_has_a_gradient() -> None:
+    """32512 of 2^-12 is the largest operand; what rounds to more is clipped and has none."""
+    config = Config("revgru", 3, 4)
+    params, x = problem(config, 2, 2)
+    x = x.at[0, :, 0].set(jnp.array([7.9375, 7.9378]))
+    x = x.at[1, :, 0].set(-x[0, :, 0])
+    found = jax.jit(jax.grad(lambda x: (apply(params, x, config).outputs ** 2).sum()))(x)
+    assert found[:, 0].all()
+    assert not found[:, 1, 0].any()
+
+
+@pytest.mark.rule("MUL-006")
+def test_wraps_are_counted_over_all_chunks() -> None:
+    """Every unit adds one a step and leaves int32 in the second of four chunks."""
+    config = Config("revgru", 3, 4, forgetting=False)
+    params = {name: jnp.zeros(shape) for name, shape in config.parameter_shapes().items()}
+    gates = jnp.repeat(jnp.tile(jnp.array([-20.0, 0.0, 20.0]), 2), 2)  # z, r, g of both groups
+    params["bias_l0"] = gates
+    hx = jnp.full((1, 2, 4), 254.5)
+    for options in ({"chunk_size": 1}, {"chunk_size": 1, "checkpoint_every": 2}, {}):
+        run = jax.jit(lambda x, options=options: apply(params, x, config, hx=hx, **options))
+        out = run(jnp.zeros((4, 2, 3)))
+        check(out.status)
+        assert int(out.wraps) == 8
+        assert np.allclose(out.outputs[:, 0, 0], [255.5, -255.5, -254.5, -253.5], atol=0.01)
+
+
 @both
 @pytest.mark.rule("SEQ-009", "GRAD-020")
 def test_checkpoints_change_nothing(cell: str) -> None:
@@ -202,6 +319,7 @@ def test_checkpoints_change_nothing(cell: str) -> None:
         return (out.outputs**2).sum() + out.h_n.sum(), (out.state, out.outputs, out.slices)
 
     wanted = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert all(np.isfinite(grad).all() for grad in wanted[1].values())  # no fault was met
     for every in (4, 7, 12, 100):
         program = jax.value_and_grad(
             lambda p, every=every: loss(p, checkpoint_every=every), has_aux=True

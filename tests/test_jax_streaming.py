@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -194,6 +195,11 @@ def test_faults_are_told() -> None:
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(inside.grads))
     with pytest.raises(RevRNNError, match="E_OVERFLOW"):
         check(inside.status)
+    planes = dataclasses.replace(CONFIGS["lstm wordlist"], max_forget_bits=None)
+    given = problem(planes)
+    given[0]["bias_l0"] = given[0]["bias_l0"] - 5
+    with pytest.raises(RevRNNError, match="E_OVERFLOW"):
+        value_and_grad(*given, planes, readout=readout, embed=embed, capacity=1)
     bad = outer | {"embed": outer["embed"] * jnp.nan}
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
         run(params, bad, inputs, targets)
