@@ -17,10 +17,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-import process_memory
 from flax import nnx
 
 from revrnn import Config
+from revrnn.experiments import process_memory
 from revrnn.jax_impl import apply, init, plan, value_and_grad
 
 Tree = Any

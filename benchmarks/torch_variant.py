@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import process_memory
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from revrnn.experiments import process_memory
 from revrnn.torch_impl import (
     LinearCrossEntropy,
     RevGRU,

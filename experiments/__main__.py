@@ -1,4 +1,4 @@
-"""``python -m revrnn.experiments lm|nmt|memory``: the paper's experiments."""
+"""``python -m revrnn.experiments lm|lm-sweep|nmt|memory``: the paper's experiments."""
 
 from __future__ import annotations
 
@@ -43,10 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(str(error), markup=False, style="red")
         return 2
     except KeyboardInterrupt:
-        folder = given.get("out")
-        console.print(
-            f"interrupted; go on with --out {folder} --resume" if folder else "interrupted"
-        )
+        more = " --resume" if "resume" in given else ""
+        console.print(f"interrupted; go on with --out {given['out']}{more}")
         return 130
     return 0
 

@@ -12,6 +12,7 @@ from .runs import RunFolder
 from .settings import add_options, chosen, restored
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 def add_run_options(
@@ -33,17 +34,18 @@ def begin(
     settings: type[T],
     presets: Mapping[str, Mapping[str, Any]],
     given: dict[str, Any],
-    check: Callable[[T], object] | None = None,
+    load: Callable[[T], D],
     may_grow: tuple[str, ...] = (),
-) -> tuple[T, RunFolder]:
-    """Return the settings and the folder of the run that the command line asks for.
+) -> tuple[T, D, RunFolder]:
+    """Return settings, data and folder of the run that the command line asks for.
+
+    A run that cannot be leaves no folder behind, and one that goes on as it is.
 
     Args:
         settings: the dataclass of the settings.
         presets: presets by name.
         given: what the parser returned.
-        check: is called with the settings before a new folder is made, and raises if the run
-            cannot be.
+        load: reads the data of a run, and raises if there are none.
         may_grow: settings that may be larger when a run goes on.
 
     Raises:
@@ -52,11 +54,13 @@ def begin(
     """
     path: Path = given["out"]
     if given["resume"]:
-        folder = RunFolder.resumed(path)
-        longer = restored(settings, folder.config, given, may_grow)
-        folder.set_config(dataclasses.asdict(longer))  # type: ignore[call-overload]
-        return longer, folder
+        folder = RunFolder.existing(path)
+        found = restored(settings, folder.config, given, may_grow)
+        data = load(found)
+        folder.rewind()
+        folder.set_config(dataclasses.asdict(found))  # type: ignore[call-overload]
+        return found, data, folder
     found = chosen(settings, presets, given["preset"], given)
-    if check is not None:
-        check(found)
-    return found, RunFolder.new(path, dataclasses.asdict(found))  # type: ignore[call-overload]
+    data = load(found)
+    folder = RunFolder.new(path, dataclasses.asdict(found))  # type: ignore[call-overload]
+    return found, data, folder

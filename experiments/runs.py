@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _METRICS, _CONFIG = "metrics.jsonl", "config.json"
 
 
 class RunFolder:
-    """The folder of one run; made by :meth:`new` or :meth:`resumed`."""
+    """The folder of one run; see :meth:`new` and :meth:`existing`."""
 
     def __init__(self, path: Path) -> None:
         """Look at a folder that exists."""
@@ -55,8 +55,8 @@ class RunFolder:
         return run
 
     @classmethod
-    def resumed(cls, path: Path) -> RunFolder:
-        """Go on with a run: metrics written after its latest checkpoint are taken back.
+    def existing(cls, path: Path) -> RunFolder:
+        """Look at a run that has begun.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if there is no run in the folder.
@@ -64,14 +64,7 @@ class RunFolder:
         if not (path / _CONFIG).is_file():
             allowed = f"the folder of a run, with {_CONFIG}"
             raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
-        run = cls(path)
-        found = run.load("last")
-        length = 0 if found is None else int(found[1]["metrics_bytes"])
-        metrics = path / _METRICS
-        if metrics.exists():
-            with metrics.open("r+b") as file:
-                file.truncate(length)
-        return run
+        return cls(path)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -88,6 +81,15 @@ class RunFolder:
         line = json.dumps({"event": event, **values}, allow_nan=False)
         with (self.path / _METRICS).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+    def rewind(self) -> None:
+        """Take back the metrics that were written after the latest checkpoint, to go on from it."""
+        found = self.load("last")
+        length = 0 if found is None else int(found[1]["metrics_bytes"])
+        metrics = self.path / _METRICS
+        if metrics.exists():
+            with metrics.open("r+b") as file:
+                file.truncate(length)
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """Return the metrics of one event, in order."""
@@ -132,6 +134,23 @@ class RunFolder:
             os.fsync(file.fileno())
         partial.replace(path)
         return path
+
+
+def uniform_parameters(
+    shapes: Mapping[str, tuple[int, ...]], bound: Callable[[str], float], seed: int
+) -> Arrays:
+    """Return first values of parameters, float32, the same in all frameworks.
+
+    Args:
+        shapes: by name; the order decides which numbers a parameter gets.
+        bound: from a name to b, where values are uniform in ±b.
+        seed: of the run.
+    """
+    generator = np.random.default_rng([seed, 0])
+    return {
+        name: generator.uniform(-bound(name), bound(name), shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
 
 
 def prefixed(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Arrays:

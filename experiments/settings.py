@@ -7,16 +7,28 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from revrnn.errors import RevRNNError
 
 T = TypeVar("T")
 
+FRAMEWORKS: Final = ("torch", "jax")
+LAYOUTS: Final = ("stream", "wordlist")
+# Cells of revrnn, and the frameworks' own, with all states stored.
+REVERSIBLE: Final = ("revgru", "revlstm")
+OWN: Final = ("gru", "lstm")
+
 
 def described(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
     """Return a dataclass field with a default, a description and perhaps a list of choices."""
     return dataclasses.field(default=default, metadata={"help": text, "choices": choices})
+
+
+def check(name: str, value: object, good: bool, allowed: str) -> None:
+    """Raise ``E_ARGUMENT`` unless a setting is good."""
+    if not good:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
 
 
 def add_options(parser: argparse.ArgumentParser, settings: type[Any]) -> None:

@@ -23,8 +23,8 @@ from revrnn.experiments.lm.segments import lengths, longest, streams
 from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
 from revrnn.experiments.lm.sizes import all_parameters, matched
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
-from revrnn.experiments.lm.train import Place, _validate, perplexity
 from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.training import Place, Work, perplexity, validate
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 WORDS = 23
@@ -309,7 +309,7 @@ def test_the_learning_rate_falls_without_gain(tmp_path: Path) -> None:
         def __init__(self) -> None:
             self.losses = iter([3.0, 2.0, 2.5, 2.4, 2.3, 1.9, 2.0])
 
-        def evaluate(self, _: Any) -> float:
+        def evaluate(self) -> float:
             return next(self.losses)
 
         def parameters(self) -> dict[str, Any]:
@@ -318,9 +318,10 @@ def test_the_learning_rate_falls_without_gain(tmp_path: Path) -> None:
     settings = LmSettings(patience=2, decay=0.5, learning_rate=8.0)
     folder, place = RunFolder.new(tmp_path / "run", {}), Place(learning_rate=8.0)
     trainer: Any = Measured()
+    work: Any = Work(lambda epoch: [], lambda *given: (0.0, 1.0), trainer.evaluate)
     rates = []
     for _ in range(7):
-        _validate(trainer, settings, None, folder, place)
+        validate(trainer, settings, work, folder, place)
         rates.append(place.learning_rate)
     assert rates == [8.0, 8.0, 8.0, 4.0, 4.0, 4.0, 4.0]
     best = folder.load("best")
@@ -365,7 +366,8 @@ def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     run.log("train", loss=2.0)
     with (out / "metrics.jsonl").open("a") as file:
         file.write('{"event": "tr')  # a line that was cut
-    again = RunFolder.resumed(out)
+    again = RunFolder.existing(out)
+    again.rewind()
     assert again.records("train") == [{"event": "train", "loss": 1.0}]
     found = again.load("last")
     assert found is not None

@@ -9,13 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.settings import REVERSIBLE
+from revrnn.experiments.training import perplexity
 
 from .corpus import load
 from .report import describe, write_report
 from .segments import streams
-from .settings import PRESETS, REVERSIBLE, LmSettings
+from .settings import PRESETS, LmSettings
 from .sizes import all_parameters, matched
-from .train import perplexity, train
+from .train import train
 from .trainer import EVALUATION_ROWS, make_trainer
 
 
@@ -26,11 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a language model, measure it, and write the report."""
-    # The data are read first: a run that cannot be leaves no folder behind.
-    asked, folder = begin(
-        LmSettings, PRESETS, given, check=lambda settings: load(settings.data), may_grow=("epochs",)
+    asked, corpus, folder = begin(
+        LmSettings, PRESETS, given, lambda settings: load(settings.data), may_grow=("epochs",)
     )
-    corpus = load(asked.data)
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))
     console.print(

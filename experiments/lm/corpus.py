@@ -63,11 +63,8 @@ def _builtin() -> dict[str, list[list[str]]]:
     """Return the lines of Python's help topics as words; every tenth block is held out."""
     lines = [line for name in sorted(topics) for line in topics[name].splitlines()]
     words = [re.findall(r"\w+|[^\w\s]", line.lower()) for line in lines]
-    counts: dict[str, int] = {}
-    for line in words:
-        for word in line:
-            counts[word] = counts.get(word, 0) + 1
-    known = [[word if counts[word] >= 3 else UNKNOWN for word in line] for line in words]
+    common = set(Vocabulary.of(words, least=3).words)
+    known = [[word if word in common else UNKNOWN for word in line] for line in words]
     parts: dict[str, list[list[str]]] = {"train": [], "valid": [], "test": []}
     for number, line in enumerate(known):
         # Blocks of 50 lines, so that a held-out line's neighbours are held out too.

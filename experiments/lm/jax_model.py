@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
+from revrnn.experiments.flax_cells import FlaxStack
+from revrnn.experiments.settings import REVERSIBLE
 from revrnn.jax_impl import apply, dropout_gains, initial_state, step_dropout, value_and_grad
 
-from .settings import REVERSIBLE, LmSettings
+from .settings import LmSettings
 
 Tree = Any
 
@@ -42,17 +43,15 @@ class JaxModel:
         if self.is_reversible:
             self.config = settings.config()
         else:
-            self.cells = [_own_cell(settings, layer) for layer in range(settings.num_layers)]
+            sizes = settings.embedding_size, settings.hidden_size, settings.num_layers
+            self.own = FlaxStack(settings.cell, *sizes)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return all parameters' shapes; recurrent ones are named ``rnn.…``."""
         settings = self.settings
         embedding, hidden = settings.embedding_size, settings.hidden_size
         found: dict[str, tuple[int, ...]] = {"embedding": (self.vocabulary, embedding)}
-        if self.is_reversible:
-            stack = self.config.parameter_shapes()
-        else:
-            stack = {n: v.shape for n, v in self._own_parameters().items()}
+        stack = self.config.parameter_shapes() if self.is_reversible else self.own.shapes
         found |= {f"rnn.{name}": shape for name, shape in stack.items()}
         if settings.tied and embedding != hidden:
             found |= {"projection.weight": (embedding, hidden), "projection.bias": (embedding,)}
@@ -60,23 +59,11 @@ class JaxModel:
             found["readout.weight"] = (self.vocabulary, hidden)
         return found | {"readout.bias": (self.vocabulary,)}
 
-    def _own_parameters(self) -> dict[str, jax.Array]:
-        found = {}
-        for number, (_, state, _) in enumerate(self.cells):
-            for path, value in jax.tree_util.tree_leaves_with_path(state):
-                keys = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
-                found[".".join([str(number), *(k for k in keys if k != "value")])] = value
-        return found
-
     def fresh_state(self, rows: int) -> Tree:
         """Return a fresh state: exact for reversible cells, floats for others."""
         if self.is_reversible:
             return initial_state(self.config, rows)
-        shape, twice = (rows, self.settings.hidden_size), self.settings.cell == "lstm"
-        # Arrays of their own: an array can be donated once.
-        return tuple(
-            (jnp.zeros(shape), jnp.zeros(shape)) if twice else jnp.zeros(shape) for _ in self.cells
-        )
+        return self.own.fresh(rows)
 
     # --- parts -----------------------------------------------------------------------------------
 
@@ -171,40 +158,16 @@ class JaxModel:
     def _own_loss(
         self, rnn: Tree, outer: Tree, *, state: Tree, batch: Tree, keys: Keys | None
     ) -> tuple[jax.Array, Tree]:
-        """Return the sum of losses and the new state of Flax's own cells under ``lax.scan``."""
+        """Return the sum of losses and the new state of Flax's own cells."""
         tokens, targets, mask = batch
         steps = jnp.arange(len(tokens), dtype=jnp.int32)
         x = self.embed(keys, outer, (tokens, steps))
-        last = []
-        for number, (graph, like, rest) in enumerate(self.cells):
-            if number and keys is not None:
-                key = jax.random.fold_in(keys.layers, number)
-                x = step_dropout(key, self.settings.dropout_layers, x, steps, locked=True)
-            own = {n: v for n, v in rnn.items() if n.startswith(f"{number}.")}
-            values = jax.tree.unflatten(
-                jax.tree.structure(like), [own[n] for n in self._names(number)]
-            )
-            cell = partial(_cell_step, graph, values, rest)
-            end, x = jax.lax.scan(cell, state[number], (x, mask))
-            last.append(end)
-        return self.read(keys, outer, x, (targets, steps, mask)), tuple(last)
 
-    def _names(self, number: int) -> list[str]:
-        return [name for name in self._own_parameters() if name.startswith(f"{number}.")]
+        def between(number: int, x: jax.Array) -> jax.Array:
+            if keys is None:
+                return x
+            key = jax.random.fold_in(keys.layers, number)
+            return step_dropout(key, self.settings.dropout_layers, x, steps, locked=True)
 
-
-def _own_cell(settings: LmSettings, layer: int) -> tuple[Any, Tree, Tree]:
-    """Return Flax's cell as a graph definition, its parameters, and what else it has."""
-    kind = {"gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[settings.cell]
-    wide = settings.embedding_size if layer == 0 else settings.hidden_size
-    cell = kind(wide, settings.hidden_size, rngs=nnx.Rngs(0))
-    graph, *states = nnx.split(cell, nnx.Param, ...)
-    return graph, states[0], states[1]
-
-
-def _cell_step(graph: Any, values: Tree, rest: Tree, carry: Tree, given: Tree) -> tuple[Tree, Any]:
-    """Run one step; where there is none the state stays."""
-    x, mask = given
-    new, output = nnx.merge(graph, values, rest)(carry, x)
-    kept = jax.tree.map(lambda a, b: jnp.where(mask[:, None], a, b), new, carry)
-    return kept, output
+        outputs, end = self.own(rnn, state, x, mask, between)
+        return self.read(keys, outer, outputs, (targets, steps, mask)), end

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from revrnn.experiments.jax_training import tree_arrays, tree_from, updated
 from revrnn.experiments.runs import Arrays, prefixed, without_prefix
 from revrnn.jax_impl import check
 
@@ -50,8 +51,7 @@ class JaxTrainer:
         keys = Keys(*jax.random.split(key, len(Keys._fields)))
         loss, grads, state, status = self.model.gradients(params, state, batch, keys)
         changes, moments = self.optimiser.update(grads, moments, params)
-        params = jax.tree.map(lambda p, c: p - rate * c, params, changes)
-        return params, moments, state, loss, status
+        return updated(params, changes, rate), moments, state, loss, status
 
     def start_anew(self) -> None:
         """Forget the carried state."""
@@ -101,16 +101,10 @@ class JaxTrainer:
     def arrays(self) -> Arrays:
         """Return all that is needed to go on."""
         found = prefixed("parameters", self.parameters())
-        for name in ("state", "moments"):
-            leaves = jax.tree.leaves(getattr(self, name))
-            found |= prefixed(name, {str(i): np.array(leaf) for i, leaf in enumerate(leaves)})
-        return found
+        return found | tree_arrays("state", self.state) | tree_arrays("moments", self.moments)
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from what :meth:`arrays` gave."""
         self.set_parameters(without_prefix("parameters", arrays))
-        for name in ("state", "moments"):
-            own = without_prefix(name, arrays)
-            leaves = [jnp.array(own[str(i)]) for i in range(len(own))]
-            structure = jax.tree.structure(getattr(self, name))
-            setattr(self, name, jax.tree.unflatten(structure, leaves))
+        self.state = tree_from("state", arrays, self.state)
+        self.moments = tree_from("moments", arrays, self.moments)

@@ -9,12 +9,13 @@ from typing import Any
 
 from revrnn.experiments.plots import Curve, Panel, write
 from revrnn.experiments.runs import RunFolder
+from revrnn.experiments.settings import REVERSIBLE
 
 
 def describe(config: dict[str, Any]) -> str:
     """Return a run's model in a few words."""
     cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
-    if cell not in ("revgru", "revlstm"):
+    if cell not in REVERSIBLE:
         return f"{cell} {size}"
     if not config["forgetting"]:
         return f"{cell} {size}, not forgetting"

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 import torch
 
 from revrnn.experiments.runs import Arrays
+from revrnn.experiments.settings import LAYOUTS
+from revrnn.experiments.torch_training import set_parameters
 from revrnn.torch_impl import value_and_grad
 
 from .corpus import Ids
 from .settings import LmSettings
 from .torch_model import TorchModel
 
-LAYOUTS = ("stream", "wordlist")
 # Segments that are averaged over.
 SEGMENTS = 8
 # The paper's length: what a segment costs whatever its length weighs less in a longer one.
@@ -67,9 +68,7 @@ def savings(
     for layout in LAYOUTS:
         changed = {**asdict(settings), "buffer": layout, "framework": "torch"}
         model = TorchModel(LmSettings(**changed), vocabulary)
-        with torch.no_grad():
-            for name, value in model.named_parameters():
-                value.copy_(torch.from_numpy(parameters[name]))
+        set_parameters(model, parameters)
         torch.manual_seed(settings.seed)
         state = model.initial_state(ids.shape[1])
         ideal, stored, plain = 0.0, 0, 0

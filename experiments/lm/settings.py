@@ -7,14 +7,12 @@ from typing import Any, Final
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import described
+from revrnn.experiments.settings import FRAMEWORKS, LAYOUTS, OWN, REVERSIBLE, check, described
 
 # Reversible cells; the same cells in float arithmetic, with all states stored; the frameworks' own.
-REVERSIBLE: Final = {"revgru": "revgru", "revlstm": "revlstm"}
+# The reversible cells in float arithmetic, with all states stored.
 FLOAT: Final = {"float_revgru": "revgru", "float_revlstm": "revlstm"}
-OWN: Final = ("gru", "lstm")
 CELLS: Final = (*REVERSIBLE, *FLOAT, *OWN)
-FRAMEWORKS: Final = ("torch", "jax")
 OPTIMISERS: Final = ("sgd", "adam")
 
 
@@ -39,7 +37,7 @@ class LmSettings:
         3, "bits forgotten at most, 1 … 10 or none for no limit"
     )
     forgetting: bool = described(True, "whether reversible cells forget")
-    buffer: str = described("stream", "layout of the buffer", ("stream", "wordlist"))
+    buffer: str = described("stream", "layout of the buffer", LAYOUTS)
     tied: bool = described(True, "whether embedding and softmax share their weight")
     batch_size: int = described(20, "parallel streams of text")
     steps: int = described(35, "steps of back-propagation through time")
@@ -66,21 +64,21 @@ class LmSettings:
         """Check what the parser cannot."""
         for name in ("embedding_size", "hidden_size", "num_layers", "batch_size", "steps", "epochs",
                      "log_every", "checkpoint_every", "chunk_size"):  # fmt: skip
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("dropout_words", "dropout_input", "dropout_layers", "dropout_output",
                      "weight_drop"):  # fmt: skip
-            _check(name, getattr(self, name), 0 <= getattr(self, name) < 0.9375, "0 … 0.9375")
+            check(name, getattr(self, name), 0 <= getattr(self, name) < 0.9375, "0 … 0.9375")
         for name in ("learning_rate", "clip"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        _check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
-        _check("patience", self.patience, self.patience >= 0, "at least 0")
-        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
+        check("patience", self.patience, self.patience >= 0, "at least 0")
+        check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
         for name, allowed in (
             ("cell", CELLS),
             ("framework", FRAMEWORKS),
             ("optimiser", OPTIMISERS),
         ):
-            _check(name, getattr(self, name), getattr(self, name) in allowed, one_of(allowed))
+            check(name, getattr(self, name), getattr(self, name) in allowed, one_of(allowed))
         if self.framework == "jax" and self.cell in FLOAT:
             raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), "with framework torch")
         if self.cell in FLOAT and not self.forgetting:
@@ -90,16 +88,11 @@ class LmSettings:
 
     def config(self) -> Config:
         """Return the stack of a reversible cell, or of its like in float."""
-        cell = {**REVERSIBLE, **FLOAT}[self.cell]
+        cell = FLOAT.get(self.cell, self.cell)
         return Config(
             cell, self.embedding_size, self.hidden_size, self.num_layers, self.max_forget_bits,
             self.forgetting, self.buffer,
         )  # fmt: skip
-
-
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
 
 
 # The paper, section 5.1: what it took over from the language models of Merity et al. (2018).

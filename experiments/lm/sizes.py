@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from .settings import FLOAT, OWN, REVERSIBLE, LmSettings
+from revrnn.experiments.settings import OWN
+
+from .settings import LmSettings
 
 
-def recurrent_parameters(cell: str, input_size: int, hidden_size: int, num_layers: int,
-                         forgetting: bool = True) -> int:  # fmt: skip
-    """Return the number of weights and biases of a stack.
+def recurrent_parameters(settings: LmSettings) -> int:
+    """Return the number of weights and biases of a model's stack.
 
     PyTorch's own cells have two biases a gate, of which one would do: one is counted.
     """
-    total = 0
-    for layer in range(num_layers):
-        wide = input_size if layer == 0 else hidden_size
-        gates = {"gru": 3, "lstm": 4}.get(cell)
-        if gates is not None:
-            total += gates * hidden_size * (wide + hidden_size + 1)
-            continue
-        cell = {**REVERSIBLE, **FLOAT}.get(cell, cell)
-        gates = 5 if cell == "revlstm" and forgetting else 3
-        total += gates * hidden_size * (wide + hidden_size // 2 + 1)
-    return total
+    if settings.cell not in OWN:
+        return sum(math.prod(shape) for shape in settings.config().parameter_shapes().values())
+    gates, hidden = {"gru": 3, "lstm": 4}[settings.cell], settings.hidden_size
+    widths = [settings.embedding_size] + [hidden] * (settings.num_layers - 1)
+    return sum(gates * hidden * (wide + hidden + 1) for wide in widths)
 
 
 def all_parameters(settings: LmSettings, vocabulary: int) -> int:
@@ -34,9 +30,7 @@ def all_parameters(settings: LmSettings, vocabulary: int) -> int:
         total += vocabulary * hidden
     elif hidden != embedding:
         total += hidden * embedding + embedding
-    return total + recurrent_parameters(
-        settings.cell, embedding, hidden, settings.num_layers, settings.forgetting
-    )
+    return total + recurrent_parameters(settings)
 
 
 def matched(settings: LmSettings, vocabulary: int) -> LmSettings:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from revrnn.experiments.settings import OWN, REVERSIBLE
 from revrnn.torch_impl import (
     LinearCrossEntropy,
     LockedDropout,
@@ -20,7 +21,7 @@ from revrnn.torch_impl import (
 )
 
 from .float_cells import FloatRev
-from .settings import REVERSIBLE, LmSettings
+from .settings import LmSettings
 
 Carried = Any
 
@@ -129,7 +130,7 @@ def make_stack(settings: LmSettings) -> nn.Module:
             max_forget_bits=settings.max_forget_bits, forgetting=settings.forgetting,
             buffer=settings.buffer, weight_drop=settings.weight_drop, locked_dropout=True,
         )  # fmt: skip
-    if settings.cell in ("gru", "lstm"):
+    if settings.cell in OWN:
         return OwnStack(settings)
     return FloatRev(settings.config(), settings.weight_drop, settings.dropout_layers)
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from revrnn.experiments.runs import Arrays
+from revrnn.experiments import training
+from revrnn.experiments.runs import Arrays, uniform_parameters
+from revrnn.experiments.settings import FRAMEWORKS
 
 from .corpus import Ids
-from .settings import FRAMEWORKS, LmSettings
+from .settings import LmSettings
 
 # Rows of validation and test text.
 EVALUATION_ROWS = 10
 
 
-class Trainer(Protocol):
+class Trainer(training.Trainer, Protocol):
     """A language model in one framework, with its optimiser and the state that it carries."""
 
     def step(self, tokens: Ids, targets: Ids, update: int, learning_rate: float) -> float:
@@ -34,20 +33,8 @@ class Trainer(Protocol):
         """Return the mean loss of streams ``[N, B]`` in nats a word, from a fresh state."""
         ...
 
-    def parameters(self) -> Arrays:
-        """Return a copy of the parameters, float32, by name."""
-        ...
-
     def set_parameters(self, arrays: Arrays) -> None:
         """Take parameters that :meth:`parameters` gave."""
-        ...
-
-    def arrays(self) -> Arrays:
-        """Return a copy of all that is needed to go on: parameters, optimiser, exact state."""
-        ...
-
-    def restore(self, arrays: Arrays) -> None:
-        """Go on from what :meth:`arrays` gave."""
         ...
 
 
@@ -69,10 +56,9 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int, hidden_siz
     Recurrent parameters and the projection are uniform in ±1/√hidden_size, the embedding and an own
     softmax in ±0.1, the softmax's bias 0.
     """
-    generator = np.random.default_rng([seed, 0])
-    found: dict[str, npt.NDArray[Any]] = {}
-    for name, shape in shapes.items():
-        bound = 0.1 if name in ("embedding", "readout.weight") else hidden_size**-0.5
-        value = generator.uniform(-bound, bound, shape)
-        found[name] = (0 * value if name == "readout.bias" else value).astype(np.float32)
-    return found
+
+    def bound(name: str) -> float:
+        special = {"embedding": 0.1, "readout.weight": 0.1, "readout.bias": 0.0}
+        return float(special.get(name, hidden_size**-0.5))
+
+    return uniform_parameters(shapes, bound, seed)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from revrnn.experiments.torch_training import seed_from
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 from .settings import VARIANTS, Job, MemorySettings
@@ -21,9 +21,8 @@ class Repeater(nn.Module):
         """Make a network; its first weights depend on the job's seed alone."""
         super().__init__()
         self.lag = settings.lag
-        seed = int(np.random.SeedSequence([job.seed, 0]).generate_state(1)[0])
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            seed_from(job.seed, 0)
             # As wide as there are symbols: no token's input need be made from others'.
             self.embedding = nn.Embedding(settings.symbols, settings.symbols)
             self.readout = nn.Linear(job.hidden_size, settings.symbols)

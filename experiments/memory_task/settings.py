@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import described
+from revrnn.experiments.settings import check, described
 
 V = TypeVar("V", str, int, float)
 
@@ -97,20 +97,20 @@ class MemorySettings:
         """Check what the parser cannot."""
         for name in ("train_steps", "test_steps", "test_rows", "batch_size", "updates", "seeds",
                      "log_every", "checkpoint_every"):  # fmt: skip
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        _check("max_forget_bits", self.max_forget_bits, 1 <= self.max_forget_bits <= 10, "1 … 10")
-        _check("symbols", self.symbols, self.symbols >= 2, "at least 2")
+            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        check("max_forget_bits", self.max_forget_bits, 1 <= self.max_forget_bits <= 10, "1 … 10")
+        check("symbols", self.symbols, self.symbols >= 2, "at least 2")
         last = self.train_steps - 1
-        _check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
-        _check("test_steps", self.test_steps, self.test_steps >= self.train_steps,
+        check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
+        check("test_steps", self.test_steps, self.test_steps >= self.train_steps,
                f"at least train_steps, {self.train_steps}")  # fmt: skip
-        _check("clip", self.clip, 0 < self.clip < math.inf, "above 0")
+        check("clip", self.clip, 0 < self.clip < math.inf, "above 0")
         for name in self.all_variants:
-            _check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
+            check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
         for size in self.all_hidden_sizes:
-            _check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
+            check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
         for rate in self.all_learning_rates:
-            _check("learning_rates", rate, 0 < rate < math.inf, "above 0")
+            check("learning_rates", rate, 0 < rate < math.inf, "above 0")
 
     @property
     def all_variants(self) -> tuple[str, ...]:
@@ -144,13 +144,8 @@ def _parts(name: str, given: str, kind: Callable[[str], V], allowed: str) -> tup
         found = tuple(kind(part.strip()) for part in given.split(","))
     except ValueError:
         raise RevRNNError("E_ARGUMENT", name, repr(given), allowed) from None
-    _check(name, given, len(set(found)) == len(found), allowed)
+    check(name, given, len(set(found)) == len(found), allowed)
     return found
-
-
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
 
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {

@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
-from torch import Tensor, nn
+from torch import Tensor
 
 from revrnn.errors import RevRNNError
 from revrnn.experiments.progress import bar
-from revrnn.experiments.runs import Arrays, RunFolder, prefixed, without_prefix
+from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.torch_training import TorchTraining
 
 from .model import Repeater, bits, measure
 from .settings import Job, MemorySettings
@@ -43,15 +44,15 @@ class Place:
     seconds: float = 0.0
 
 
-class Trainer:
+class Trainer(TorchTraining):
     """One network and its optimiser."""
 
     def __init__(self, settings: MemorySettings, job: Job) -> None:
         """Make the network."""
         self.settings, self.job = settings, job
         self.model = Repeater(settings, job)
-        self.names = dict(self.model.named_parameters())
-        self.optimiser = torch.optim.Adam(self.model.parameters(), job.learning_rate)
+        optimiser = torch.optim.Adam(self.model.parameters(), job.learning_rate)
+        super().__init__(self.model, optimiser)
 
     def _data(self, update: int) -> tuple[Tensor, Tensor]:
         s = self.settings
@@ -60,14 +61,12 @@ class Trainer:
 
     def step(self, update: int) -> float:
         """Do one update and return the loss before it, bits a token."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.job.learning_rate * (1 - update / self.settings.updates)
         inputs, targets = self._data(update)
         self.optimiser.zero_grad()
         loss = bits(self.model(inputs), targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self.optimiser.step()
+        rate = self.job.learning_rate * (1 - update / self.settings.updates)
+        self.update(rate, self.settings.clip)
         return float(loss.detach())
 
     def result(self) -> dict[str, object]:
@@ -88,24 +87,6 @@ class Trainer:
             "bits": [float(value) for value in found],
             "accuracy": [float(value) for value in right],
         }
-
-    def arrays(self) -> Arrays:
-        """Return all that is needed to go on."""
-        values = {name: value.detach().numpy().copy() for name, value in self.names.items()}
-        found = prefixed("parameters", values)
-        for name, parameter in self.names.items():
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                found[f"optimiser/{key}/{name}"] = value.numpy().copy()
-        return found
-
-    def restore(self, arrays: Arrays) -> None:
-        """Go on from what :meth:`arrays` gave."""
-        with torch.no_grad():
-            for name, value in without_prefix("parameters", arrays).items():
-                self.names[name].copy_(torch.from_numpy(value))
-        for key, value in without_prefix("optimiser", arrays).items():
-            kind, _, whose = key.partition("/")
-            self.optimiser.state[self.names[whose]][kind] = torch.from_numpy(value.copy())
 
 
 @contextmanager

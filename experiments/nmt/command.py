@@ -11,13 +11,15 @@ from rich.console import Console
 
 from revrnn.experiments.command import add_run_options, begin
 from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.settings import LAYOUTS
+from revrnn.experiments.training import Place, perplexity
 
 from .batches import Batch, make_batch, training_order
 from .bleu import score
 from .corpus import Corpus, as_text, load
 from .report import describe, write_report
-from .settings import LAYOUTS, PRESETS, NmtSettings
-from .train import Place, evaluation_batches, mean_loss, perplexity, train
+from .settings import PRESETS, NmtSettings
+from .train import evaluation_batches, mean_loss, train
 from .trainer import Trainer, make_trainer
 from .translate import translate
 
@@ -32,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a translation model, translate the test text, and write the report."""
-    # The data are read first: a run that cannot be leaves no folder behind.
-    settings, folder = begin(NmtSettings, PRESETS, given, check=load, may_grow=("epochs",))
-    corpus = load(settings)
+    settings, corpus, folder = begin(NmtSettings, PRESETS, given, load, may_grow=("epochs",))
     trainer = make_trainer(settings, len(corpus.source), len(corpus.target))
     count = sum(value.size for value in trainer.parameters().values())
     console.print(

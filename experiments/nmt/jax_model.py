@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from revrnn.experiments.flax_cells import FlaxStack
 from revrnn.jax_impl import State, apply, dropout_gains, encode, value_and_grad
 
-from .flax_cells import FlaxStack
 from .settings import NmtSettings
 from .trainer import outer_shapes
 

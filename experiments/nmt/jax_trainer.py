@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from revrnn.experiments.jax_training import tree_arrays, tree_from, updated
 from revrnn.experiments.runs import Arrays, prefixed, without_prefix
 from revrnn.jax_impl import check
 
@@ -50,8 +51,7 @@ class JaxTrainer:
         keys = Keys(*jax.random.split(key, len(Keys._fields)))
         loss, grads, status = self.model.gradients(params, batch, keys)
         changes, moments = self.optimiser.update(grads, moments, params)
-        params = jax.tree.map(lambda p, c: p - rate * c, params, changes)
-        return params, moments, loss, status
+        return updated(params, changes, rate), moments, loss, status
 
     def _tokens(self, batch: Batch, rows: int) -> Tokens:
         return Tokens(*astuple(batch.padded(_STEPS, rows)))
@@ -98,15 +98,13 @@ class JaxTrainer:
 
     def arrays(self) -> Arrays:
         """Return all that is needed to go on."""
-        leaves = {str(i): np.array(v) for i, v in enumerate(jax.tree.leaves(self.moments))}
-        return prefixed("parameters", self.parameters()) | prefixed("moments", leaves)
+        found = prefixed("parameters", self.parameters())
+        return found | tree_arrays("moments", self.moments)
 
     def restore(self, arrays: Arrays) -> None:
         """Go on from what :meth:`arrays` gave."""
         self.set_parameters(without_prefix("parameters", arrays))
-        own = without_prefix("moments", arrays)
-        leaves = [jnp.array(own[str(i)]) for i in range(len(own))]
-        self.moments = jax.tree.unflatten(jax.tree.structure(self.moments), leaves)
+        self.moments = tree_from("moments", arrays, self.moments)
 
 
 class JaxStepper:

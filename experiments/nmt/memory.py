@@ -5,13 +5,12 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
+
+from revrnn.experiments import process_memory
 
 from .batches import Batch
 from .settings import NmtSettings
 from .trainer import make_trainer
-
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -72,20 +71,12 @@ def _measure(
             return None
         first = batch  # compiling takes memory of its own
     trainer.step(first, 0, settings.learning_rate)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
-    except OSError:
+    if not process_memory.forget_peak():
         return None
-    before = _entry("VmRSS")
+    before = process_memory.status("VmRSS")
     trainer.step(batch, 1, settings.learning_rate)
-    return _memory(_entry("VmHWM") - before, batch, "Linux, resident memory")
+    return _memory(process_memory.peak() - before, batch, "Linux, resident memory")
 
 
 def _memory(size: int, batch: Batch, counted: str) -> Memory:
     return Memory(size, len(batch.source), len(batch.targets), batch.source.shape[1], counted)
-
-
-def _entry(name: str) -> int:
-    """Return an entry of this process's memory status, bytes."""
-    lines = _STATUS.read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024

@@ -7,8 +7,7 @@ from typing import Any
 
 from revrnn.experiments.plots import Curve, Panel, write
 from revrnn.experiments.runs import RunFolder
-
-from .settings import REVERSIBLE
+from revrnn.experiments.settings import REVERSIBLE
 
 
 def describe(config: dict[str, Any]) -> str:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from revrnn.experiments.runs import Arrays
+from revrnn.experiments.torch_training import seed_from, set_parameters
 from revrnn.torch_impl import MemoryReport, value_and_grad
 
 from .batches import Batch
 from .settings import NmtSettings
 from .torch_model import Tensors, TorchModel
-from .torch_trainer import seed_from
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ def savings(
     """
     words = (len(parameters["source_embedding"]), len(parameters["target_embedding"]))
     model = TorchModel(replace(settings, framework="torch", buffer=layout), *words)
-    with torch.no_grad():
-        for name, value in model.named_parameters():
-            value.copy_(torch.from_numpy(parameters[name]))
+    set_parameters(model, parameters)
     reports: dict[str, list[MemoryReport]] = {"encoder": [], "decoder": []}
     source_steps = 0
     for number, batch in enumerate(batches):

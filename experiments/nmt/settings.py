@@ -6,17 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import described
+from revrnn.errors import one_of
+from revrnn.experiments.settings import FRAMEWORKS, LAYOUTS, OWN, REVERSIBLE, check, described
 
 from .context import Context
 
-REVERSIBLE: Final = ("revgru", "revlstm")
-# The frameworks' own, with all states stored.
-OWN: Final = ("gru", "lstm")
 CELLS: Final = (*REVERSIBLE, *OWN)
-FRAMEWORKS: Final = ("torch", "jax")
-LAYOUTS: Final = ("stream", "wordlist")
 
 
 @dataclass(frozen=True)
@@ -74,23 +69,23 @@ class NmtSettings:
         for name in ("embedding_size", "hidden_size", "num_layers", "least_count", "max_length",
                      "batch_size", "epochs", "beam", "log_every", "checkpoint_every",
                      "chunk_size"):  # fmt: skip
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "clip"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         for name in ("patience", "seed"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+            check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
         for name, choices in (("cell", CELLS), ("framework", FRAMEWORKS), ("buffer", LAYOUTS)):
-            _check(name, getattr(self, name), getattr(self, name) in choices, one_of(choices))
-        _check("dropout", self.dropout, 0 <= self.dropout < 0.9375, "0 … 0.9375")
-        _check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
-        _check("length_penalty", self.length_penalty, self.length_penalty >= 0, "at least 0")
+            check(name, getattr(self, name), getattr(self, name) in choices, one_of(choices))
+        check("dropout", self.dropout, 0 <= self.dropout < 0.9375, "0 … 0.9375")
+        check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
+        check("length_penalty", self.length_penalty, self.length_penalty >= 0, "at least 0")
         for name in ("source", "target"):
-            _check(name, getattr(self, name), bool(getattr(self, name)), "the ending of files")
-        _check("target", self.target, self.source != self.target, "another language than source")
+            check(name, getattr(self, name), bool(getattr(self, name)), "the ending of files")
+        check("target", self.target, self.source != self.target, "another language than source")
         most = self.hidden_size // 2 if self.is_reversible else self.hidden_size
         units = self.attended.units
         allowed = f"slices of at most {most} units"
-        _check("context", self.context, units is None or 0 <= units <= most, allowed)
+        check("context", self.context, units is None or 0 <= units <= most, allowed)
         if self.is_reversible:
             self.encoder_config()
             self.decoder_config()
@@ -126,11 +121,6 @@ class NmtSettings:
             self.cell, self.embedding_size, self.hidden_size, self.num_layers, limit,
             buffer=self.buffer, slice_size=slice_size,
         )  # fmt: skip
-
-
-def _check(name: str, value: object, good: bool, allowed: str) -> None:
-    if not good:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
 
 
 # The paper, section 5.2.

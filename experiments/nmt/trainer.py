@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from revrnn.experiments.runs import Arrays
+from revrnn.experiments import training
+from revrnn.experiments.runs import Arrays, uniform_parameters
+from revrnn.experiments.settings import FRAMEWORKS
 
 from .batches import Batch
 from .search import Stepper
-from .settings import FRAMEWORKS, NmtSettings
+from .settings import NmtSettings
 
 
-class Trainer(Protocol):
+class Trainer(training.Trainer, Protocol):
     """A translation model in one framework, with its optimiser."""
 
     def step(self, batch: Batch, update: int, learning_rate: float) -> float:
@@ -32,20 +31,8 @@ class Trainer(Protocol):
         """Return what translates the batch's sources word by word, and its first state."""
         ...
 
-    def parameters(self) -> Arrays:
-        """Return a copy of the parameters, float32, by name."""
-        ...
-
     def set_parameters(self, arrays: Arrays) -> None:
         """Take parameters that :meth:`parameters` gave."""
-        ...
-
-    def arrays(self) -> Arrays:
-        """Return a copy of all that is needed to go on: parameters, optimiser."""
-        ...
-
-    def restore(self, arrays: Arrays) -> None:
-        """Go on from what :meth:`arrays` gave."""
         ...
 
 
@@ -83,10 +70,10 @@ def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int, hidden_siz
     Embeddings are uniform in ±0.1, the output layer's bias is 0, all else is uniform in
     ±1/√hidden_size.
     """
-    generator = np.random.default_rng([seed, 0])
-    found: dict[str, npt.NDArray[Any]] = {}
-    for name, shape in sorted(shapes.items()):
-        bound = 0.1 if name.endswith("embedding") else hidden_size**-0.5
-        value = generator.uniform(-bound, bound, shape)
-        found[name] = (0 * value if name == "readout.bias" else value).astype(np.float32)
-    return found
+
+    def bound(name: str) -> float:
+        if name == "readout.bias":
+            return 0.0
+        return 0.1 if name.endswith("embedding") else hidden_size**-0.5
+
+    return uniform_parameters(dict(sorted(shapes.items())), bound, seed)

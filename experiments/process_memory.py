@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import resource
 
-
-def reset_peak() -> int:
-    """Forget the peak so far where the system can (Linux); return the bytes in use."""
+def forget_peak() -> bool:
+    """Forget the peak so far where the system can (Linux); say whether it could."""
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")  # resets VmHWM
-    except OSError:  # the peak is then that of the whole process
-        return peak()
-    return status("VmRSS")
+    except OSError:
+        return False
+    return True
+
+
+def reset_peak() -> int:
+    """Forget the peak so far where the system can; return the bytes in use."""
+    # Where it cannot, the peak is that of the whole process.
+    return status("VmRSS") if forget_peak() else peak()
 
 
 def peak() -> int:
@@ -20,11 +24,15 @@ def peak() -> int:
     try:
         return status("VmHWM")
     except OSError:
+        import resource
+
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def limit(more: int) -> None:
     """Let the process take so many bytes more than it has, and no more (Linux)."""
+    import resource
+
     allowed = status("VmData") + more
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 

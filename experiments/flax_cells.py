@@ -38,8 +38,11 @@ class FlaxStack:
 
     def fresh(self, rows: int) -> tuple[Tree, ...]:
         """Return zeros: a layer's ``h`` ``[B, H]``, or ``(c, h)``."""
-        zeros = jnp.zeros((rows, self.hidden_size))
-        return tuple((zeros, zeros) if self.cell == "lstm" else zeros for _ in self.layers)
+        shape, twice = (rows, self.hidden_size), self.cell == "lstm"
+        # Arrays of their own: an array can be donated once.
+        return tuple(
+            (jnp.zeros(shape), jnp.zeros(shape)) if twice else jnp.zeros(shape) for _ in self.layers
+        )
 
     def __call__(
         self,
