@@ -28,6 +28,7 @@ from revrnn.experiments.training import Place, Work, perplexity, validate
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 WORDS = 23
+FREQUENCIES = np.log(np.linspace(1, 2, WORDS) / (1.5 * WORDS)).astype(np.float32)
 SMALL: dict[str, Any] = {
     "embedding_size": 6, "hidden_size": 8, "batch_size": 4, "steps": 5, "epochs": 2,
     "log_every": 3, "checkpoint_every": 4,
@@ -131,7 +132,7 @@ def test_segments() -> None:
 @pytest.mark.parametrize("more", [{}, {"tied": False, "num_layers": 2}, {"hidden_size": 6}])
 def test_parameters_are_counted(cell: str, more: dict[str, Any]) -> None:
     settings = LmSettings(cell=cell, **{**SMALL, **more})
-    found = sum(v.size for v in TorchTrainer(settings, WORDS).parameters().values())
+    found = sum(v.size for v in TorchTrainer(settings, FREQUENCIES).parameters().values())
     if cell in ("gru", "lstm"):  # two biases a gate
         gates = {"gru": 3, "lstm": 4}[cell]
         found -= gates * settings.hidden_size * settings.num_layers
@@ -164,11 +165,12 @@ def test_float_cells_are_the_reversible_cells(cell: str) -> None:
 def test_frameworks_agree(cell: str, more: dict[str, Any]) -> None:
     """Without dropout both take the same steps: equal exact states, losses but for rounding."""
     settings = LmSettings(cell=cell, **{**SMALL, **NO_DROPOUT, **more})
-    first = TorchTrainer(settings, WORDS)
-    second = JaxTrainer(dataclasses.replace(settings, framework="jax"), WORDS)
+    first = TorchTrainer(settings, FREQUENCIES)
+    second = JaxTrainer(dataclasses.replace(settings, framework="jax"), FREQUENCIES)
     assert first.parameters().keys() == second.parameters().keys()
     for name, value in first.parameters().items():
         assert np.array_equal(value, second.parameters()[name])
+    assert np.array_equal(first.parameters()["readout.bias"], FREQUENCIES)
     losses = [t.step(*segments(0), 0, 0.1) for t in (first, second)]
     assert np.isclose(losses[0], losses[1], rtol=1e-5)
     assert torch.equal(first.state.h, torch.from_numpy(np.array(second.state.h)))
@@ -185,8 +187,8 @@ def test_frameworks_agree(cell: str, more: dict[str, Any]) -> None:
 def test_jax_pads_segments_without_a_trace(cell: str) -> None:
     """Short segments run padded to the greatest length; loss and state do not show it."""
     settings = LmSettings(framework="jax", cell=cell, **{**SMALL, **NO_DROPOUT})
-    exact = JaxTrainer(settings, WORDS)
-    padded = JaxTrainer(dataclasses.replace(settings, random_steps=True), WORDS)
+    exact = JaxTrainer(settings, FREQUENCIES)
+    padded = JaxTrainer(dataclasses.replace(settings, random_steps=True), FREQUENCIES)
     assert padded.length > exact.length
     losses = [trainer.step(*segments(0), 0, 0.1) for trainer in (exact, padded)]
     assert np.isclose(losses[0], losses[1], rtol=1e-6)
@@ -286,10 +288,27 @@ def test_a_run_can_be_made_longer(data: Path, tmp_path: Path) -> None:
         assert np.array_equal(value, ends[1][name]), name
 
 
+@pytest.mark.parametrize("cell", ["revlstm", "lstm"])
+def test_training_begins_at_the_frequencies_of_words(cell: str, data: Path) -> None:
+    """A model that has learnt nothing gives every word the share it has in training text."""
+    corpus = corpora.load(str(data))
+    shares = corpus.log_frequencies()
+    assert np.isclose(np.exp(shares).sum(), 1)
+    never = corpus.vocabulary.number("<unk>")
+    corpus = dataclasses.replace(corpus, train=corpus.train[corpus.train != never])
+    size = len(corpus.train) + len(shares)
+    assert np.isclose(corpus.log_frequencies()[never], -np.log(size))  # counted once all the same
+    trainer = TorchTrainer(LmSettings(cell=cell, **{**SMALL, **NO_DROPOUT}), shares)
+    parameters = trainer.parameters()
+    trainer.set_parameters(parameters | {"embedding": 0 * parameters["embedding"]})
+    ids = streams(corpus.valid, 4)
+    assert np.isclose(trainer.evaluate(ids), -shares[ids[1:]].mean(), rtol=1e-5)
+
+
 def test_training_learns(data: Path) -> None:
     corpus = corpora.load(str(data))
     settings = LmSettings(**{**SMALL, **NO_DROPOUT, "learning_rate": 0.02})
-    trainer = TorchTrainer(settings, len(corpus.vocabulary))
+    trainer = TorchTrainer(settings, corpus.log_frequencies())
     ids = streams(corpus.train, 4)
     before = trainer.evaluate(ids)
     update = 0
@@ -300,7 +319,7 @@ def test_training_learns(data: Path) -> None:
             trainer.step(part[:-1], part[1:], update, 0.02)
             update += 1
     after = trainer.evaluate(ids)
-    assert perplexity(before) > 20
+    assert perplexity(before) > 15
     assert perplexity(after) < 0.6 * perplexity(before)
 
 

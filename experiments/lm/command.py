@@ -37,7 +37,7 @@ def run(given: dict[str, Any], console: Console) -> None:
         f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
         f"{len(corpus.train):,} words to train on, {len(corpus.vocabulary):,} kinds"
     )
-    trainer = make_trainer(settings, len(corpus.vocabulary))
+    trainer = make_trainer(settings, corpus.log_frequencies())
     place = train(trainer, settings, corpus, folder, console)
     best = folder.load("best")
     assert best is not None

@@ -36,6 +36,15 @@ class Corpus:
     valid: Ids
     test: Ids
 
+    def log_frequencies(self) -> npt.NDArray[np.float32]:
+        """Return the log of how often each word is met in training text, float32 ``[V]``.
+
+        Every word is counted once more, so that none has frequency 0.
+        """
+        counts = np.bincount(self.train, minlength=len(self.vocabulary)) + 1
+        found: npt.NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
+        return found
+
 
 def load(data: str) -> Corpus:
     """Return the corpus in a folder, or with ``"builtin"`` Python's own help texts.

@@ -17,7 +17,7 @@ from .corpus import Ids
 from .jax_model import JaxModel, Keys
 from .segments import longest
 from .settings import LmSettings
-from .trainer import initial_parameters
+from .trainer import Floats, initial_parameters
 
 Tree = Any
 
@@ -25,15 +25,15 @@ Tree = Any
 class JaxTrainer:
     """See :class:`revrnn.experiments.lm.trainer.Trainer`."""
 
-    def __init__(self, settings: LmSettings, vocabulary: int) -> None:
+    def __init__(self, settings: LmSettings, log_frequencies: Floats) -> None:
         """Make a model with its first values, and the optimiser."""
         self.settings = settings
-        self.model = JaxModel(settings, vocabulary)
+        self.model = JaxModel(settings, len(log_frequencies))
         # Segments of all lengths run through one program, so they have the greatest length.
         self.params: Tree = None
         self.length = longest(settings.steps, settings.random_steps)
         shapes = self.model.shapes()
-        self.set_parameters(initial_parameters(shapes, settings.seed, settings.hidden_size))
+        self.set_parameters(initial_parameters(shapes, settings, log_frequencies))
         parts = [optax.clip_by_global_norm(settings.clip)]
         if settings.optimiser == "sgd":
             parts += [optax.add_decayed_weights(settings.weight_decay)]

@@ -14,22 +14,22 @@ from revrnn.torch_impl import compiled_steps
 from .corpus import Ids
 from .settings import LmSettings
 from .torch_model import TorchModel, state_arrays, state_from
-from .trainer import initial_parameters
+from .trainer import Floats, initial_parameters
 
 
 class TorchTrainer(TorchTraining):
     """See :class:`revrnn.experiments.lm.trainer.Trainer`."""
 
-    def __init__(self, settings: LmSettings, vocabulary: int) -> None:
+    def __init__(self, settings: LmSettings, log_frequencies: Floats) -> None:
         """Make a model with its first values, and the optimiser."""
         self.settings = settings
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = TorchModel(settings, vocabulary).to(self.device)
+        self.model = TorchModel(settings, len(log_frequencies)).to(self.device)
         kind = torch.optim.SGD if settings.optimiser == "sgd" else torch.optim.AdamW
         rate, decay = settings.learning_rate, settings.weight_decay
         super().__init__(self.model, kind(self.model.parameters(), rate, weight_decay=decay))
         shapes = {name: tuple(value.shape) for name, value in self.names.items()}
-        self.set_parameters(initial_parameters(shapes, settings.seed, settings.hidden_size))
+        self.set_parameters(initial_parameters(shapes, settings, log_frequencies))
         self.start_anew()
 
     def start_anew(self) -> None:

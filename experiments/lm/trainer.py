@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from revrnn.experiments import training
 from revrnn.experiments.runs import Arrays, uniform_parameters
 from revrnn.experiments.settings import FRAMEWORKS
 
 from .corpus import Ids
 from .settings import LmSettings
+
+Floats = npt.NDArray[np.float32]
 
 # Rows of validation and test text.
 EVALUATION_ROWS = 10
@@ -38,27 +43,36 @@ class Trainer(training.Trainer, Protocol):
         ...
 
 
-def make_trainer(settings: LmSettings, vocabulary: int) -> Trainer:
-    """Return a trainer; imports the framework that it needs alone."""
+def make_trainer(settings: LmSettings, log_frequencies: Floats) -> Trainer:
+    """Return a trainer of a model of V words; imports the framework that it needs alone.
+
+    Args:
+        settings: of the run.
+        log_frequencies: of the words, float32 ``[V]``; see :func:`initial_parameters`.
+    """
     assert settings.framework in FRAMEWORKS
     if settings.framework == "torch":
         from .torch_trainer import TorchTrainer
 
-        return TorchTrainer(settings, vocabulary)
+        return TorchTrainer(settings, log_frequencies)
     from .jax_trainer import JaxTrainer
 
-    return JaxTrainer(settings, vocabulary)
+    return JaxTrainer(settings, log_frequencies)
 
 
-def initial_parameters(shapes: dict[str, tuple[int, ...]], seed: int, hidden_size: int) -> Arrays:
+def initial_parameters(
+    shapes: dict[str, tuple[int, ...]], settings: LmSettings, log_frequencies: Floats
+) -> Arrays:
     """Return first values, the same in both frameworks.
 
     Recurrent parameters and the projection are uniform in ±1/√hidden_size, the embedding and an own
-    softmax in ±0.1, the softmax's bias 0.
+    softmax in ±0.1. The softmax's bias begins at the log frequencies of the words: with a bias of 0
+    the fastest way to learn them is a state that is large and always the same, and a RevLSTM, whose
+    state has no small bound, is driven to the cap of its gates by it.
     """
 
     def bound(name: str) -> float:
-        special = {"embedding": 0.1, "readout.weight": 0.1, "readout.bias": 0.0}
-        return float(special.get(name, hidden_size**-0.5))
+        special = {"embedding": 0.1, "readout.weight": 0.1}
+        return float(special.get(name, settings.hidden_size**-0.5))
 
-    return uniform_parameters(shapes, bound, seed)
+    return uniform_parameters(shapes, bound, settings.seed) | {"readout.bias": log_frequencies}
