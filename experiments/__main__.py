@@ -1,4 +1,4 @@
-"""``python -m revrnn.experiments lm|lm-sweep|nmt|memory``: the paper's experiments."""
+"""``python -m revrnn.experiments lm|lm-sweep|nmt|nmt-sweep|memory``: the paper's experiments."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ COMMANDS = {
         "all language models of the comparison, and a table",
     ),
     "nmt": ("revrnn.experiments.nmt.command", "translation with attention: Multi30K, IWSLT"),
+    "nmt-sweep": (
+        "revrnn.experiments.nmt.sweep",
+        "all translation models of the comparison, and a table",
+    ),
     "memory": (
         "revrnn.experiments.memory_task.command",
         "repeating a sequence: what a network that cannot forget cannot do",

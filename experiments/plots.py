@@ -8,6 +8,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from .runs import RunFolder
+
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
 
@@ -48,3 +50,16 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
         figure.savefig(name, dpi=130)
     plt.close(figure)
     return written
+
+
+def plot_losses(path: Path, folders: Mapping[str, RunFolder]) -> list[Path]:
+    """Draw training and validation losses of runs, by their labels, over the updates."""
+    panels = {}
+    for event, title, style in (("train", "Training", "-"), ("valid", "Validation", "o-")):
+        curves = []
+        for label, folder in folders.items():
+            found = folder.records(event)
+            x, y = [r["update"] for r in found], [r["loss"] for r in found]
+            curves.append(Curve(label, x, y, style))
+        panels[event] = Panel(title, "update", "loss (nats a word)", curves)
+    return write(path, panels)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Curve, Panel, write
+from revrnn.experiments.plots import plot_losses
 from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.settings import REVERSIBLE
 
@@ -51,16 +51,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 def plot(path: Path, folders: Sequence[RunFolder]) -> None:
     """Draw training and validation losses of runs over the updates."""
-    curves = {"train": [], "valid": []}  # type: dict[str, list[Curve]]
-    for folder in folders:
-        for event, into in curves.items():
-            found = folder.records(event)
-            label = describe(folder.config)
-            x, y = [r["update"] for r in found], [r["loss"] for r in found]
-            into.append(Curve(label, x, y, "-" if event == "train" else "o-"))
-    titles = {"train": "Training", "valid": "Validation"}
-    panels = {e: Panel(titles[e], "update", "loss (nats a word)", c) for e, c in curves.items()}
-    write(path, panels)
+    plot_losses(path, {describe(folder.config): folder for folder in folders})
 
 
 def table(folders: Sequence[RunFolder]) -> str:

@@ -1,19 +1,16 @@
-"""``python -m revrnn.experiments lm-sweep``: all models of the comparison, one after the other.
-
-Runs that have ended are left alone and a run that was cut goes on, so the command can be given
-again; with more ``--epochs`` all go on. Table and plot are written anew after every run.
-"""
+"""``python -m revrnn.experiments lm-sweep``: all language models of the comparison."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
 
 from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import add_options
+from revrnn.experiments.sweep import Comparison
 
 from .command import run as run_one
 from .report import plot, table
@@ -36,33 +33,20 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _is_done(path: Path, given: dict[str, Any]) -> bool:
-    """Say whether a run has ended, and with as many epochs as are asked for."""
-    if not (path / "summary.json").exists():
-        return False
-    config = RunFolder(path).config
-    return bool(given.get("epochs", config["epochs"]) <= config["epochs"])
+def write(out: Path, ended: Sequence[RunFolder]) -> None:
+    """Write ``table.md`` and the plot of all losses."""
+    (out / "table.md").write_text(table(ended), encoding="utf-8")
+    plot(out / "losses", ended)
+
+
+COMPARISON: Final = Comparison(LmSettings, PRESETS, variants(), run_one, write)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options: those of a run, for all runs."""
-    parser.add_argument("--out", type=Path, default=Path("out/lm-sweep"), help="folder of the runs")
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="small")
-    parser.add_argument("--only", nargs="+", choices=tuple(variants()), help="only these runs")
-    add_options(parser, LmSettings)
+    """Add the command's options."""
+    COMPARISON.add_arguments(parser, "out/lm-sweep")
 
 
 def run(given: dict[str, Any], console: Console) -> None:
-    """Run what is missing, then write ``table.md`` and the plot of all."""
-    out, only = given["out"], given.pop("only") or list(variants())
-    for name in only:
-        path = out / name
-        if _is_done(path, given):
-            console.print(f"{name}: done before")
-            continue
-        resume = (path / "config.json").exists()
-        own = {**given, **variants()[name]}
-        run_one({**own, "out": path, "resume": resume, "preset": given["preset"]}, console)
-        ended = [RunFolder(out / n) for n in variants() if (out / n / "summary.json").exists()]
-        (out / "table.md").write_text(table(ended), encoding="utf-8")
-        plot(out / "losses", ended)
+    """Run what is missing."""
+    COMPARISON.sweep(given, console)

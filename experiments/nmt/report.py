@@ -1,13 +1,15 @@
-"""The report of a run."""
+"""The report of a run, and a table of several runs."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Curve, Panel, write
+from revrnn.experiments.plots import Curve, Panel, plot_losses, write
 from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import REVERSIBLE
+from revrnn.experiments.settings import LAYOUTS, REVERSIBLE
 
 
 def describe(config: dict[str, Any]) -> str:
@@ -78,6 +80,31 @@ def _savings(found: list[dict[str, Any]]) -> list[str]:
               "and slices. *Stored and attended*: also embeddings or full states, where attention "
               "sees them."]  # fmt: skip
     return lines
+
+
+def plot(path: Path, folders: Sequence[RunFolder]) -> None:
+    """Draw training and validation losses of runs over the updates."""
+    plot_losses(path, {describe(folder.config): folder for folder in folders})
+
+
+def table(folders: Sequence[RunFolder]) -> str:
+    """Return a Markdown table of runs that have ended: savings stored, memory of an update."""
+    parts = [(part, layout) for part in ("encoder", "decoder") for layout in LAYOUTS]
+    heads = ["model", "framework", "parameters", "valid perplexity", "BLEU, greedy", "BLEU, beam"]
+    heads += [*(f"{part}, {layout}" for part, layout in parts), "peak MB", "training, s"]
+    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    for folder in folders:
+        summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+        saved = {(s["part"], s["layout"]): f"{s['stored']:.1f}×" for s in summary["savings"]}
+        memory = summary["memory"]
+        lines.append([
+            describe(summary["config"]), summary["config"]["framework"],
+            f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.2f}",
+            f"{summary['bleu_greedy']:.2f}", f"{summary['bleu_beam']:.2f}",
+            *(saved.get(part, "") for part in parts),
+            "" if memory is None else f"{memory['bytes'] / 1e6:.0f}", f"{summary['seconds']:.0f}",
+        ])  # fmt: skip
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def _plot(folder: RunFolder) -> None:

@@ -1,0 +1,101 @@
+"""All runs of a comparison, one after the other, and what they show together.
+
+Runs that have ended are left alone and a run that was cut goes on, so the command can be given
+again; with more ``--epochs`` all go on. Table and plot are written anew after every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from revrnn.errors import RevRNNError
+
+from .runs import RunFolder
+from .settings import add_options, chosen
+
+Write = Callable[[Path, Sequence[RunFolder]], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An experiment whose runs are to be compared.
+
+    Attributes:
+        settings: the dataclass of the settings.
+        presets: presets by name.
+        variants: what each run sets itself, by the name of its folder.
+        run: the command of one run.
+        write: writes a table and a plot of runs that have ended into a folder.
+    """
+
+    settings: type[Any]
+    presets: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Mapping[str, Any]]
+    run: Callable[[dict[str, Any], Console], None]
+    write: Write
+
+    def add_arguments(self, parser: argparse.ArgumentParser, folder: str) -> None:
+        """Add the options of a sweep: those of a run, for all runs."""
+        parser.add_argument(
+            "--out", type=Path, default=Path(folder), help=f"folder of the runs ({folder})"
+        )
+        parser.add_argument("--preset", choices=tuple(self.presets), default="small")
+        parser.add_argument(
+            "--only", nargs="+", choices=tuple(self.variants), help="only these runs"
+        )
+        add_options(parser, self.settings)
+
+    def sweep(self, given: dict[str, Any], console: Console) -> None:
+        """Run what is missing, and write what there is after every run.
+
+        Raises:
+            RevRNNError: as a run does; ``E_ARGUMENT`` before the first run, if one that is asked
+                for by its name cannot be, or none can.
+        """
+        out = given["out"]
+        for name, own in self._possible(given, console).items():
+            if _is_done(own["out"], given):
+                console.print(f"{name}: done before")
+            else:
+                resume = (own["out"] / "config.json").exists()
+                self.run({**own, "resume": resume}, console)
+            ended = [RunFolder(out / n) for n in self.variants if _has_ended(out / n)]
+            self.write(out, ended)
+
+    def _possible(self, given: dict[str, Any], console: Console) -> dict[str, dict[str, Any]]:
+        """Return what each run is given; say which of the comparison cannot be, and why."""
+        options = {k: v for k, v in given.items() if k != "only"}
+        found, refused = {}, []
+        for name in given["only"] or self.variants:
+            own = {**options, **self.variants[name], "out": given["out"] / name}
+            try:
+                chosen(self.settings, self.presets, given["preset"], own)
+            except RevRNNError as error:
+                if given["only"]:
+                    raise
+                refused.append((name, error))
+                continue
+            found[name] = own
+        if not found:
+            raise refused[0][1]
+        for name, why in refused:
+            console.print(f"{name} is left out: {why}", markup=False)
+        return found
+
+
+def _has_ended(path: Path) -> bool:
+    return (path / "summary.json").exists()
+
+
+def _is_done(path: Path, given: dict[str, Any]) -> bool:
+    """Say whether a run has ended, and with as many epochs as are asked for."""
+    if not _has_ended(path):
+        return False
+    config = RunFolder(path).config
+    return bool(given.get("epochs", config["epochs"]) <= config["epochs"])

@@ -1,0 +1,134 @@
+"""Comparisons: runs one after the other, each once, and a table of all."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from revrnn import RevRNNError
+from revrnn.experiments.__main__ import main
+from revrnn.experiments.lm import sweep as lm
+from revrnn.experiments.lm.command import run as run_lm
+from revrnn.experiments.nmt import sweep as nmt
+from revrnn.experiments.runs import RunFolder
+from revrnn.experiments.settings import chosen
+from revrnn.experiments.sweep import Comparison
+
+SIZES = [
+    "--embedding-size=6", "--hidden-size=8", "--batch-size=4", "--epochs=1", "--log-every=2",
+]  # fmt: skip
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Give a folder with sentences, and their translations: the same, letters upper case."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for part, size in (("train", 40), ("val", 12), ("test", 12)):
+        lines = [" ".join("abcdefgh"[i] for i in generator.integers(0, 8, 5)) for _ in range(size)]
+        text = "\n".join([*lines, "<unk>"]) + "\n"
+        for name, content in ((f"{part}.en", text), (f"{part}.de", text.upper())):
+            (folder / name).write_text(content, encoding="utf-8")
+        name = "valid" if part == "val" else part
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("comparison", "preset", "count"),
+    [(lm.COMPARISON, "small", 18), (nmt.COMPARISON, "multi30k", 24)],
+    ids=["lm", "nmt"],
+)
+def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: int) -> None:
+    settings = {
+        name: chosen(comparison.settings, comparison.presets, preset, dict(own))
+        for name, own in comparison.variants.items()
+    }
+    assert len(set(settings.values())) == len(settings) == count
+    for name, found in settings.items():
+        assert name.replace("float-", "float_").startswith(found.cell)
+
+
+@pytest.mark.parametrize(
+    ("command", "names", "more"),
+    [
+        ("lm", ["lstm", "revlstm-2-bits"], ["--steps", "5"]),
+        ("nmt", ["gru", "revgru-emb"], ["--least-count", "1", "--no-measure-memory"]),
+    ],
+)
+def test_a_sweep(command: str, names: list[str], more: list[str], data: Path, tmp_path: Path,
+                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Every run is run once, or to more epochs; one that was cut goes on; the table has all."""
+    out = tmp_path / "sweep"
+    words = [f"{command}-sweep", "--data", str(data), *SIZES, *more, "--out", str(out)]
+    runs: list[dict[str, Any]] = []
+    module = {"lm": lm, "nmt": nmt}[command]
+    run = module.COMPARISON.run
+
+    def counted(given: dict[str, Any], console: Console) -> None:
+        runs.append(given)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        run(given, console)
+
+    monkeypatch.setitem(module.COMPARISON.__dict__, "run", counted)
+    assert main([*words, "--only", *names]) == 130
+    assert (out / "table.md").read_text(encoding="utf-8").count("\n") == 3
+    assert main([*words, "--only", *names]) == 0
+    assert [given["out"].name for given in runs] == [names[0], names[1], names[1]]
+    table = (out / "table.md").read_text(encoding="utf-8").splitlines()
+    assert len({line.count("|") for line in table}) == 1
+    for name, line in zip(names, table[2:], strict=True):
+        summary = json.loads((out / name / "summary.json").read_text(encoding="utf-8"))
+        cells = [cell.strip() for cell in line.split("|")]
+        assert f"{summary['parameters']:,}" in cells
+        for saving in summary["savings"]:
+            if saving.get("steps", 70) == 70:
+                assert f"{saving['stored']:.1f}×" in cells
+    assert re.search(r"[0-9]×", table[2]) is None
+    assert (out / "losses.png").stat().st_size > 1000
+    assert main([*words, "--only", names[0], "--epochs", "2"]) == 0
+    assert len(runs) == 4
+    assert runs[-1]["resume"]
+    assert len(RunFolder(out / names[0]).records("valid")) == 2
+
+
+def test_runs_that_cannot_be_are_told_before_the_first(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "sweep"
+    words = ["lm-sweep", "--data", str(data), *SIZES, "--framework", "jax", "--out", str(out)]
+    assert main([*words, "--only", "gru", "float-revgru"]) == 2
+    assert "float_revgru" in capsys.readouterr().out
+    assert main([*words, "--clip", "-1"]) == 2
+    assert "clip" in capsys.readouterr().out
+    assert not out.exists()
+    runs: list[str] = []
+    monkeypatch.setitem(
+        lm.COMPARISON.__dict__, "run", lambda given, console: runs.append(given["out"].name)
+    )
+    monkeypatch.setitem(lm.COMPARISON.__dict__, "write", lambda folder, ended: None)
+    assert main(words) == 0
+    assert set(lm.COMPARISON.variants) - set(runs) == {"float-revgru", "float-revlstm"}
+    told = capsys.readouterr().out
+    assert told.count("is left out") == 2
+
+
+def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:
+    """``match`` is among the comparison: a baseline with as many parameters."""
+    given = {**lm.COMPARISON.variants["gru-as-revgru"], "preset": "small", "resume": False,
+             "data": str(data), "epochs": 1, "embedding_size": 6, "hidden_size": 8, "steps": 5,
+             "batch_size": 4, "tied": False, "out": tmp_path / "run"}  # fmt: skip
+    run_lm(given, Console(quiet=True))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["config"]["hidden_size"] != 8
+    assert RunFolder(tmp_path / "run").config["hidden_size"] == 8
+    with pytest.raises(RevRNNError):
+        run_lm({**given, "resume": True, "match": None}, Console(quiet=True))
