@@ -16,10 +16,9 @@ from rich.console import Console
 
 from revrnn.errors import RevRNNError
 
+from .plots import plot_losses
 from .runs import RunFolder
 from .settings import add_options, chosen
-
-Write = Callable[[Path, Sequence[RunFolder]], None]
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,23 @@ class Comparison:
         presets: presets by name.
         variants: what each run sets itself, by the name of its folder.
         run: the command of one run.
-        write: writes a table and a plot of runs that have ended into a folder.
+        table: returns a Markdown table of runs that have ended.
+        describe: returns a run's model in a few words, from its settings.
+        folder: where the runs go, if nothing else is said.
     """
 
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
     run: Callable[[dict[str, Any], Console], None]
-    write: Write
+    table: Callable[[Sequence[RunFolder]], str]
+    describe: Callable[[dict[str, Any]], str]
+    folder: str
 
-    def add_arguments(self, parser: argparse.ArgumentParser, folder: str) -> None:
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of a sweep: those of a run, for all runs."""
         parser.add_argument(
-            "--out", type=Path, default=Path(folder), help=f"folder of the runs ({folder})"
+            "--out", type=Path, default=Path(self.folder), help=f"folder of runs ({self.folder})"
         )
         parser.add_argument("--preset", choices=tuple(self.presets), default="small")
         parser.add_argument(
@@ -65,8 +68,13 @@ class Comparison:
             else:
                 resume = (own["out"] / "config.json").exists()
                 self.run({**own, "resume": resume}, console)
-            ended = [RunFolder(out / n) for n in self.variants if _has_ended(out / n)]
-            self.write(out, ended)
+            self.write(out)
+
+    def write(self, out: Path) -> None:
+        """Write ``table.md``, and the plot of all losses, of the runs that have ended."""
+        ended = [RunFolder(out / name) for name in self.variants if _has_ended(out / name)]
+        (out / "table.md").write_text(self.table(ended), encoding="utf-8")
+        plot_losses(out / "losses", {self.describe(run.config): run for run in ended})
 
     def _possible(self, given: dict[str, Any], console: Console) -> dict[str, dict[str, Any]]:
         """Return what each run is given; say which of the comparison cannot be, and why."""

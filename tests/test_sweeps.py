@@ -114,7 +114,7 @@ def test_runs_that_cannot_be_are_told_before_the_first(
     monkeypatch.setitem(
         lm.COMPARISON.__dict__, "run", lambda given, console: runs.append(given["out"].name)
     )
-    monkeypatch.setitem(lm.COMPARISON.__dict__, "write", lambda folder, ended: None)
+    monkeypatch.setitem(lm.COMPARISON.__dict__, "write", lambda out: None)
     assert main(words) == 0
     assert set(lm.COMPARISON.variants) - set(runs) == {"float-revgru", "float-revlstm"}
     told = capsys.readouterr().out

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from revrnn.experiments.plots import plot_losses
@@ -46,12 +45,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     lines += ["", "![losses](losses.png)", "", "Settings:", "", "```json"]
     lines += [json.dumps(summary["config"], indent=2), "```", ""]
     folder.write("report.md", "\n".join(lines).encode())
-    plot(folder.path / "losses", [folder])
-
-
-def plot(path: Path, folders: Sequence[RunFolder]) -> None:
-    """Draw training and validation losses of runs over the updates."""
-    plot_losses(path, {describe(folder.config): folder for folder in folders})
+    plot_losses(folder.path / "losses", {describe(summary["config"]): folder})
 
 
 def table(folders: Sequence[RunFolder]) -> str:

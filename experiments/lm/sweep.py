@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
-from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.sweep import Comparison
 
 from .command import run as run_one
-from .report import plot, table
+from .report import describe, table
 from .settings import PRESETS, LmSettings
 
 LIMITS: Final = (1, 2, 3, 5, None)
@@ -33,20 +27,7 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def write(out: Path, ended: Sequence[RunFolder]) -> None:
-    """Write ``table.md`` and the plot of all losses."""
-    (out / "table.md").write_text(table(ended), encoding="utf-8")
-    plot(out / "losses", ended)
-
-
-COMPARISON: Final = Comparison(LmSettings, PRESETS, variants(), run_one, write)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    COMPARISON.add_arguments(parser, "out/lm-sweep")
-
-
-def run(given: dict[str, Any], console: Console) -> None:
-    """Run what is missing."""
-    COMPARISON.sweep(given, console)
+COMPARISON: Final = Comparison(
+    LmSettings, PRESETS, variants(), run_one, table, describe, "out/lm-sweep"
+)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.sweep

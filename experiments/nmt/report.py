@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Curve, Panel, plot_losses, write
+from revrnn.experiments.plots import Curve, Panel, write
 from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.settings import LAYOUTS, REVERSIBLE
 
@@ -80,11 +79,6 @@ def _savings(found: list[dict[str, Any]]) -> list[str]:
               "and slices. *Stored and attended*: also embeddings or full states, where attention "
               "sees them."]  # fmt: skip
     return lines
-
-
-def plot(path: Path, folders: Sequence[RunFolder]) -> None:
-    """Draw training and validation losses of runs over the updates."""
-    plot_losses(path, {describe(folder.config): folder for folder in folders})
 
 
 def table(folders: Sequence[RunFolder]) -> str:

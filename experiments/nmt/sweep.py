@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-
-from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.sweep import Comparison
 
 from .command import run as run_one
-from .report import plot, table
+from .report import describe, table
 from .settings import PRESETS, NmtSettings
 
 CONTEXTS: Final = ("full", "emb", "20h", "100h", "emb+20h", "emb+100h")
@@ -42,20 +36,7 @@ def variants() -> dict[str, dict[str, Any]]:
     return found
 
 
-def write(out: Path, ended: Sequence[RunFolder]) -> None:
-    """Write ``table.md`` and the plot of all losses."""
-    (out / "table.md").write_text(table(ended), encoding="utf-8")
-    plot(out / "losses", ended)
-
-
-COMPARISON: Final = Comparison(NmtSettings, PRESETS, variants(), run_one, write)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    COMPARISON.add_arguments(parser, "out/nmt-sweep")
-
-
-def run(given: dict[str, Any], console: Console) -> None:
-    """Run what is missing."""
-    COMPARISON.sweep(given, console)
+COMPARISON: Final = Comparison(
+    NmtSettings, PRESETS, variants(), run_one, table, describe, "out/nmt-sweep"
+)
+add_arguments, run = COMPARISON.add_arguments, COMPARISON.sweep
