@@ -24,7 +24,7 @@ from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
 from revrnn.experiments.lm.sizes import all_parameters, matched
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
 from revrnn.experiments.runs import Arrays, RunFolder
-from revrnn.experiments.training import Place, Work, perplexity, validate
+from revrnn.experiments.training import Place, Work, perplexity, train, validate
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 WORDS = 23
@@ -346,6 +346,39 @@ def test_the_learning_rate_falls_without_gain(tmp_path: Path) -> None:
     best = folder.load("best")
     assert best is not None
     assert best[1]["losses"][-1] == 1.9
+
+
+class Still:
+    """A trainer that has nothing to train."""
+
+    def parameters(self) -> Arrays:
+        return {"a": np.zeros(1, np.float32)}
+
+    arrays = parameters
+
+    def restore(self, arrays: Arrays) -> None:
+        raise AssertionError("nothing was cut")
+
+
+def test_metrics_are_means_since_the_last_line(tmp_path: Path) -> None:
+    """Every line is the weighted mean of its own updates, also over the end of a pass."""
+    settings = LmSettings(epochs=2, log_every=2)
+    folder, console = RunFolder.new(tmp_path / "run", {}), Console(quiet=True)
+    batches: list[tuple[float, float]] = [(5.0, 1.0), (1.0, 3.0), (4.0, 1.0)]
+    work = Work(lambda epoch: batches, lambda batch, update, rate: batch, lambda: 1.0)
+    train(Still(), settings, work, folder, console)
+    assert [r["loss"] for r in folder.records("train")] == [2.0, 4.5, 1.75]
+    assert [r["update"] for r in folder.records("valid")] == [3, 6]
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_loss_that_is_no_number_ends_the_run(where: str, tmp_path: Path) -> None:
+    folder = RunFolder.new(tmp_path / "run", {})
+    loss, valid = (float("nan"), 1.0) if where == "training" else (1.0, float("inf"))
+    work = Work(lambda epoch: [0], lambda *given: (loss, 1.0), lambda: valid)
+    with pytest.raises(RevRNNError, match="E_NONFINITE"):
+        train(Still(), LmSettings(), work, folder, Console(quiet=True))
+    assert folder.load("best") is None
 
 
 @pytest.mark.parametrize(
