@@ -8,6 +8,8 @@ import lzma
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -17,15 +19,18 @@ from revrnn import RevRNNError
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.lm import corpus as corpora
 from revrnn.experiments.lm.float_cells import FloatRev
+from revrnn.experiments.lm.jax_model import JaxModel, Keys
 from revrnn.experiments.lm.jax_trainer import JaxTrainer
 from revrnn.experiments.lm.report import table
+from revrnn.experiments.lm.savings import savings
 from revrnn.experiments.lm.segments import lengths, longest, streams
 from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
 from revrnn.experiments.lm.sizes import all_parameters, matched
+from revrnn.experiments.lm.torch_model import TorchModel, make_stack
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
 from revrnn.experiments.runs import Arrays, RunFolder
 from revrnn.experiments.training import Place, Work, perplexity, train, validate
-from revrnn.torch_impl import RevGRU, RevLSTM
+from revrnn.torch_impl import RevGRU, RevLSTM, value_and_grad
 
 WORDS = 23
 FREQUENCIES = np.log(np.linspace(1, 2, WORDS) / (1.5 * WORDS)).astype(np.float32)
@@ -124,6 +129,7 @@ def test_segments() -> None:
     assert drawn.sum() == 100_000
     assert drawn.max() <= longest(70, True)
     assert 60 < drawn.mean() < 72
+    assert 0.03 < (drawn < 50).mean() < 0.07  # half as long, one time in twenty
     assert np.array_equal(drawn, lengths(100_000, 70, True, 3, 1))
     assert not np.array_equal(drawn[:9], lengths(100_000, 70, True, 3, 2)[:9])
 
@@ -183,6 +189,79 @@ def test_frameworks_agree(cell: str, more: dict[str, Any]) -> None:
     assert np.isclose(first.evaluate(ids), second.evaluate(ids), rtol=1e-5)
 
 
+def test_words_are_dropped_everywhere() -> None:
+    """A dropped word is 0 wherever it stands in a segment; the others are scaled."""
+    rate = {"dropout_words": 0.75, "dropout_input": 0.0}
+    settings = LmSettings(**{**SMALL, **rate})
+    tokens = segments(0, steps=20)[0]
+    model = TorchModel(settings, WORDS)
+    torch.nn.init.ones_(model.embedding)
+    drawn = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model.draw_words()
+        drawn.append(model.embed(torch.from_numpy(tokens).long()).detach().numpy())
+    model.eval()
+    model.draw_words()
+    assert bool((model.embed(torch.from_numpy(tokens).long()) == 1).all())
+    other = JaxModel(dataclasses.replace(settings, framework="jax"), WORDS)
+    outer, steps = {"embedding": jnp.ones((WORDS, 6))}, jnp.arange(20)
+    for seed in range(2):
+        keys = Keys(*jax.random.split(jax.random.key(seed), len(Keys._fields)))
+        drawn.append(np.array(other.embed(keys, outer, (tokens, steps))))
+    assert bool((other.embed(None, outer, (tokens, steps)) == 1).all())
+    for found in drawn:
+        assert set(np.unique(found)) == {0.0, 4.0}
+        for word in np.unique(tokens):
+            assert len(np.unique(found[tokens == word])) == 1
+    assert not np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[2], drawn[3])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", *FLOAT])
+def test_recurrent_weights_are_dropped(cell: str) -> None:
+    """In training alone, and the input's weights never: the first step from zeros shows these."""
+    settings = LmSettings(cell=cell, **{**SMALL, **NO_DROPOUT, "weight_drop": 0.5})
+    stack, whole = make_stack(settings), make_stack(dataclasses.replace(settings, weight_drop=0.0))
+    whole.load_state_dict(stack.state_dict())
+    x = torch.randn(4, 3, 6)
+    start = stack.initial_state(3)  # type: ignore[operator]
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(stack(x, start)[0])
+    wanted = whole(x, start)[0]
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+    assert not torch.allclose(found[0], wanted)
+    if cell in ("gru", "lstm"):  # groups of the others see each other within a step
+        assert torch.allclose(found[0][0], wanted[0])
+    stack.eval()
+    assert torch.equal(stack(x, start)[0], wanted)
+
+
+def test_jax_drops_recurrent_weights() -> None:
+    for cell in ("revgru", "lstm"):
+        settings = LmSettings(framework="jax", cell=cell, **{**SMALL, "weight_drop": 0.5})
+        trainer = JaxTrainer(settings, FREQUENCIES)
+        keys = Keys(*jax.random.split(jax.random.key(0), len(Keys._fields)))
+        dropped, factors = trainer.model.dropped(keys, trainer.params[0])
+        # Gates by name, of the sort that sees the state.
+        recurrent = {n for n, v in trainer.params[0].items() if n.startswith("weight_hh")}
+        if cell == "lstm":
+            own = trainer.params[0]
+            recurrent = {n for n in own if "dense_h" in n and n.endswith("kernel")}
+        assert set(factors) == recurrent
+        assert recurrent
+        for name, value in trainer.params[0].items():
+            if name in factors:
+                assert set(np.unique(np.array(factors[name]))) == {0.0, 2.0}
+                assert np.array_equal(dropped[name], value * factors[name])
+            else:
+                assert np.array_equal(dropped[name], value)
+        assert trainer.model.dropped(None, trainer.params[0])[1] == {}
+
+
 @pytest.mark.parametrize("cell", ["revlstm", "lstm"])
 def test_jax_pads_segments_without_a_trace(cell: str) -> None:
     """Short segments run padded to the greatest length; loss and state do not show it."""
@@ -195,6 +274,33 @@ def test_jax_pads_segments_without_a_trace(cell: str) -> None:
     found, wanted = (t.arrays() for t in (padded, exact))
     for name in wanted:
         assert np.allclose(found[name], wanted[name], atol=1e-5), name
+
+
+def test_savings_carry_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment begins where the last ended, in both layouts; each counts as much."""
+    settings = LmSettings(**SMALL)
+    parameters = TorchTrainer(settings, FREQUENCIES).parameters()
+    starts: list[Any] = []
+    steps: list[Any] = []
+
+    def watched(*given: Any, **options: Any) -> Any:
+        starts.append(options["state"])
+        steps.append(value_and_grad(*given, **options))
+        return steps[-1]
+
+    monkeypatch.setattr("revrnn.experiments.lm.savings.value_and_grad", watched)
+    ids = segments(0, steps=40)[0]
+    found = savings(settings, WORDS, parameters, ids, 10)
+    assert [(s.layout, s.steps, s.rows) for s in found] == [("stream", 10, 4), ("wordlist", 10, 4)]
+    assert len(steps) == 6
+    for number, (start, before) in enumerate(zip(starts[1:], steps, strict=False), 1):
+        if number != 3:
+            assert start is before.state
+    for saving, own in zip(found, (steps[:3], steps[3:]), strict=True):
+        plain = sum(step.report.plain_bits for step in own)
+        assert plain == 3 * 10 * 4 * 8 * 32
+        assert saving.stored == plain / sum(step.report.stored_bits for step in own)
+        assert saving.ideal == plain / sum(step.report.ideal_bits for step in own)
 
 
 class CutError(Exception):
