@@ -74,6 +74,18 @@ def test_first_weights_depend_on_the_seed_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_the_learning_rate_falls_to_zero() -> None:
+    """Linearly: the first update is Adam's whole step, half way it is half, at the end nothing."""
+    settings = MemorySettings(**TINY)
+    moved = []
+    for update in (0, 3, 6):
+        trainer = Trainer(settings, Job("gru", 4, 0.1, 0))
+        before = trainer.parameters()["readout.bias"]
+        trainer.step(update)
+        moved.append(np.abs(trainer.parameters()["readout.bias"] - before).max())
+    assert np.allclose(moved, [0.1, 0.05, 0.0], rtol=1e-3)
+
+
 def test_all_variants_can_be_made() -> None:
     settings = MemorySettings(**TINY)
     for name, variant in VARIANTS.items():

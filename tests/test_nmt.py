@@ -341,6 +341,54 @@ def test_searches(seed: int) -> None:
     assert wide == [table.best(3)[1]] * 2
 
 
+def test_greedy_ends_at_the_first_end() -> None:
+    """One sentence ends before the other; what the model says after its end is not heard."""
+    first, second = [4, END, 5, 6, END], [7, 8, 9, END, 4]
+
+    class Script:
+        def __init__(self) -> None:
+            self.said = zip(first, second, strict=True)
+
+        def step(self, state: Any, words: Any) -> tuple[Any, Any]:
+            return np.log(np.eye(WORDS, dtype=np.float32)[list(next(self.said))] + 0.01), state
+
+        def select(self, state: Any, rows: Any) -> Any:
+            return state
+
+    assert greedy(Script(), None, 2, 5) == [[4], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("cell", ["revlstm", "revgru", "lstm", "gru"])
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_all_of_a_search_state_is_selected(framework: str, cell: str) -> None:
+    """Every array of the state, before the first step and after it, follows its row."""
+    if framework == "torch":
+        trainer: Any = TorchTrainer(small(cell=cell), WORDS, WORDS)
+    else:
+        trainer = JaxTrainer(small(cell=cell, framework="jax"), WORDS, WORDS)
+    stepper, state = trainer.stepper(make_batch(some_pairs(4, 3)))
+    rows = np.array([2, 0, 0, 3, 1])
+    for begun in (False, True):
+        if begun:
+            _, state = stepper.step(state, np.array([4, 5, 6, 7], np.int32))
+        before, after = arrays_of(state), arrays_of(stepper.select(state, rows))
+        heads = begun and cell.startswith("rev")
+        assert len(before) == len(after) >= (4 if cell.endswith("gru") else 5) + heads
+        for old, new in zip(before, after, strict=True):
+            axis = old.shape.index(4)
+            assert np.array_equal(new, old.take(rows, axis))
+
+
+def arrays_of(state: Any) -> list[Any]:
+    """Return all arrays of a state of a search, rows on their only axis of length 4."""
+    if state is None:
+        return []
+    if hasattr(state, "shape"):
+        return [np.array(state.tolist())]
+    parts = state if isinstance(state, (list, tuple)) else vars(state).values()
+    return [array for part in parts for array in arrays_of(part)]
+
+
 @pytest.mark.parametrize("cell", ["revlstm", "gru"])
 def test_a_beam_of_one_is_greedy(cell: str) -> None:
     """Also the model's states are carried to the right rows: a row is what it is alone."""

@@ -71,6 +71,7 @@ def test_the_specification_is_one_archive(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == paths
     with zipfile.ZipFile(paths[0]) as archive:
         assert archive.testzip() is None
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         names = archive.namelist()
         assert len(names) == count
         for folder in FOLDERS_IN_ARCHIVE:

@@ -19,7 +19,8 @@ def describe(config: dict[str, Any]) -> str:
     if not config["forgetting"]:
         return f"{cell} {size}, not forgetting"
     limit = config["max_forget_bits"]
-    return f"{cell} {size}, " + ("no limit" if limit is None else f"{limit} bits")
+    words = "no limit" if limit is None else "1 bit" if limit == 1 else f"{limit} bits"
+    return f"{cell} {size}, {words}"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
