@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -19,6 +19,9 @@ from revrnn.errors import RevRNNError
 from .plots import plot_losses
 from .runs import RunFolder
 from .settings import add_options, chosen
+
+# How a run can fail that was begun rightly.
+DIVERGED: Final = ("E_NONFINITE", "E_OVERFLOW")
 
 
 @dataclass(frozen=True)
@@ -57,18 +60,30 @@ class Comparison:
     def sweep(self, given: dict[str, Any], console: Console) -> None:
         """Run what is missing, and write what there is after every run.
 
+        A run whose loss or state leaves all bounds does not keep the others from running.
+
         Raises:
-            RevRNNError: as a run does; ``E_ARGUMENT`` before the first run, if one that is asked
-                for by its name cannot be, or none can.
+            RevRNNError: as a run does, after the others where it is one of :data:`DIVERGED`;
+                ``E_ARGUMENT`` before the first run, if one that is asked for by its name cannot be,
+                or none can.
         """
-        out = given["out"]
+        out, failed = given["out"], []
         for name, own in self._possible(given, console).items():
             if _is_done(own["out"], given):
                 console.print(f"{name}: done before")
             else:
                 resume = (own["out"] / "config.json").exists()
-                self.run({**own, "resume": resume}, console)
+                try:
+                    self.run({**own, "resume": resume}, console)
+                except RevRNNError as error:
+                    if error.code not in DIVERGED:
+                        raise
+                    console.print(f"{name} ends here: {error}", markup=False, style="red")
+                    failed.append(error)
+                    continue
             self.write(out)
+        if failed:
+            raise failed[0]
 
     def write(self, out: Path) -> None:
         """Write ``table.md``, and the plot of all losses, of the runs that have ended."""

@@ -113,8 +113,11 @@ class Work(Generic[B]):
 
 
 def perplexity(loss: float) -> float:
-    """Return ``exp`` of a loss in nats a word; infinity where it would be too large."""
-    return math.exp(loss) if loss < 700 else math.inf
+    """Return ``exp`` of a loss in nats a word; of losses above 690 that of 690.
+
+    JSON has no infinity, and nobody tells such figures apart.
+    """
+    return math.exp(min(loss, 690.0))
 
 
 def train(
@@ -169,7 +172,7 @@ def _epoch(
             folder.log("train", update=place.update, epoch=place.epoch, loss=mean,
                        learning_rate=place.learning_rate, seconds=place.seconds)  # fmt: skip
             place.total, place.weight = 0.0, 0.0
-            progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):.1f}")
+            progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):.4g}")
         if place.update % settings.checkpoint_every == 0 and place.batch < len(batches):
             folder.save("last", trainer.arrays(), asdict(place))
         progress.update(task, completed=place.update)

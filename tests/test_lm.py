@@ -28,7 +28,8 @@ from revrnn.experiments.lm.settings import CELLS, FLOAT, LmSettings
 from revrnn.experiments.lm.sizes import all_parameters, matched
 from revrnn.experiments.lm.torch_model import TorchModel, make_stack
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
-from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.lm.train import train as train_lm
+from revrnn.experiments.runs import Arrays, RunFolder, without_prefix
 from revrnn.experiments.training import Place, Work, perplexity, train, validate
 from revrnn.torch_impl import RevGRU, RevLSTM, value_and_grad
 
@@ -303,6 +304,36 @@ def test_savings_carry_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
         assert saving.ideal == plain / sum(step.report.ideal_bits for step in own)
 
 
+@pytest.mark.parametrize(
+    ("framework", "cell"),
+    [("torch", "revgru"), ("torch", "lstm"), ("jax", "revlstm"), ("jax", "gru")],
+)
+def test_segments_anew(framework: str, cell: str, data: Path, tmp_path: Path) -> None:
+    """Without ``carry_state`` every segment begins from zeros, in training and in measuring."""
+    small = {**SMALL, **NO_DROPOUT}
+    settings = LmSettings(cell=cell, framework=framework, carry_state=False, **small)
+    trainer = TRAINERS[framework](settings, FREQUENCIES)
+    ids = segments(0, steps=15)[0]
+    parts = [trainer.evaluate(ids[first : first + 6]) for first in (0, 5)]
+    assert np.isclose(trainer.evaluate(ids[:11]), np.mean(parts), rtol=1e-6)
+    carried = TRAINERS[framework](dataclasses.replace(settings, carry_state=True), FREQUENCIES)
+    assert not np.isclose(carried.evaluate(ids[:11]), np.mean(parts), rtol=1e-6)
+    if framework == "torch":
+        step, fresh = trainer.step, without_prefix("state", trainer.arrays())
+        starts = []
+
+        def watched(*given: Any) -> float:
+            found = without_prefix("state", trainer.arrays())
+            starts.append(all(np.array_equal(found[name], fresh[name]) for name in fresh))
+            return float(step(*given))
+
+        trainer.step = watched
+        folder = RunFolder.new(tmp_path / "run", {})
+        train_lm(trainer, settings, corpora.load(str(data)), folder, Console(quiet=True))
+        assert len(starts) > 10
+        assert all(starts)
+
+
 class CutError(Exception):
     """What stops a run in a test."""
 
@@ -464,6 +495,14 @@ class Still:
 
     def restore(self, arrays: Arrays) -> None:
         raise AssertionError("nothing was cut")
+
+
+def test_perplexity_is_a_number_for_json() -> None:
+    """However bad a model is."""
+    assert perplexity(0.0) == 1.0
+    assert perplexity(5.0) == pytest.approx(148.413, rel=1e-5)
+    assert perplexity(691.0) == perplexity(1e9)
+    assert json.loads(json.dumps(perplexity(1e9), allow_nan=False)) > 1e299
 
 
 def test_metrics_are_means_since_the_last_line(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("comparison", "preset", "count"),
-    [(lm.COMPARISON, "small", 18), (nmt.COMPARISON, "multi30k", 24)],
+    [(lm.COMPARISON, "small", 20), (nmt.COMPARISON, "multi30k", 24)],
     ids=["lm", "nmt"],
 )
 def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: int) -> None:
@@ -119,6 +119,29 @@ def test_runs_that_cannot_be_are_told_before_the_first(
     assert set(lm.COMPARISON.variants) - set(runs) == {"float-revgru", "float-revlstm"}
     told = capsys.readouterr().out
     assert told.count("is left out") == 2
+
+
+def test_a_run_that_diverges_does_not_keep_the_others(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    told = ["E_OVERFLOW", "E_NONFINITE", ""]
+
+    def failing(given: dict[str, Any], console: Console) -> None:
+        runs.append(given["out"].name)
+        if told[len(runs) - 1]:
+            raise RevRNNError(told[len(runs) - 1], "loss", "nan", "a number")
+
+    monkeypatch.setitem(lm.COMPARISON.__dict__, "run", failing)
+    monkeypatch.setitem(lm.COMPARISON.__dict__, "write", lambda out: None)
+    words = ["lm-sweep", "--data", str(data), *SIZES, "--out", str(tmp_path / "sweep")]
+    assert main([*words, "--only", "gru", "lstm", "revgru-3-bits"]) == 2
+    assert runs == ["gru", "lstm", "revgru-3-bits"]
+    assert capsys.readouterr().out.count("ends here") == 2
+    runs.clear()
+    told[:] = ["E_ARGUMENT", "", ""]
+    assert main([*words, "--only", "gru", "lstm"]) == 2
+    assert runs == ["gru"]
 
 
 def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:

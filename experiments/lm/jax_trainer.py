@@ -78,6 +78,8 @@ class JaxTrainer:
         state, total = self.model.fresh_state(ids.shape[1]), 0.0
         size = self.settings.steps
         for first in range(0, len(ids) - 1, size):
+            if not self.settings.carry_state:
+                state = self.model.fresh_state(ids.shape[1])
             part = ids[first : first + size + 1]
             batch = self._batch(part[:-1], part[1:], size)
             found, state, status = self.measure(self.params, state, batch)

@@ -14,13 +14,12 @@ from revrnn.experiments.settings import REVERSIBLE
 def describe(config: dict[str, Any]) -> str:
     """Return a run's model in a few words."""
     cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
-    if cell not in REVERSIBLE:
-        return f"{cell} {size}"
-    if not config["forgetting"]:
-        return f"{cell} {size}, not forgetting"
-    limit = config["max_forget_bits"]
-    words = "no limit" if limit is None else "1 bit" if limit == 1 else f"{limit} bits"
-    return f"{cell} {size}, {words}"
+    found = f"{cell} {size}"
+    if cell in REVERSIBLE:
+        limit = config["max_forget_bits"]
+        words = "no limit" if limit is None else "1 bit" if limit == 1 else f"{limit} bits"
+        found += f", {words}" if config["forgetting"] else ", not forgetting"
+    return found if config["carry_state"] else f"{found}, segments anew"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
@@ -29,7 +28,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
     lines += [f"| parameters | {summary['parameters']:,} |"]
     for part in ("valid", "test"):
-        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:.2f} |")
+        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:.5g} |")
     lines += [
         f"| updates | {summary['updates']:,} |",
         f"| training, s | {summary['seconds']:.0f} |",
@@ -60,8 +59,8 @@ def table(folders: Sequence[RunFolder]) -> str:
         summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
         by_layout = {s["layout"]: s for s in summary["savings"]}  # those of the longest segments
         cells = [describe(summary["config"]), summary["config"]["framework"]]
-        cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.1f}"]
-        cells += [f"{summary['test_perplexity']:.1f}", f"{summary['seconds']:.0f}"]
+        cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.4g}"]
+        cells += [f"{summary['test_perplexity']:.4g}", f"{summary['seconds']:.0f}"]
         if by_layout:
             cells += [f"{by_layout['stream']['ideal']:.1f}×"]
             cells += [f"{by_layout[name]['stored']:.1f}×" for name in ("stream", "wordlist")]

@@ -55,7 +55,7 @@ def savings(
     """Return the savings of a trained reversible model in both layouts.
 
     The bits do not depend on the framework that trained, so PyTorch counts them. State and buffer
-    are carried from segment to segment, as in training; dropout is as in training.
+    are carried from segment to segment or not, as in training; dropout is as in training.
 
     Args:
         settings: of the run.
@@ -74,6 +74,8 @@ def savings(
         ideal, stored, plain = 0.0, 0, 0
         for number in range(min(SEGMENTS, (len(ids) - 1) // steps)):
             part = torch.from_numpy(ids[number * steps : (number + 1) * steps + 1]).long()
+            if not settings.carry_state:
+                state = model.initial_state(ids.shape[1])
             model.draw_words()
             step = value_and_grad(
                 model.rnn, part[:-1], part[1:], model.read, embed=model.embed, state=state,

@@ -42,6 +42,7 @@ class LmSettings:
     batch_size: int = described(20, "parallel streams of text")
     steps: int = described(35, "steps of back-propagation through time")
     random_steps: bool = described(False, "draw the number of steps anew for every segment")
+    carry_state: bool = described(True, "whether a segment begins where the last one ended")
     optimiser: str = described("adam", "sgd or adam", OPTIMISERS)
     learning_rate: float = described(2e-3, "learning rate")
     patience: int = described(0, "validations without gain before the learning rate falls")

@@ -23,7 +23,10 @@ def variants() -> dict[str, dict[str, Any]]:
         for limit in LIMITS:
             name = "no-limit" if limit is None else f"{limit}-bits"
             found[f"{cell}-{name}"] = {"cell": cell, "max_forget_bits": limit}
-        found[f"{cell}-keeping"] = {"cell": cell, "forgetting": False}
+        # A state from which nothing is ever discarded grows with every step, so these two begin
+        # every segment with a fresh one.
+        found[f"{cell}-anew"] = {"cell": cell, "max_forget_bits": 3, "carry_state": False}
+        found[f"{cell}-keeping"] = {"cell": cell, "forgetting": False, "carry_state": False}
     return found
 
 

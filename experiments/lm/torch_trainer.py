@@ -27,6 +27,9 @@ class TorchTrainer(TorchTraining):
         self.model = TorchModel(settings, len(log_frequencies)).to(self.device)
         kind = torch.optim.SGD if settings.optimiser == "sgd" else torch.optim.AdamW
         rate, decay = settings.learning_rate, settings.weight_decay
+        if settings.compiled:
+            # What runs before in this process compiled counts against a limit of programs.
+            torch.compiler.reset()
         super().__init__(self.model, kind(self.model.parameters(), rate, weight_decay=decay))
         shapes = {name: tuple(value.shape) for name, value in self.names.items()}
         self.set_parameters(initial_parameters(shapes, settings, log_frequencies))
@@ -61,6 +64,8 @@ class TorchTrainer(TorchTraining):
         self.model.eval()
         state, total = self._fresh(ids.shape[1]), 0.0
         for first in range(0, len(ids) - 1, self.settings.steps):
+            if not self.settings.carry_state:
+                state = self._fresh(ids.shape[1])
             part = self._tensor(ids[first : first + self.settings.steps + 1])
             with compiled_steps(self.settings.compiled):
                 loss, state = self.model.measure(part[:-1], part[1:], state)

@@ -32,6 +32,8 @@ def train(
 
     def step(segment: Segment, update: int, rate: float) -> tuple[float, float]:
         first, stop = segment
+        if not settings.carry_state:
+            trainer.start_anew()
         # A short segment counts as much a word as a long one.
         part = (stop - first) / settings.steps if settings.random_steps else 1.0
         tokens, targets = data[first:stop], data[first + 1 : stop + 1]

@@ -35,7 +35,10 @@ class Trainer(training.Trainer, Protocol):
         ...
 
     def evaluate(self, ids: Ids) -> float:
-        """Return the mean loss of streams ``[N, B]`` in nats a word, from a fresh state."""
+        """Return the mean loss of streams ``[N, B]`` in nats a word, from a fresh state.
+
+        Without ``carry_state`` every segment of ``steps`` words begins with one.
+        """
         ...
 
     def set_parameters(self, arrays: Arrays) -> None:
