@@ -172,7 +172,7 @@ def _epoch(
             folder.log("train", update=place.update, epoch=place.epoch, loss=mean,
                        learning_rate=place.learning_rate, seconds=place.seconds)  # fmt: skip
             place.total, place.weight = 0.0, 0.0
-            progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):.4g}")
+            progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):#.4g}")
         if place.update % settings.checkpoint_every == 0 and place.batch < len(batches):
             folder.save("last", trainer.arrays(), asdict(place))
         progress.update(task, completed=place.update)

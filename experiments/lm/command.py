@@ -62,6 +62,6 @@ def run(given: dict[str, Any], console: Console) -> None:
     }
     write_report(folder, summary)
     console.print(
-        f"perplexity {summary['valid_perplexity']:.5g} on validation, "
-        f"{summary['test_perplexity']:.5g} on test text; {folder.path / 'report.md'}"
+        f"perplexity {summary['valid_perplexity']:#.5g} on validation, "
+        f"{summary['test_perplexity']:#.5g} on test text; {folder.path / 'report.md'}"
     )

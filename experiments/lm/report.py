@@ -28,7 +28,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
     lines += [f"| parameters | {summary['parameters']:,} |"]
     for part in ("valid", "test"):
-        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:.5g} |")
+        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:#.5g} |")
     lines += [
         f"| updates | {summary['updates']:,} |",
         f"| training, s | {summary['seconds']:.0f} |",
@@ -59,8 +59,8 @@ def table(folders: Sequence[RunFolder]) -> str:
         summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
         by_layout = {s["layout"]: s for s in summary["savings"]}  # those of the longest segments
         cells = [describe(summary["config"]), summary["config"]["framework"]]
-        cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.4g}"]
-        cells += [f"{summary['test_perplexity']:.4g}", f"{summary['seconds']:.0f}"]
+        cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:#.4g}"]
+        cells += [f"{summary['test_perplexity']:#.4g}", f"{summary['seconds']:.0f}"]
         if by_layout:
             cells += [f"{by_layout['stream']['ideal']:.1f}×"]
             cells += [f"{by_layout[name]['stored']:.1f}×" for name in ("stream", "wordlist")]

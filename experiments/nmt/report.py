@@ -34,8 +34,8 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
          f"{summary['source_words']:,} and {summary['target_words']:,}"),
         ("test BLEU, greedy", f"{summary['bleu_greedy']:.2f}"),
         (f"test BLEU, beam of {config['beam']}", f"{summary['bleu_beam']:.2f}"),
-        ("test perplexity", f"{summary['test_perplexity']:.4g}"),
-        ("validation perplexity, best", f"{summary['valid_perplexity']:.4g}"),
+        ("test perplexity", f"{summary['test_perplexity']:#.4g}"),
+        ("validation perplexity, best", f"{summary['valid_perplexity']:#.4g}"),
         ("passes, best after", f"{config['epochs']}, {summary['best_epoch']}"),
         ("updates", f"{summary['updates']:,}"),
         ("training, s", f"{summary['seconds']:.0f}"),
@@ -93,7 +93,7 @@ def table(folders: Sequence[RunFolder]) -> str:
         memory = summary["memory"]
         lines.append([
             describe(summary["config"]), summary["config"]["framework"],
-            f"{summary['parameters']:,}", f"{summary['valid_perplexity']:.4g}",
+            f"{summary['parameters']:,}", f"{summary['valid_perplexity']:#.4g}",
             f"{summary['bleu_greedy']:.2f}", f"{summary['bleu_beam']:.2f}",
             *(saved.get(part, "") for part in parts),
             "" if memory is None else f"{memory['bytes'] / 1e6:.0f}", f"{summary['seconds']:.0f}",
