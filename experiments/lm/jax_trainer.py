@@ -15,9 +15,9 @@ from revrnn.jax_impl import check
 
 from .corpus import Ids
 from .jax_model import JaxModel, Keys
+from .parameters import Floats, initial_parameters
 from .segments import longest
 from .settings import LmSettings
-from .trainer import Floats, initial_parameters
 
 Tree = Any
 

@@ -12,9 +12,9 @@ from revrnn.experiments.torch_training import TorchTraining, seed_from
 from revrnn.torch_impl import compiled_steps
 
 from .corpus import Ids
+from .parameters import Floats, initial_parameters
 from .settings import LmSettings
 from .torch_model import TorchModel, state_arrays, state_from
-from .trainer import Floats, initial_parameters
 
 
 class TorchTrainer(TorchTraining):

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from revrnn.experiments import training
-from revrnn.experiments.runs import Arrays, uniform_parameters
+from revrnn.experiments.runs import Arrays
 from revrnn.experiments.settings import FRAMEWORKS
 
 from .corpus import Ids
+from .parameters import Floats
 from .settings import LmSettings
-
-Floats = npt.NDArray[np.float32]
 
 # Rows of validation and test text.
 EVALUATION_ROWS = 10
@@ -51,7 +47,7 @@ def make_trainer(settings: LmSettings, log_frequencies: Floats) -> Trainer:
 
     Args:
         settings: of the run.
-        log_frequencies: of the words, float32 ``[V]``; see :func:`initial_parameters`.
+        log_frequencies: of the words, float32 ``[V]``; see :func:`.parameters.initial_parameters`.
     """
     assert settings.framework in FRAMEWORKS
     if settings.framework == "torch":
@@ -61,21 +57,3 @@ def make_trainer(settings: LmSettings, log_frequencies: Floats) -> Trainer:
     from .jax_trainer import JaxTrainer
 
     return JaxTrainer(settings, log_frequencies)
-
-
-def initial_parameters(
-    shapes: dict[str, tuple[int, ...]], settings: LmSettings, log_frequencies: Floats
-) -> Arrays:
-    """Return first values, the same in both frameworks.
-
-    Recurrent parameters and the projection are uniform in ±1/√hidden_size, the embedding and an own
-    softmax in ±0.1. The softmax's bias begins at the log frequencies of the words: with a bias of 0
-    the fastest way to learn them is a state that is large and always the same, and a RevLSTM, whose
-    state has no small bound, is driven to the cap of its gates by it.
-    """
-
-    def bound(name: str) -> float:
-        special = {"embedding": 0.1, "readout.weight": 0.1}
-        return float(special.get(name, settings.hidden_size**-0.5))
-
-    return uniform_parameters(shapes, bound, settings.seed) | {"readout.bias": log_frequencies}

@@ -12,8 +12,8 @@ import optax
 from revrnn.experiments.flax_cells import FlaxStack
 from revrnn.jax_impl import State, apply, dropout_gains, encode, value_and_grad
 
+from .parameters import outer_shapes
 from .settings import NmtSettings
-from .trainer import outer_shapes
 
 Tree = Any
 Params = dict[str, jax.Array]

@@ -16,9 +16,9 @@ from revrnn.jax_impl import check
 
 from .batches import Batch
 from .jax_model import JaxModel, Keys, SearchState, Tokens
+from .parameters import initial_parameters
 from .search import Stepper
 from .settings import NmtSettings
-from .trainer import initial_parameters
 
 Tree = Any
 

@@ -10,10 +10,10 @@ from revrnn.experiments.torch_training import TorchTraining, seed_from
 from revrnn.torch_impl import compiled_steps
 
 from .batches import Batch
+from .parameters import initial_parameters
 from .search import Stepper
 from .settings import NmtSettings
 from .torch_model import Tensors, TorchModel, TorchStepper
-from .trainer import initial_parameters
 
 
 class TorchTrainer(TorchTraining):

@@ -4,7 +4,8 @@
 
 #include "accounting.h"
 #include "integers.h"
-#include "operations.h"
+#include "networks.h"
+#include "stores.h"
 
 #define MAX_NAMES 16
 
