@@ -32,7 +32,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run an experiment; return 0, 2 for bad input, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
-    parser = argparse.ArgumentParser(prog="python -m revrnn.experiments", description=__doc__)
+    about = "The paper's experiments; docs/experiments.md has data and files."
+    parser = argparse.ArgumentParser(prog="python -m revrnn.experiments", description=about)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, text) in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text)
