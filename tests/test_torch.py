@@ -270,6 +270,22 @@ def test_backward_proves_its_reversal() -> None:
         assert caught.value.code in ("E_REVERSAL", "E_UNDERFLOW")
 
 
+@pytest.mark.rule("GRAD-002")
+def test_an_input_at_the_end_of_the_range_has_a_gradient() -> None:
+    """32512 of 2^-12 is the largest operand; what rounds to more is clipped and has none."""
+    torch.manual_seed(0)
+    config = Config("revgru", 3, 4)
+    params = {name: torch.randn(shape) for name, shape in config.parameter_shapes().items()}
+    x = torch.randn(2, 2, 3)
+    x[0, :, 0] = torch.tensor([7.9375, 7.9378])
+    x[1, :, 0] = -x[0, :, 0]
+    x.requires_grad_()
+    rev_rnn(x, params, config).outputs.square().sum().backward()
+    assert x.grad is not None
+    assert x.grad[:, 0].all()
+    assert not x.grad[:, 1, 0].any()
+
+
 @pytest.mark.rule("GRAD-022")
 def test_second_derivatives_are_refused() -> None:
     config, shape = FIXED[1]

@@ -294,6 +294,37 @@ def test_report_is_the_oracles_account(
     assert "layer 1" in str(report)
 
 
+@both
+@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
+def test_bytes_kept_are_the_words_and_the_checkpoints(
+    kind: Any, buffer: str, tokens: Tensor
+) -> None:
+    """With checkpoints: the words of the last piece, and the states between pieces."""
+    model = Model(kind, num_layers=2, buffer=buffer, slice_size=1, max_forget_bits=5)
+    config, steps = model.rnn.config, 3 * STEPS
+    long = tokens[:-1].repeat(3, 1)
+
+    def run(begin: int, stop: int, state: Any = None, every: int | None = None) -> Any:
+        part = long[begin:stop]
+        return value_and_grad(
+            model.rnn, part, part, model.loss, embed=model.embed, state=state, report=True,
+            chunk_size=4, checkpoint_every=every,
+        )  # fmt: skip
+
+    whole = run(0, steps)
+    wanted = whole.report.stored_bits
+    wanted -= whole.state.heads.numel() * (32 if buffer == "stream" else 64)  # in the state
+    wanted += 32 * ROWS * (-(-steps // 4) - 1)  # a chunk begins with the slice that ended the last
+    if buffer == "wordlist":
+        wanted += 7 * steps * config.operations_per_step  # a flag is one bit, kept as a byte
+    assert 8 * whole.report.bytes_kept == wanted
+    before = run(0, 32).state
+    pieces = run(0, steps, every=16).report
+    last = run(32, steps, before).report
+    checkpoint = sum(t.numel() * t.element_size() for t in tensors_of(before))
+    assert pieces.bytes_kept == last.bytes_kept + 2 * checkpoint < whole.report.bytes_kept
+
+
 class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the largest tensor that any operation makes."""
 
