@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .runs import RunFolder
-from .settings import add_options, chosen, restored
+from .settings import RunSettings, add_options, chosen, restored
 
-T = TypeVar("T")
+T = TypeVar("T", bound=RunSettings)
 D = TypeVar("D")
 
 
@@ -35,7 +35,6 @@ def begin(
     presets: Mapping[str, Mapping[str, Any]],
     given: dict[str, Any],
     load: Callable[[T], D],
-    may_grow: tuple[str, ...] = (),
 ) -> tuple[T, D, RunFolder]:
     """Return settings, data and folder of the run that the command line asks for.
 
@@ -46,7 +45,6 @@ def begin(
         presets: presets by name.
         given: what the parser returned.
         load: reads the data of a run, and raises if there are none.
-        may_grow: settings that may be larger when a run goes on.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a run would be overwritten, if there is none to go on with,
@@ -55,7 +53,7 @@ def begin(
     path: Path = given["out"]
     if given["resume"]:
         folder = RunFolder.existing(path)
-        found = restored(settings, folder.config, given, may_grow)
+        found = restored(settings, folder.config, given)
         data = load(found)
         folder.rewind()
         folder.set_config(dataclasses.asdict(found))  # type: ignore[call-overload]

@@ -7,11 +7,21 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from revrnn.errors import RevRNNError
 
-T = TypeVar("T")
+
+class RunSettings(Protocol):
+    """What commands ask of an experiment's settings, beside their fields."""
+
+    @property
+    def may_grow(self) -> tuple[str, ...]:
+        """Names of what may be more when a run goes on: a run can be made longer."""
+        ...
+
+
+T = TypeVar("T", bound=RunSettings)
 
 FRAMEWORKS: Final = ("torch", "jax")
 LAYOUTS: Final = ("stream", "wordlist")
@@ -75,21 +85,16 @@ def chosen(
     return settings(**{**presets[preset], **own})
 
 
-def restored(
-    settings: type[T],
-    config: Mapping[str, Any],
-    given: dict[str, Any],
-    may_grow: tuple[str, ...] = (),
-) -> T:
+def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]) -> T:
     """Return the settings of a run that goes on.
 
-    What is given again must be what the run began with; what ``may_grow`` names may be more: a run
-    can be made longer.
+    What is given again must be what the run began with, or more where it may grow.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if something else is given.
     """
     found = dict(config)
+    may_grow = settings(**config).may_grow
     for name, value in given.items():
         if name not in config or config[name] == value:
             continue

@@ -32,6 +32,8 @@ class Settings(Protocol):
     @property
     def decay(self) -> float: ...  # noqa: D102
     @property
+    def anneal(self) -> bool: ...  # noqa: D102
+    @property
     def epochs(self) -> int: ...  # noqa: D102
     @property
     def log_every(self) -> int: ...  # noqa: D102
@@ -63,7 +65,7 @@ class Place:
         epoch: passes over the text that are done.
         batch: batches of the present pass that are done.
         update: batches that are done in all.
-        learning_rate: of the next batch.
+        learning_rate: of the next batch, before annealing.
         losses: of validation after each pass, nats a word.
         waited: validations since the last gain or fall of the learning rate.
         total: weighted sum of the losses since the last line of the metrics, nats.
@@ -160,7 +162,8 @@ def _epoch(
         work.begin_pass()
     while place.batch < len(batches):
         began = time.perf_counter()
-        loss, weight = work.step(batches[place.batch], place.update, place.learning_rate)
+        rate = learning_rate(settings, place, len(batches))
+        loss, weight = work.step(batches[place.batch], place.update, rate)
         _check_finite(loss, f"at update {place.update}")
         place.seconds += time.perf_counter() - began
         place.batch += 1
@@ -170,12 +173,24 @@ def _epoch(
         if place.update % settings.log_every == 0:
             mean = place.total / place.weight
             folder.log("train", update=place.update, epoch=place.epoch, loss=mean,
-                       learning_rate=place.learning_rate, seconds=place.seconds)  # fmt: skip
+                       learning_rate=rate, seconds=place.seconds)  # fmt: skip
             place.total, place.weight = 0.0, 0.0
             progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):#.4g}")
         if place.update % settings.checkpoint_every == 0 and place.batch < len(batches):
             folder.save("last", trainer.arrays(), asdict(place))
         progress.update(task, completed=place.update)
+
+
+def learning_rate(settings: Settings, place: Place, batches: int) -> float:
+    """Return the rate of the next batch, where the present pass has so many.
+
+    With ``anneal`` it falls in a straight line, and would be 0 after the last batch of the last
+    pass. It depends on the place alone, so a run that was cut finds it again.
+    """
+    if not settings.anneal:
+        return place.learning_rate
+    done = (place.epoch + place.batch / batches) / settings.epochs
+    return place.learning_rate * (1 - done)
 
 
 def validate(

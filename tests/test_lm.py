@@ -30,7 +30,7 @@ from revrnn.experiments.lm.torch_model import TorchModel, make_stack
 from revrnn.experiments.lm.torch_trainer import TorchTrainer
 from revrnn.experiments.lm.train import train as train_lm
 from revrnn.experiments.runs import Arrays, RunFolder, without_prefix
-from revrnn.experiments.training import Place, Work, perplexity, train, validate
+from revrnn.experiments.training import Place, Work, learning_rate, perplexity, train, validate
 from revrnn.torch_impl import RevGRU, RevLSTM, value_and_grad
 
 WORDS = 23
@@ -39,6 +39,7 @@ SMALL: dict[str, Any] = {
     "embedding_size": 6, "hidden_size": 8, "batch_size": 4, "steps": 5, "epochs": 2,
     "log_every": 3, "checkpoint_every": 4,
 }  # fmt: skip
+SIZES = ["--embedding-size=6", "--hidden-size=8", "--batch-size=4", "--epochs=1"]
 DROPOUTS: dict[str, Any] = {
     "dropout_words": 0.1, "dropout_input": 0.2, "dropout_layers": 0.2, "dropout_output": 0.2,
     "weight_drop": 0.3, "num_layers": 2, "random_steps": True,
@@ -405,8 +406,13 @@ def test_a_run_that_was_cut_goes_on(
 
 
 def test_a_run_can_be_made_longer(data: Path, tmp_path: Path) -> None:
-    """One pass and then another are two passes."""
+    """One pass and then another are two passes, but not where the rate falls to the last."""
     words = ["lm", "--data", str(data)]
+    annealed = tmp_path / "annealed"
+    assert main([*words, *SIZES, "--out", str(annealed)]) == 0
+    assert main([*words, "--resume", "--epochs", "2", "--out", str(annealed)]) == 2
+    assert RunFolder(annealed).config["epochs"] == 1
+    words += ["--no-anneal"]
     for name, value in {**SMALL, **DROPOUTS}.items():
         option = name.replace("_", "-")
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
@@ -483,6 +489,26 @@ def test_the_learning_rate_falls_without_gain(tmp_path: Path) -> None:
     best = folder.load("best")
     assert best is not None
     assert best[1]["losses"][-1] == 1.9
+
+
+def test_annealing(tmp_path: Path) -> None:
+    """The rate falls by the same amount every update, on top of what validation makes of it."""
+    settings = LmSettings(epochs=2, learning_rate=8.0, anneal=True, patience=1, decay=0.5)
+    folder, console = RunFolder.new(tmp_path / "run", {}), Console(quiet=True)
+    rates: list[float] = []
+    losses = iter([1.0, 2.0])
+
+    def step(batch: int, update: int, rate: float) -> tuple[float, float]:
+        rates.append(rate)
+        return 1.0, 1.0
+
+    work = Work(lambda epoch: [0] * 4, step, lambda: next(losses))
+    place = train(Still(), settings, work, folder, console)
+    assert rates == [8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+    assert place.learning_rate == 4.0  # the second validation was no gain
+    place = Place(epoch=1, batch=2, learning_rate=4.0)
+    assert learning_rate(settings, place, 4) == 1.0
+    assert learning_rate(dataclasses.replace(settings, anneal=False), place, 4) == 4.0
 
 
 class Still:

@@ -68,6 +68,7 @@ def test_a_sweep(command: str, names: list[str], more: list[str], data: Path, tm
     """Every run is run once, or to more epochs; one that was cut goes on; the table has all."""
     out = tmp_path / "sweep"
     words = [f"{command}-sweep", "--data", str(data), *SIZES, *more, "--out", str(out)]
+    words += ["--no-anneal"]
     runs: list[dict[str, Any]] = []
     module = {"lm": lm, "nmt": nmt}[command]
     run = module.COMPARISON.run

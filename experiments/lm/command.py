@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a language model, measure it, and write the report."""
-    asked, corpus, folder = begin(
-        LmSettings, PRESETS, given, lambda settings: load(settings.data), may_grow=("epochs",)
-    )
+    asked, corpus, folder = begin(LmSettings, PRESETS, given, lambda settings: load(settings.data))
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))
     console.print(

@@ -29,10 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train and test all networks, and write the report."""
-    # More seeds may be asked for later: their networks come after all others.
-    settings, _, folder = begin(
-        MemorySettings, PRESETS, given, lambda settings: None, may_grow=("seeds",)
-    )
+    settings, _, folder = begin(MemorySettings, PRESETS, given, lambda settings: None)
     console.print(f"{len(settings.jobs)} networks, {settings.updates} updates each; {folder.path}")
     train(settings, folder, console)
     write_report(settings, folder)

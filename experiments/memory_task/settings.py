@@ -113,6 +113,11 @@ class MemorySettings:
             check("learning_rates", rate, 0 < rate < math.inf, "above 0")
 
     @property
+    def may_grow(self) -> tuple[str, ...]:
+        """What may be more when a run goes on: their networks come after all others."""
+        return ("seeds",)
+
+    @property
     def all_variants(self) -> tuple[str, ...]:
         """The names of the networks."""
         return _parts("variants", self.variants, str, "names with commas between, each once")

@@ -51,6 +51,9 @@ class NmtSettings:
     learning_rate: float = described(2e-3, "of Adam")
     patience: int = described(1, "passes without gain before the learning rate falls; 0: never")
     decay: float = described(0.5, "what the learning rate then is multiplied by")
+    anneal: bool = described(
+        False, "whether the learning rate also falls in a straight line, to 0 after the last pass"
+    )  # fmt: skip
     clip: float = described(5.0, "largest norm of all gradients together")
     epochs: int = described(5, "passes over the training text")
     beam: int = described(5, "translations kept at a time in the beam search")
@@ -89,6 +92,11 @@ class NmtSettings:
         if self.is_reversible:
             self.encoder_config()
             self.decoder_config()
+
+    @property
+    def may_grow(self) -> tuple[str, ...]:
+        """What may be more when a run goes on: passes, unless the rate falls to the last."""
+        return () if self.anneal else ("epochs",)
 
     @property
     def is_reversible(self) -> bool:
