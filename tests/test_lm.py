@@ -15,12 +15,14 @@ import pytest
 import torch
 from rich.console import Console
 
+from options import as_options
 from revrnn import RevRNNError
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.lm import corpus as corpora
 from revrnn.experiments.lm.float_cells import FloatRev
 from revrnn.experiments.lm.jax_model import JaxModel, Keys
 from revrnn.experiments.lm.jax_trainer import JaxTrainer
+from revrnn.experiments.lm.memory import measure
 from revrnn.experiments.lm.report import table
 from revrnn.experiments.lm.savings import savings
 from revrnn.experiments.lm.segments import lengths, longest, streams
@@ -37,9 +39,8 @@ WORDS = 23
 FREQUENCIES = np.log(np.linspace(1, 2, WORDS) / (1.5 * WORDS)).astype(np.float32)
 SMALL: dict[str, Any] = {
     "embedding_size": 6, "hidden_size": 8, "batch_size": 4, "steps": 5, "epochs": 2,
-    "log_every": 3, "checkpoint_every": 4,
+    "log_every": 3, "checkpoint_every": 4, "measure_memory": False,
 }  # fmt: skip
-SIZES = ["--embedding-size=6", "--hidden-size=8", "--batch-size=4", "--epochs=1"]
 DROPOUTS: dict[str, Any] = {
     "dropout_words": 0.1, "dropout_input": 0.2, "dropout_layers": 0.2, "dropout_output": 0.2,
     "weight_drop": 0.3, "num_layers": 2, "random_steps": True,
@@ -278,6 +279,22 @@ def test_jax_pads_segments_without_a_trace(cell: str) -> None:
         assert np.allclose(found[name], wanted[name], atol=1e-5), name
 
 
+@pytest.mark.slow
+def test_memory_is_measured() -> None:
+    """An update of a reversible model takes less than one that keeps all states."""
+    ids = segments(0, steps=600, rows=16)[0]
+    small = {**SMALL, "embedding_size": 32, "hidden_size": 64, "steps": 500, "batch_size": 16}
+    found = [
+        measure(LmSettings(cell=cell, **small), FREQUENCIES, ids) for cell in ("gru", "revgru")
+    ]
+    if found[0] is not None and found[1] is not None:  # the system may not tell
+        assert found[0].steps == found[1].steps == 500
+        assert found[0].rows == 16
+        states = 4 * 500 * 16 * 64
+        assert found[0].bytes > states
+        assert found[1].bytes < found[0].bytes / 2
+
+
 def test_savings_carry_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each segment begins where the last ended, in both layouts; each counts as much."""
     settings = LmSettings(**SMALL)
@@ -356,9 +373,7 @@ def test_a_run_that_was_cut_goes_on(
 ) -> None:  # fmt: skip
     """Wherever it was cut, the end is the same, bit for bit: parameters, state and metrics."""
     words = ["lm", "--framework", framework, "--cell", cell, "--data", str(data)]
-    for name, value in {**SMALL, **more}.items():
-        option = name.replace("_", "-")
-        words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    words += as_options({**SMALL, **more})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*words, "--out", str(whole)]) == 0
     step = TRAINERS[framework].step
@@ -409,13 +424,11 @@ def test_a_run_can_be_made_longer(data: Path, tmp_path: Path) -> None:
     """One pass and then another are two passes, but not where the rate falls to the last."""
     words = ["lm", "--data", str(data)]
     annealed = tmp_path / "annealed"
-    assert main([*words, *SIZES, "--out", str(annealed)]) == 0
+    assert main([*words, *as_options({**SMALL, "epochs": 1}), "--out", str(annealed)]) == 0
     assert main([*words, "--resume", "--epochs", "2", "--out", str(annealed)]) == 2
     assert RunFolder(annealed).config["epochs"] == 1
     words += ["--no-anneal"]
-    for name, value in {**SMALL, **DROPOUTS}.items():
-        option = name.replace("_", "-")
-        words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
+    words += as_options({**SMALL, **DROPOUTS})
     ends = []
     for epochs in (("2",), ("1", "2")):
         out = tmp_path / "-".join(epochs)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from options import as_options
 from revrnn import RevRNNError
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.nmt.attention import Attention
@@ -68,14 +69,7 @@ def data(tmp_path: Path) -> Path:
 
 def options(data: Path, **more: Any) -> list[str]:
     """Return the words of a command line."""
-    words = ["nmt", "--data", str(data)]
-    for name, value in {**SMALL, **more}.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            words += [f"--{option}", str(value)]
-    return words
+    return ["nmt", "--data", str(data), *as_options({**SMALL, **more})]
 
 
 # --- data ----------------------------------------------------------------------------------------

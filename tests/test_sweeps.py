@@ -22,6 +22,7 @@ from revrnn.experiments.sweep import Comparison
 
 SIZES = [
     "--embedding-size=6", "--hidden-size=8", "--batch-size=4", "--epochs=1", "--log-every=2",
+    "--no-measure-memory",
 ]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: 
     ("command", "names", "more"),
     [
         ("lm", ["lstm", "revlstm-2-bits"], ["--steps", "5"]),
-        ("nmt", ["gru", "revgru-emb"], ["--least-count", "1", "--no-measure-memory"]),
+        ("nmt", ["gru", "revgru-emb"], ["--least-count", "1"]),
     ],
 )
 def test_a_sweep(command: str, names: list[str], more: list[str], data: Path, tmp_path: Path,
@@ -149,7 +150,8 @@ def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:
     """``match`` is among the comparison: a baseline with as many parameters."""
     given = {**lm.COMPARISON.variants["gru-as-revgru"], "preset": "small", "resume": False,
              "data": str(data), "epochs": 1, "embedding_size": 6, "hidden_size": 8, "steps": 5,
-             "batch_size": 4, "tied": False, "out": tmp_path / "run"}  # fmt: skip
+             "batch_size": 4, "tied": False, "measure_memory": False,
+             "out": tmp_path / "run"}  # fmt: skip
     run_lm(given, Console(quiet=True))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["config"]["hidden_size"] != 8

@@ -13,6 +13,7 @@ from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.training import perplexity
 
 from .corpus import load
+from .memory import measure
 from .report import describe, write_report
 from .segments import streams
 from .settings import PRESETS, LmSettings
@@ -41,14 +42,17 @@ def run(given: dict[str, Any], console: Console) -> None:
     assert best is not None
     trainer.set_parameters(best[0])
     test = trainer.evaluate(streams(corpus.test, EVALUATION_ROWS))
+    data = streams(corpus.train, settings.batch_size)
     saved: list[dict[str, Any]] = []
     if settings.cell in REVERSIBLE and settings.forgetting:
         from .savings import PAPER_STEPS, savings
 
-        data = streams(corpus.train, settings.batch_size)
         for steps in dict.fromkeys((settings.steps, PAPER_STEPS)):
             found = savings(settings, len(corpus.vocabulary), best[0], data, steps)
             saved += [saving.as_dict() for saving in found]
+    memory = None
+    if settings.measure_memory:
+        memory = measure(settings, corpus.log_frequencies(), data)
     summary = {
         "config": asdict(settings),
         "parameters": count,
@@ -57,6 +61,7 @@ def run(given: dict[str, Any], console: Console) -> None:
         "updates": place.update,
         "seconds": place.seconds,
         "savings": saved,
+        "memory": None if memory is None else memory.as_dict(),
     }
     write_report(folder, summary)
     console.print(

@@ -42,6 +42,11 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
                 f"| {s['layout']} | {s['steps']} | {s['rows']} | {s['ideal']:.1f}× "
                 f"| {s['stored']:.1f}× | {100 * s['of_ideal']:.0f} % |"
             )
+    memory = summary["memory"]
+    if memory is not None:
+        lines += ["", f"One update ({memory['rows']} streams, {memory['steps']} steps) takes "
+                  f"{memory['bytes'] / 1e6:.1f} MB above parameters and optimiser at its peak "
+                  f"({memory['counted']}); gradients and logits are among them."]  # fmt: skip
     lines += ["", "![losses](losses.png)", "", "Settings:", "", "```json"]
     lines += [json.dumps(summary["config"], indent=2), "```", ""]
     folder.write("report.md", "\n".join(lines).encode())
@@ -49,11 +54,11 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
 
 
 def table(folders: Sequence[RunFolder]) -> str:
-    """Return a Markdown table of runs that have ended."""
+    """Return a Markdown table of runs that have ended: savings, memory of an update."""
     lines = [
         "| model | framework | parameters | valid | test | training, s | ideal | stream "
-        "| wordlist |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| wordlist | peak MB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for folder in folders:
         summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
@@ -66,5 +71,7 @@ def table(folders: Sequence[RunFolder]) -> str:
             cells += [f"{by_layout[name]['stored']:.1f}×" for name in ("stream", "wordlist")]
         else:
             cells += ["", "", ""]
+        memory = summary["memory"]
+        cells.append("" if memory is None else f"{memory['bytes'] / 1e6:.0f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

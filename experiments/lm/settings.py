@@ -63,6 +63,7 @@ class LmSettings:
     checkpoint_every: int = described(500, "updates between two checkpoints")
     chunk_size: int = described(16, "steps that reversal handles together")
     compiled: bool = described(False, "whether PyTorch compiles the steps")
+    measure_memory: bool = described(True, "whether to measure the memory of an update at the end")
 
     def __post_init__(self) -> None:
         """Check what the parser cannot."""

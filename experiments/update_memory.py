@@ -1,0 +1,79 @@
+"""How much memory one update takes, measured in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from . import process_memory
+
+BY_SYSTEM: Final = "Linux, resident memory"
+BY_CUDA: Final = "CUDA's allocator"
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Two updates of a model.
+
+    Attributes:
+        short: makes the optimiser's state and whatever else a first update makes; few steps.
+        whole: is measured.
+    """
+
+    short: Callable[[], object]
+    whole: Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one update takes above the model, its optimiser and the libraries.
+
+    Attributes:
+        bytes: at the peak.
+        counted: who counted.
+    """
+
+    bytes: int
+    counted: str
+
+
+def measure(framework: str, make: Callable[..., Updates], *given: Any) -> Peak | None:
+    """Return the peak of one update, or ``None`` where none can tell.
+
+    It runs in a process of its own, so that what this one has freed and kept does not show.
+
+    Args:
+        framework: ``"torch"`` or ``"jax"``.
+        make: makes a model with its first values; a function of a module.
+        given: its arguments, which go from process to process.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, framework, make, given).result()
+
+
+def _measure(framework: str, make: Callable[..., Updates], given: tuple[Any, ...]) -> Peak | None:
+    updates = make(*given)
+    if framework == "torch":
+        import torch
+
+        updates.short()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            updates.whole()
+            return Peak(torch.cuda.max_memory_allocated() - before, BY_CUDA)
+    else:
+        import jax
+
+        if jax.default_backend() != "cpu":
+            return None
+        updates.whole()  # compiling takes memory of its own
+    if not process_memory.forget_peak():
+        return None
+    before = process_memory.status("VmRSS")
+    updates.whole()
+    return Peak(process_memory.peak() - before, BY_SYSTEM)
