@@ -16,12 +16,13 @@ import matplotlib.pyplot as plt  # the backend is chosen first, so that no displ
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a plot."""
+    """One line of a plot, with a note at each of its points if there are any."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     style: str = "-"
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
     for axis, panel in zip(axes[0], panels.values(), strict=True):
         for curve in panel.curves:
             axis.plot(curve.x, curve.y, curve.style, label=curve.label, linewidth=1.4)
+            for note, *at in zip(curve.notes, curve.x, curve.y, strict=False):
+                axis.annotate(note, at, xytext=(4, 4), textcoords="offset points", fontsize=7)
         axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
@@ -50,6 +53,33 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
         figure.savefig(name, dpi=130)
     plt.close(figure)
     return written
+
+
+@dataclass(frozen=True)
+class Trade:
+    """What a run gives for the memory that it saves.
+
+    Attributes:
+        series: what the run is compared within: points of a series are joined.
+        note: what sets it apart there.
+        saving: plain bits / bits stored; 1 where all states are.
+        quality: how good the model is.
+    """
+
+    series: str
+    note: str
+    saving: float
+    quality: float
+
+
+def plot_trades(path: Path, trades: Sequence[Trade], saving: str, quality: str) -> list[Path]:
+    """Draw how good models are over what they save; the last two are the axes' labels."""
+    curves = []
+    for series in dict.fromkeys(trade.series for trade in trades):
+        own = sorted((t for t in trades if t.series == series), key=lambda t: t.saving)
+        x, y, notes = [t.saving for t in own], [t.quality for t in own], [t.note for t in own]
+        curves.append(Curve(series, x, y, "o-", notes))
+    return write(path, {"trades": Panel("Memory against quality", saving, quality, curves)})
 
 
 def plot_losses(path: Path, folders: Mapping[str, RunFolder]) -> list[Path]:

@@ -6,7 +6,8 @@
     metrics.jsonl        one JSON object a line, in the order of events
     last.safetensors     the latest checkpoint
     best.safetensors     the checkpoint that was best on validation data
-    report.md, *.png     written at the end
+    summary.json         what the run came to, written at the end
+    report.md, *.png     the same to be read
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from safetensors.numpy import save
 from revrnn.errors import RevRNNError
 
 Arrays = dict[str, npt.NDArray[Any]]
-_METRICS, _CONFIG = "metrics.jsonl", "config.json"
+_METRICS, _CONFIG, _SUMMARY = "metrics.jsonl", "config.json", "summary.json"
 
 
 class RunFolder:
@@ -71,6 +72,21 @@ class RunFolder:
         """The settings that the run began with."""
         found: dict[str, Any] = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
         return found
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What a run that has ended came to."""
+        found: dict[str, Any] = json.loads((self.path / _SUMMARY).read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a summary."""
+        return (self.path / _SUMMARY).exists()
+
+    def set_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write what the run came to."""
+        self.write(_SUMMARY, (json.dumps(dict(summary), indent=2) + "\n").encode())
 
     def set_config(self, config: Mapping[str, Any]) -> None:
         """Write the settings."""

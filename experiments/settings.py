@@ -35,6 +35,13 @@ def described(default: Any, text: str, choices: tuple[str, ...] | None = None) -
     return dataclasses.field(default=default, metadata={"help": text, "choices": choices})
 
 
+def limit(max_forget_bits: int | None) -> str:
+    """Return a limit of forgetting as people say it."""
+    if max_forget_bits is None:
+        return "no limit"
+    return "1 bit" if max_forget_bits == 1 else f"{max_forget_bits} bits"
+
+
 def check(name: str, value: object, good: bool, allowed: str) -> None:
     """Raise ``E_ARGUMENT`` unless a setting is good."""
     if not good:

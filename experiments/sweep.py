@@ -1,7 +1,7 @@
 """All runs of a comparison, one after the other, and what they show together.
 
 Runs that have ended are left alone and a run that was cut goes on, so the command can be given
-again; with more ``--epochs`` all go on. Table and plot are written anew after every run.
+again; with more ``--epochs`` all go on. Table and plots are written anew after every run.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Comparison:
         variants: what each run sets itself, by the name of its folder.
         run: the command of one run.
         table: returns a Markdown table of runs that have ended.
+        plot_trade: draws what runs that have ended give for the memory that they save.
         describe: returns a run's model in a few words, from its settings.
         folder: where the runs go, if nothing else is said.
     """
@@ -43,6 +44,7 @@ class Comparison:
     variants: Mapping[str, Mapping[str, Any]]
     run: Callable[[dict[str, Any], Console], None]
     table: Callable[[Sequence[RunFolder]], str]
+    plot_trade: Callable[[Path, Sequence[RunFolder]], None]
     describe: Callable[[dict[str, Any]], str]
     folder: str
 
@@ -86,10 +88,12 @@ class Comparison:
             raise failed[0]
 
     def write(self, out: Path) -> None:
-        """Write ``table.md``, and the plot of all losses, of the runs that have ended."""
-        ended = [RunFolder(out / name) for name in self.variants if _has_ended(out / name)]
+        """Write ``table.md`` and the plots of the runs that have ended."""
+        runs = [RunFolder(out / name) for name in self.variants]
+        ended = [run for run in runs if run.has_ended]
         (out / "table.md").write_text(self.table(ended), encoding="utf-8")
         plot_losses(out / "losses", {self.describe(run.config): run for run in ended})
+        self.plot_trade(out / "savings", ended)
 
     def _possible(self, given: dict[str, Any], console: Console) -> dict[str, dict[str, Any]]:
         """Return what each run is given; say which of the comparison cannot be, and why."""
@@ -112,13 +116,10 @@ class Comparison:
         return found
 
 
-def _has_ended(path: Path) -> bool:
-    return (path / "summary.json").exists()
-
-
 def _is_done(path: Path, given: dict[str, Any]) -> bool:
     """Say whether a run has ended, and with as many epochs as are asked for."""
-    if not _has_ended(path):
+    run = RunFolder(path)
+    if not run.has_ended:
         return False
-    config = RunFolder(path).config
+    config = run.config
     return bool(given.get("epochs", config["epochs"]) <= config["epochs"])

@@ -13,9 +13,12 @@ from rich.console import Console
 
 from revrnn import RevRNNError
 from revrnn.experiments.__main__ import main
+from revrnn.experiments.lm import report as lm_report
 from revrnn.experiments.lm import sweep as lm
 from revrnn.experiments.lm.command import run as run_lm
+from revrnn.experiments.nmt import report as nmt_report
 from revrnn.experiments.nmt import sweep as nmt
+from revrnn.experiments.plots import Trade
 from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.settings import chosen
 from revrnn.experiments.sweep import Comparison
@@ -95,11 +98,48 @@ def test_a_sweep(command: str, names: list[str], more: list[str], data: Path, tm
             if saving.get("steps", 70) == 70:
                 assert f"{saving['stored']:.1f}×" in cells
     assert re.search(r"[0-9]×", table[2]) is None
-    assert (out / "losses.png").stat().st_size > 1000
+    for plot in ("losses.png", "savings.png", "savings.svg"):
+        assert (out / plot).stat().st_size > 1000
     assert main([*words, "--only", names[0], "--epochs", "2"]) == 0
     assert len(runs) == 4
     assert runs[-1]["resume"]
     assert len(RunFolder(out / names[0]).records("valid")) == 2
+
+
+def test_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are drawn by what they save; those that store all states at 1."""
+    drawn: list[list[Trade]] = []
+    for report in (lm_report, nmt_report):
+        monkeypatch.setattr(
+            report, "plot_trades", lambda path, trades, *labels: drawn.append(list(trades))
+        )
+    lm_runs: list[dict[str, Any]] = [
+        {"cell": "gru", "hidden_size": 8, "carry_state": True, "savings": []},
+        {"cell": "revgru", "max_forget_bits": None, "carry_state": True, "savings": [
+            {"layout": layout, "steps": steps, "stored": float(steps + len(layout))}
+            for steps in (35, 70) for layout in ("stream", "wordlist")
+        ]},
+        {"cell": "revgru", "carry_state": False, "savings": []},
+    ]  # fmt: skip
+    nmt_runs: list[dict[str, Any]] = [
+        {"cell": "lstm", "context": "full", "savings": []},
+        {"cell": "revlstm", "context": "20h", "encoder_max_forget_bits": 1, "savings": [
+            {"part": part, "layout": layout, "stored": float(len(part) + len(layout))}
+            for part in ("decoder", "encoder") for layout in ("wordlist", "stream")
+        ]},
+    ]  # fmt: skip
+    for plot, runs in ((lm_report.plot_trade, lm_runs), (nmt_report.plot_trade, nmt_runs)):
+        folders = []
+        for number, config in enumerate(runs):
+            saved = config.pop("savings")
+            folders.append(RunFolder.new(tmp_path / plot.__module__ / str(number), config))
+            quality = {"valid_perplexity": 100.0 + number, "bleu_beam": 30.0 + number}
+            folders[-1].set_summary({"config": config, "savings": saved, **quality})
+        plot(tmp_path / "savings", folders)
+    assert drawn == [
+        [Trade("gru", "8", 1.0, 100.0), Trade("revgru", "no limit", 76.0, 101.0)],
+        [Trade("lstm", "full", 1.0, 30.0), Trade("revlstm", "20h, 1 bit", 13.0, 31.0)],
+    ]
 
 
 def test_runs_that_cannot_be_are_told_before_the_first(

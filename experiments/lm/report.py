@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import plot_losses
+from revrnn.experiments.plots import Trade, plot_losses, plot_trades
 from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import REVERSIBLE
+from revrnn.experiments.settings import REVERSIBLE, limit
 
 
 def describe(config: dict[str, Any]) -> str:
@@ -16,15 +17,15 @@ def describe(config: dict[str, Any]) -> str:
     cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
     found = f"{cell} {size}"
     if cell in REVERSIBLE:
-        limit = config["max_forget_bits"]
-        words = "no limit" if limit is None else "1 bit" if limit == 1 else f"{limit} bits"
-        found += f", {words}" if config["forgetting"] else ", not forgetting"
+        found += (
+            f", {limit(config['max_forget_bits'])}" if config["forgetting"] else ", not forgetting"
+        )
     return found if config["carry_state"] else f"{found}, segments anew"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
-    folder.write("summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    folder.set_summary(summary)
     lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
     lines += [f"| parameters | {summary['parameters']:,} |"]
     for part in ("valid", "test"):
@@ -53,6 +54,26 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     plot_losses(folder.path / "losses", {describe(summary["config"]): folder})
 
 
+def plot_trade(path: Path, folders: Sequence[RunFolder]) -> None:
+    """Draw perplexity over saving (``stream``, the longest segments) of runs that have ended.
+
+    Models whose segments begin anew solve another task, so they are left out.
+    """
+    trades = []
+    for folder in folders:
+        summary = folder.summary
+        config, quality = summary["config"], summary["valid_perplexity"]
+        if not config["carry_state"]:
+            continue
+        stored = [s["stored"] for s in summary["savings"] if s["layout"] == "stream"]
+        if stored:
+            note = limit(config["max_forget_bits"])
+            trades.append(Trade(config["cell"], note, stored[-1], quality))
+        else:
+            trades.append(Trade(config["cell"], str(config["hidden_size"]), 1.0, quality))
+    plot_trades(path, trades, "plain bits / bits stored", "validation perplexity")
+
+
 def table(folders: Sequence[RunFolder]) -> str:
     """Return a Markdown table of runs that have ended: savings, memory of an update."""
     lines = [
@@ -61,7 +82,7 @@ def table(folders: Sequence[RunFolder]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for folder in folders:
-        summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+        summary = folder.summary
         by_layout = {s["layout"]: s for s in summary["savings"]}  # those of the longest segments
         cells = [describe(summary["config"]), summary["config"]["framework"]]
         cells += [f"{summary['parameters']:,}", f"{summary['valid_perplexity']:#.4g}"]

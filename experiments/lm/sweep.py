@@ -7,7 +7,7 @@ from typing import Any, Final
 from revrnn.experiments.sweep import Comparison
 
 from .command import run as run_one
-from .report import describe, table
+from .report import describe, plot_trade, table
 from .settings import PRESETS, LmSettings
 
 LIMITS: Final = (1, 2, 3, 5, None)
@@ -31,6 +31,6 @@ def variants() -> dict[str, dict[str, Any]]:
 
 
 COMPARISON: Final = Comparison(
-    LmSettings, PRESETS, variants(), run_one, table, describe, "out/lm-sweep"
+    LmSettings, PRESETS, variants(), run_one, table, plot_trade, describe, "out/lm-sweep"
 )
 add_arguments, run = COMPARISON.add_arguments, COMPARISON.sweep

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Curve, Panel, write
+from revrnn.experiments.plots import Curve, Panel, Trade, plot_trades, write
 from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import LAYOUTS, REVERSIBLE
+from revrnn.experiments.settings import LAYOUTS, REVERSIBLE, limit
 
 
 def describe(config: dict[str, Any]) -> str:
@@ -17,15 +18,14 @@ def describe(config: dict[str, Any]) -> str:
     found += f", attention sees {config['context']}"
     if config["cell"] not in REVERSIBLE:
         return found
-    limits = [config[f"{part}_max_forget_bits"] for part in ("encoder", "decoder")]
-    words = ["no limit" if n is None else "1 bit" if n == 1 else f"{n} bits" for n in limits]
+    words = [limit(config[f"{part}_max_forget_bits"]) for part in ("encoder", "decoder")]
     return f"{found}, encoder {words[0]}, decoder {words[1]}"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
     config = summary["config"]
-    folder.write("summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    folder.set_summary(summary)
     rows = [
         ("framework", config["framework"]),
         ("parameters", f"{summary['parameters']:,}"),
@@ -81,6 +81,22 @@ def _savings(found: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def plot_trade(path: Path, folders: Sequence[RunFolder]) -> None:
+    """Draw BLEU over the encoder's saving (``stream``) of runs that have ended."""
+    trades = []
+    for folder in folders:
+        summary = folder.summary
+        config = summary["config"]
+        note = config["context"]
+        kind = ("encoder", "stream")
+        stored = [s["stored"] for s in summary["savings"] if (s["part"], s["layout"]) == kind]
+        if stored:
+            note += f", {limit(config['encoder_max_forget_bits'])}"
+        trades.append(Trade(config["cell"], note, stored[0] if stored else 1.0,
+                            summary["bleu_beam"]))  # fmt: skip
+    plot_trades(path, trades, "plain bits / bits stored, encoder", "BLEU, beam search")
+
+
 def table(folders: Sequence[RunFolder]) -> str:
     """Return a Markdown table of runs that have ended: savings stored, memory of an update."""
     parts = [(part, layout) for part in ("encoder", "decoder") for layout in LAYOUTS]
@@ -88,7 +104,7 @@ def table(folders: Sequence[RunFolder]) -> str:
     heads += [*(f"{part}, {layout}" for part, layout in parts), "peak MB", "training, s"]
     lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
     for folder in folders:
-        summary = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+        summary = folder.summary
         saved = {(s["part"], s["layout"]): f"{s['stored']:.1f}×" for s in summary["savings"]}
         memory = summary["memory"]
         lines.append([

@@ -8,7 +8,7 @@ from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.sweep import Comparison
 
 from .command import run as run_one
-from .report import describe, table
+from .report import describe, plot_trade, table
 from .settings import PRESETS, NmtSettings
 
 CONTEXTS: Final = ("full", "emb", "20h", "100h", "emb+20h", "emb+100h")
@@ -37,6 +37,6 @@ def variants() -> dict[str, dict[str, Any]]:
 
 
 COMPARISON: Final = Comparison(
-    NmtSettings, PRESETS, variants(), run_one, table, describe, "out/nmt-sweep"
+    NmtSettings, PRESETS, variants(), run_one, table, plot_trade, describe, "out/nmt-sweep"
 )
 add_arguments, run = COMPARISON.add_arguments, COMPARISON.sweep
