@@ -17,9 +17,8 @@ def describe(config: dict[str, Any]) -> str:
     cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
     found = f"{cell} {size}"
     if cell in REVERSIBLE:
-        found += (
-            f", {limit(config['max_forget_bits'])}" if config["forgetting"] else ", not forgetting"
-        )
+        words = limit(config["max_forget_bits"]) if config["forgetting"] else "not forgetting"
+        found += f", {words}"
     return found if config["carry_state"] else f"{found}, segments anew"
 
 
