@@ -443,6 +443,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_gradients_of_one() -> None:
     """Data-parallel over two simulated devices, by shard_map and by the compiler."""
     found = subprocess.run(
