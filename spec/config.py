@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from .errors import RevRNNError, one_of
-from .formats import Formats, check_format_field, is_int
+from .formats import Formats, as_python_ints, check_format_field, is_int
 
 CELLS: Final = ("revgru", "revlstm")
 LAYOUTS: Final = ("stream", "wordlist", "bigint")
@@ -20,10 +20,21 @@ _GATES: Final = {
     ("revlstm", False): ("i", "g", "o"),
 }
 
+_WHOLE: Final = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "max_forget_bits",
+    "slice_size",
+    "z_max",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Everything about a stack of layers that is not a number to be learnt.
+
+    Whole numbers may be NumPy's; they are kept as Python's.
 
     Attributes:
         cell: ``"revgru"`` or ``"revlstm"``.
@@ -56,6 +67,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the fields in the order of ERR-002."""
+        as_python_ints(self, _WHOLE)
         _check_choice("cell", self.cell, CELLS)
         _check_choice("buffer", self.buffer, LAYOUTS)
         for name in ("input_size", "num_layers"):
@@ -186,6 +198,9 @@ class Config:
         Raises:
             RevRNNError: ``E_ARGUMENT`` for unknown or missing names, and as the class.
         """
+        given: object = mapping
+        if not isinstance(given, Mapping):
+            raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping of its fields")
         formats = formats_from_dict(mapping.get("formats"))  # its faults come first (ERR-002)
         known = {f.name for f in fields(cls)}
         for name in mapping:
@@ -214,13 +229,13 @@ def formats_from_dict(mapping: object) -> Formats:
 
 def check_max_forget_bits(value: object) -> None:
     """Raise ``E_FORGET_BITS`` unless ``value`` is ``None`` or 1 … 10 (ACT-006)."""
-    if value is not None and (not is_int(value) or not 1 <= value <= 10):  # type: ignore[operator]
+    if value is not None and (not is_int(value) or not 1 <= value <= 10):
         raise RevRNNError("E_FORGET_BITS", "max_forget_bits", repr(value), "None or 1 … 10")
 
 
 def check_slice_size(value: object, group_size: int) -> None:
     """Raise ``E_SLICE`` unless ``value`` is 0 … ``group_size`` (SEQ-007)."""
-    if not is_int(value) or not 0 <= value <= group_size:  # type: ignore[operator]
+    if not is_int(value) or not 0 <= value <= group_size:
         raise RevRNNError("E_SLICE", "slice_size", repr(value), f"0 … {group_size}")
 
 

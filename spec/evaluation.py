@@ -123,7 +123,7 @@ def prepare(
     if operation not in OPERATIONS:
         raise RevRNNError("E_OP", "operation", repr(operation), one_of(OPERATIONS))
     names = OPERATIONS[operation].settings
-    settings = {name: arguments[name] for name in names if name in arguments}
+    settings = {name: _plain(arguments[name]) for name in names if name in arguments}
     config = _config(settings) if "config" in names else None
     formats = config.formats if config else formats_from_dict(settings.get("formats"))
     expected = arguments_of(operation, config)
@@ -136,6 +136,11 @@ def prepare(
     arrays = {a.name: arguments[a.name] for a in expected}
     _check_arrays(arrays, expected, layout, _axes(config, settings))
     return Request(operation, arrays, settings, config, formats)
+
+
+def _plain(value: Any) -> Any:
+    """Return Python's whole number for NumPy's, anything else as it is."""
+    return int(value) if isinstance(value, np.integer) else value
 
 
 def _config(settings: dict[str, Any]) -> Config:
@@ -210,7 +215,7 @@ def _check_choice(name: str, value: object, allowed: tuple[object, ...]) -> None
 
 
 def _check_int(name: str, value: object, low: int, high: int) -> None:
-    if not is_int(value) or not low <= value <= high:  # type: ignore[operator]
+    if not is_int(value) or not low <= value <= high:
         raise RevRNNError("E_ARGUMENT", name, repr(value), f"a whole number {low} … {high}")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .config import Config
 from .errors import RevRNNError
+from .formats import is_int
 
 # Steps that implementations handle together if nothing else is said.
 CHUNK_SIZE = 16
@@ -87,8 +88,9 @@ def plan(
     """
     chunk = CHUNK_SIZE if chunk_size is None else chunk_size
     for name, given in (("steps", steps), ("batch_size", batch_size), ("chunk_size", chunk)):
-        if not isinstance(given, int) or isinstance(given, bool) or given < 1:
+        if not is_int(given) or given < 1:
             raise RevRNNError("E_ARGUMENT", name, repr(given), "a whole number, at least 1")
+    steps, batch_size, chunk = int(steps), int(batch_size), int(chunk)
     bits = config.forget_limit / 2 if expected_bits is None else expected_bits
     if not 0 <= bits <= config.forget_limit:
         limit = f"0 … {config.forget_limit}"

@@ -11,7 +11,7 @@ from .modules import RevGRU, RevLSTM
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .report import MemoryReport
-from .sequence import State, initial_state
+from .state import State, initial_state
 from .streaming import Streamed, encode, value, value_and_grad
 
 __all__ = [

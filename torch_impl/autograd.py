@@ -15,7 +15,8 @@ from .bptt import Bptt, Settings
 from .checks import check_params, check_settings, check_state, check_tensor
 from .gradients import Gradients
 from .quantise import check_finite, dequantise, operand_passes, quantise
-from .sequence import GAIN_BITS, Schedule, State, initial_state
+from .sequence import GAIN_BITS, Schedule
+from .state import State, initial_state
 
 # A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
 Gains = Callable[[int], Tensor]

@@ -19,7 +19,8 @@ from revrnn.errors import RevRNNError
 
 from .buffer import make_buffer
 from .gradients import Backward, Gradients
-from .sequence import CHUNK_SIZE, Schedule, Stack, State, Walk
+from .sequence import CHUNK_SIZE, Schedule, Stack, Walk
+from .state import State
 
 # From the number of the first step and of the one after the last, the input operands int16.
 Inputs = Callable[[int, int], Tensor]

@@ -11,7 +11,8 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .bptt import Settings
-from .sequence import CHUNK_SIZE, State
+from .sequence import CHUNK_SIZE
+from .state import State
 
 
 def check_tensor(

@@ -19,7 +19,8 @@ from .bptt import Bptt, Settings
 from .buffer import Buffer, StreamBuffer, WordlistBuffer, make_buffer
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
-from .sequence import CHUNK_SIZE, Schedule, Stack, State, Trace, Walk
+from .sequence import CHUNK_SIZE, Schedule, Stack, Trace, Walk
+from .state import State
 
 Results = dict[str, Any]
 

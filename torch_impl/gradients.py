@@ -19,7 +19,8 @@ from revrnn.formats import FORGET_BITS, GATE_BITS
 from .activations import ForgetGate
 from .cells import GruGates
 from .quantise import view_passes
-from .sequence import GAIN_BITS, Groups, GroupStep, Schedule, State, join_groups, split_groups
+from .sequence import GAIN_BITS, Groups, GroupStep, Schedule, join_groups, split_groups
+from .state import State
 
 
 @dataclass

@@ -15,7 +15,7 @@ from revrnn.formats import Formats
 from .autograd import Gains, Output, rev_rnn
 from .checks import check_settings
 from .dropout import GainsOfDropout, check_gain_probability, check_probability
-from .sequence import State, initial_state
+from .state import State, initial_state
 
 Floats = Tensor | tuple[Tensor, Tensor] | None
 

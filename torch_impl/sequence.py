@@ -8,7 +8,7 @@ for many steps at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -17,43 +17,16 @@ from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
 
 from .activations import packed_table, tanh
-from .buffer import Buffer, fresh_heads
+from .buffer import Buffer
 from .cells import Context, Gates, LayerWeights, gates_of, undo, update
 from .compiled import compiled
 from .quantise import round_shift
+from .state import State
 
 # Steps whose input projections, gradients and words are handled together.
 CHUNK_SIZE = 16
 # Fraction bits of the gains between layers (SEQ-012).
 GAIN_BITS = 12
-
-
-@dataclass(frozen=True)
-class State:
-    """The exact state that one call hands to the next (SEQ-006).
-
-    Attributes:
-        h: int32 ``[L, B, H]`` with ``R_H`` fraction bits.
-        c: the same for RevLSTM, else ``None``.
-        heads: ``[B, G]``, int32 for ``stream``, int64 for ``wordlist``, else ``None``.
-    """
-
-    h: Tensor
-    c: Tensor | None
-    heads: Tensor | None
-
-
-def initial_state(
-    config: Config, batch_size: int, device: torch.device | str | None = None
-) -> State:
-    """Return a fresh state: zeros, and a fresh buffer (SEQ-006)."""
-    shape = (config.num_layers, batch_size, config.hidden_size)
-    h = torch.zeros(shape, dtype=torch.int32, device=device)
-    c = torch.zeros_like(h) if config.has_cell_state else None
-    heads = None
-    if config.forgetting:
-        heads = fresh_heads(config.buffer, batch_size, config.group_size, device)
-    return State(h, c, heads)
 
 
 Groups = list[list[Tensor]]  # by layer and group, int32 [B, G]
@@ -447,7 +420,7 @@ class Walk:
 
     def state(self) -> State:
         """Return the present state."""
-        return self.running.state(self.buffer)
+        return replace(self.running.state(self.buffer), config=self.stack.config)
 
     def bytes_kept(self) -> int:
         """Return the bytes kept to go back: words, slices, states set aside."""

@@ -25,7 +25,7 @@ from .modules import Floats, RevRNNBase
 from .quantise import check_finite, dequantise, operand_passes, quantise
 from .readout import LinearCrossEntropy, add_embedding_gradient, adds_in_place
 from .report import MemoryReport, report_of
-from .sequence import State
+from .state import State
 
 
 class Readout(Protocol):

@@ -1,0 +1,241 @@
+"""The exact state that one call hands to the next, as a value (SEQ-006)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+from revrnn.formats import Formats
+
+from .buffer import fresh_heads
+
+# What a state does not depend on: another input or other slices can go on from it.
+_FREE = ("input_size", "slice_size")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class State:
+    """The exact state that one call hands to the next (SEQ-006).
+
+    It is a value: nothing that it is given to changes it. ``torch.save`` and
+    ``torch.load(weights_only=True)`` take it (once ``revrnn.torch_impl`` is imported), and
+    ``torch.utils._pytree`` sees its tensors.
+
+    Attributes:
+        h: int32 ``[L, B, H]`` with ``R_H`` fraction bits.
+        c: the same for RevLSTM, else ``None``.
+        heads: ``[B, G]``, int32 for ``stream``, int64 for ``wordlist``, else ``None``.
+        config: the stack that it belongs to; a call of another refuses it. ``None`` if unknown.
+    """
+
+    h: Tensor
+    c: Tensor | None
+    heads: Tensor | None
+    config: Config | None = None
+
+    # --- what it is --------------------------------------------------------------------------
+
+    @property
+    def batch_size(self) -> int:
+        """The rows, B."""
+        return self.h.shape[1]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.h.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that it has, by name."""
+        named = {"h": self.h, "c": self.c, "heads": self.heads}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether all numbers are the same, on whatever devices."""
+        if not isinstance(other, State):
+            return NotImplemented
+        mine, theirs = self.tensors(), other.tensors()
+        return set(mine) == set(theirs) and all(
+            value.dtype == theirs[name].dtype and torch.equal(value.cpu(), theirs[name].cpu())
+            for name, value in mine.items()
+        )
+
+    def __hash__(self) -> int:
+        """Hash the numbers."""
+        parts = self.tensors().items()
+        return hash(tuple((n, tuple(v.shape), v.cpu().numpy().tobytes()) for n, v in parts))
+
+    def __repr__(self) -> str:
+        """Return what it belongs to, without its numbers."""
+        if not isinstance(self.h, Tensor) or self.h.dim() != 3:
+            return f"State(h={type(self.h).__name__})"
+        layers, rows, units = self.h.shape
+        whose = "" if self.config is None else f"{self.config.cell}, {self.config.buffer}, "
+        return f"State({whose}layers={layers}, rows={rows}, hidden_size={units}, {self.h.device})"
+
+    # --- made from it ------------------------------------------------------------------------
+
+    def _each(self, change: Callable[[str, Tensor], Tensor]) -> State:
+        made = {name: change(name, value) for name, value in self.tensors().items()}
+        return State(made["h"], made.get("c"), made.get("heads"), self.config)
+
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> State:
+        """Return it on a device.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if ``device`` is none; ``E_DTYPE`` for a type: the numbers
+                are whole numbers of a fixed width.
+        """
+        if isinstance(device, torch.dtype):
+            raise RevRNNError("E_DTYPE", "device", device, "a device: a State has its own types")
+        try:
+            place = torch.device(device)
+        except (RuntimeError, TypeError) as error:
+            raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device") from error
+        return self._each(lambda _, value: value.to(place, non_blocking=non_blocking))
+
+    def cpu(self) -> State:
+        """Return it in the host's memory."""
+        return self.to("cpu")
+
+    def cuda(self, device: torch.device | int | None = None) -> State:
+        """Return it on a CUDA device, by default the present one."""
+        return self.to(torch.device("cuda") if device is None else device)
+
+    def clone(self) -> State:
+        """Return a copy that shares nothing with it."""
+        return self._each(lambda _, value: value.clone())
+
+    def detach(self) -> State:
+        """Return it; its numbers have no gradients."""
+        return self._each(lambda _, value: value.detach())
+
+    def index_select(self, rows: Tensor | Sequence[int]) -> State:
+        """Return some rows of the batch, in the order and as often as they are named.
+
+        Args:
+            rows: whole numbers, ``[n]``: a tensor, or a list.
+
+        Raises:
+            RevRNNError: ``E_DTYPE``, ``E_SHAPE`` or ``E_RANGE``, for ``rows``.
+        """
+        at = rows if isinstance(rows, Tensor) else torch.tensor(rows, device=self.device)
+        if at.dtype not in (torch.int32, torch.int64):
+            raise RevRNNError("E_DTYPE", "rows", at.dtype, "torch.int64")
+        if at.dim() != 1 or len(at) == 0:
+            raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "shape ['any'], not 0")
+        if bool(((at < 0) | (at >= self.batch_size)).any()):
+            raise RevRNNError("E_RANGE", "rows", rows, f"0 … {self.batch_size - 1}")
+        at = at.to(self.device)
+        return self._each(lambda name, value: value.index_select(name != "heads", at))
+
+    @staticmethod
+    def cat(states: Iterable[State]) -> State:
+        """Return the rows of several states of one stack as one batch.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
+        """
+        parts = list(states)
+        if not parts or not all(isinstance(part, State) for part in parts):
+            raise RevRNNError("E_ARGUMENT", "states", parts, "one State or more")
+        first = parts[0]
+        kinds = [{n: (v.dtype, v.device) for n, v in part.tensors().items()} for part in parts]
+        sizes = {part.h.shape[::2] for part in parts}
+        other = [part for part in parts if part.config != first.config]
+        if other or len(sizes) > 1 or any(kind != kinds[0] for kind in kinds):
+            raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack on one device")
+        names = first.tensors()
+        return (
+            first._each(
+                lambda name, _: torch.cat([p.tensors()[name] for p in parts], int(name != "heads"))
+            )
+            if names
+            else first
+        )
+
+    # --- as plain data -----------------------------------------------------------------------
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return its tensors and its configuration as plain data."""
+        config = None if self.config is None else self.config.as_dict()
+        return {"h": self.h, "c": self.c, "heads": self.heads, "config": config}
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> State:
+        """Return the state of :meth:`as_dict`.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for other names.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(mapping, Mapping) or set(mapping) - set(names) or "h" not in mapping:
+            raise RevRNNError("E_ARGUMENT", "mapping", mapping, f"a mapping of {names}")
+        config = mapping.get("config")
+        known = Config.from_dict(config) if isinstance(config, Mapping) else config
+        return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
+
+
+def initial_state(
+    config: Config, batch_size: int, device: torch.device | str | None = None
+) -> State:
+    """Return a fresh state: zeros, and a fresh buffer (SEQ-006)."""
+    shape = (config.num_layers, batch_size, config.hidden_size)
+    h = torch.zeros(shape, dtype=torch.int32, device=device)
+    c = torch.zeros_like(h) if config.has_cell_state else None
+    heads = None
+    if config.forgetting:
+        heads = fresh_heads(config.buffer, batch_size, config.group_size, device)
+    return State(h, c, heads, config)
+
+
+def other_field(state: State, config: Config) -> str:
+    """Return the first field in which a state's stack is not ``config``, or ``""``."""
+    if state.config is None or state.config == config:
+        return ""
+    names = [field.name for field in fields(Config) if field.name not in _FREE]
+    other = [n for n in names if getattr(state.config, n) != getattr(config, n)]
+    return other[0] if other else ""
+
+
+def _flatten(state: State) -> tuple[list[Any], Config | None]:
+    return [state.h, state.c, state.heads], state.config
+
+
+def _flatten_with_keys(state: State) -> tuple[list[tuple[Any, Any]], Config | None]:
+    names = ("h", "c", "heads")
+    return [(_pytree.GetAttrKey(n), getattr(state, n)) for n in names], state.config
+
+
+def _unflatten(children: Iterable[Any], config: Config | None) -> State:
+    h, c, heads = children
+    return State(h, c, heads, config)
+
+
+def _config_to_text(config: Config | None) -> str:
+    return json.dumps(None if config is None else config.as_dict())
+
+
+def _config_from_text(text: Any) -> Config | None:
+    found = json.loads(text)
+    return None if found is None else Config.from_dict(found)
+
+
+_pytree.register_pytree_node(
+    State,
+    _flatten,
+    _unflatten,
+    serialized_type_name="revrnn.torch_impl.State",
+    flatten_with_keys_fn=_flatten_with_keys,
+    to_dumpable_context=_config_to_text,
+    from_dumpable_context=_config_from_text,
+)
+torch.serialization.add_safe_globals([State, Config, Formats])
