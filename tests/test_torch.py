@@ -261,10 +261,10 @@ def test_backward_proves_its_reversal() -> None:
         out = rev_rnn(x, params, config)
         call = out.outputs.grad_fn.call
         if damage == "words":
-            words = next(b for b in call.bptt._walk.buffer.blocks if len(b))
+            words = next(b for b in call.bptt._pass.buffer.blocks if len(b))
             words[0] ^= 1
         else:
-            call.bptt._walk.running.h[0][0][0, 0] ^= 1
+            call.bptt._pass.running.h[0][0][0, 0] ^= 1
         with pytest.raises(RevRNNError) as caught:
             out.outputs.sum().backward()
         assert caught.value.code in ("E_REVERSAL", "E_UNDERFLOW")

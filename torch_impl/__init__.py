@@ -5,6 +5,7 @@ from revrnn.plan import Plan, plan
 from .autograd import Output, quantise_parameters, rev_rnn
 from .compiled import compiled_steps, set_compiled_steps
 from .dropout import LockedDropout
+from .engine import EnginePlan, engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, save_parameters
 from .modules import RevGRU, RevLSTM
@@ -16,6 +17,7 @@ from .streaming import Streamed, encode, value, value_and_grad
 
 __all__ = [
     "IMPLEMENTATION",
+    "EnginePlan",
     "LinearCrossEntropy",
     "LockedDropout",
     "MemoryReport",
@@ -28,6 +30,8 @@ __all__ = [
     "TorchImplementation",
     "compiled_steps",
     "encode",
+    "engine",
+    "engine_plan",
     "initial_state",
     "load_parameters",
     "plan",
@@ -36,6 +40,7 @@ __all__ = [
     "rev_rnn",
     "save_parameters",
     "set_compiled_steps",
+    "set_engine",
     "set_product_method",
     "value",
     "value_and_grad",

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from revrnn.config import Config
 
-from .sequence import Walk
-
 
 @dataclass(frozen=True)
 class Storage:
@@ -59,12 +57,16 @@ def plain_bits(config: Config, steps: int) -> int:
     return 32 * config.num_layers * config.hidden_size * config.state_arrays * steps
 
 
-def storage(config: Config, mask: Tensor, walk: Walk) -> Storage:
-    """Return the accounts of a forward pass that counted its gates, from an empty store."""
-    counts, buffer = walk.context.gate_counts, walk.buffer
-    assert counts is not None
+def storage(config: Config, mask: Tensor, counts: Tensor, words: int, flags: int) -> Storage:
+    """Return the accounts of a forward pass from an empty store.
+
+    Args:
+        config: the stack.
+        mask: bool ``[T, B]``.
+        counts: histograms of the gates by layer, int64 ``[L, 1025]``.
+        words: words (for ``wordlist`` planes) in the store.
+        flags: flags in the store.
+    """
     total, steps = counts.sum(0), int(mask.sum())
-    words = 0 if buffer is None else buffer.words_count()
-    flags = 0 if buffer is None else buffer.flags().numel()
     stored = stored_bits(config, mask.shape[1], steps, words, flags)
     return Storage(total, ideal_bits(total), stored, plain_bits(config, steps))

@@ -9,7 +9,6 @@ sequences a few states (:attr:`Settings.checkpoint_every`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,39 +16,22 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .buffer import make_buffer
-from .gradients import Backward, Gradients
-from .sequence import CHUNK_SIZE, Schedule, Stack, Walk
+from .engine import Pass, Settings, choose
+from .gradients import Gradients
+from .sequence import Schedule
 from .state import State
+
+__all__ = ["Bptt", "Inputs", "Settings"]
 
 # From the number of the first step and of the one after the last, the input operands int16.
 Inputs = Callable[[int, int], Tensor]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a sequence is gone through; no state depends on it.
-
-    Attributes:
-        chunk_size: steps handled together.
-        states: ``"reversed"``, or ``"stored"`` to keep all states (GRAD-020).
-        checkpoint_every: keep the exact state every so many steps, and words only of the piece in
-            work; the pieces are run again on the way back. ``None`` keeps all words.
-        offload: whether full blocks of words go to the host's memory.
-        count: whether to count gates and words for a report.
-    """
-
-    chunk_size: int = CHUNK_SIZE
-    states: str = "reversed"
-    checkpoint_every: int | None = None
-    offload: bool = False
-    count: bool = False
 
 
 class Bptt:
     """One sequence, forward and back.
 
     Attributes:
+        engine: the engine that computes it.
         end: the final state, after :meth:`forward`.
         wraps: how often a state wrapped (MUL-006).
         gate_counts: int64 ``[L, 1025]`` on the device, if counted.
@@ -67,9 +49,9 @@ class Bptt:
         settings: Settings,
     ) -> None:
         """Take parameters in fixed point and everything but the inputs."""
-        self.config, self.params, self.steps = config, params, steps
-        self.start, self.schedule, self.settings = start, schedule, settings
-        self.stack = Stack(config, params)
+        self.config, self.steps, self.start, self.settings = config, steps, start, settings
+        self.engine = choose(config, start.h.device, settings)
+        self.work = self.engine.prepare(config, params, schedule, settings)
         self.end = start
         self.wraps = 0
         self.gate_counts: Tensor | None = None
@@ -81,7 +63,7 @@ class Bptt:
         chunk = settings.chunk_size
         self.every = -(-every // chunk) * chunk  # pieces are whole chunks
         self._checkpoints: list[State] = []
-        self._walk: Walk | None = None
+        self._pass: Pass | None = None
 
     def forward(
         self,
@@ -102,18 +84,18 @@ class Bptt:
             last = stop == self.steps
             # What is counted must be pushed, also in pieces whose words are then let go.
             count = self.settings.count
-            walk = self._walk_from(state, keep=keep and (last or count), count=count)
+            going = self.work.start(state, keep=keep and (last or count), count=count)
             if keep:
                 self._checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)
-            self._run(walk, begin, stop, inputs, outputs)
-            state = walk.state()
-            if walk.wraps is not None:
-                wraps.append(walk.wraps)
-            self._add_counts(walk)
+            self._run(going, begin, stop, inputs, outputs)
+            state = going.state()
+            if going.wraps is not None:
+                wraps.append(going.wraps)
+            self._add_counts(going)
             if keep and last:
-                self._walk = walk
-                self.bytes_kept += walk.bytes_kept()
+                self._pass = going
+                self.bytes_kept += going.bytes_kept()
         self.wraps = int(torch.stack(wraps).sum()) if wraps else 0
         self.end = state
         return state
@@ -139,42 +121,34 @@ class Bptt:
         Raises:
             RevRNNError: ``E_REVERSAL`` if the way back does not end where it began (SEQ-009).
         """
-        backward = Backward(self.config, self.params, self.schedule, self.end)
-        backward.add_to_state(*grad_state)
-        end, walk = self.end, self._walk
+        into = Gradients.zeros(self.config, self.end)
+        into.add_to_state(*grad_state)
+        end, going = self.end, self._pass
         while self._checkpoints:
             start = self._checkpoints.pop()
             begin = len(self._checkpoints) * self.every
             stop = min(begin + self.every, self.steps)
-            if walk is None:
-                walk = self._walk_from(start, keep=True, count=False)
-                self._run(walk, begin, stop, inputs, None)
-                _check_same(walk.state(), end, None)
+            if going is None:
+                going = self.work.start(start, keep=True, count=False)
+                self._run(going, begin, stop, inputs, None)
+                _check_same(going.state(), end, None)
             for first in reversed(range(begin, stop, self.settings.chunk_size)):
                 x = inputs_back(first, min(first + self.settings.chunk_size, stop))
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
-                steps = walk.back(x, first, outputs)
+                tape = going.recover(x, first, outputs)
                 gradient = grad_outputs(first, outputs)
-                dx = backward.chunk(x, first, steps, gradient)
+                dx = going.pullback(tape, gradient, into)
                 if grad_inputs is not None:
                     grad_inputs(first, dx)
-            if walk.states is None:
-                _check_same(walk.state(), start, walk)
-            end, walk, self._walk = start, None, None
-        return backward.gradients()
-
-    def _walk_from(self, state: State, *, keep: bool, count: bool) -> Walk:
-        stored = self.settings.states == "stored"
-        buffer = make_buffer(self.config, state.heads, keep and not stored, self.settings.offload)
-        return Walk(
-            self.stack, state, self.schedule, buffer, self.settings.chunk_size,
-            keep_states=keep and stored, keep=keep, count=count,
-        )  # fmt: skip
+            if self.settings.states == "reversed":
+                _check_same(going.state(), start, going.left_over())
+            end, going, self._pass = start, None, None
+        return into
 
     def _run(
         self,
-        walk: Walk,
+        going: Pass,
         begin: int,
         stop: int,
         inputs: Inputs,
@@ -182,16 +156,16 @@ class Bptt:
     ) -> None:
         for first in range(begin, stop, self.settings.chunk_size):
             x = inputs(first, min(first + self.settings.chunk_size, stop))
-            found = None
+            h = None
             if outputs is not None:
                 shape = (*x.shape[:2], self.config.hidden_size)
-                found = torch.empty(shape, dtype=torch.int32, device=x.device)
-            walk.forward(x, first, found)
-            if outputs is not None and found is not None:
-                outputs(first, found)
+                h = torch.empty(shape, dtype=torch.int32, device=x.device)
+            going.advance(x, first, h)
+            if outputs is not None and h is not None:
+                outputs(first, h)
 
-    def _add_counts(self, walk: Walk) -> None:
-        counts, pushed = walk.context.gate_counts, walk.context.pushed
+    def _add_counts(self, going: Pass) -> None:
+        counts, pushed = going.gate_counts, going.pushed
         if counts is not None and pushed is not None:
             self.gate_counts = counts if self.gate_counts is None else self.gate_counts + counts
             self.pushed = pushed if self.pushed is None else self.pushed + pushed
@@ -202,14 +176,14 @@ def _bytes_of(state: State) -> int:
     return sum(t.numel() * t.element_size() for t in tensors)
 
 
-def _check_same(found: State, wanted: State, walk: Walk | None) -> None:
+def _check_same(now: State, wanted: State, left_over: Tensor | None) -> None:
     """Raise ``E_REVERSAL`` unless states and buffer are as wanted (SEQ-009).
 
     All comparisons are made with one synchronisation.
     """
-    pairs = [(found.h, wanted.h), (found.c, wanted.c), (found.heads, wanted.heads)]
+    pairs = [(now.h, wanted.h), (now.c, wanted.c), (now.heads, wanted.heads)]
     different = [(a != b).any() for a, b in pairs if a is not None and b is not None]
-    if walk is not None and walk.buffer is not None:
-        different.append((walk.buffer.left_over != 0).any())
+    if left_over is not None:
+        different.append((left_over != 0).any())
     if bool(torch.stack(different).any()):
         raise RevRNNError("E_REVERSAL", "state", "another state or buffer", "those at the start")

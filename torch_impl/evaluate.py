@@ -16,30 +16,37 @@ from . import activations, quantise
 from .accounting import storage
 from .autograd import Gains
 from .bptt import Bptt, Settings
-from .buffer import Buffer, StreamBuffer, WordlistBuffer, make_buffer
+from .buffer import Buffer, make_buffer
+from .eager import load
+from .engine import Pass, Store, Work, choose, engine
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
-from .sequence import CHUNK_SIZE, Schedule, Stack, Trace, Walk
+from .sequence import CHUNK_SIZE, Schedule
 from .state import State
 
 Results = dict[str, Any]
 
 
 class TorchImplementation:
-    """PyTorch on one device; arrays go there and come back."""
+    """PyTorch on one device, by one engine; arrays go there and come back."""
 
     name = "torch"
     layouts: tuple[str, ...] = ("stream", "wordlist")
 
-    def __init__(self, device: str = "cpu", chunk_size: int = CHUNK_SIZE) -> None:
-        """Compute on ``device``, so many steps at a time."""
+    def __init__(
+        self, device: str = "cpu", chunk_size: int = CHUNK_SIZE, engine: str = "eager"
+    ) -> None:
+        """Compute on ``device``, so many steps at a time, sequences by the named engine."""
         self.device = torch.device(device)
         self.chunk_size = chunk_size
+        self.engine = engine
+        if engine != "eager":
+            self.name, self.layouts = f"torch-{engine}", ("stream",)
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
         request = prepare(operation, arguments, self.layouts)
-        with torch.no_grad():
+        with torch.no_grad(), engine(self.engine):
             tensors = {name: self._tensor(a) for name, a in request.arrays.items()}
             found: Results = globals()[f"_{operation}"](request, tensors, self.chunk_size)
         return {name: _array(name, value) for name, value in found.items()}
@@ -136,58 +143,37 @@ def _one_operation(request: Request) -> Config:
 
 
 def _loaded(config: Config, tensors: Tensors) -> Buffer:
-    """Return a buffer with given heads whose first block is the given store (EVAL-006)."""
-    if config.buffer == "stream":
-        stream = StreamBuffer(config, tensors["heads"].to(torch.int32))
-        stream.blocks = [tensors["words"]]
-        return stream
-    listed = WordlistBuffer(config, tensors["heads"])
-    listed.blocks = [(tensors["words"], tensors["flags"].to(torch.bool))]
-    return listed
+    """Return a buffer with given heads whose first block is the given store."""
+    buffer = make_buffer(config, _heads(config, tensors))
+    assert buffer is not None
+    load(buffer, _given_store(tensors))
+    return buffer
 
 
-def _buffer_results(buffer: Buffer | None) -> Results:
-    if buffer is None:
-        return {}
+def _heads(config: Config, tensors: Tensors) -> Tensor | None:
+    heads = tensors.get("heads")
+    return heads.to(torch.int32) if heads is not None and config.buffer == "stream" else heads
+
+
+def _buffer_results(buffer: Buffer) -> Results:
     return {"heads": buffer.heads, "words": buffer.words(), "flags": buffer.flags()}
 
 
 def _state(config: Config, tensors: Tensors) -> State:
-    heads = tensors.get("heads")
-    if heads is not None and config.buffer == "stream":
-        heads = heads.to(torch.int32)
-    return State(tensors["h"], tensors.get("c"), heads)
+    return State(tensors["h"], tensors.get("c"), _heads(config, tensors))
 
 
 def _state_results(state: State) -> Results:
     return {"h": state.h} | ({} if state.c is None else {"c": state.c})
 
 
-def _cell_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    config = request.stack
-    buffer = _loaded(config, tensors) if config.forgetting else None
-    walk = Walk(Stack(config, tensors), _state(config, tensors), Schedule(), buffer, 1)
-    walk.forward(tensors["x"][None], 0)
-    return {**_state_results(walk.state()), **_buffer_results(buffer)}
-
-
-def _cell_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return _reversed(request, tensors | {"x": tensors["x"][None]}, trace=False)
-
-
-def _walked(
-    request: Request, tensors: Tensors, chunk_size: int, **wanted: bool
-) -> tuple[Walk, Tensor]:
-    """Go over a sequence; return the walk and the outputs."""
-    config, state, x = request.stack, _state(request.stack, tensors), tensors["x"]
-    buffer = make_buffer(config, state.heads)
-    schedule = Schedule(tensors["mask"], gains=_gains(tensors))
-    walk = Walk(Stack(config, tensors), state, schedule, buffer, chunk_size, **wanted)
-    outputs = x.new_empty((*x.shape[:2], config.hidden_size), dtype=torch.int32)
-    for start in range(0, len(x), chunk_size):
-        steps = slice(start, start + chunk_size)
-        walk.forward(x[steps], start, outputs[steps])
-    return walk, outputs
+def _work(request: Request, tensors: Tensors, chunk_size: int, states: str = "reversed") -> Work:
+    """Return the chosen engine's work on a request's sequence."""
+    config, settings = request.stack, Settings(chunk_size, states)
+    params = {name: tensors[name] for name in config.parameter_shapes()}
+    schedule = Schedule(tensors.get("mask"), gains=_gains(tensors))
+    chosen = choose(config, tensors["h"].device, settings)
+    return chosen.prepare(config, params, schedule, settings)
 
 
 def _gains(tensors: Tensors) -> Gains | None:
@@ -195,40 +181,85 @@ def _gains(tensors: Tensors) -> Gains | None:
     return None if gains is None else gains.__getitem__
 
 
+def _given_store(tensors: Tensors) -> Store:
+    """Return the store that a request begins with (EVAL-006)."""
+    none = torch.zeros(0, dtype=torch.int16)
+    words, flags = tensors.get("words", none), tensors.get("flags", none)
+    return Store(words, flags, tensors.get("slices"))
+
+
+def _pass_results(config: Config, going: Pass) -> Results:
+    """Return state and store, with their names in the specification."""
+    state, store = going.state(), going.store()
+    results: Results = _state_results(state)
+    if config.forgetting:
+        results |= {"heads": state.heads, "words": store.words, "flags": store.flags}
+    return results
+
+
+def _cell_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
+    config = request.stack
+    # The store that is there does not take part: what is pushed comes on top of it.
+    going = _work(request, tensors, 1).start(_state(config, tensors), keep=True, count=False)
+    going.advance(tensors["x"][None], 0)
+    results = _pass_results(config, going)
+    for name in ("words", "flags"):
+        if name in results:
+            results[name] = torch.cat([tensors[name], results[name]])
+    return results
+
+
+def _cell_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
+    return _reversed(request, tensors | {"x": tensors["x"][None]}, trace=False)
+
+
+def _advanced(
+    request: Request, tensors: Tensors, chunk_size: int, count: bool = False
+) -> tuple[Pass, Tensor]:
+    """Go over a sequence; return the pass and the outputs."""
+    config, x = request.stack, tensors["x"]
+    work = _work(request, tensors, chunk_size)
+    going = work.start(_state(config, tensors), keep=True, count=count)
+    outputs = x.new_empty((*x.shape[:2], config.hidden_size), dtype=torch.int32)
+    for start in range(0, len(x), chunk_size):
+        steps = slice(start, start + chunk_size)
+        going.advance(x[steps], start, outputs[steps])
+    return going, outputs
+
+
 def _sequence_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    walk, outputs = _walked(request, tensors, chunk_size, trace=request.settings["trace"])
+    config = request.stack
+    going, outputs = _advanced(request, tensors, chunk_size)
     results = {
         "outputs": outputs,
-        **_state_results(walk.state()),
-        **_buffer_results(walk.buffer),
-        "wraps": 0 if walk.wraps is None else int(walk.wraps),
+        **_pass_results(config, going),
+        "wraps": 0 if going.wraps is None else int(going.wraps),
     }
-    depth = request.stack.slice_size
-    if depth:
-        slices = [tensors["h"][-1:, :, :depth], outputs[:, :, :depth]]
-        results["slices"] = torch.cat(slices)
-    if walk.trace is not None:
-        results |= _trace(tensors, walk.trace)
+    if config.slice_size:
+        results["slices"] = going.store().slices
+        if not len(outputs):
+            results["slices"] = tensors["h"][-1:, :, : config.slice_size]
+    if request.settings["trace"]:
+        one = _work(request, tensors, 1).start(_state(config, tensors), keep=True, count=False)
+        after = []
+        for t, x in enumerate(tensors["x"]):
+            one.advance(x[None], t)
+            after.append(_pass_results(config, one))
+        results |= _trace(tensors, after)
     return results
 
 
-def _trace(tensors: Tensors, trace: Trace) -> Results:
-    found = [running.state(None) for running in trace.states]
-    shape = tensors["h"].shape
-    results: Results = {"h_steps": _stacked([state.h for state in found], tensors["h"], shape)}
-    if "c" in tensors:
-        c = [state.c for state in found if state.c is not None]
-        results["c_steps"] = _stacked(c, tensors["c"], shape)
+def _trace(tensors: Tensors, after: list[Results]) -> Results:
+    """Return what stood after each step (EVAL-009)."""
+    results: Results = {}
+    for name in ("h", "c", "heads"):
+        if name in tensors:
+            none = tensors[name].new_zeros((0, *tensors[name].shape))
+            results[f"{name}_steps"] = torch.stack([r[name] for r in after]) if after else none
     if "heads" in tensors:
-        heads = _stacked(trace.heads, tensors["heads"], tensors["heads"].shape)
-        results["heads_steps"] = heads
-        none = torch.zeros(0, dtype=torch.int64)
-        results["words_steps"] = torch.cat([*(top.cpu() for top in trace.tops), none])
+        counts = [len(r["words"]) for r in after]
+        results["words_steps"] = torch.tensor(counts, dtype=torch.int64)
     return results
-
-
-def _stacked(steps: list[Tensor], like: Tensor, shape: torch.Size) -> Tensor:
-    return torch.stack(steps) if steps else like.new_zeros((0, *shape))
 
 
 def _sequence_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
@@ -236,31 +267,26 @@ def _sequence_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Re
 
 
 def _reversed(request: Request, tensors: Tensors, trace: bool) -> Results:
-    """Undo a sequence whose store is given as one block, so in one chunk."""
-    config, x, found = request.stack, tensors["x"], Trace()
-    buffer = _loaded(config, tensors) if config.forgetting else None
-    schedule = Schedule(tensors.get("mask"), gains=_gains(tensors))
-    walk = Walk(Stack(config, tensors), _state(config, tensors), schedule, buffer, len(x))
-
-    def note() -> None:  # the first step comes last
-        found.states.insert(0, walk.running.copy())
-        if buffer is not None:
-            found.heads.insert(0, buffer.heads)
-            found.tops.insert(0, buffer.top)
-
-    if len(x):
-        walk.slices = [tensors["slices"]] if "slices" in tensors else []
-        walk.back(x, 0, after_step=note if trace else None, finish=False)
-    if buffer is not None:
-        buffer.check_underflow()
-        buffer.close_block()
-    results = {**_state_results(walk.state()), **_buffer_results(buffer)}
-    return results | (_trace(tensors, found) if trace else {})
+    """Undo a sequence whose store is given as one block, so in one chunk or by steps of it."""
+    config, x = request.stack, tensors["x"]
+    work = _work(request, tensors, max(len(x), 1))
+    state, store = _state(config, tensors), _given_store(tensors)
+    going = work.start(state, keep=True, count=False, store=store)
+    after: list[Results] = []
+    size = 1 if trace else max(len(x), 1)
+    for first in reversed(range(0, len(x), size)):
+        going.recover(x[first : first + size], first, finish=False)
+        after.insert(0, _pass_results(config, going))
+    going.check_underflow()
+    results = _pass_results(config, going)
+    return results | (_trace(tensors, after) if trace else {})
 
 
 def _sequence_storage(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    walk, _ = _walked(request, tensors, chunk_size, count=True)
-    accounts = storage(request.stack, tensors["mask"], walk)
+    going, _ = _advanced(request, tensors, chunk_size, count=True)
+    store, counts = going.store(), going.gate_counts
+    assert counts is not None
+    accounts = storage(request.stack, tensors["mask"], counts, len(store.words), len(store.flags))
     return {
         "gate_counts": accounts.gate_counts,
         "ideal_bits": np.float64(accounts.ideal_bits),

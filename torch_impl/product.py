@@ -10,6 +10,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import OPERAND_MAX
 
@@ -126,6 +127,15 @@ def _byte_block(w: Tensor) -> Tensor:
 def product(a: Tensor, w: Tensor) -> Tensor:
     """Return the exact product of int16 ``a`` ``[M, K]`` and ``w`` ``[N, K]``, int64 ``[M, N]``."""
     return Weight(w).product(a)
+
+
+def method_for(config: Config, device: torch.device) -> str:
+    """Return in words how the products of a stack's layers are computed."""
+    names = []
+    for size in (config.layer_input_size(0), config.group_size):
+        w = torch.empty(1, dtype=torch.int16, device=device)
+        names.append("int8" if _use_bytes(w.expand(config.num_gates * size)) else "float64")
+    return f"{names[0]} (inputs), {names[1]} (recurrent)"
 
 
 def _use_bytes(w: Tensor) -> bool:

@@ -1,0 +1,270 @@
+"""What goes over a sequence: the one seam between the stack and all that use it.
+
+An :class:`Engine` goes over a sequence by chunks of steps. :meth:`Pass.advance` takes a chunk
+forward; :meth:`Pass.recover` takes it back, and returns as a *tape* what its gradients need;
+:meth:`Pass.pullback` carries the gradient over a tape. Engines differ in speed alone: states,
+outputs, buffer and what is counted are the same bits. Gradients are float32, equal within an engine
+(GRAD-020) and close between engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, Final, Protocol
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError, one_of
+
+from .gradients import Gradients
+from .sequence import CHUNK_SIZE, Schedule
+from .state import State
+
+# In the order in which they are asked; the last one takes everything.
+_ENGINES: Final = {
+    "eager": "eager",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sequence is gone through; no state depends on it.
+
+    Attributes:
+        chunk_size: steps handled together.
+        states: ``"reversed"``, or ``"stored"`` to keep all states (GRAD-020).
+        checkpoint_every: keep the exact state every so many steps, and words only of the piece in
+            work; the pieces are run again on the way back. ``None`` keeps all words.
+        offload: whether full blocks of words go to the host's memory.
+        count: whether to count gates and words for a report.
+    """
+
+    chunk_size: int = CHUNK_SIZE
+    states: str = "reversed"
+    checkpoint_every: int | None = None
+    offload: bool = False
+    count: bool = False
+
+
+@dataclass
+class Store:
+    """A buffer's store, bottom to top, as the specification orders it (EVAL-006).
+
+    Attributes:
+        words: int16 bit patterns ``[W]`` for ``stream``, int64 ``[P, B, G]`` for ``wordlist``.
+        flags: uint8 ``[F]``, none for ``stream``.
+        slices: int32 ``[T+1, B, D]``, or ``None`` (SEQ-007).
+    """
+
+    words: Tensor
+    flags: Tensor
+    slices: Tensor | None = None
+
+
+class Pass(Protocol):
+    """One way over a piece of a sequence and back, chunk by chunk."""
+
+    @property
+    def wraps(self) -> Tensor | None:
+        """How often a state wrapped, int64 ``[]``, or ``None`` where none can (FMT-006)."""
+
+    @property
+    def gate_counts(self) -> Tensor | None:
+        """Histograms of the gates, int64 ``[L, 1025]``, or ``None`` if not counted (ACC-001)."""
+
+    @property
+    def pushed(self) -> Tensor | None:
+        """Words (planes) that each layer pushed, int64 ``[L]``, counted with the gates."""
+
+    def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
+        """Take a chunk of steps.
+
+        Args:
+            x: their input operands, int16 ``[C, B, I]``, ``C`` at most the chunk size.
+            first: number of the first.
+            outputs: where to write ``h`` of the top layer after each, int32 ``[C, B, H]``.
+        """
+
+    def recover(
+        self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
+    ) -> Any:
+        """Take the last chunk back, or look its states up, and return its tape.
+
+        Args:
+            x: its input operands again.
+            first: number of its first step.
+            outputs: where to write ``h`` of the top layer after each, int32 ``[C, B, H]``.
+            finish: whether all that is left in the buffer's block is a fault. Without it the next
+                call may go on from the same block.
+        """
+
+    def pullback(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+        """Carry the gradient over a chunk that was just recovered.
+
+        Args:
+            tape: from :meth:`recover`; it is used up.
+            grad_outputs: with respect to the chunk's outputs, float32 ``[C, B, H]``.
+            into: the gradient with respect to the state after the chunk, which becomes that with
+                respect to the state before it; parameter gradients are added up.
+
+        Returns:
+            The gradient with respect to the chunk's input, float32 ``[C, B, I]``.
+        """
+
+    def state(self) -> State:
+        """Return the present state, sharing nothing with the pass."""
+
+    def store(self) -> Store:
+        """Return what is in the buffer."""
+
+    def left_over(self) -> Tensor | None:
+        """Return how much a way back left in the buffer, for SEQ-009; 0 is right."""
+
+    def check_underflow(self) -> None:
+        """Raise ``E_UNDERFLOW`` or ``E_RANGE`` if more was popped than there was (BUF-032)."""
+
+    def bytes_kept(self) -> int:
+        """Return the bytes kept to go back: words, slices, states set aside."""
+
+
+class Work(Protocol):
+    """A stack with its weights prepared, ready for passes over pieces of one sequence."""
+
+    def start(self, state: State, *, keep: bool, count: bool, store: Store | None = None) -> Pass:
+        """Return a pass that stands at the beginning of a piece.
+
+        Args:
+            state: where to start; it is not changed.
+            keep: whether there will be a way back.
+            count: whether to count gates and words.
+            store: where to start is the *end* of a chunk; what was kept of it.
+        """
+
+
+class Engine(Protocol):
+    """A way to compute passes."""
+
+    name: str
+
+    def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
+        """Return why the engine does not take this, in words, or ``None`` if it does."""
+
+    def prepare(
+        self,
+        config: Config,
+        params: Mapping[str, Tensor],
+        schedule: Schedule,
+        settings: Settings,
+    ) -> Work:
+        """Take parameters in fixed point, int16 weights and int32 biases (CELL-003)."""
+
+    def product(self, config: Config, device: torch.device) -> str:
+        """Return in words which exact product the engine would use."""
+
+
+_chosen = "auto"
+
+
+def set_engine(name: str) -> None:
+    """Choose what computes sequences; no state depends on it.
+
+    Args:
+        name: ``"eager"`` takes every cell, layout and device; ``"auto"`` the fastest that takes
+            what is asked; any other name that engine alone, an error where it refuses.
+    """
+    global _chosen
+    if name not in ("auto", *_ENGINES):
+        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(("auto", *_ENGINES)))
+    _chosen = name
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Choose an engine for the time of a ``with`` block."""
+    before = _chosen
+    set_engine(name)
+    try:
+        yield
+    finally:
+        set_engine(before)
+
+
+@cache
+def _engine(name: str) -> Engine:
+    made: Engine = import_module(f".{_ENGINES[name]}", __package__).ENGINE
+    return made
+
+
+def choose(config: Config, device: torch.device, settings: Settings) -> Engine:
+    """Return the engine for a sequence.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` with the reason if the chosen engine refuses.
+    """
+    found, reasons = _first(config, device, settings)
+    if found is None:
+        raise RevRNNError("E_UNSUPPORTED", "engine", repr(_chosen), _allowed(reasons[_chosen]))
+    return found
+
+
+def _allowed(reason: str) -> str:
+    return f"'auto' or 'eager' here: {reason}"
+
+
+def _first(
+    config: Config, device: torch.device, settings: Settings
+) -> tuple[Engine | None, dict[str, str]]:
+    """Return the first engine asked that does not refuse, and why the others did."""
+    reasons: dict[str, str] = {}
+    for name in _ENGINES if _chosen == "auto" else (_chosen,):
+        candidate = _engine(name)
+        reason = candidate.refusal(config, device, settings)
+        if reason is None:
+            return candidate, reasons
+        reasons[name] = reason
+    return None, reasons
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What would compute a sequence.
+
+    Attributes:
+        engine: the engine's name.
+        product: its exact product, in words.
+        refused: why faster engines do not take it, by name.
+    """
+
+    engine: str
+    product: str
+    refused: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """Return a line for the engine and one for each that refused."""
+        lines = [f"engine {self.engine}, products: {self.product}"]
+        return "\n".join([*lines, *(f"not {name}: {why}" for name, why in self.refused.items())])
+
+
+def engine_plan(
+    config: Config, device: torch.device | str = "cpu", settings: Settings | None = None
+) -> EnginePlan:
+    """Return what would compute a sequence of a stack on a device, and how.
+
+    Args:
+        config: the stack (``module.config``).
+        device: where its parameters are.
+        settings: how it will be gone through; by default as modules do.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
+    """
+    settings, where = settings or Settings(), torch.device(device)
+    found = choose(config, where, settings)
+    _, reasons = _first(config, where, settings)
+    return EnginePlan(found.name, found.product(config, where), reasons)
