@@ -1,9 +1,4 @@
-"""Stacks of layers over sequences, forward and back (SEQ).
-
-A :class:`Walk` goes over a sequence by chunks of steps, first forwards, then back. Going back it
-delivers, for a whole chunk, every group's update as it was met, so that gradients can be computed
-for many steps at once.
-"""
+"""Stacks of layers, a step forward and back (SEQ)."""
 
 from __future__ import annotations
 
