@@ -117,8 +117,8 @@ def _sum(
     )
 
 
-def _forget(config: Config, sigma: jax.Array) -> ForgetGate:
-    return forget_gate(sigma, config.max_forget_bits, config.resolved_z_max)
+def _forget(config: Config, sigma: jax.Array, cap: int) -> ForgetGate:
+    return forget_gate(sigma, config.max_forget_bits, cap)
 
 
 @isolated
@@ -133,7 +133,7 @@ def _gru_gates(
     # CELL-010: the rows of z, then those of r
     s = _sum(config, layer, x_part[:, :seen], multiply(v, weights.w_v), bias[:seen])
     sigma = sigmoid(saturate(s), bits)
-    z, r = _forget(config, sigma[:, :units]), sigma[:, units:]
+    z, r = _forget(config, sigma[:, :units], config.resolved_z_max), sigma[:, units:]
     u = round_shift(r * v, 15)  # CELL-011, below 2^30
     s = _sum(config, layer, x_part[:, seen:], multiply(u, weights.w_u), bias[seen:])
     return GruGates(z, r, tanh(saturate(s), bits), v, u)
@@ -156,7 +156,8 @@ def _lstm_gates(
     i, g, o = sigmas[:, columns["i"]], tanhs[:, columns["g"]], sigmas[:, columns["o"]]
     if not config.forgetting:  # CELL-031
         return LstmGates(None, i, g, o, None, v)
-    f, p = (_forget(config, sigmas[:, columns[gate]]) for gate in "fp")
+    f = _forget(config, sigmas[:, columns["f"]], config.resolved_z_max)
+    p = _forget(config, sigmas[:, columns["p"]], config.resolved_p_max)  # FMT-007
     return LstmGates(f, i, g, o, p, v)
 
 

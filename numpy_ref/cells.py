@@ -91,15 +91,14 @@ def _sum(config: Config, weights: GroupWeights, gate: str, x: Ints, v: Ints) -> 
     )
 
 
-def _forget(config: Config, s: Ints) -> ForgetGate:
-    bits = config.formats.sum_bits
-    return forget_gate(s, bits, config.max_forget_bits, config.resolved_z_max)
+def _forget(config: Config, s: Ints, cap: int) -> ForgetGate:
+    return forget_gate(s, config.formats.sum_bits, config.max_forget_bits, cap)
 
 
 def _gru_gates(config: Config, weights: GroupWeights, x: Ints, other: Ints) -> GruGates:
     bits = config.formats.sum_bits
     v = view(other, config.formats.state_bits, config.view_bits)
-    z = _forget(config, _sum(config, weights, "z", x, v))  # CELL-010
+    z = _forget(config, _sum(config, weights, "z", x, v), config.resolved_z_max)  # CELL-010
     r = sigmoid(_sum(config, weights, "r", x, v), bits)
     u = round_shift(r * v, 15)  # CELL-011
     g = tanh(_sum(config, weights, "g", x, u), bits)
@@ -115,8 +114,8 @@ def _lstm_gates(config: Config, weights: GroupWeights, x: Ints, other: Ints) -> 
     o = sigmoid(_sum(config, weights, "o", x, v), bits)
     if not config.forgetting:  # CELL-031
         return LstmGates(None, i, g, o, None, v)
-    f = _forget(config, _sum(config, weights, "f", x, v))
-    p = _forget(config, _sum(config, weights, "p", x, v))
+    f = _forget(config, _sum(config, weights, "f", x, v), config.resolved_z_max)
+    p = _forget(config, _sum(config, weights, "p", x, v), config.resolved_p_max)  # FMT-007
     return LstmGates(f, i, g, o, p, v)
 
 

@@ -343,6 +343,7 @@ def schema() -> Json:
         "num_layers": _INTEGER,
         "slice_size": _INTEGER,
         "z_max": _SETTINGS["z_max"],
+        "p_max": _SETTINGS["z_max"],
     }
     defs: Json = {kind: _array_schema(kind) for kind in arrays}
     defs |= {

@@ -249,6 +249,14 @@ MISTAKES: Final[dict[str, tuple[str, str]]] = {
         "FMT-005",
         "RevLSTM's forget gates are capped at 1024 by default.",
     ),
+    "p_max_default": (
+        "FMT-007",
+        "RevLSTM's gate p is capped as f is by default.",
+    ),
+    "p_max_cap": (
+        "FMT-007",
+        "RevLSTM's gate p is capped at the default, whatever p_max says.",
+    ),
     "old_cell": (
         "CELL-022",
         "The hidden state is updated from the old cell state.",

@@ -220,6 +220,7 @@ class Stack:
         )
         default = 1024 if config.cell == "revgru" else 1023 - (1 << formats.state_bits) // 2**21
         self.z_max = default if config.z_max is None else config.z_max  # FMT-005
+        self.p_max = min(self.z_max, 896) if config.p_max is None else config.p_max  # FMT-007
 
     def forward(self, x: Grid, mask: list[bool], gains: list[Grid]) -> None:
         """Do one step; ``gains`` has a grid for every layer above the first, or is empty."""
@@ -284,7 +285,8 @@ class Stack:
                 for u in range(units):
                     s = self._sum(layer, k, (j * count + q) * units + u, x, v)  # CELL-003
                     if name in "zfp":  # CELL-010, CELL-020
-                        row.append(forget_gate(s, bits, self.config.max_forget_bits, self.z_max))
+                        cap = self.p_max if name == "p" else self.z_max
+                        row.append(forget_gate(s, bits, self.config.max_forget_bits, cap))
                     else:
                         row.append(tanh(s, bits) if name == "g" else sigmoid(s, bits))
                 grid.append(row)

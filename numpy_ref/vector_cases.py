@@ -588,7 +588,12 @@ def _tuned_cells(pair: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:
     # All gates open wide: the default cap of RevLSTM is reached.
     keep = Contents(weights=100, inputs=100, bias=100, state=2**24, forget=2**29)
     cap = ("z_max_default",)
-    yield from pair("lstm cap", Config("revlstm", 1, 2), 1, cap, cap, keep)
+    default = (*cap, "p_max_default")
+    yield from pair("lstm cap", Config("revlstm", 1, 2), 1, default, default, keep)
+    own = ("p_max_cap",)
+    for z_max, p_max in ((None, 600), (700, 1024)):
+        config = Config("revlstm", 1, 2, z_max=z_max, p_max=p_max)
+        yield from pair(f"lstm p cap {p_max}", config, 1, own, own, keep)
     low = Formats(state_bits=21, operand_bits=12, lstm_view_bits=10, weight_bits=12)
     yield from pair("lstm cap 21", Config("revlstm", 1, 2, formats=low), 1, cap, cap, keep)
     yield from pair("gru cap", Config("revgru", 1, 2, z_max=512), 1, ("z_max_cap",), (), keep)
@@ -610,7 +615,7 @@ def _tuned_cells(pair: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:
     wraps = ("wrap_vs_saturation",)
     ends = i32([[[2**31 - 9, 2**31 - 1]] * 2])
     changes: Arguments = {"bias_l0": i32([2**30] * 10), "h": ends, "c": ends}
-    config = Config("revlstm", 1, 2, z_max=1024)
+    config = Config("revlstm", 1, 2, z_max=1024, p_max=1024)
     yield from pair("lstm wraps", config, 2, wraps, wraps, still, **changes)
     changes = {"bias_l0": i32([-(2**30), 0, -(2**30)] * 2), "h": -ends}
     config = Config("revgru", 1, 2, forgetting=False)
@@ -741,7 +746,7 @@ def _forgetting_sequences(
 
 def _gained_sequences(trio: Callable[..., Iterator[Draft]], cell: str) -> Iterator[Draft]:
     """Give three layers gains of dropout, of one, and so large that they saturate."""
-    config = Config(cell, 1, 2, 3, 3)
+    config = Config(cell, 1, 2, 3, 3, p_max=1019 if cell == "revlstm" else None)
     # Five values against groups of four: no two steps or layers have the same.
     gains = i32([4096, 5461, 0, 65536, 6001] * 5)[:24].reshape(3, 2, 2, 2)
     catches = ("gain_rounding", "gain_clip", "gain_layer")
@@ -756,7 +761,7 @@ def _wrapping_sequences(trio: Callable[..., Iterator[Draft]]) -> Iterator[Draft]
     """Give states that leave int32, where nothing but z_max = 1024 prevents it."""
     mask = [[1, 1, 0], [1, 0, 0], [1, 1, 0]]
     fast = Contents(weights=0, inputs=0, bias=2**10, state=0, forget=2**30)
-    config = Config("revlstm", 1, 2, z_max=1024)
+    config = Config("revlstm", 1, 2, z_max=1024, p_max=1024)
     rows = 2 * config.num_gates
     bias = i32([2**30] * rows)
     ends = i32([[[2**31 - 9, 2**31 - 1]] * 3])
@@ -1004,6 +1009,10 @@ def _faults_of_sequences() -> Iterator[Draft]:
         ({"max_forget_bits": 11}, "E_FORGET_BITS"),
         ({"z_max": 511}, "E_FORMAT"),
         ({"z_max": 1025}, "E_FORMAT"),
+        ({"cell": "revgru", "p_max": 896}, "E_FORMAT"),
+        ({"cell": "revlstm", "p_max": 511}, "E_FORMAT"),
+        ({"cell": "revlstm", "p_max": 1025}, "E_FORMAT"),
+        ({"cell": "revlstm", "forgetting": False, "slice_size": 0, "p_max": 896}, "E_FORMAT"),
         ({"formats": {"state_bits": 25}}, "E_FORMAT"),
         ({"slice_size": 2}, "E_SLICE"),
         ({"slice_size": -1}, "E_SLICE"),

@@ -12,6 +12,6 @@ from .formats import Formats
 __version__ = "0.1.0"
 
 # Changes whenever a rule changes what some exact quantity is.
-SPEC_VERSION = "0.1"
+SPEC_VERSION = "0.2"
 
 __all__ = ["SPEC_VERSION", "Config", "Formats", "RevRNNError", "__version__"]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from .errors import RevRNNError, one_of
-from .formats import Formats, as_python_ints, check_format_field, is_int
+from .formats import P_MAX, Formats, as_python_ints, check_format_field, is_int
 
 CELLS: Final = ("revgru", "revlstm")
 LAYOUTS: Final = ("stream", "wordlist", "bigint")
@@ -27,6 +27,7 @@ _WHOLE: Final = (
     "max_forget_bits",
     "slice_size",
     "z_max",
+    "p_max",
 )
 
 
@@ -48,6 +49,7 @@ class Config:
         slice_size: units of the top layer's first group, kept instead of buffered (SEQ-007).
         z_max: cap of the forget gate in 1024ths; ``None`` for the default of FMT-005.
         formats: fraction bits (FMT-002).
+        p_max: cap of RevLSTM's gate ``p`` in 1024ths; ``None`` for the default of FMT-007.
 
     Raises:
         RevRNNError: ``E_ARGUMENT``, ``E_HIDDEN_SIZE``, ``E_FORGET_BITS``, ``E_FORMAT`` or
@@ -64,6 +66,7 @@ class Config:
     slice_size: int = 0
     z_max: int | None = None
     formats: Formats = field(default_factory=Formats)
+    p_max: int | None = None
 
     def __post_init__(self) -> None:
         """Check the fields in the order of ERR-002."""
@@ -86,9 +89,19 @@ class Config:
         check_max_forget_bits(self.max_forget_bits)
         if self.z_max is not None:
             check_format_field("z_max", self.z_max, 512, 1024)  # FMT-005
+        self._check_p_max()
         check_slice_size(self.slice_size, self.group_size)
         if self.slice_size and not self.forgetting:
             raise RevRNNError("E_SLICE", "slice_size", self.slice_size, "0 without forgetting")
+
+    def _check_p_max(self) -> None:
+        """Check the cap of a gate that not every cell has (FMT-007)."""
+        if self.p_max is None:
+            return
+        if "p" not in self.gates:
+            allowed = "None without a gate p"
+            raise RevRNNError("E_FORMAT", "p_max", repr(self.p_max), allowed)
+        check_format_field("p_max", self.p_max, 512, 1024)
 
     @property
     def group_size(self) -> int:
@@ -131,6 +144,11 @@ class Config:
         return self.formats.default_z_max(self.cell) if self.z_max is None else self.z_max
 
     @property
+    def resolved_p_max(self) -> int:
+        """``p_max``, or the default of FMT-007."""
+        return min(self.resolved_z_max, P_MAX) if self.p_max is None else self.p_max
+
+    @property
     def view_bits(self) -> int:
         """``R_view`` (FMT-004)."""
         return self.formats.view_bits(self.cell)
@@ -138,7 +156,8 @@ class Config:
     @property
     def can_wrap(self) -> bool:
         """Whether a state can leave int32 (FMT-006 proves where it cannot)."""
-        return not self.forgetting or self.resolved_z_max > self.formats.default_z_max(self.cell)
+        caps = [self.resolved_z_max, *([self.resolved_p_max] if "p" in self.gates else [])]
+        return not self.forgetting or max(caps) > self.formats.default_z_max(self.cell)
 
     def layer_input_size(self, layer: int) -> int:
         """``I_k`` of CELL-003."""

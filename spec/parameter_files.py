@@ -251,7 +251,12 @@ def _read_header(path: str, kind: Kind, file: Any) -> tuple[Config, int, dict[st
 
 def _config_of(path: str, text: str) -> Config:
     try:
-        return Config.from_dict(json.loads(text))
+        fields = json.loads(text)
+        config = Config.from_dict(fields)
+        if "p" in config.gates and "p_max" not in fields:
+            # Written before there was FMT-007, when one cap held for all gates.
+            config = replace(config, p_max=config.resolved_z_max)
+        return config
     except RevRNNError as error:
         given = f"{path}: revrnn_config: {error.argument} {error.given}"
         raise RevRNNError(error.code, "path", given, error.allowed) from error

@@ -45,7 +45,7 @@ FIXED: tuple[tuple[Config, Shape], ...] = (
     (Config("revlstm", 2, 4, 2, 2, slice_size=1), Shape(5, 2, gains=True)),
     (Config("revlstm", 2, 4, buffer="wordlist"), Shape(8, 2)),
     (Config("revlstm", 2, 4, 2, forgetting=False), Shape(4, 2)),
-    (Config("revlstm", 2, 4, z_max=1024), Shape(8, 2)),
+    (Config("revlstm", 2, 4, z_max=1024, p_max=1024), Shape(8, 2)),
     (
         Config(
             "revlstm",
@@ -99,6 +99,9 @@ def configs(draw: st.DrawFn, layouts: tuple[str, ...]) -> Config:
         z_max=draw(st.sampled_from((None, None, 1024, 512)), label="z_max"),
         formats=draw(formats()),
     )
+    if "p" in config.gates:
+        p_max = draw(st.sampled_from((None, None, 1024, 1000, 512)), label="p_max")
+        config = replace(config, p_max=p_max)
     if forgetting and draw(st.booleans(), label="slices"):
         config = replace(config, slice_size=draw(st.integers(1, group), label="D"))
     return config

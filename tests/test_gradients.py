@@ -137,10 +137,11 @@ class Autograd:
             return exact_value(s, y, y * (1 - y))
         n = config.max_forget_bits
         settings = {"s": integers, "bits": bits, "max_forget_bits": n}
-        z = self.ask("forget_gate", "z", **settings, z_max=config.resolved_z_max)
+        cap = config.resolved_p_max if kind == "forget p" else config.resolved_z_max
+        z = self.ask("forget_gate", "z", **settings, z_max=cap)
         share = 0.0 if n is None else 2.0**-n
         unclipped = torch.floor((share + (1 - share) * y) * 1024 + 0.5)
-        passes = ((unclipped >= 1) & (unclipped <= config.resolved_z_max)).double()
+        passes = ((unclipped >= 1) & (unclipped <= cap)).double()
         return exact_value(s, z / 1024, (1 - share) * y * (1 - y) * passes)
 
     def group(
@@ -176,7 +177,7 @@ class Autograd:
             for kind, name in (("sigmoid", "i"), ("tanh", "g"), ("sigmoid", "o"))
         )
         if config.forgetting:
-            c, own = c * self.gate("forget", s("f", v)), own * self.gate("forget", s("p", v))
+            c, own = c * self.gate("forget", s("f", v)), own * self.gate("forget p", s("p", v))
         c = to(c + i * g, "c")
         t = self.ask("tanh", "y", s=exact["c"].astype(np.int64), bits=f.state_bits) / 2**15
         return to(own + o * exact_value(c, t, 1 - t * t), "h"), c

@@ -214,7 +214,7 @@ def test_states_never_wrap_below_the_cap(cell: str, state_bits: int, start: int)
 @pytest.mark.parametrize("z_max", [None, 1024])
 def test_wraps_are_counted_and_undone(implementation: Implementation, z_max: int | None) -> None:
     """A cell that keeps adding overflows ±256 only where the cap is lifted, and comes back."""
-    config = Config("revlstm", 2, 4, z_max=z_max)
+    config = Config("revlstm", 2, 4, z_max=z_max, p_max=z_max)
     shape = Shape(8, 2)
     arguments = sequence_arguments(config, shape, np.random.default_rng(0), "zero", "zero")
     arguments["bias_l0"][:] = 2**31 - 1  # every gate at its upper end
@@ -223,6 +223,20 @@ def test_wraps_are_counted_and_undone(implementation: Implementation, z_max: int
     forward = implementation.evaluate("sequence_forward", arguments)
     assert (forward["wraps"] > 0) == (z_max == 1024)
     assert_law(implementation, arguments, forward)
+
+
+@pytest.mark.rule("FMT-007")
+@pytest.mark.parametrize(("p_max", "bound"), [(None, 8.01), (1024, 20.0)])
+def test_hidden_states_of_revlstm_are_bounded(
+    implementation: Implementation, p_max: int | None, bound: float
+) -> None:
+    """A unit that adds all it can at every step stays where its views do not saturate."""
+    config = Config("revlstm", 2, 2, p_max=p_max)
+    arguments = sequence_arguments(config, Shape(60, 1), np.random.default_rng(0), "zero", "zero")
+    arguments["bias_l0"][:] = 2**31 - 1
+    h = implementation.evaluate("sequence_forward", arguments)["h"] / 2**23
+    assert (h.max() < bound) == (p_max is None)
+    assert h.max() > bound - 0.5
 
 
 @pytest.mark.rule("SEQ-009")

@@ -101,8 +101,8 @@ def gates_of(
     return _lstm_gates(config, weights, group, x_part, v)
 
 
-def _forget(config: Config, sigma: Tensor) -> ForgetGate:
-    return forget_gate_of(sigma, config.max_forget_bits, config.resolved_z_max)
+def _forget(config: Config, sigma: Tensor, cap: int) -> ForgetGate:
+    return forget_gate_of(sigma, config.max_forget_bits, cap)
 
 
 def _sigmoids(s: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ def _gru_gates(
     bits, units = config.formats.sum_bits, config.group_size
     s = weights.w_hh[group].product(v) + x_part[:, : 2 * units]
     _, sigma = _sigmoids(s, bits)
-    z = _forget(config, sigma[:, :units])  # CELL-010
+    z = _forget(config, sigma[:, :units], config.resolved_z_max)  # CELL-010
     r = sigma[:, units:]
     u = round_shift(r * v, 15)  # CELL-011; below 2^30
     g = tanh(weights.w_u[group].product(u) + x_part[:, 2 * units :], bits)
@@ -139,7 +139,8 @@ def _lstm_gates(
     i, g, o = sigma[:, at["i"]], t[:, at["g"]], sigma[:, at["o"]]
     if not config.forgetting:  # CELL-031
         return LstmGates(None, i, g, o, None, v, sigma)
-    f, p = _forget(config, sigma[:, at["f"]]), _forget(config, sigma[:, at["p"]])
+    f = _forget(config, sigma[:, at["f"]], config.resolved_z_max)
+    p = _forget(config, sigma[:, at["p"]], config.resolved_p_max)  # FMT-007
     return LstmGates(f, i, g, o, p, v, sigma)
 
 

@@ -45,6 +45,7 @@ class RevRNNBase(nn.Module):
         buffer: str = "stream",
         slice_size: int = 0,
         z_max: int | None = None,
+        p_max: int | None = None,
         formats: Formats | None = None,
         weight_drop: float = 0.0,
         locked_dropout: bool = False,
@@ -71,6 +72,7 @@ class RevRNNBase(nn.Module):
             buffer: ``"stream"`` or ``"wordlist"``.
             slice_size: units whose values are kept for attention (SEQ-007).
             z_max: largest forget gate in 1024ths (FMT-005).
+            p_max: largest gate ``p`` of RevLSTM in 1024ths (FMT-007).
             formats: number formats (FMT-002).
             weight_drop: probability of dropping recurrent weights, once a call.
             locked_dropout: whether ``dropout`` drops the same units in all steps.
@@ -100,7 +102,7 @@ class RevRNNBase(nn.Module):
         self.offload = offload
         self.config = Config(
             self.cell, input_size, hidden_size, num_layers, max_forget_bits, forgetting, buffer,
-            slice_size, z_max, Formats() if formats is None else formats,
+            slice_size, z_max, Formats() if formats is None else formats, p_max,
         )  # fmt: skip
         if forgetting and buffer not in ("stream", "wordlist"):
             raise RevRNNError("E_UNSUPPORTED", "buffer", repr(buffer), "'stream', 'wordlist'")
@@ -146,7 +148,7 @@ class RevRNNBase(nn.Module):
             size = config.input_size if layer == 0 else 2 * config.hidden_size
             one = Config(
                 config.cell, size, config.hidden_size, 1, config.max_forget_bits,
-                config.forgetting, config.buffer, 0, config.z_max, config.formats,
+                config.forgetting, config.buffer, 0, config.z_max, config.formats, config.p_max,
             )  # fmt: skip
             found += [(one, [layer], suffix) for suffix in ("", "_reverse")]
         return found
@@ -192,7 +194,7 @@ class RevRNNBase(nn.Module):
         found = [str(config.input_size), str(config.hidden_size)]
         found += [f"num_layers={config.num_layers}"] * (config.num_layers != 1)
         found.append(f"max_forget_bits={config.max_forget_bits}")
-        for name in ("forgetting", "buffer", "slice_size", "z_max", "formats"):
+        for name in ("forgetting", "buffer", "slice_size", "z_max", "p_max", "formats"):
             value = getattr(config, name)
             if value != getattr(defaults, name):
                 found.append(f"{name}={value!r}")

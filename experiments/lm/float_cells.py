@@ -67,31 +67,42 @@ class FloatRev(nn.Module):
         hs = list(torch.split(h, size, 1))
         cs = [] if c is None else list(torch.split(c, size, 1))
         step = _gru if config.cell == "revgru" else _lstm
+        caps = config.resolved_z_max / 1024, config.resolved_p_max / 1024
         outputs = []
         for part in from_x.unbind():
             for own, s in enumerate(torch.split(part, gates * size, 1)):  # CELL-004
-                step(hs, cs, own, s, weights[own], config.resolved_z_max / 1024)
+                step(hs, cs, own, s, weights[own], caps)
             outputs.append(torch.cat(hs, 1))
         return torch.stack(outputs), outputs[-1], torch.cat(cs, 1) if cs else None
 
 
 def _gru(
-    hs: list[Tensor], _: list[Tensor], own: int, from_x: Tensor, weight: Tensor, cap: float
+    hs: list[Tensor],
+    _: list[Tensor],
+    own: int,
+    from_x: Tensor,
+    weight: Tensor,
+    caps: tuple[float, float],
 ) -> None:
     """Update one group: CELL-010 to CELL-012."""
     v, size = hs[1 - own], hs[own].shape[1]
     s_zr = from_x[:, : 2 * size] + v @ weight[: 2 * size].T
     z, r = torch.sigmoid(s_zr).chunk(2, 1)
-    z = z.clamp(max=cap)  # FMT-005
+    z = z.clamp(max=caps[0])  # FMT-005
     g = torch.tanh(from_x[:, 2 * size :] + (r * v) @ weight[2 * size :].T)
     hs[own] = torch.lerp(g, hs[own], z)
 
 
 def _lstm(
-    hs: list[Tensor], cs: list[Tensor], own: int, from_x: Tensor, weight: Tensor, cap: float
+    hs: list[Tensor],
+    cs: list[Tensor],
+    own: int,
+    from_x: Tensor,
+    weight: Tensor,
+    caps: tuple[float, float],
 ) -> None:
     """Update one group: CELL-020 to CELL-022."""
-    # FMT-005: with the cap no state grows without end.
+    # FMT-005, FMT-007: with the caps no state grows without end.
     f, i, g, o, p = (from_x + hs[1 - own] @ weight.T).chunk(5, 1)
-    cs[own] = torch.sigmoid(f).clamp(max=cap) * cs[own] + torch.sigmoid(i) * torch.tanh(g)
-    hs[own] = torch.sigmoid(p).clamp(max=cap) * hs[own] + torch.sigmoid(o) * torch.tanh(cs[own])
+    cs[own] = torch.sigmoid(f).clamp(max=caps[0]) * cs[own] + torch.sigmoid(i) * torch.tanh(g)
+    hs[own] = torch.sigmoid(p).clamp(max=caps[1]) * hs[own] + torch.sigmoid(o) * torch.tanh(cs[own])

@@ -46,6 +46,8 @@ static void compute_gate(struct work *work, const struct layer *layer, int group
     const int64_t units = work->units;
     const int64_t first = ((group - 1) * gate_count(config) + gate) * units;
     const int64_t x_scale = (int64_t)1 << (config->formats.operand_bits - layer->input_bits);
+    const bool is_p = config->cell == REVLSTM && gate == 4;  /* CELL-020 */
+    const int64_t cap = is_p ? config->p_max : config->z_max;
     const int64_t v_scale = (int64_t)1 << (config->formats.operand_bits - view_bits(config));
     for (int64_t row = 0; row < work->rows; row++) {
         if (mask != NULL && mask[row] == 0)
@@ -58,7 +60,7 @@ static void compute_gate(struct work *work, const struct layer *layer, int group
                               + layer->bias[first + unit];
             int64_t *result = &work->gates[gate][row * units + unit];
             if (function == FORGET)
-                *result = forget_gate(s, bits, config->max_forget_bits, config->z_max);
+                *result = forget_gate(s, bits, config->max_forget_bits, cap);
             else
                 *result = function == SIGMOID ? fixed_sigmoid(s, bits) : fixed_tanh(s, bits);
         }

@@ -100,6 +100,22 @@ enum error_code parse_z_max(const struct value *value, int64_t *z_max, struct fa
     return NO_ERROR;
 }
 
+/* FMT-007 */
+static enum error_code parse_p_max(const struct json *object, struct config *config,
+                                   struct fault *fault)
+{
+    struct value inner;
+    config->p_max = config->z_max < 896 ? config->z_max : 896;
+    if (!member(object, "p_max", &inner) || inner.kind == KIND_NONE)
+        return NO_ERROR;
+    if (config->cell != REVLSTM || !config->forgetting)
+        return wrong_value(&inner, E_FORMAT, "p_max", "none without a gate p", fault);
+    if (!value_is_integer(&inner, 512, 1024))
+        return wrong_value(&inner, E_FORMAT, "p_max", "an integer 512 to 1024", fault);
+    config->p_max = inner.integer;
+    return NO_ERROR;
+}
+
 /* ACT-006 */
 enum error_code parse_forget_bits(const struct value *value, int *bits, struct fault *fault)
 {
@@ -161,7 +177,7 @@ enum error_code parse_config(const struct value *value, struct config *config, s
 {
     static const char *const names[] = {
         "cell", "input_size", "hidden_size", "num_layers", "max_forget_bits", "forgetting",
-        "buffer", "slice_size", "z_max", "formats"
+        "buffer", "slice_size", "z_max", "formats", "p_max"
     };
     const struct json *object = value->json;
     struct value inner;
@@ -196,6 +212,8 @@ enum error_code parse_config(const struct value *value, struct config *config, s
                         : 1023 - (((int64_t)1 << config->formats.state_bits) >> 21);
     if (member(object, "z_max", &inner) && inner.kind != KIND_NONE
         && parse_z_max(&inner, &config->z_max, fault) != NO_ERROR)
+        return fault->code;
+    if (parse_p_max(object, config, fault) != NO_ERROR)
         return fault->code;
     /* SEQ-007 */
     if (member(object, "slice_size", &inner)) {

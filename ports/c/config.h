@@ -28,6 +28,7 @@ struct config {
     enum layout layout;
     int64_t slice_size;
     int64_t z_max;
+    int64_t p_max;              /* FMT-007 */
     struct formats formats;
 };
 

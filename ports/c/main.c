@@ -5,7 +5,7 @@
 
 #include "operations.h"
 
-#define SPEC_VERSION "0.1"
+#define SPEC_VERSION "0.2"
 #define HELLO "{\"hello\": {\"name\": \"revrnn-c\", \"layouts\": [\"stream\", \"wordlist\"], " \
     "\"profiles\": [\"gates\", \"buffer\", \"cell\", \"sequence\"], " \
     "\"spec_version\": \"" SPEC_VERSION "\"}}"

@@ -205,6 +205,8 @@ class RandomCases:
             z_max=self._one((None, None, 1024, 512)),
             formats=self._formats() if number % 3 == 2 else Formats(),
         )
+        if "p" in config.gates:
+            config = replace(config, p_max=self._one((None, None, 1024, 512, self._int(512, 1024))))
         if forgetting and number % 4 > 1:
             config = replace(config, slice_size=self._int(1, group))
         return config
