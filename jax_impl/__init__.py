@@ -6,11 +6,11 @@ out = apply(params, x, config, state=initial_state(config, batch_size))
 
 from revrnn.plan import Plan, plan
 
-from .autodiff import Output, apply, init, initial_state, quantise_parameters
+from .autodiff import Output, apply, init, quantise_parameters
 from .dropout import dropout_gains, step_dropout
 from .files import load_parameters, save_parameters
 from .product import product_method, set_product_method
-from .sequence import State
+from .state import State, initial_state
 from .status import check
 from .streaming import Encoded, Streamed, encode, value_and_grad
 

@@ -14,11 +14,11 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
 from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
-from .buffer import LAYOUTS, fresh_heads
 from .chunks import vary_together
 from .product import product_method
 from .quantise import dequantise, nonfinite, quantise
-from .sequence import State, mark
+from .sequence import mark
+from .state import State, carried, check_config, check_state_config, initial_state
 from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
 
@@ -72,14 +72,6 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
         name: jax.random.uniform(k, shape, jnp.float32, -bound, bound)
         for k, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
-
-
-def initial_state(config: Config, batch_size: int) -> State:
-    """Return a fresh exact state: zeros, and fresh heads (SEQ-006)."""
-    check_config(config)
-    h = jnp.zeros((config.num_layers, batch_size, config.hidden_size), jnp.int32)
-    heads = fresh_heads(config.buffer, batch_size, config.group_size) if config.forgetting else None
-    return State(h, jnp.zeros_like(h) if config.has_cell_state else None, heads)
 
 
 def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
@@ -160,7 +152,7 @@ def apply(
     out: Output = _run(settings, with_outputs, inputs)
     if is_concrete(out.status):
         check(out.status)
-    return out
+    return out._replace(state=carried(out.state, state, config))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -259,8 +251,8 @@ def start_of(
 ) -> State:
     """Return the exact initial state (QNT-005)."""
     if state is not None:
-        return state
-    fresh = initial_state(config, rows)
+        return state._replace(config=None)
+    fresh = initial_state(config, rows)._replace(config=None)
     if hx is None:
         return fresh
     exact = [quantise("state", v, config.formats) for v in hx]
@@ -348,14 +340,6 @@ def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
         raise RevRNNError("E_ARGUMENT", "reset_capacity", "nothing", allowed)
 
 
-def check_config(config: Config) -> None:
-    """Raise ``E_ARGUMENT`` or ``E_UNSUPPORTED`` for what is no configuration of JAX's (BUF-037)."""
-    if not isinstance(config, Config):
-        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
-    if config.forgetting and config.buffer not in LAYOUTS:  # BUF-037
-        raise RevRNNError("E_UNSUPPORTED", "buffer", repr(config.buffer), one_of(LAYOUTS))
-
-
 def check_arrays(
     params: Params,
     x: jax.Array | jax.ShapeDtypeStruct,
@@ -393,9 +377,9 @@ def check_arrays(
             raise RevRNNError("E_ARGUMENT", "hx", f"{len(hx)} arrays", allowed)
         wanted += [(f"hx[{k}]", v, "float32", layers) for k, v in enumerate(hx)]
     if state is not None:
+        check_state_config(state, config)
         fresh = jax.eval_shape(lambda: initial_state(config, length[1]))
-        for name in State._fields:
-            value, like = getattr(state, name, None), getattr(fresh, name)
+        for name, value, like in zip(State._fields, state, fresh, strict=True):
             if (value is None) != (like is None):
                 given = "nothing" if value is None else "an array"
                 raise RevRNNError("E_ARGUMENT", f"state.{name}", given, "a state of this config")

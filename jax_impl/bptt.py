@@ -27,13 +27,13 @@ from .resets import Replaced, nothing_replaced
 from .sequence import (
     Past,
     Stack,
-    State,
     Steps,
     sequence_forward,
     sequence_reverse,
     status_of,
     to_operand,
 )
+from .state import State
 from .status import REVERSAL, first, flag
 from .x64 import with_x64
 

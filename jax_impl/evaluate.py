@@ -37,13 +37,13 @@ from .product import product, product_method
 from .revmul import revmul, revmul_inverse
 from .sequence import (
     Stack,
-    State,
     Steps,
     Trace,
     sequence_forward,
     sequence_reverse,
     status_of,
 )
+from .state import State
 from .status import check
 from .x64 import join64_numpy, split64_numpy, with_x64
 
@@ -342,7 +342,7 @@ def _buffer(state: State, store: Store | None) -> Buffer | None:
 
 def _end(groups: Groups, buffer: Buffer | None) -> tuple[State, Store | None]:
     if buffer is None:
-        return State(*groups.arrays(), None), None
+        return State(*groups.arrays()), None
     return State(*groups.arrays(), heads_of(buffer)), store_of(buffer)
 
 

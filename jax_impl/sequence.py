@@ -24,21 +24,6 @@ from .status import NONFINITE, first, flag
 GAIN_BITS = 12
 
 
-class State(NamedTuple):
-    """The exact state that is carried from call to call (SEQ-006).
-
-    Attributes:
-        h: int32 ``[L, B, H]``, ``R_H`` fraction bits.
-        c: the same for RevLSTM's ``c``, or ``None``.
-        heads: the buffer's heads: int32 ``[B, G]`` for ``stream``; uint32 ``[B, G, 2]``, low and
-            high half, for ``wordlist``; ``None`` without forgetting.
-    """
-
-    h: jax.Array
-    c: jax.Array | None
-    heads: jax.Array | None
-
-
 class Visit(NamedTuple):
     """What was met at one group's update, on the way back.
 

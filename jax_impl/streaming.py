@@ -19,7 +19,6 @@ from revrnn.errors import RevRNNError, one_of
 from .autodiff import (
     Params,
     check_arrays,
-    check_config,
     check_reset_capacity,
     quantise_parameters,
     settings_of,
@@ -28,7 +27,8 @@ from .autodiff import (
 from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
 from .chunks import vary_together
 from .quantise import dequantise, nonfinite
-from .sequence import State, mark
+from .sequence import mark
+from .state import State, carried, check_config
 from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
 
@@ -185,7 +185,8 @@ def value_and_grad(
     if hx is not None:
         found_hx = tuple(_marked(g, back.status) for g in back.grad_state if g is not None)
         grad_hx = found_hx if isinstance(hx, tuple) else found_hx[0]
-    found = Streamed(loss, sums, kept.end.state, kept.end.wraps, back.status, grad_hx)
+    end = carried(kept.end.state, state, config)
+    found = Streamed(loss, sums, end, kept.end.wraps, back.status, grad_hx)
     if is_concrete(found.status):
         check(found.status)
     return found
@@ -226,7 +227,7 @@ def encode(
     found: Encoded = _encode((settings, embed), *vary_together(given))
     if is_concrete(found.status):
         check(found.status)
-    return found
+    return found._replace(state=carried(found.state, state, config))
 
 
 _Static = tuple[Settings, Embed]

@@ -276,7 +276,7 @@ class JaxModel:
         if isinstance(carried, State):
             heads = None if carried.heads is None else carried.heads[rows]
             c = None if carried.c is None else carried.c[:, rows]
-            carried = State(carried.h[:, rows], c, heads)
+            carried = carried._replace(h=carried.h[:, rows], c=c, heads=heads)
         elif self.settings.is_reversible:
             carried = jax.tree.map(lambda v: v[:, rows], carried)
         else:

@@ -1,0 +1,249 @@
+"""The exact state that one call hands to the next (SEQ-006), as a value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jax.tree_util import GetAttrKey
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError, one_of
+from revrnn.formats import is_int
+
+from .buffer import LAYOUTS, fresh_heads
+from .status import is_concrete
+
+# What a state does not depend on: another input or other slices can go on from it.
+_FREE = ("input_size", "slice_size")
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True, eq=False, repr=False)
+class State:
+    """The exact state that is carried from call to call (SEQ-006).
+
+    It is a value, and a pytree of its arrays; the configuration is static, a part of the tree's
+    structure. ``jax.export`` keeps functions of it once ``revrnn.jax_impl`` is imported.
+
+    Attributes:
+        h: int32 ``[L, B, H]``, ``R_H`` fraction bits.
+        c: the same for RevLSTM's ``c``, or ``None``.
+        heads: the buffer's heads: int32 ``[B, G]`` for ``stream``; uint32 ``[B, G, 2]``, low and
+            high half, for ``wordlist``; ``None`` without forgetting.
+        config: the stack whose state it is: a call with another one refuses it. ``None`` for a
+            state made by hand, of which types and shapes alone are checked.
+    """
+
+    h: jax.Array
+    c: jax.Array | None = None
+    heads: jax.Array | None = None
+    config: Config | None = None
+
+    # Names of the arrays, in the order in which the state unpacks: h, c, heads = state.
+    _fields: ClassVar[tuple[str, ...]] = ("h", "c", "heads")
+    __hash__ = None  # type: ignore[assignment] # arrays have none either
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the arrays in the order of their names."""
+        return iter((self.h, self.c, self.heads))
+
+    def __getitem__(self, k: int) -> Any:
+        """Return an array by its place."""
+        return tuple(self)[k]
+
+    @property
+    def batch_size(self) -> int:
+        """The rows, B."""
+        rows: int = self.h.shape[1]
+        return rows
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether all numbers are the same, on whatever devices."""
+        if not isinstance(other, State):
+            return NotImplemented
+        return all(map(_equal, self, other))
+
+    def __repr__(self) -> str:
+        """Return what it belongs to and what it has, without the numbers."""
+        parts = [f"{name}={_short(v)}" for name, v in zip(self._fields, self, strict=True)]
+        if self.config is not None:
+            parts = [self.config.cell, self.config.buffer, *parts]
+        return f"State({', '.join(parts)})"
+
+    def index_select(self, rows: jax.Array | Sequence[int]) -> State:
+        """Return some rows of the batch, in the order and as often as they are named.
+
+        Args:
+            rows: whole numbers, ``[n]``.
+
+        Raises:
+            RevRNNError: ``E_DTYPE``, ``E_SHAPE``, and outside jit ``E_RANGE``, for ``rows``. Under
+                jit a row that is not there has no head of any layout, which the next call reports.
+        """
+        at = jnp.asarray(rows)
+        if at.ndim != 1 or not len(at):
+            raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "[n], n at least 1")
+        if not jnp.issubdtype(at.dtype, jnp.integer):
+            raise RevRNNError("E_DTYPE", "rows", at.dtype, "whole numbers")
+        if is_concrete(at) and bool(((at < 0) | (at >= self.batch_size)).any()):
+            raise RevRNNError("E_RANGE", "rows", at.tolist(), f"0 … {self.batch_size - 1}")
+
+        def chosen(name: str, value: jax.Array | None) -> Any:
+            axis = 0 if name == "heads" else 1
+            missing = -1 if name == "heads" else 0
+            if value is None:
+                return None
+            fill = np.array(missing).astype(value.dtype)
+            return jnp.take(value, at, axis, mode="fill", fill_value=fill)
+
+        parts = [chosen(name, value) for name, value in zip(self._fields, self, strict=True)]
+        return State(*parts, self.config)
+
+    @staticmethod
+    def cat(states: Iterable[State]) -> State:
+        """Return the rows of several states of one stack as one batch.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
+        """
+        parts = list(states)
+        if not parts or not all(isinstance(part, State) for part in parts):
+            raise RevRNNError("E_ARGUMENT", "states", parts, "one State or more")
+        kinds = {jax.tree.structure(part) for part in parts}
+        sizes = {(part.h.shape[0], part.h.shape[2]) for part in parts}
+        if len(kinds) > 1 or len(sizes) > 1:
+            raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack")
+        joined = [
+            None if parts[0][k] is None else jnp.concatenate([part[k] for part in parts], axis)
+            for k, axis in enumerate((1, 1, 0))
+        ]
+        return State(*joined, parts[0].config)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return its arrays and its configuration as plain data."""
+        config = None if self.config is None else self.config.as_dict()
+        return {"h": self.h, "c": self.c, "heads": self.heads, "config": config}
+
+    @classmethod
+    def from_dict(cls, mapping: Mapping[str, Any]) -> State:
+        """Return the state of :meth:`as_dict`.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for other names.
+        """
+        names = [*cls._fields, "config"]
+        if not isinstance(mapping, Mapping) or set(mapping) - set(names) or "h" not in mapping:
+            raise RevRNNError("E_ARGUMENT", "mapping", mapping, f"a mapping of {names}")
+        config = mapping.get("config")
+        known = Config.from_dict(config) if isinstance(config, Mapping) else config
+        return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
+
+    def _replace(self, **changes: Any) -> State:
+        """Return the state with other arrays, or another configuration."""
+        return replace(self, **changes)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Any], ...], Config | None]:
+        """Return the arrays by name, and the configuration, for ``jax.tree``."""
+        return tuple(zip(map(GetAttrKey, self._fields), self, strict=True)), self.config
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Config | None]:
+        """Return the arrays and the configuration, for ``jax.tree``."""
+        return tuple(self), self.config
+
+    @classmethod
+    def tree_unflatten(cls, config: Config | None, arrays: Sequence[Any]) -> State:
+        """Return a state of what :meth:`tree_flatten` gave, for ``jax.tree``."""
+        return cls(*arrays, config)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Say whether two arrays, or other leaves, have the same type and values."""
+    if a is None or b is None:
+        return a is b
+    if getattr(a, "dtype", None) != getattr(b, "dtype", None):
+        return False
+    return bool(jnp.array_equal(a, b)) if isinstance(a, jax.Array) else np.array_equal(a, b)
+
+
+def _short(value: Any) -> str:
+    """Return an array's type and shape, another leaf as it is."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    return repr(value) if shape is None else f"{dtype}{list(shape)}"
+
+
+def initial_state(config: Config, batch_size: int) -> State:
+    """Return a fresh exact state: zeros, and fresh heads (SEQ-006).
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` or ``E_UNSUPPORTED``.
+    """
+    check_config(config)
+    if not is_int(batch_size) or batch_size < 1:
+        raise RevRNNError(
+            "E_ARGUMENT", "batch_size", repr(batch_size), "a whole number, at least 1"
+        )
+    h = jnp.zeros((config.num_layers, batch_size, config.hidden_size), jnp.int32)
+    heads = None
+    if config.forgetting:
+        heads = fresh_heads(config.buffer, batch_size, config.group_size)
+    return State(h, jnp.zeros_like(h) if config.has_cell_state else None, heads, config)
+
+
+def carried(end: State, start: State | None, config: Config) -> State:
+    """Return the state that a call gives back: it knows the stack that the one given knew.
+
+    So it has the structure of the one given, and can be carried by ``lax.scan``.
+    """
+    return end._replace(config=config if start is None else start.config)
+
+
+def check_config(config: Config) -> None:
+    """Raise ``E_ARGUMENT`` or ``E_UNSUPPORTED`` for what is no configuration of JAX's (BUF-037)."""
+    if not isinstance(config, Config):
+        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
+    if config.forgetting and config.buffer not in LAYOUTS:  # BUF-037
+        raise RevRNNError("E_UNSUPPORTED", "buffer", repr(config.buffer), one_of(LAYOUTS))
+
+
+def check_state_config(state: State, config: Config) -> None:
+    """Raise ``E_ARGUMENT`` unless ``state`` is a state, of this stack if it knows of which."""
+    if not isinstance(state, State):
+        raise RevRNNError("E_ARGUMENT", "state", f"a {type(state).__name__}", "a State")
+    name = other_field(state, config)
+    if name:
+        given = f"a state of {name}={getattr(state.config, name)!r}"
+        raise RevRNNError("E_ARGUMENT", "state", given, f"{name}={getattr(config, name)!r}")
+
+
+def other_field(state: State, config: Config) -> str:
+    """Return the first field in which a state's stack is not ``config``, or ``""``."""
+    if state.config is None or state.config == config:
+        return ""
+    names = [field.name for field in fields(Config) if field.name not in _FREE]
+    other = [n for n in names if getattr(state.config, n) != getattr(config, n)]
+    return other[0] if other else ""
+
+
+def _config_to_bytes(config: Config | None) -> bytes:
+    return json.dumps(None if config is None else config.as_dict()).encode()
+
+
+def _config_from_bytes(data: bytes) -> Config | None:
+    mapping = json.loads(data)
+    return None if mapping is None else Config.from_dict(mapping)
+
+
+# So that functions of states can be kept in a file (jax.export).
+export.register_pytree_node_serialization(
+    State,
+    serialized_name="revrnn.State",
+    serialize_auxdata=_config_to_bytes,
+    deserialize_auxdata=_config_from_bytes,
+)
