@@ -13,7 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
     "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks", "ports",

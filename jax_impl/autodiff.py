@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
@@ -49,6 +50,9 @@ class Output(NamedTuple):
     context: jax.Array | None
     wraps: jax.Array
     status: jax.Array
+
+
+export.register_namedtuple_serialization(Output, serialized_name="revrnn.Output")
 
 
 class Inputs(NamedTuple):

@@ -97,14 +97,14 @@ class State:
 
         def chosen(name: str, value: jax.Array | None) -> Any:
             axis = 0 if name == "heads" else 1
-            missing = -1 if name == "heads" else 0
             if value is None:
                 return None
-            fill = np.array(missing).astype(value.dtype)
-            return jnp.take(value, at, axis, mode="fill", fill_value=fill)
+            # −1, in two halves for wordlist, is no head.
+            missing = 0 if name != "heads" else -1 if value.dtype == jnp.int32 else 2**32 - 1
+            return jnp.take(value, at, axis, mode="fill", fill_value=missing)
 
-        parts = [chosen(name, value) for name, value in zip(self._fields, self, strict=True)]
-        return State(*parts, self.config)
+        h, c, heads = map(chosen, self._fields, self)
+        return State(h, c, heads, self.config)
 
     @staticmethod
     def cat(states: Iterable[State]) -> State:
@@ -120,11 +120,11 @@ class State:
         sizes = {(part.h.shape[0], part.h.shape[2]) for part in parts}
         if len(kinds) > 1 or len(sizes) > 1:
             raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack")
-        joined = [
+        joined: list[Any] = [
             None if parts[0][k] is None else jnp.concatenate([part[k] for part in parts], axis)
             for k, axis in enumerate((1, 1, 0))
         ]
-        return State(*joined, parts[0].config)
+        return State(joined[0], joined[1], joined[2], parts[0].config)
 
     def as_dict(self) -> dict[str, Any]:
         """Return its arrays and its configuration as plain data."""
@@ -160,7 +160,8 @@ class State:
     @classmethod
     def tree_unflatten(cls, config: Config | None, arrays: Sequence[Any]) -> State:
         """Return a state of what :meth:`tree_flatten` gave, for ``jax.tree``."""
-        return cls(*arrays, config)
+        h, c, heads = arrays
+        return cls(h, c, heads, config)
 
 
 def _equal(a: Any, b: Any) -> bool:

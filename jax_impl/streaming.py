@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
@@ -78,6 +79,10 @@ class Encoded(NamedTuple):
     state: State
     wraps: jax.Array
     status: jax.Array
+
+
+for _kind in (Streamed, Encoded):
+    export.register_namedtuple_serialization(_kind, serialized_name=f"revrnn.{_kind.__name__}")
 
 
 def value_and_grad(
