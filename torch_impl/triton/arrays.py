@@ -1,0 +1,205 @@
+"""Device arrays of a chunk: padded states, byte planes of weights, tapes, words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+
+from ..activations import packed_table
+
+
+def up(n: int, m: int) -> int:
+    """Return ``n`` rounded up to a multiple of ``m``."""
+    return -(-n // m) * m
+
+
+def power(n: int) -> int:
+    """Return the least power of two that is no less."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How work is cut: rows, units and summands of a block, and warps of a program."""
+
+    rows: int
+    units: int
+    block: int
+    warps: int = 4
+    stages: int = 3
+
+    @classmethod
+    def for_shape(cls, batch: int, units: int) -> Tiles:
+        """Return what was measured to be good for a batch and a group's units."""
+        return cls(16 if batch <= 16 else 32, 16, 64 if units <= 768 else 128)
+
+
+class Arrays:
+    """What the kernels of one configuration, batch and chunk size work in.
+
+    Attributes:
+        slots: 2·L, the number of groups.
+        units: G, padded as ``padded_units``; ``batch`` is padded as ``padded_rows``.
+        planes: float32 planes of a group's tape.
+    """
+
+    def __init__(
+        self, config: Config, batch: int, steps: int, device: torch.device, tiles: Tiles
+    ) -> None:
+        """Allocate all but what only some passes need."""
+        self.config, self.batch, self.steps, self.device = config, batch, steps, device
+        self.tiles = tiles
+        units, layers, gates = config.group_size, config.num_layers, config.num_gates
+        self.slots, self.units = 2 * layers, units
+        padded = self.padded_units = up(units, max(tiles.units, tiles.block))
+        rows = self.padded_rows = up(batch, tiles.rows)
+        self.across = padded // tiles.units
+        self.grid = (rows // tiles.rows) * self.across
+        self.length = up(config.input_size, 64)
+        self.operations = config.operations_per_step
+        self.planes = 8 if config.cell == "revgru" else 10
+
+        def new(*shape: int, kind: torch.dtype = torch.int32) -> Tensor:
+            return torch.zeros(shape, dtype=kind, device=device)
+
+        byte = torch.int8
+        self.h = new(self.slots, rows, padded)
+        self.c = new(self.slots, rows, padded) if config.has_cell_state else self.h
+        # Views, what layers take in with gains, RevGRU's u.
+        self.high = new(2 * self.slots + 1, rows, padded, kind=byte)
+        self.low = torch.zeros_like(self.high)
+        self.heads = torch.full((rows, padded), 1 << 15, dtype=torch.int32, device=device)
+        self.x = new(steps, batch, config.input_size, kind=torch.int16)
+        self.part = new(steps, batch, 2, gates, units, kind=torch.int64)
+        self.mask = new(steps, batch, kind=byte)
+        self.gains = new(steps, max(layers - 1, 1), batch, 2 * units) if layers > 1 else self.h
+        self.one, self.two = new(rows, padded), new(rows, padded)  # handed from kernel to kernel
+        self.outputs = new(steps, batch, 2 * units)
+        self.restore = new(max(steps * batch * config.slice_size, 1))
+        self.wraps = new(1)
+        self.table = packed_table(device)
+        self._operations(new)
+        self._weights(new)
+        # Made when a pass goes back or keeps states.
+        self._tape: tuple[Tensor, Tensor, Tensor] | None = None
+        self._gradients: tuple[Tensor, ...] | None = None
+        self._past: tuple[Tensor, Tensor] | None = None
+
+    def _operations(self, new: object) -> None:
+        count = max(self.steps * self.operations, 1)
+        device, rows = self.device, self.padded_rows
+        shape = (count, rows, self.across)
+        self.stage = torch.empty(
+            (*shape, self.tiles.units), dtype=torch.int16, device=device
+        )
+        self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
+        self.places = torch.zeros(count * rows * self.across, dtype=torch.int32, device=device)
+        self.tops = torch.zeros(count + 1, dtype=torch.int32, device=device)
+        bound = self.config.words_bound(self.steps) * self.batch * self.units
+        self.words = torch.zeros(bound + 1, dtype=torch.int16, device=device)
+
+    def _weights(self, new: object) -> None:
+        gates, padded, device = self.config.num_gates, self.padded_units, self.device
+        self.bytes: list[tuple[Tensor, Tensor]] = []
+        self.bias: list[Tensor] = []
+        self.floats: list[Tensor] = []
+        self.floats_in: list[Tensor] = []
+        for layer in range(self.config.num_layers):
+            parts = 1 if layer == 0 else 3
+            shape = (2, gates, padded, parts * padded)
+            pair = [torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)]
+            self.bytes.append((pair[0], pair[1]))
+            self.bias.append(torch.zeros((2, gates, padded), dtype=torch.int32, device=device))
+            self.floats.append(torch.zeros((2, gates, padded, padded), device=device))
+            shape = (2, gates, padded, self.config.input_size if layer == 0 else 2 * padded)
+            self.floats_in.append(torch.zeros(shape, device=device))
+        shape = (2, gates, padded, self.length)
+        self.input_bytes = tuple(
+            torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)
+        )
+        self.loaded: object = None
+
+    def load_weights(self, params: Mapping[str, Tensor]) -> None:
+        """Bring parameters in fixed point into the padded arrays."""
+        config, units, padded = self.config, self.units, self.padded_units
+        scale = 2.0**-config.formats.weight_bits
+        shape = (2, config.num_gates, units)
+        for layer in range(config.num_layers):
+            w_hh = params[f"weight_hh_l{layer}"].view(*shape, units)
+            w_ih = params[f"weight_ih_l{layer}"].view(*shape, -1)
+            self.bias[layer][:, :, :units] = params[f"bias_l{layer}"].view(shape)
+            torch.mul(w_hh, scale, out=self.floats[layer][:, :, :units, :units])
+            pairs = [(w_hh, -padded)]
+            if layer == 0:
+                self.floats_in[0][:, :, :units] = w_ih * scale
+                _split(w_ih, self.input_bytes, units, 0, config.input_size)
+            else:
+                for group in (0, 1):
+                    part = w_ih[..., group * units : (group + 1) * units]
+                    at = slice(group * padded, group * padded + units)
+                    self.floats_in[layer][:, :, :units, at] = part * scale
+                    pairs.append((part, group * padded))
+            width = self.bytes[layer][0].shape[-1]
+            for part, begin in pairs:
+                _split(part, self.bytes[layer], units, begin % width, units)
+
+    @property
+    def tape(self) -> tuple[Tensor, Tensor]:
+        """Factors ``[2·L, planes, C, B, Gp]`` and inputs of upper layers ``[2·L, 2, C, B, Gp]``."""
+        if self._tape is None:
+            shape = (self.steps, self.batch, self.padded_units)
+            factors = torch.zeros((self.slots, self.planes, *shape), device=self.device)
+            lower = torch.zeros((self.slots, 2, *shape) if self.slots > 2 else (1,), device=self.device)
+            self._tape = factors, lower, factors
+        return self._tape[:2]
+
+    @property
+    def gradients(self) -> tuple[Tensor, ...]:
+        """``dh``, ``dc`` ``[2, 2·L, Bp, Gp]``; ``ds`` ``[2·L, C, B, N, Gp]``; scratch; outputs'."""
+        if self._gradients is None:
+            rows, padded, device = self.padded_rows, self.padded_units, self.device
+            dh = torch.zeros((2, self.slots, rows, padded), device=device)
+            dc = torch.zeros_like(dh)
+            shape = (self.slots, self.steps, self.batch, self.config.num_gates, padded)
+            ds = torch.zeros(shape, device=device)
+            through = torch.zeros((rows, padded), device=device)
+            given = torch.zeros((self.steps, self.batch, 2 * self.units), device=device)
+            self._gradients = dh, dc, ds, through, given
+        return self._gradients
+
+    @property
+    def past(self) -> tuple[Tensor, Tensor]:
+        """``h`` and ``c`` before each step and after the last, ``[C+1, 2·L, B, G]`` (GRAD-020)."""
+        if self._past is None:
+            shape = (self.steps + 1, self.slots, self.batch, self.units)
+            h = torch.zeros(shape, dtype=torch.int32, device=self.device)
+            self._past = h, torch.zeros_like(h) if self.config.has_cell_state else h
+        return self._past
+
+    def inside(self, padded: Tensor) -> Tensor:
+        """Return the part of ``[…, Bp, Gp]`` that is no padding."""
+        return padded[..., : self.batch, : self.units]
+
+    def by_groups(self, states: Tensor) -> Tensor:
+        """Return ``[L, B, 2·G]`` as ``[2·L, B, G]``."""
+        layers, rows, _ = states.shape
+        return states.view(layers, rows, 2, -1).transpose(1, 2).flatten(0, 1)
+
+    def by_layers(self, groups: Tensor) -> Tensor:
+        """Return ``[2·L, B, G]`` as ``[L, B, 2·G]``, in memory of its own."""
+        slots, rows, units = groups.shape
+        return groups.view(slots // 2, 2, rows, units).transpose(1, 2).reshape(
+            slots // 2, rows, 2 * units
+        ).clone()  # fmt: skip
+
+
+def _split(w: Tensor, into: tuple[Tensor, ...], units: int, begin: int, length: int) -> None:
+    """Write weights int16 ``[2, N, G, K]`` as byte planes (FMT-003)."""
+    at = slice(begin, begin + length)
+    into[0][:, :, :units, at] = (w + 128) >> 8
+    into[1][:, :, :units, at] = w.to(torch.int8)
