@@ -28,6 +28,7 @@ from .state import State
 
 # In the order in which they are asked; the last one takes everything.
 _ENGINES: Final = {
+    "triton": "triton.engine",
     "eager": "eager",
 }
 

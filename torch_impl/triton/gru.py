@@ -32,7 +32,7 @@ def gru_gates(
     t, layer, J, slots, last_op, last_t, last_depth,
     part, mask, wh, wl, table, high, low, sigmas, resets, heads, counts, words, tops, B, Bp,
     G: tl.constexpr, Gp: tl.constexpr, FIRST: tl.constexpr, GAINS: tl.constexpr,
-    MASK: tl.constexpr, R_S: tl.constexpr, REFILL: tl.constexpr, VIEW: tl.constexpr,
+    MASK: tl.constexpr, R_S: tl.constexpr, REFILL: tl.constexpr,
     CP: tl.constexpr, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: off
     """Compute z (programs of axis 1: 0) or r and u (1); first refill the last operation's heads."""

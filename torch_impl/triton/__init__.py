@@ -1,0 +1,1 @@
+"""Kernels in Triton and the engine that runs them; imported only where they are used."""

@@ -1,0 +1,126 @@
+"""Arrays and graphs that passes take turns in: a chunk as a few kernels a step.
+
+The kernels of a chunk are captured once as a CUDA graph and replayed; nothing within a chunk waits
+for the host. Arrays are kept by configuration, batch and chunk size, and serve one pass after
+another.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+
+from ..engine import Settings, Store
+from ..sequence import Schedule
+from ..state import State
+from .arrays import Arrays, Tiles
+from .passes import TritonPass
+
+
+class Place:
+    """Arrays, who works in them, and the graphs captured over them."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        """Take new arrays."""
+        self.arrays = arrays
+        self.holder: weakref.ref[TritonPass] | None = None
+        self.tape_open = False
+        self.ran: set[Any] = set()
+        self.graphs: dict[Any, Any] = {}
+
+    def free(self) -> bool:
+        """Say whether another pass may take the arrays."""
+        return not self.tape_open or self.holder is None or self.holder() is None
+
+    def run(self, key: Any, launch: Callable[[], None]) -> None:
+        """Launch, from the third time on as one graph."""
+        if self.arrays.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+            launch()
+        elif key in self.graphs:
+            self.graphs[key].replay()
+        elif key not in self.ran:  # compiles
+            launch()
+            self.ran.add(key)
+        else:
+            self.graphs[key] = _captured(launch)
+            self.graphs[key].replay()
+
+
+def _captured(launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        graph.capture_begin(capture_error_mode="thread_local")
+        launch()
+        graph.capture_end()
+    torch.cuda.current_stream().wait_stream(stream)
+    return graph
+
+
+# By configuration, batch, chunk size, device and stream; the one used last comes last.
+_places: dict[Any, list[Place]] = {}
+_KEPT = 8
+
+
+def release() -> None:
+    """Let go of arrays and graphs that no pass works in."""
+    with _lock:
+        _places.clear()
+
+
+class TritonWork:
+    """Weights in fixed point, and what happens at which step."""
+
+    def __init__(
+        self,
+        config: Config,
+        params: Mapping[str, Tensor],
+        schedule: Schedule,
+        settings: Settings,
+    ) -> None:
+        """Take what all passes share."""
+        self.config, self.schedule, self.settings = config, schedule, settings
+        self.params = dict(params)
+
+    def start(
+        self, state: State, *, keep: bool, count: bool, store: Store | None = None
+    ) -> TritonPass:
+        """Return a pass that stands at a state."""
+        return TritonPass(self, state, keep, store)
+
+    def place(self, going: TritonPass, batch: int, device: torch.device) -> Place:
+        """Return arrays that the pass may work in, its state brought there."""
+        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+        key = (self.config, batch, self.settings.chunk_size, device, stream)
+        places = _places.pop(key, [])
+        _places[key] = places
+        while len(_places) > _KEPT:
+            del _places[next(iter(_places))]
+        for place in places:
+            if place.holder is not None and place.holder() is going:
+                break
+        else:
+            place = next((place for place in places if place.free()), None)  # type: ignore
+            if place is None:
+                tiles = Tiles.for_shape(batch, self.config.group_size)
+                arrays = Arrays(self.config, batch, self.settings.chunk_size, device, tiles)
+                place = Place(arrays)
+                places.append(place)
+            before = None if place.holder is None else place.holder()
+            if before is not None:
+                before.leave(place.arrays)
+            place.holder, place.tape_open = weakref.ref(going), False
+            going.enter(place.arrays)
+        if place.arrays.loaded is not self.params:
+            place.arrays.load_weights(self.params)
+            place.arrays.loaded = self.params
+        return place
+
+

@@ -1,0 +1,50 @@
+"""What the Triton engine takes, and why it refuses the rest. Imports no Triton."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+
+from revrnn.config import Config
+
+from ..engine import Settings
+
+
+def interpreted() -> bool:
+    """Say whether kernels run in Triton's interpreter, on any device (``TRITON_INTERPRET=1``)."""
+    return os.environ.get("TRITON_INTERPRET", "0") in ("1", "true", "on", "yes", "y")
+
+
+@cache
+def _device_refusal(kind: str, index: int | None) -> str | None:
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    if interpreted():
+        return None
+    if kind != "cuda":
+        return f"the device is {kind}, not cuda"
+    if torch.version.cuda is None:
+        return "this PyTorch is not built for CUDA"
+    major, minor = torch.cuda.get_device_capability(index)
+    if (major, minor) < (8, 0):
+        return f"compute capability {major}.{minor} is below 8.0"
+    return None
+
+
+def refusal(config: Config, device: torch.device, settings: Settings) -> str | None:
+    """Return why a stack is not taken, in words, or ``None``."""
+    found = _device_refusal(device.type, device.index)
+    if found is not None:
+        return found
+    if config.forgetting and config.buffer != "stream":
+        return f"the buffer is {config.buffer!r}, not 'stream'"
+    if settings.count:
+        return "gates are to be counted for a report"
+    # Both cross sums of bytes lie in one int32: fewer than 2^16 summands (PROD-003).
+    summands = config.group_size * (1 if config.num_layers == 1 else 3)
+    if max(summands, config.input_size) > 2**16 - 512:
+        return "a product has 2^16 summands or more"
+    return None
