@@ -115,13 +115,13 @@ def lstm_back(
         w_at = (J * N * Gp + k + ks)[:, None] * Gp + units[None, :]
         for gate in tl.static_range(5):
             if FORGET or ((gate > 0) and (gate < 4)):
-                from_c: tl.constexpr = gate < 3
-                x = e if from_c else d
-                x = x * get(tape, 5 + gate, own, t, rows, k + ks, B, C, 10, Gp)
-                row = gate if FORGET else gate - 1
-                dv = tl.dot(
-                    x, tl.load(w + w_at + row * Gp * Gp), acc=dv, input_precision="ieee"
-                )
+                x = get(tape, 5 + gate, own, t, rows, k + ks, B, C, 10, Gp)
+                if gate < 3:
+                    x = x * e
+                else:
+                    x = x * d
+                w_gate = tl.load(w + w_at + (gate - 1 + I) * Gp * Gp)
+                dv = tl.dot(x, w_gate, acc=dv, input_precision="ieee")
     at = rows[:, None] * Gp + units[None, :]
     d = tl.load(dh + here * Gp + at)
     e = tl.load(dc + here * Gp + at) + d * get(tape, 4, own, t, rows, units, B, C, 10, Gp)

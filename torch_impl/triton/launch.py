@@ -197,8 +197,9 @@ class Launcher:
         (tape, lower), (dh, dc, ds, through, outputs) = a.tape, a.gradients
         rows = (*self.rows, a.steps)
         padded = {"Gp": a.padded_units}
-        block = min(a.tiles.block, 64)
-        cut = {**self.cut, "BK": block, **self.options}
+        # RevLSTM's kernel loads twelve blocks at a time.
+        block = min(a.tiles.block, 64 if self.gru else 32)
+        cut = {**self.cut, "BK": block, "num_warps": a.tiles.warps, "num_stages": 2}
         if given:
             gradient.add_outputs[a.grid, 2](
                 t, a.slots, now, dh, outputs, *self.rows, **self.size, **self.cut
