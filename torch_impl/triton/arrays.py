@@ -11,6 +11,7 @@ from torch import Tensor
 from revrnn.config import Config
 
 from ..activations import packed_table
+from .support import interpreted
 
 
 def up(n: int, m: int) -> int:
@@ -36,6 +37,8 @@ class Tiles:
     @classmethod
     def for_shape(cls, batch: int, units: int) -> Tiles:
         """Return what was measured to be good for a batch and a group's units."""
+        if interpreted():  # the fewest programs
+            return cls(16, 16, 16)
         return cls(16 if batch <= 16 else 32, 16, 64 if units <= 768 else 128)
 
 

@@ -57,10 +57,11 @@ class Launcher:
         """Compute the first layer's input parts of so many steps."""
         a = self.arrays
         m, gates = steps * a.batch, 2 * a.config.num_gates
-        grid = (-(-m // 64) * (a.padded_units // 32), gates)
+        rows, units = (16, 16) if a.padded_units % 32 else (64, 32)
+        grid = (-(-m // rows) * (a.padded_units // units), gates)
         inputs.input_part[grid](
             a.x, *a.input_bytes, a.bias[0], a.part, m, a.config.input_size,
-            Ip=a.length, N=a.config.num_gates, **self.size, BM=64, BN=32, BK=64,
+            Ip=a.length, N=a.config.num_gates, **self.size, BM=rows, BN=units, BK=64,
             num_warps=4, num_stages=3,
         )  # fmt: skip
 
