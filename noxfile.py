@@ -13,6 +13,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
+TRITON = "triton>=3.6; sys_platform == 'linux'"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
@@ -51,6 +52,31 @@ def run_tests(session: nox.Session, marked: str) -> None:
     # Files are kept together: what JAX compiled for one test serves the next.
     parallel = ("--numprocesses=auto", "--dist=loadfile")
     session.run("pytest", *parallel, "-m", marked, *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Check the Triton kernels, and on a GPU run them; ``-- --require-gpu`` fails without one.
+
+    Without a GPU: the interpreter against the oracle, faults put in by hand, and everything
+    compiled ahead of time. No time is claimed that was not measured.
+    """
+    install_wheel(session, EVERYTHING, *TEST_TOOLS)
+    # PyTorch's CUDA build brings Triton; beside its CPU build it is installed by itself.
+    session.install("-c", CONSTRAINTS, TRITON)
+    found = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
+    session.log(str(found).strip())
+    folder = str(Path("tests", "gpu"))
+    parallel = ("--numprocesses=auto", "--dist=worksteal")
+    session.run("pytest", folder, *parallel, env={"TRITON_INTERPRET": "1"})
+    session.run("pytest", folder, *parallel, env={"TRITON_INTERPRET": "0"})
+    if str(found).startswith("GPU"):
+        for name in ("eager", "triton"):
+            session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
+        Path("out").mkdir(exist_ok=True)
+        session.run(
+            "python", "benchmarks/gpu.py", "--compiled", "--out", str(Path("out", "gpu.json"))
+        )
 
 
 @nox.session

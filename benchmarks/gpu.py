@@ -90,7 +90,9 @@ def make(cell: str, ours: bool, size: tuple[int, int], layers: int) -> nn.Module
 
 def compare(cell: str, size: tuple[int, int], layers: int, shape: tuple[int, int]) -> str:
     """Return how the Triton engine differs from the eager one at full size."""
-    x = torch.randn(*shape, size[0], device="cuda", generator=torch.Generator("cuda").manual_seed(2))
+    x = torch.randn(
+        *shape, size[0], device="cuda", generator=torch.Generator("cuda").manual_seed(2)
+    )
     results: dict[str, Any] = {}
     for name in ("eager", "triton"):
         module = make(cell, True, size, layers)

@@ -31,6 +31,8 @@ _ENGINES: Final = {
     "triton": "triton.engine",
     "eager": "eager",
 }
+# Those that "auto" leaves alone, and why.
+_BY_NAME: Final = {"triton": "no GPU has run it yet, so it is taken by name alone"}
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,8 @@ def _first(
     for name in _ENGINES if _chosen == "auto" else (_chosen,):
         candidate = _engine(name)
         reason = candidate.refusal(config, device, settings)
+        if reason is None and _chosen == "auto":
+            reason = _BY_NAME.get(name)
         if reason is None:
             return candidate, reasons
         reasons[name] = reason

@@ -119,9 +119,21 @@ def source(k, last, below, Gp: tl.constexpr, FIRST: tl.constexpr):
 
 @triton.jit
 def product(
-    high, low, wh, wl, last, below, rows, outs, Bp,
-    Gp: tl.constexpr, FIRST: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    high,
+    low,
+    wh,
+    wl,
+    last,
+    below,
+    rows,
+    outs,
+    Bp,
+    Gp: tl.constexpr,
+    FIRST: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Return ``sum_k a[row, k]·w[out, k]``, int64 (PROD-001).
 
     In the first layer ``a`` is the slot ``last``; above, the two slots from ``below`` come before.

@@ -9,9 +9,14 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
+from revrnn.errors import RevRNNError
 
 from ..activations import packed_table
+from ..state import State
 from .support import interpreted
+
+# Counts of an operation that a program sums up in one go.
+_COUNTS = 2**14
 
 
 def up(n: int, m: int) -> int:
@@ -35,11 +40,11 @@ class Tiles:
     stages: int = 3
 
     @classmethod
-    def for_shape(cls, batch: int, units: int) -> Tiles:
-        """Return what was measured to be good for a batch and a group's units."""
+    def for_batch(cls, batch: int) -> Tiles:
+        """Return tiles that no kernel spills registers with."""
         if interpreted():  # the fewest programs
             return cls(16, 16, 16)
-        return cls(16 if batch <= 16 else 32, 16, 64 if units <= 768 else 128)
+        return cls(16 if batch <= 16 else 32, 16, 64)
 
 
 class Arrays:
@@ -67,6 +72,8 @@ class Arrays:
         self.operations = config.operations_per_step
         self.planes = 8 if config.cell == "revgru" else 10
 
+        self._check_sizes()
+
         def new(*shape: int, kind: torch.dtype = torch.int32) -> Tensor:
             return torch.zeros(shape, dtype=kind, device=device)
 
@@ -86,27 +93,49 @@ class Arrays:
         self.restore = new(max(steps * batch * config.slice_size, 1))
         self.wraps = new(1)
         self.table = packed_table(device)
-        self._operations(new)
-        self._weights(new)
+        self._operations()
+        self._weights()
         # Made when a pass goes back or keeps states.
-        self._tape: tuple[Tensor, Tensor, Tensor] | None = None
+        self._tape: tuple[Tensor, Tensor] | None = None
         self._gradients: tuple[Tensor, ...] | None = None
         self._past: tuple[Tensor, Tensor] | None = None
 
-    def _operations(self, new: object) -> None:
+    def _check_sizes(self) -> None:
+        """Raise ``E_UNSUPPORTED`` for what kernels cannot index, before anything is allocated."""
+        states = self.padded_rows * self.padded_units
+        sizes = (
+            self.steps * self.operations * states,
+            self.steps * self.batch * 2 * self.config.num_gates * self.padded_units,
+            self.steps * self.batch * self.config.input_size,
+            (2 * self.slots + 1) * states,
+            self.planes * self.steps * self.batch * self.padded_units,
+        )
+        if max(sizes) >= 2**31:
+            most = self.steps * (2**31 - 1) // max(sizes)
+            raise RevRNNError(
+                "E_UNSUPPORTED", "chunk_size", self.steps, f"at most {most} by engine 'triton'"
+            )
+        counts = self.padded_rows * self.across
+        if counts > _COUNTS:
+            raise RevRNNError(
+                "E_UNSUPPORTED",
+                "engine",
+                f"'triton' with {self.batch} rows of {self.units} units",
+                f"'eager', or at most {_COUNTS * self.tiles.units} rows times units",
+            )
+
+    def _operations(self) -> None:
         count = max(self.steps * self.operations, 1)
         device, rows = self.device, self.padded_rows
         shape = (count, rows, self.across)
-        self.stage = torch.empty(
-            (*shape, self.tiles.units), dtype=torch.int16, device=device
-        )
+        self.stage = torch.empty((*shape, self.tiles.units), dtype=torch.int16, device=device)
         self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
         self.places = torch.zeros(count * rows * self.across, dtype=torch.int32, device=device)
         self.tops = torch.zeros(count + 1, dtype=torch.int32, device=device)
         bound = self.config.words_bound(self.steps) * self.batch * self.units
         self.words = torch.zeros(bound + 1, dtype=torch.int16, device=device)
 
-    def _weights(self, new: object) -> None:
+    def _weights(self) -> None:
         gates, padded, device = self.config.num_gates, self.padded_units, self.device
         self.bytes: list[tuple[Tensor, Tensor]] = []
         self.bias: list[Tensor] = []
@@ -157,9 +186,11 @@ class Arrays:
         if self._tape is None:
             shape = (self.steps, self.batch, self.padded_units)
             factors = torch.zeros((self.slots, self.planes, *shape), device=self.device)
-            lower = torch.zeros((self.slots, 2, *shape) if self.slots > 2 else (1,), device=self.device)
-            self._tape = factors, lower, factors
-        return self._tape[:2]
+            lower = torch.zeros(
+                (self.slots, 2, *shape) if self.slots > 2 else (1,), device=self.device
+            )
+            self._tape = factors, lower
+        return self._tape
 
     @property
     def gradients(self) -> tuple[Tensor, ...]:
@@ -196,9 +227,26 @@ class Arrays:
     def by_layers(self, groups: Tensor) -> Tensor:
         """Return ``[2·L, B, G]`` as ``[L, B, 2·G]``, in memory of its own."""
         slots, rows, units = groups.shape
-        return groups.view(slots // 2, 2, rows, units).transpose(1, 2).reshape(
-            slots // 2, rows, 2 * units
-        ).clone()  # fmt: skip
+        return (
+            groups.view(slots // 2, 2, rows, units)
+            .transpose(1, 2)
+            .reshape(slots // 2, rows, 2 * units)
+            .clone()
+        )
+
+    def put_state(self, state: State) -> None:
+        """Bring a state into the padded arrays."""
+        self.inside(self.h).copy_(self.by_groups(state.h))
+        if state.c is not None:
+            self.inside(self.c).copy_(self.by_groups(state.c))
+        if state.heads is not None:
+            self.inside(self.heads).copy_(state.heads)
+
+    def state(self) -> State:
+        """Return the state in the arrays, in memory of its own."""
+        h = self.by_layers(self.inside(self.h))
+        c = self.by_layers(self.inside(self.c)) if self.config.has_cell_state else None
+        return State(h, c, self.inside(self.heads).clone() if self.config.forgetting else None)
 
 
 def _split(w: Tensor, into: tuple[Tensor, ...], units: int, begin: int, length: int) -> None:

@@ -11,7 +11,7 @@ from revrnn.config import Config
 
 from ..engine import Settings, Work
 from ..sequence import Schedule
-from .support import refusal
+from .support import interpreted, refusal
 
 
 class TritonEngine:
@@ -21,7 +21,12 @@ class TritonEngine:
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
         """Return why a stack is not taken, or ``None``."""
-        return refusal(config, device, settings)
+        found = refusal(config, device, settings)
+        if found is None and not interpreted():
+            from . import proof
+
+            found = proof.refusal(device)
+        return found
 
     def prepare(
         self,

@@ -7,9 +7,7 @@ one while they write another. Those of pre-activations are ``[2·L, C, B, N, Gp]
 import triton
 import triton.language as tl
 
-from .tiles import get
-
-RUNTIME = ["t", "layer", "J", "slots", "now", "B", "Bp", "C"]
+from .tiles import RUNTIME, get
 
 
 @triton.jit
@@ -22,10 +20,19 @@ def sums_at(own, t, rows, units, gate, B, C, N: tl.constexpr, Gp: tl.constexpr):
 
 @triton.jit(do_not_specialize=RUNTIME)
 def add_outputs(
-    t, slots, now, dh, given, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: off
-    """Add a step's gradient of the outputs, float32 ``[C, B, 2·G]``, to the top layer's (SEQ-005)."""
+    t,
+    slots,
+    now,
+    dh,
+    given,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """Add a step's gradient of the outputs, ``[C, B, 2·G]``, to the top layer's (SEQ-005)."""
     NT: tl.constexpr = Gp // BN
     rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
     units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
@@ -38,9 +45,23 @@ def add_outputs(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def gru_to_u(
-    t, layer, J, slots, tape, w, dh, ds, through, B, Bp, C,
-    Gp: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    tape,
+    w,
+    dh,
+    ds,
+    through,
+    B,
+    Bp,
+    C,
+    Gp: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Gradients of the pre-activations of z, r and g; and of the view through u (GRAD-012)."""
     NT: tl.constexpr = Gp // BN
     rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
@@ -64,10 +85,24 @@ def gru_to_u(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def gru_to_view(
-    t, layer, J, slots, tape, w, dh, ds, through, B, Bp, C,
-    Gp: tl.constexpr, FORGET: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    tape,
+    w,
+    dh,
+    ds,
+    through,
+    B,
+    Bp,
+    C,
+    Gp: tl.constexpr,
+    FORGET: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Carry the gradients to the other group's state and to the own old one (GRAD-012)."""
     NT: tl.constexpr = Gp // BN
     rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
@@ -93,14 +128,29 @@ def gru_to_view(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def lstm_back(
-    t, layer, J, slots, now, tape, w, dh, dc, ds, B, Bp, C,
-    Gp: tl.constexpr, FORGET: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    now,
+    tape,
+    w,
+    dh,
+    dc,
+    ds,
+    B,
+    Bp,
+    C,
+    Gp: tl.constexpr,
+    FORGET: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Carry the gradients back over a group's update (GRAD-013)."""
     NT: tl.constexpr = Gp // BN
     N: tl.constexpr = 5 if FORGET else 3
-    I: tl.constexpr = 1 if FORGET else 0
+    INPUT: tl.constexpr = 1 if FORGET else 0
     rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
     units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
     own = 2 * layer + J
@@ -120,7 +170,7 @@ def lstm_back(
                     x = x * e
                 else:
                     x = x * d
-                w_gate = tl.load(w + w_at + (gate - 1 + I) * Gp * Gp)
+                w_gate = tl.load(w + w_at + (gate - 1 + INPUT) * Gp * Gp)
                 dv = tl.dot(x, w_gate, acc=dv, input_precision="ieee")
     at = rows[:, None] * Gp + units[None, :]
     d = tl.load(dh + here * Gp + at)
@@ -130,7 +180,7 @@ def lstm_back(
         tl.store(ds + s_at, e * get(tape, 5, own, t, rows, units, B, C, 10, Gp), mask=ok)
         part = d * get(tape, 9, own, t, rows, units, B, C, 10, Gp)
         tl.store(ds + s_at + 4 * Gp, part, mask=ok)
-    s_at += I * Gp
+    s_at += INPUT * Gp
     tl.store(ds + s_at, e * get(tape, 6, own, t, rows, units, B, C, 10, Gp), mask=ok)
     tl.store(ds + s_at + Gp, e * get(tape, 7, own, t, rows, units, B, C, 10, Gp), mask=ok)
     tl.store(ds + s_at + 2 * Gp, d * get(tape, 8, own, t, rows, units, B, C, 10, Gp), mask=ok)
@@ -148,9 +198,23 @@ def lstm_back(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def to_layer_below(
-    t, layer, slots, now, lower, w, dh, ds, B, Bp, C,
-    Gp: tl.constexpr, N: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    slots,
+    now,
+    lower,
+    w,
+    dh,
+    ds,
+    B,
+    Bp,
+    C,
+    Gp: tl.constexpr,
+    N: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Carry a layer's gradients to the state of the layer below (SEQ-004, SEQ-012).
 
     Axis 1 of the grid is that layer's group; ``w`` is float32 ``[2, N, Gp, 2, Gp]``.

@@ -1,8 +1,7 @@
 """RevGRU's kernels: a group's update is two, with an exchange between all units after each.
 
-``gru_gates`` gives z's sigmoid and ``u`` (CELL-010, 011); ``gru_state`` the candidate and the new
-state (CELL-012); in reverse ``gru_unstate`` recovers the old one and writes the tape: planes v,
-passes, keep, and the factors of z, g, u, r, and of u in r (GRAD-010 to 012).
+``gru_gates`` gives z's sigmoid and ``u`` (CELL-010, 011), forward and back; ``gru_state`` the
+candidate and the new state (CELL-012).
 """
 
 import triton
@@ -10,31 +9,55 @@ import triton.language as tl
 
 from .arithmetic import (
     clip_gate,
-    floor_divide,
-    gate_slope,
     load_operand,
     product,
-    real,
     round_shift,
     sigmoid_fixed,
     store_bytes,
     tanh_fixed,
     unclipped_gate,
 )
-from .tiles import add_input, deliver, operand_of, publish, put, rows_with_step
-from .words import pop_tile, push_tile, refill_tile
-
-RUNTIME = ["t", "layer", "J", "slots", "op", "depth", "B", "Bp", "C", "last_op", "last_t", "last_depth"]
+from .tiles import RUNTIME, add_input, publish, rows_with_step
+from .words import push_tile, refill_tile
 
 
 @triton.jit(do_not_specialize=RUNTIME)
 def gru_gates(
-    t, layer, J, slots, last_op, last_t, last_depth,
-    part, mask, wh, wl, table, high, low, sigmas, resets, heads, counts, words, tops, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, FIRST: tl.constexpr, GAINS: tl.constexpr,
-    MASK: tl.constexpr, R_S: tl.constexpr, REFILL: tl.constexpr,
-    CP: tl.constexpr, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    last_op,
+    last_t,
+    last_depth,
+    part,
+    mask,
+    wh,
+    wl,
+    table,
+    high,
+    low,
+    sigmas,
+    resets,
+    heads,
+    counts,
+    words,
+    tops,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    FIRST: tl.constexpr,
+    GAINS: tl.constexpr,
+    MASK: tl.constexpr,
+    R_S: tl.constexpr,
+    REFILL: tl.constexpr,
+    CP: tl.constexpr,
+    NP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Compute z (programs of axis 1: 0) or r and u (1); first refill the last operation's heads."""
     NT: tl.constexpr = Gp // BN
     tile = tl.program_id(0) % NT
@@ -58,9 +81,21 @@ def gru_gates(
                 has_step = rows_with_step(mask, last_t, rows, B, MASK)[:, None]
                 active = has_step & ((units >= last_depth) & (units < G))[None, :]
                 head = refill_tile(
-                    tl.load(heads + at), active, tile, first_row, last_op, rows, counts, words,
-                    tops, Bp, Gp, BN, CP, NP,
-                )  # fmt: off
+                    tl.load(heads + at),
+                    active,
+                    tile,
+                    first_row,
+                    last_op,
+                    rows,
+                    counts,
+                    words,
+                    tops,
+                    Bp,
+                    Gp,
+                    BN,
+                    CP,
+                    NP,
+                )
                 tl.store(heads + at, head)
     else:
         tl.store(resets + at, sigma)
@@ -71,10 +106,29 @@ def gru_gates(
 
 @triton.jit
 def candidate(
-    t, layer, J, slots, part, wh, wl, table, high, low, rows, units, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, FIRST: tl.constexpr, GAINS: tl.constexpr,
-    R_S: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    part,
+    wh,
+    wl,
+    table,
+    high,
+    low,
+    rows,
+    units,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    FIRST: tl.constexpr,
+    GAINS: tl.constexpr,
+    R_S: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Return g from the published u (CELL-012)."""
     below = 2 * layer - 2
     planes = slots
@@ -89,15 +143,48 @@ def candidate(
 
 @triton.jit(do_not_specialize=RUNTIME)
 def gru_state(
-    t, layer, J, slots, op, depth,
-    part, mask, gains, wh, wl, table, high, low, sigmas, h, heads, stage, counts, wraps,
-    outputs, past_h, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, FIRST: tl.constexpr, GAINS: tl.constexpr,
-    MASK: tl.constexpr, R_S: tl.constexpr, R_H: tl.constexpr, SHIFT: tl.constexpr,
-    LIMIT: tl.constexpr, Z_MAX: tl.constexpr, FORGET: tl.constexpr, KEEP: tl.constexpr,
-    WRAPS: tl.constexpr, RECORD: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
+    t,
+    layer,
+    J,
+    slots,
+    op,
+    depth,
+    part,
+    mask,
+    gains,
+    wh,
+    wl,
+    table,
+    high,
+    low,
+    sigmas,
+    h,
+    heads,
+    stage,
+    counts,
+    wraps,
+    outputs,
+    past_h,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    FIRST: tl.constexpr,
+    GAINS: tl.constexpr,
+    MASK: tl.constexpr,
+    R_S: tl.constexpr,
+    R_H: tl.constexpr,
+    SHIFT: tl.constexpr,
+    LIMIT: tl.constexpr,
+    Z_MAX: tl.constexpr,
+    FORGET: tl.constexpr,
+    KEEP: tl.constexpr,
+    WRAPS: tl.constexpr,
+    RECORD: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
     """Compute a group's new state, push, and publish it."""
     NT: tl.constexpr = Gp // BN
     tile = tl.program_id(0) % NT
@@ -106,9 +193,29 @@ def gru_state(
     at = rows[:, None] * Gp + units[None, :]
     own = 2 * layer + J
     g = candidate(
-        t, layer, J, slots, part, wh, wl, table, high, low, rows, units, B, Bp,
-        G, Gp, FIRST, GAINS, R_S, BM, BN, BK,
-    )  # fmt: off
+        t,
+        layer,
+        J,
+        slots,
+        part,
+        wh,
+        wl,
+        table,
+        high,
+        low,
+        rows,
+        units,
+        B,
+        Bp,
+        G,
+        Gp,
+        FIRST,
+        GAINS,
+        R_S,
+        BM,
+        BN,
+        BK,
+    )
     z = clip_gate(unclipped_gate(tl.load(sigmas + at), LIMIT), Z_MAX)
     change = round_shift((1024 - z) * g, 25 - R_H)
     has_step = rows_with_step(mask, t, rows, B, MASK)[:, None] & (units < G)[None, :]
@@ -117,9 +224,20 @@ def gru_state(
     if FORGET:
         active = has_step & (units >= depth)[None, :]
         residue, head = push_tile(
-            tl.load(heads + at), old & 1023, z, active, tile, op, rows, stage, counts, Bp,
-            Gp, BN, KEEP,
-        )  # fmt: off
+            tl.load(heads + at),
+            old & 1023,
+            z,
+            active,
+            tile,
+            op,
+            rows,
+            stage,
+            counts,
+            Bp,
+            Gp,
+            BN,
+            KEEP,
+        )
         tl.store(heads + at, head)
         kept = (old >> 10) * z + tl.where(active, residue, 0)  # MUL-001, MUL-005
     total = kept + change
@@ -127,107 +245,10 @@ def gru_state(
         wrapped = has_step & (((kept ^ total) & (change ^ total)) < 0)  # MUL-006
         tl.atomic_add(wraps, tl.sum(wrapped.to(tl.int32)))
     new = tl.where(has_step, total, old)
-    publish(
-        h, high, low, gains, new, t, layer, J, slots, rows, units, B, Bp, G, Gp, SHIFT, GAINS
-    )  # fmt: off
+    publish(h, high, low, gains, new, t, layer, J, slots, rows, units, B, Bp, G, Gp, SHIFT, GAINS)
     inside = (rows < B)[:, None] & (units < G)[None, :]
     if own >= slots - 2:
         tl.store(outputs + ((t * B + rows) * 2 + J)[:, None] * G + units[None, :], new, mask=inside)
     if RECORD:
         row = tl.cast(t + 1, tl.int64) * slots + own
         tl.store(past_h + (row * B + rows[:, None]) * G + units[None, :], new, mask=inside)
-
-
-@triton.jit(do_not_specialize=RUNTIME)
-def gru_unstate(
-    t, layer, J, slots, op, depth,
-    part, mask, gains, wh, wl, table, high, low, sigmas, resets, h, heads, counts,
-    restore, outputs, lower, tape, past_h, B, Bp, C,
-    G: tl.constexpr, Gp: tl.constexpr, FIRST: tl.constexpr, GAINS: tl.constexpr,
-    MASK: tl.constexpr, R_S: tl.constexpr, R_H: tl.constexpr, SHIFT: tl.constexpr,
-    VIEW: tl.constexpr, LIMIT: tl.constexpr, Z_MAX: tl.constexpr, FORGET: tl.constexpr,
-    STORED: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
-    """Recover a group's old state (CELL-040), or look it up, and write the tape."""
-    NT: tl.constexpr = Gp // BN
-    tile = tl.program_id(0) % NT
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = tile * BN + tl.arange(0, BN)
-    at = rows[:, None] * Gp + units[None, :]
-    own = 2 * layer + J
-    g = candidate(
-        t, layer, J, slots, part, wh, wl, table, high, low, rows, units, B, Bp,
-        G, Gp, FIRST, GAINS, R_S, BM, BN, BK,
-    )  # fmt: off
-    sigma = tl.load(sigmas + at)
-    z = clip_gate(unclipped_gate(sigma, LIMIT), Z_MAX)
-    has_step = rows_with_step(mask, t, rows, B, MASK)[:, None] & (units < G)[None, :]
-    inside = (rows < B)[:, None] & (units < G)[None, :]
-    new = tl.load(h + own * Bp * Gp + at)
-    deliver(
-        outputs, lower, gains, new, t, layer, J, slots, rows, units, B, C,
-        G, Gp, SHIFT, VIEW, GAINS,
-    )  # fmt: off
-    if STORED:
-        row = tl.cast(t, tl.int64) * slots + own
-        old = tl.load(past_h + (row * B + rows[:, None]) * G + units[None, :], mask=inside, other=0)
-    else:
-        old = new - round_shift((1024 - z) * g, 25 - R_H)
-        if FORGET:
-            a = floor_divide(old, z)
-            active = has_step & (units >= depth)[None, :]
-            digit, head = pop_tile(
-                tl.load(heads + at), old - a * z, z, active, tile, op, rows, counts, Bp, Gp, BN
-            )
-            tl.store(heads + at, head)
-            old = (a << 10) + digit
-            sliced = inside & (units < depth)[None, :]
-            where = (t * B + rows)[:, None] * depth + units[None, :]
-            old = tl.where(sliced, tl.load(restore + where, mask=sliced, other=0), old)
-        old = tl.where(has_step, old, new)
-    publish(
-        h, high, low, gains, old, t - 1, layer, J, slots, rows, units, B, Bp, G, Gp, SHIFT, GAINS
-    )  # fmt: off
-    other_h = tl.load(h + (own ^ 1) * Bp * Gp + at)
-    v, passes = operand_of(other_h, SHIFT)
-    gf = real(g, 15)
-    zf = real(z, 10)
-    part_of_z = -gf
-    if FORGET:
-        part_of_z += real(old, R_H)
-    step = tl.where(has_step, 1.0, 0.0)
-    r = real(tl.load(resets + at), 15)
-    planes = 2 * slots if GAINS else slots
-    u = load_operand(high, low, planes * Bp * Gp + at)
-    vf = real(v, VIEW)
-    put(tape, 0, vf, own, t, rows, units, B, C, 8, Gp)
-    put(tape, 1, tl.where(passes, 1.0, 0.0), own, t, rows, units, B, C, 8, Gp)
-    put(tape, 2, tl.where(has_step, zf, 1.0), own, t, rows, units, B, C, 8, Gp)
-    slope = gate_slope(sigma, LIMIT, Z_MAX)
-    put(tape, 3, part_of_z * slope * step, own, t, rows, units, B, C, 8, Gp)
-    put(tape, 4, (1.0 - zf) * (1.0 - gf * gf) * step, own, t, rows, units, B, C, 8, Gp)
-    put(tape, 5, real(u, VIEW), own, t, rows, units, B, C, 8, Gp)
-    put(tape, 6, r, own, t, rows, units, B, C, 8, Gp)
-    put(tape, 7, vf * (r - r * r), own, t, rows, units, B, C, 8, Gp)
-
-
-@triton.jit(do_not_specialize=RUNTIME)
-def refill(
-    last_op, last_t, last_depth, mask, heads, counts, words, tops, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, MASK: tl.constexpr,
-    CP: tl.constexpr, NP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: off
-    """Give the heads of the last operation that was undone their words."""
-    NT: tl.constexpr = Gp // BN
-    tile = tl.program_id(0) % NT
-    first_row = (tl.program_id(0) // NT) * BM
-    rows = first_row + tl.arange(0, BM)
-    units = tile * BN + tl.arange(0, BN)
-    at = rows[:, None] * Gp + units[None, :]
-    has_step = rows_with_step(mask, last_t, rows, B, MASK)[:, None]
-    active = has_step & ((units >= last_depth) & (units < G))[None, :]
-    head = refill_tile(
-        tl.load(heads + at), active, tile, first_row, last_op, rows, counts, words, tops, Bp,
-        Gp, BN, CP, NP,
-    )  # fmt: off
-    tl.store(heads + at, head)

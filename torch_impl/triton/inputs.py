@@ -4,17 +4,27 @@ import triton
 import triton.language as tl
 
 from .arithmetic import multiply, together
-
-RUNTIME = ["M", "I"]
+from .tiles import RUNTIME
 
 
 @triton.jit(do_not_specialize=RUNTIME)
 def input_part(
-    x, wh, wl, bias, part, M, I,
-    Ip: tl.constexpr, G: tl.constexpr, Gp: tl.constexpr, N: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-):  # fmt: off
-    """Compute ``part`` int64 ``[M, 2, N, G]`` from operands int16 ``[M, I]``.
+    x,
+    wh,
+    wl,
+    bias,
+    part,
+    M,
+    width,
+    Ip: tl.constexpr,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    N: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+    BK: tl.constexpr,
+):
+    """Compute ``part`` int64 ``[M, 2, N, G]`` from operands int16 ``[M, width]``.
 
     The weights are byte planes ``[2, N, Gp, Ip]``; axis 1 of the grid is group and gate.
     """
@@ -27,8 +37,8 @@ def input_part(
     ll = tl.zeros((BM, BN), tl.int32)
     ks = tl.arange(0, BK)
     for k in range(0, Ip, BK):
-        at = rows[:, None] * I + (k + ks)[None, :]
-        inside = (rows < M)[:, None] & (k + ks < I)[None, :]
+        at = rows[:, None] * width + (k + ks)[None, :]
+        inside = (rows < M)[:, None] & (k + ks < width)[None, :]
         a = tl.load(x + at, mask=inside, other=0).to(tl.int32)
         high = (a + 128) >> 8
         a_h = high.to(tl.int8)

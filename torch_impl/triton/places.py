@@ -7,7 +7,6 @@ another.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from ..engine import Settings, Store
 from ..sequence import Schedule
 from ..state import State
 from .arrays import Arrays, Tiles
-from .passes import TritonPass
+from .passes import TritonPass, lock
 
 
 class Place:
@@ -40,8 +39,12 @@ class Place:
         return not self.tape_open or self.holder is None or self.holder() is None
 
     def run(self, key: Any, launch: Callable[[], None]) -> None:
-        """Launch, from the third time on as one graph."""
-        if self.arrays.device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        """Launch, from the second time that a key is seen as one graph; without a key never."""
+        if (
+            key is None
+            or self.arrays.device.type != "cuda"
+            or torch.cuda.is_current_stream_capturing()
+        ):
             launch()
         elif key in self.graphs:
             self.graphs[key].replay()
@@ -71,7 +74,7 @@ _KEPT = 8
 
 def release() -> None:
     """Let go of arrays and graphs that no pass works in."""
-    with _lock:
+    with lock:
         _places.clear()
 
 
@@ -109,7 +112,7 @@ class TritonWork:
         else:
             place = next((place for place in places if place.free()), None)  # type: ignore
             if place is None:
-                tiles = Tiles.for_shape(batch, self.config.group_size)
+                tiles = Tiles.for_batch(batch)
                 arrays = Arrays(self.config, batch, self.settings.chunk_size, device, tiles)
                 place = Place(arrays)
                 places.append(place)
@@ -122,5 +125,3 @@ class TritonWork:
             place.arrays.load_weights(self.params)
             place.arrays.loaded = self.params
         return place
-
-

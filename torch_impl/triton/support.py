@@ -19,7 +19,8 @@ def interpreted() -> bool:
 
 
 @cache
-def _device_refusal(kind: str, index: int | None) -> str | None:
+def device_refusal(kind: str, index: int | None) -> str | None:
+    """Return what a device lacks, or ``None``."""
     if find_spec("triton") is None:
         return "Triton is not installed"
     if interpreted():
@@ -36,7 +37,7 @@ def _device_refusal(kind: str, index: int | None) -> str | None:
 
 def refusal(config: Config, device: torch.device, settings: Settings) -> str | None:
     """Return why a stack is not taken, in words, or ``None``."""
-    found = _device_refusal(device.type, device.index)
+    found = device_refusal(device.type, device.index)
     if found is not None:
         return found
     if config.forgetting and config.buffer != "stream":

@@ -5,12 +5,29 @@ import triton.language as tl
 
 from .arithmetic import clip_operand, real, round_shift, store_bytes
 
+# What differs from launch to launch: no kernel is compiled again for it.
+RUNTIME = [
+    *("t", "layer", "J", "slots", "op", "depth", "now"),
+    *("last_op", "last_t", "last_depth", "B", "Bp", "C", "M", "width"),
+]
+
 
 @triton.jit
 def add_input(
-    s, part, t, J, gate, rows, units, B,
-    G: tl.constexpr, Gp: tl.constexpr, N: tl.constexpr, FIRST: tl.constexpr, XS: tl.constexpr,
-):  # fmt: off
+    s,
+    part,
+    t,
+    J,
+    gate,
+    rows,
+    units,
+    B,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    N: tl.constexpr,
+    FIRST: tl.constexpr,
+    XS: tl.constexpr,
+):
     """Return a pre-activation from its recurrent product (PROD-004).
 
     ``part`` is the first layer's input part with its bias, int64 ``[C, B, 2, N, G]``, or above
@@ -58,9 +75,24 @@ def with_gain(v, gains, t, layer, J, rows, units, B, above, G: tl.constexpr):
 
 @triton.jit
 def publish(
-    h, high, low, gains, new, t, layer, J, slots, rows, units, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, SHIFT: tl.constexpr, GAINS: tl.constexpr,
-):  # fmt: off
+    h,
+    high,
+    low,
+    gains,
+    new,
+    t,
+    layer,
+    J,
+    slots,
+    rows,
+    units,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    SHIFT: tl.constexpr,
+    GAINS: tl.constexpr,
+):
     """Store a group's state and its bytes; with gains also what the layer above takes in.
 
     ``t`` is the step whose gains count; ``slots`` is 2·L.
@@ -68,12 +100,14 @@ def publish(
     own = 2 * layer + J
     at = (own * Bp + rows)[:, None] * Gp + units[None, :]
     tl.store(h + at, new)
-    v, _ = operand_of(new, SHIFT)
+    v, _fitted = operand_of(new, SHIFT)
     store_bytes(high, low, at, v, at >= 0)
     if GAINS:
         if own < slots - 2:
             if t >= 0:
-                a, _, _ = with_gain(v, gains, t, layer, J, rows, units, B, slots // 2 - 1, G)
+                a, _fits, _gain = with_gain(
+                    v, gains, t, layer, J, rows, units, B, slots // 2 - 1, G
+                )
                 store_bytes(high, low, slots * Bp * Gp + at, a, at >= 0)
 
 
@@ -95,10 +129,24 @@ def get(tape, plane, own, t, rows, units, B, C, PLANES: tl.constexpr, Gp: tl.con
 
 @triton.jit
 def deliver(
-    outputs, lower, gains, new, t, layer, J, slots, rows, units, B, C,
-    G: tl.constexpr, Gp: tl.constexpr, SHIFT: tl.constexpr, VIEW: tl.constexpr,
+    outputs,
+    lower,
+    gains,
+    new,
+    t,
+    layer,
+    J,
+    slots,
+    rows,
+    units,
+    B,
+    C,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    SHIFT: tl.constexpr,
+    VIEW: tl.constexpr,
     GAINS: tl.constexpr,
-):  # fmt: off
+):
     """Write what the layer above took in after step ``t``, or the output of the top layer.
 
     ``outputs`` is int32 ``[C, B, 2·G]``; ``lower`` float32 ``[2·L, 2, C, B, Gp]``: the operand and
@@ -120,10 +168,21 @@ def deliver(
 
 @triton.jit
 def prepare(
-    h, high, low, gains, t, slots, B, Bp,
-    G: tl.constexpr, Gp: tl.constexpr, SHIFT: tl.constexpr, GAINS: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr,
-):  # fmt: off
+    h,
+    high,
+    low,
+    gains,
+    t,
+    slots,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    SHIFT: tl.constexpr,
+    GAINS: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+):
     """Publish the states of all groups as they stand, before a chunk."""
     NT: tl.constexpr = Gp // BN
     rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
@@ -131,6 +190,21 @@ def prepare(
     own = tl.program_id(1)
     held = tl.load(h + (own * Bp + rows)[:, None] * Gp + units[None, :])
     publish(
-        h, high, low, gains, held, t, own // 2, own % 2, slots, rows, units, B, Bp,
-        G, Gp, SHIFT, GAINS,
-    )  # fmt: off
+        h,
+        high,
+        low,
+        gains,
+        held,
+        t,
+        own // 2,
+        own % 2,
+        slots,
+        rows,
+        units,
+        B,
+        Bp,
+        G,
+        Gp,
+        SHIFT,
+        GAINS,
+    )

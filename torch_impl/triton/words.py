@@ -8,13 +8,25 @@ import triton
 import triton.language as tl
 
 from .arithmetic import pop_digits, push_digits
+from .tiles import RUNTIME, rows_with_step
 
 
 @triton.jit
 def push_tile(
-    head, low, z, active, tile, op, rows, stage, counts, Bp,
-    Gp: tl.constexpr, BN: tl.constexpr, KEEP: tl.constexpr,
-):  # fmt: off
+    head,
+    low,
+    z,
+    active,
+    tile,
+    op,
+    rows,
+    stage,
+    counts,
+    Bp,
+    Gp: tl.constexpr,
+    BN: tl.constexpr,
+    KEEP: tl.constexpr,
+):
     """Push digits, stage the words (BUF-031); return residues and new heads."""
     NT: tl.constexpr = Gp // BN
     full = active & ((head >> 21) >= z)
@@ -43,9 +55,21 @@ def pop_tile(
 
 @triton.jit
 def refill_tile(
-    head, active, tile, first_row, op, rows, counts, words, tops, Bp,
-    Gp: tl.constexpr, BN: tl.constexpr, CP: tl.constexpr, NP: tl.constexpr,
-):  # fmt: off
+    head,
+    active,
+    tile,
+    first_row,
+    op,
+    rows,
+    counts,
+    words,
+    tops,
+    Bp,
+    Gp: tl.constexpr,
+    BN: tl.constexpr,
+    CP: tl.constexpr,
+    NP: tl.constexpr,
+):
     """Return the heads of an operation that was undone, with the words that they want (BUF-032).
 
     ``CP`` and ``NP`` are powers of two that hold the counts of the operation and of a row.
@@ -82,3 +106,51 @@ def compact(stage, counts, places, words, NT: tl.constexpr, BN: tl.constexpr):
         to = tl.load(places + at) - n
         word = tl.load(stage + at * BN + lane, mask=lane < n, other=0)
         tl.store(words + to + lane, word, mask=lane < n)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def refill(
+    last_op,
+    last_t,
+    last_depth,
+    mask,
+    heads,
+    counts,
+    words,
+    tops,
+    B,
+    Bp,
+    G: tl.constexpr,
+    Gp: tl.constexpr,
+    MASK: tl.constexpr,
+    CP: tl.constexpr,
+    NP: tl.constexpr,
+    BM: tl.constexpr,
+    BN: tl.constexpr,
+):
+    """Give the heads of the last operation that was undone their words."""
+    NT: tl.constexpr = Gp // BN
+    tile = tl.program_id(0) % NT
+    first_row = (tl.program_id(0) // NT) * BM
+    rows = first_row + tl.arange(0, BM)
+    units = tile * BN + tl.arange(0, BN)
+    at = rows[:, None] * Gp + units[None, :]
+    has_step = rows_with_step(mask, last_t, rows, B, MASK)[:, None]
+    active = has_step & ((units >= last_depth) & (units < G))[None, :]
+    head = refill_tile(
+        tl.load(heads + at),
+        active,
+        tile,
+        first_row,
+        last_op,
+        rows,
+        counts,
+        words,
+        tops,
+        Bp,
+        Gp,
+        BN,
+        CP,
+        NP,
+    )
+    tl.store(heads + at, head)

@@ -1,0 +1,170 @@
+"""Compiles all kernels for GPUs that are not there, and reads what came out.
+
+``python tests/gpu/compile.py 80 90 100`` prints a table of registers, spills, shared memory and
+tensor-core instructions.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from revrnn.torch_impl.triton import (
+    gradient,
+    gru,
+    gru_back,
+    inputs,
+    lstm,
+    lstm_back,
+    tiles,
+    words,
+)
+from revrnn.torch_impl.triton.arrays import Tiles, power, up
+
+ARCHITECTURES = (80, 90, 100)
+TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+POINTERS = {
+    "i8": ("mask", "wh", "wl", "high", "low"),
+    "i16": ("words", "stage", "x"),
+    "i32": (
+        "table", "sigmas", "resets", "changes", "heads", "counts", "tops", "gains", "h", "c",
+        "wraps", "outputs", "past_h", "past_c", "restore", "places", "bias",
+    ),
+    "i64": ("part",),
+    "fp32": ("lower", "tape", "w", "dh", "dc", "ds", "through", "given"),
+}  # fmt: skip
+TYPES = {name: f"*{kind}" for kind, names in POINTERS.items() for name in names}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a kernel became.
+
+    Attributes:
+        name: its name, with ``+`` for a layer above the first.
+        registers: of a thread.
+        spills: instructions that store registers to, and load them from, local memory.
+        shared: bytes of shared memory.
+        bytes_dots: tensor-core instructions on signed bytes.
+        float_dots: tensor-core instructions on any kind of floats.
+    """
+
+    name: str
+    architecture: int
+    registers: int
+    spills: int
+    shared: int
+    bytes_dots: int
+    float_dots: int
+
+
+def compiled(
+    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int, mark: str
+) -> Compiled:
+    """Compile one kernel."""
+    names = kernel.arg_names
+    chosen = {name: value for name, value in constants.items() if name in names}
+    signature = {n: "constexpr" if n in chosen else TYPES.get(n, "i32") for n in names}
+    aligned = {
+        (at,): [["tt.divisibility", 16]]
+        for at, name in enumerate(names)
+        if signature[name].startswith("*")
+    }
+    source = ASTSource(
+        fn=kernel,
+        signature=signature,
+        constexprs={(names.index(name),): value for name, value in chosen.items()},
+        attrs=aligned,
+    )
+    made = triton.compile(
+        source,
+        target=GPUTarget("cuda", architecture, 32),
+        options={"num_warps": warps, "num_stages": stages},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(made.asm["cubin"])
+        usage = _output("cuobjdump", "--dump-resource-usage", str(path))
+        code = _output("nvdisasm", str(path))
+    registers = re.search(r"REG:(\d+)", usage)
+    assert registers is not None, usage
+
+    def count(pattern: str) -> int:
+        return len(re.findall(rf"\b(?:{pattern})\b", code))
+
+    ptx = made.asm["ptx"]
+    return Compiled(
+        name=kernel.__name__ + mark,
+        architecture=architecture,
+        registers=int(registers[1]),
+        spills=count(r"STL(?:\.\w+)*|LDL(?:\.\w+)*"),
+        shared=made.metadata.shared,
+        bytes_dots=len(re.findall(r"(?:mma|tcgen05)\S*\.s8|tcgen05\.mma\S*kind::i8", ptx)),
+        float_dots=count(r"[HQ]G?MMA(?:\.\w+)*"),
+    )
+
+
+def _output(tool: str, *arguments: str) -> str:
+    return subprocess.run(
+        [str(TOOLS / tool), *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Compiled]:
+    """Yield all kernels of a stack whose groups have so many units, as the engine launches them."""
+    cut = Tiles.for_batch(batch)
+    padded, rows = up(units, max(cut.units, cut.block)), up(batch, cut.rows)
+    across = padded // cut.units
+    base = {
+        "G": units, "Gp": padded, "BM": cut.rows, "BN": cut.units, "BK": cut.block,
+        "GAINS": True, "MASK": True, "R_S": 24, "R_H": 23, "SHIFT": 11, "VIEW": 12, "XS": 2,
+        "LIMIT": 3, "Z_MAX": 1019, "P_MAX": 896, "FORGET": True, "KEEP": True, "WRAPS": True,
+        "RECORD": False, "STORED": False, "REFILL": True, "CP": power(rows * across),
+        "NP": power(across), "NT": across, "N": 5, "Ip": 704,
+    }  # fmt: skip
+    both = (
+        gru.gru_gates,
+        gru.gru_state,
+        gru_back.gru_unstate,
+        lstm.lstm_state,
+        lstm_back.lstm_unhide,
+    )
+    for first in (True, False):
+        for kernel in both:
+            constants = base | {"FIRST": first}
+            mark = "" if first else "+"
+            yield compiled(kernel, architecture, constants, cut.warps, cut.stages, mark)
+    for kernel in (lstm_back.lstm_uncell, words.refill, tiles.prepare, gradient.add_outputs):
+        yield compiled(kernel, architecture, base, 4, 3, "")
+    yield compiled(words.compact, architecture, base, 1, 3, "")
+    for kernel in (gradient.gru_to_u, gradient.gru_to_view, gradient.to_layer_below):
+        yield compiled(kernel, architecture, base | {"BK": min(cut.block, 64)}, 4, 2, "")
+    yield compiled(gradient.lstm_back, architecture, base | {"BK": 32}, 4, 2, "")
+    yield compiled(inputs.input_part, architecture, base | {"BM": 64, "BN": 32, "BK": 64}, 4, 3, "")
+
+
+def main(architectures: list[int], units: int = 575) -> None:
+    """Print the table."""
+    print("| kernel | GPU | registers | spills | shared memory | byte dots |")
+    print("|---|---|---:|---:|---:|---:|")
+    for architecture in architectures:
+        for made in all_kernels(architecture, units):
+            print(
+                f"| {made.name} | sm_{made.architecture} | {made.registers} | {made.spills} "
+                f"| {made.shared} | {made.bytes_dots} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main([int(text) for text in sys.argv[1:]] or list(ARCHITECTURES))

@@ -1,0 +1,87 @@
+"""Small sequences that show much: more than one tile of rows and of units, layers, masks, slices.
+
+``TRITON_INTERPRET=1 python tests/gpu/small.py revgru`` exits with 1 if the kernels are wrong
+anywhere; a number chooses one of the setups, a folder other kernels than the package's.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from revrnn.config import Config
+from revrnn.conformance.adapters import InProcess, Question
+from revrnn.conformance.checking import faults
+from revrnn.conformance.contents import (
+    Shape,
+    gradient_arguments,
+    reversal_arguments,
+    sequence_arguments,
+)
+from revrnn.evaluation import load, outcome
+from revrnn.torch_impl import triton as triton_engine
+from revrnn.torch_impl.evaluate import TorchImplementation
+
+# By cell: a wide layer, two narrow ones with slices and gains, and one that does not forget.
+SETUPS: dict[str, tuple[tuple[Config, Shape], ...]] = {
+    cell: (
+        (Config(cell, 3, 36, max_forget_bits=3), Shape(3, 17)),
+        (Config(cell, 2, 10, 2, 5, slice_size=2), Shape(4, 3, gains=True)),
+        (Config(cell, 2, 4, forgetting=False), Shape(2, 2)),
+    )
+    for cell in ("revgru", "revlstm")
+}
+
+
+def questions(config: Config, shape: Shape, seed: int) -> list[tuple[Question, Any]]:
+    """Return a sequence forward, back and its gradients in both ways, and what is due."""
+    oracle, random = load("numpy"), np.random.default_rng(seed)
+    styles = ("usual", "usual", "large" if config.forgetting else "usual", "random", "edges")
+    arguments = dict(sequence_arguments(config, shape, random, *styles))
+    forward = outcome(oracle, "sequence_forward", arguments)
+    back = reversal_arguments(arguments, forward)
+    asked = gradient_arguments(arguments, random)
+    due = outcome(oracle, "sequence_gradient", asked | {"states": "reversed"})
+    return [
+        (Question("sequence_forward", arguments), forward),
+        (Question("sequence_reverse", back), outcome(oracle, "sequence_reverse", back)),
+        (Question("sequence_gradient", asked | {"states": "reversed"}), due),
+        (Question("sequence_gradient", asked | {"states": "stored"}), due),
+    ]
+
+
+def wrong(config: Config, shape: Shape, seed: int = 0) -> list[str]:
+    """Return what the kernels get wrong."""
+    port = InProcess(TorchImplementation("cpu", 2, engine="triton"))
+    lines, gradients = [], []
+    for question, due in questions(config, shape, seed):
+        (answer,) = port.answers([question])
+        lines += faults(due, answer)
+        if question.operation == "sequence_gradient":
+            gradients.append(answer)
+    if not lines:
+        recovered, stored = gradients
+        lines += [
+            f"{name} differs from that of stored states (GRAD-020)"
+            for name in recovered
+            if not np.array_equal(recovered[name], stored[name])
+        ]
+    return lines
+
+
+def main(cell: str, number: str | None = None, folder: str | None = None) -> int:
+    """Look at all setups of a cell, or at one, with the kernels of a folder."""
+    if folder is not None:
+        triton_engine.__path__ = [folder]
+    for config, shape in SETUPS[cell] if number is None else [SETUPS[cell][int(number)]]:
+        lines = wrong(config, shape)
+        if lines:
+            print("WRONG", *lines[:4], sep="\n")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

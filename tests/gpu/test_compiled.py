@@ -1,0 +1,69 @@
+"""All kernels compiled ahead of time: registers, spills, and products on tensor cores."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from compile import ARCHITECTURES, all_kernels, compiled
+
+from revrnn.torch_impl.triton import gradient, gru, gru_back, lstm, lstm_back, tiles
+
+# Kernels with an exact product.
+WITH_DOTS = ("gru_gates", "gru_state", "gru_unstate", "lstm_state", "lstm_unhide", "input_part")
+# The least shared memory that a program may have on these GPUs.
+SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("units", [100, 1024])
+def test_registers_spills_and_tensor_cores(architecture: int, units: int) -> None:
+    if architecture == 100 and units == 100:
+        pytest.skip("the wider one shows as much")
+    seen = set()
+    for made in all_kernels(architecture, units):
+        plain = made.name.rstrip("+")
+        seen.add(plain)
+        assert made.registers <= 255, made
+        assert made.spills <= 16, made
+        assert made.shared <= SHARED[architecture], made
+        assert made.float_dots == 0, made  # float32 is float32, not TF32
+        assert (made.bytes_dots > 0) == (plain in WITH_DOTS), made
+    assert len(seen) == 15
+
+
+def test_spills_would_be_seen() -> None:
+    base = {
+        "G": 100, "Gp": 128, "BM": 32, "BN": 32, "BK": 128, "R_S": 24, "R_H": 23, "SHIFT": 11,
+        "XS": 2, "LIMIT": 3, "Z_MAX": 1019, "P_MAX": 896, "FIRST": True, "GAINS": False,
+        "MASK": False, "FORGET": True, "KEEP": True, "WRAPS": False, "RECORD": False,
+    }  # fmt: skip
+    made = compiled(lstm.lstm_state, 90, base, warps=1, stages=2, mark="")
+    assert made.spills > 16
+
+
+@pytest.mark.parametrize("forget", [True, False])
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_every_mode_compiles(cell: str, forget: bool) -> None:
+    """What other configurations and ways of going back choose differently."""
+    base = {
+        "G": 20, "Gp": 64, "BM": 16, "BN": 16, "BK": 64, "R_S": 20, "R_H": 16, "SHIFT": 4,
+        "VIEW": 8, "XS": 0, "LIMIT": 0, "Z_MAX": 1024, "P_MAX": 1024, "FORGET": forget, "CP": 64,
+        "NP": 4, "N": 3 if cell == "revgru" else 5 if forget else 3,
+    }  # fmt: skip
+    kernels = {
+        "revgru": (gru.gru_gates, gru.gru_state, gru_back.gru_unstate, gradient.gru_to_view),
+        "revlstm": (
+            lstm.lstm_state,
+            lstm_back.lstm_unhide,
+            lstm_back.lstm_uncell,
+            gradient.lstm_back,
+        ),
+    }[cell]
+    for kernel in (*kernels, tiles.prepare):
+        for plain, way in product((True, False), (True, False)):
+            modes = {
+                "FIRST": plain, "GAINS": not plain, "MASK": way, "KEEP": way, "WRAPS": way,
+                "RECORD": not way, "STORED": way, "REFILL": way,
+            }  # fmt: skip
+            compiled(kernel, 90, base | modes, 4, 2, "")

@@ -1,0 +1,111 @@
+"""Faults put into kernels by hand: each must be seen by the small sequences."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import revrnn.torch_impl.triton as package
+
+SMALL = Path(__file__).with_name("small.py")
+
+
+class Fault(NamedTuple):
+    """A text of a kernel, what it becomes, and the setup that shows it."""
+
+    file: str
+    old: str
+    new: str
+    cell: str
+    setup: int
+
+
+FAULTS = {
+    "wrong shift: bytes weigh 2^7": Fault(
+        "arithmetic.py", "mid.to(tl.int64) << 8", "mid.to(tl.int64) << 7", "revgru", 2
+    ),
+    "a byte product is left out": Fault(
+        "arithmetic.py",
+        "    mid = tl.dot(a_l, w_h, acc=mid, out_dtype=tl.int32)\n",
+        "",
+        "revgru",
+        2,
+    ),
+    "low bytes unsigned": Fault(
+        "arithmetic.py", "(a - (h << 8)).to(tl.int8)", "((a >> 1) - (h << 7)).to(tl.int8)",
+        "revgru", 2,
+    ),
+    "rounding of a shift left out": Fault(
+        "arithmetic.py", "r = ((v >> (K - 1)) + 1) >> 1", "r = v >> K", "revgru", 2
+    ),
+    "floor towards zero": Fault(
+        "arithmetic.py", "tl.where(q * z > p, q - 1, q)", "q", "revgru", 0
+    ),
+    "off by one in compaction": Fault(
+        "words.py", "tl.store(words + to + lane, word", "tl.store(words + to + lane + 1, word",
+        "revgru", 0,
+    ),
+    "off by one where a word is taken": Fault(
+        "words.py", "tl.cumsum(short.to(tl.int32), 1) - 1", "tl.cumsum(short.to(tl.int32), 1)",
+        "revgru", 0,
+    ),
+    "other rows' words are not counted": Fault(
+        "words.py", "base += tl.sum(tl.where(flat < first_row * NT, all_counts, 0))\n", "\n",
+        "revgru", 0,
+    ),
+    "other tiles' words are not counted": Fault(
+        "words.py", "tl.where(tiles[None, :] < tile, own", "tl.where(tiles[None, :] < 0, own",
+        "revgru", 0,
+    ),
+    "missing phase: heads are not refilled": Fault(
+        "launch_back.py", "refill=popping", "refill=False", "revgru", 0
+    ),
+    "missing phase: c is not taken back": Fault(
+        "launch_back.py", "if config.forgetting:\n                    lstm_back.lstm_uncell",
+        "if config.forgetting and t:\n                    lstm_back.lstm_uncell", "revlstm", 1,
+    ),
+    "the last words are not refilled": Fault(
+        "passes.py", "            launcher.refill(last)\n", "", "revlstm", 1
+    ),
+    "slices are buffered": Fault(
+        "lstm.py", "active = has_step & (units >= depth)[None, :]\n        residue",
+        "active = has_step\n        residue", "revlstm", 1,
+    ),
+    "gains of the wrong step on the way back": Fault(
+        "lstm_back.py", "gains, old, t - 1,", "gains, old, t,", "revlstm", 1
+    ),
+    "masked rows are carried on": Fault(
+        "lstm.py", "new = tl.where(has_step, total, old_h)", "new = total", "revlstm", 1
+    ),
+    "gradient of c is read after it moved on": Fault(
+        "gradient.py", "copy = now if J == 1 else 1 - now", "copy = now", "revlstm", 1
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_caught(name: str, tmp_path: Path) -> None:
+    fault = FAULTS[name]
+    folder = tmp_path / "triton"
+    shutil.copytree(Path(package.__file__).parent, folder)
+    path = folder / fault.file
+    text = path.read_text(encoding="utf-8")
+    assert text.count(fault.old) == 1, f"{fault.file} has the text {text.count(fault.old)} times"
+    path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    command = [sys.executable, str(SMALL), fault.cell, str(fault.setup), str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    # It ran to its end and said what is wrong, rather than broke.
+    assert "WRONG" in found.stdout, found.stdout + found.stderr
+    assert "crash" not in found.stdout, found.stdout
+    assert found.returncode == 1
+
+
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_without_a_fault_nothing_is_wrong(cell: str) -> None:
+    found = subprocess.run([sys.executable, str(SMALL), cell], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
