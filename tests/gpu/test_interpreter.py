@@ -17,7 +17,7 @@ from revrnn.conformance.contents import Shape
 from revrnn.evaluation import Implementation
 from revrnn.torch_impl import RevGRU, RevLSTM, engine, value_and_grad
 from revrnn.torch_impl.evaluate import TorchImplementation
-from revrnn.torch_impl.triton import proof
+from revrnn.torch_impl.triton import places, proof
 from strategies import FIXED, SEEDS, name_of
 
 KERNELS = TorchImplementation("cpu", 3, engine="triton")
@@ -103,3 +103,35 @@ def test_two_passes_take_turns_in_the_same_arrays() -> None:
 def test_the_proof_of_a_device_passes(config: Config) -> None:
     with torch.no_grad():
         assert not proof.differs(config, torch.device("cpu"))
+
+
+def test_a_tape_outlives_another_pass_of_the_same_kind() -> None:
+    """A readout that runs another such stack does so between recovering and pulling back."""
+    torch.manual_seed(0)
+    first, second = (RevGRU(4, 4, max_forget_bits=3, chunk_size=2) for _ in range(2))
+    inputs, targets = torch.randn(3, 2, 4), torch.zeros(3, 2, 4)
+
+    def readout(outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        return ((second(outputs)[0] - wanted) ** 2).mean()
+
+    gradients = {}
+    for name in ("triton", "eager"):
+        first.zero_grad()
+        second.zero_grad()
+        with engine(name):
+            value_and_grad(first, inputs, targets, readout)
+        parameters = [*first.parameters(), *second.parameters()]
+        gradients[name] = [torch.zeros(1) if p.grad is None else p.grad.clone() for p in parameters]
+    for a, b in zip(gradients["triton"], gradients["eager"], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_pass_keeps_its_state_when_its_arrays_are_let_go() -> None:
+    torch.manual_seed(0)
+    module, x = RevGRU(4, 4, max_forget_bits=3, chunk_size=2), torch.randn(3, 2, 4)
+    with engine("triton"):
+        outputs, _ = module(x)
+        places.release()
+        outputs.sum().backward()
+    assert module.weight_hh_l0.grad is not None
+    assert bool(module.weight_hh_l0.grad.any())

@@ -35,8 +35,9 @@ class Words:
         cuda = device.type == "cuda"
         number = torch.empty(1, dtype=torch.int32, pin_memory=cuda)
         number.copy_(places[-1:], non_blocking=cuda)
-        event = torch.cuda.Event() if cuda else None
-        if event is not None:
+        event: Any = None
+        if cuda:
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call,unused-ignore]
             event.record()
         self._open = words, number, event
 

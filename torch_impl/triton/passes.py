@@ -40,7 +40,7 @@ class TritonPass:
         if self.config.can_wrap:
             self.wraps = torch.zeros((), dtype=torch.int64, device=self.device)
         self._at: State | None = state  # None while it is in arrays
-        self._place: Place | None = None
+        self.place: Place | None = None  # where the state is, if not here
         self._words = Words(work.settings.offload)
         self._slices: list[Tensor] = []
         self._past: list[tuple[Tensor, ...]] = []
@@ -61,21 +61,21 @@ class TritonPass:
 
     def leave(self, arrays: Arrays) -> None:
         """Take the state out of arrays that another pass wants."""
-        self._at, self._place = arrays.state(), None
+        self._at, self.place = arrays.state(), None
 
     def state(self) -> State:
         """Return the present state, sharing nothing with the pass."""
         with lock:
             if self._at is None:
-                assert self._place is not None
-                return self._place.arrays.state()
+                assert self.place is not None
+                return self.place.arrays.state()
             copies = {name: value.clone() for name, value in self._at.tensors().items()}
         return State(copies["h"], copies.get("c"), copies.get("heads"))
 
     def _enter(self, x: Tensor, first: int) -> tuple[Place, Launcher]:
         """Make arrays ready for a chunk."""
         work, steps = self.work, len(x)
-        self._place = place = work.place(self, self.batch, self.device)
+        self.place = place = work.place(self, self.batch, self.device)
         arrays, schedule = place.arrays, work.schedule
         arrays.x[:steps].copy_(x)
         if schedule.mask is not None:
@@ -207,7 +207,7 @@ class TritonPass:
         if outputs is not None:
             outputs.copy_(arrays.outputs[:steps])
         place.tape_open = finish
-        return steps, first, launcher, resets
+        return steps, launcher, resets
 
     def _take_back(
         self,
@@ -229,21 +229,15 @@ class TritonPass:
         if tape is None:
             return into.h.new_zeros((0, self.batch, self.config.input_size))
         with lock:
-            assert self._place is not None
-            result = self._pull(self._place, *tape, grad_outputs, into)
-            self._place.tape_open = False
+            assert self.place is not None
+            result = self._pull(tape, grad_outputs, into)
+            self.place.tape_open = False
         return result
 
-    def _pull(
-        self,
-        place: Place,
-        steps: int,
-        first: int,
-        launcher: Launcher,
-        resets: dict[int, Tensor],
-        grad_outputs: Tensor | None,
-        into: Gradients,
-    ) -> Tensor:
+    def _pull(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+        steps, launcher, resets = tape
+        place = self.place
+        assert place is not None
         arrays = place.arrays
         dh, dc, _, _, given = arrays.gradients
         arrays.inside(dh[0]).copy_(arrays.by_groups(into.h))

@@ -31,12 +31,21 @@ class Place:
         self.arrays = arrays
         self.holder: weakref.ref[TritonPass] | None = None
         self.tape_open = False
+        self.stream: Any = None
         self.ran: set[Any] = set()
         self.graphs: dict[Any, Any] = {}
 
     def free(self) -> bool:
         """Say whether another pass may take the arrays."""
         return not self.tape_open or self.holder is None or self.holder() is None
+
+    def follow(self) -> None:
+        """Let the present stream wait for the one that worked in the arrays before."""
+        if self.arrays.device.type == "cuda":
+            stream = torch.cuda.current_stream(self.arrays.device)
+            if self.stream is not None and stream != self.stream:
+                stream.wait_stream(self.stream)
+            self.stream = stream
 
     def run(self, key: Any, launch: Callable[[], None]) -> None:
         """Launch, from the second time that a key is seen as one graph; without a key never."""
@@ -57,7 +66,8 @@ class Place:
 
 
 def _captured(launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
+    graph = torch.cuda.CUDAGraph()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         graph.capture_begin(capture_error_mode="thread_local")
@@ -67,7 +77,7 @@ def _captured(launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-# By configuration, batch, chunk size, device and stream; the one used last comes last.
+# By configuration, batch, chunk size and device; the one used last comes last.
 _places: dict[Any, list[Place]] = {}
 _KEPT = 8
 
@@ -100,28 +110,32 @@ class TritonWork:
 
     def place(self, going: TritonPass, batch: int, device: torch.device) -> Place:
         """Return arrays that the pass may work in, its state brought there."""
-        stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
-        key = (self.config, batch, self.settings.chunk_size, device, stream)
-        places = _places.pop(key, [])
-        _places[key] = places
-        while len(_places) > _KEPT:
-            del _places[next(iter(_places))]
-        for place in places:
-            if place.holder is not None and place.holder() is going:
-                break
-        else:
-            place = next((place for place in places if place.free()), None)  # type: ignore
-            if place is None:
-                tiles = Tiles.for_batch(batch)
-                arrays = Arrays(self.config, batch, self.settings.chunk_size, device, tiles)
-                place = Place(arrays)
-                places.append(place)
+        place = going.place
+        if place is None:
+            place = self._free(batch, device)
             before = None if place.holder is None else place.holder()
             if before is not None:
                 before.leave(place.arrays)
             place.holder, place.tape_open = weakref.ref(going), False
             going.enter(place.arrays)
+        place.follow()
         if place.arrays.loaded is not self.params:
             place.arrays.load_weights(self.params)
             place.arrays.loaded = self.params
         return place
+
+    def _free(self, batch: int, device: torch.device) -> Place:
+        """Return arrays that nobody needs at the moment."""
+        key = (self.config, batch, self.settings.chunk_size, device)
+        places = _places.pop(key, [])
+        _places[key] = places  # as the one used last
+        while len(_places) > _KEPT:
+            del _places[next(iter(_places))]
+        free = [place for place in places if place.free()]
+        if free:
+            free[0].follow()
+            return free[0]
+        steps = self.settings.chunk_size
+        arrays = Arrays(self.config, batch, steps, device, Tiles.for_batch(batch))
+        places.append(Place(arrays))
+        return places[-1]
