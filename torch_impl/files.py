@@ -1,38 +1,91 @@
-"""Parameters in a safetensors file that every implementation reads."""
+"""Parameters and states in safetensors files that every implementation reads.
+
+:mod:`revrnn.parameter_files` says what is in a file.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
+from functools import partial
+from os import PathLike
+from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.parameter_files import (
+    Contents,
+    Described,
+    Kind,
+    check_parameters,
+    directions_of,
+    head_range,
+    metadata_of,
+    parameter_shapes,
+    read,
+    write,
+)
+
+from .checks import check_state
+from .quantise import check_finite
+from .state import State
+
+Path = str | PathLike[str]
 
 
-def save_parameters(path: str | Path, params: Mapping[str, Tensor], config: Config) -> None:
+def save_parameters(
+    path: Path, params: Mapping[str, Tensor] | nn.Module, config: Config | None = None
+) -> None:
     """Write parameters and configuration; the file appears whole or not at all.
 
+    A module without biases is written with biases of zero, which is what it computes with; a
+    bidirectional one with both directions.
+
     Args:
-        path: the file.
-        params: float arrays by the names of ``config.parameter_shapes()``.
-        config: the stack.
+        path: the file, in an existing folder. A file that is there is replaced.
+        params: a :class:`~revrnn.torch_impl.RevGRU` or ``RevLSTM``, or its ``state_dict()``: finite
+            float tensors by name, in any layout of memory, on any device.
+        config: the stack, ``module.config``; of a module it is known.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a wrong path or wrong names; ``E_DTYPE``, ``E_SHAPE`` or
+            ``E_NONFINITE`` for a tensor, by its name. Then nothing has been written.
     """
-    config.check_parameter_shapes({name: tuple(v.shape) for name, v in params.items()})
-    found = {name: value.detach().contiguous() for name, value in params.items()}
-    part = Path(f"{path}.part")
-    save_file(found, part, metadata={"revrnn_config": json.dumps(config.as_dict())})
-    os.replace(part, path)
+    named: Any = params
+    if isinstance(params, nn.Module):
+        own = getattr(params, "config", None)
+        if config is None:
+            config = own
+        if not isinstance(own, Config) or config != own:
+            raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
+        named = params.state_dict()
+    if not isinstance(config, Config):
+        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
+    if not isinstance(named, Mapping):
+        given = type(params).__name__
+        raise RevRNNError("E_ARGUMENT", "params", given, "a RevGRU or RevLSTM, or its state_dict()")
+    for name, value in named.items():
+        if not isinstance(value, Tensor):
+            raise RevRNNError("E_DTYPE", str(name), type(value).__name__, "a torch.Tensor")
+    what = {
+        name: Described(str(value.dtype).removeprefix("torch."), tuple(value.shape))
+        for name, value in named.items()
+    }
+    zeros, directions = check_parameters(what, config), directions_of(list(named))
+    tensors = {name: _plain(name, value) for name, value in named.items()}
+    check_finite(**tensors)
+    like = tensors["weight_ih_l0"]
+    for name in zeros:
+        tensors[name] = like.new_zeros(parameter_shapes(config, directions)[name])
+    write(path, save(tensors, metadata_of(config, "parameters", directions)))
 
 
 def load_parameters(
-    path: str | Path, device: torch.device | str | None = None
+    path: Path, device: torch.device | str | None = None
 ) -> tuple[dict[str, Tensor], Config]:
     """Return parameters and configuration of a file that any implementation wrote.
 
@@ -40,15 +93,85 @@ def load_parameters(
         path: the file.
         device: where to put the parameters.
 
+    Returns:
+        Float tensors by name, for :func:`rev_rnn` or a module's ``load_state_dict`` (biases of zero
+        fit a module without biases); of a network in two directions with names that end in
+        ``_reverse`` besides. And the stack.
+
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if it is no such file.
+        RevRNNError: with the path, if the file is missing, damaged, of another kind, or has other
+            tensors than its configuration asks for, or NaN; ``device`` if there is no such device.
     """
-    with safe_open(path, framework="pt", device=str(device or "cpu")) as file:
-        metadata = file.metadata() or {}
-        if "revrnn_config" not in metadata:
-            given = f"{path}, without a configuration"
-            raise RevRNNError("E_ARGUMENT", "path", given, "a file of save_parameters")
-        config = Config.from_dict(json.loads(metadata["revrnn_config"]))
-        params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    config.check_parameter_shapes({name: tuple(v.shape) for name, v in params.items()})
-    return params, config
+    found = _read(path, "parameters", device)
+    return found.tensors, found.config
+
+
+def save_state(path: Path, state: State) -> None:
+    """Write an exact state, as :func:`save_parameters` writes parameters.
+
+    Args:
+        path: the file, in an existing folder.
+        state: what a call returned. It must know its stack (``state.config``).
+
+    Raises:
+        RevRNNError: for a wrong path or state. Then nothing has been written.
+    """
+    if not isinstance(state, State):
+        raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
+    if state.config is None:
+        raise RevRNNError("E_ARGUMENT", "state.config", None, "the Config it belongs to")
+    check_state(state, state.config, state.h.shape[1] if state.h.dim() == 3 else 1, state.h.device)
+    tensors = {name: _plain(name, value) for name, value in state.tensors().items()}
+    if "heads" in tensors:
+        tensors["heads"] = tensors["heads"].to(torch.int64)
+    write(path, save(tensors, metadata_of(state.config, "state")))
+
+
+def load_state(path: Path, device: torch.device | str | None = None) -> State:
+    """Return the state of a file that any implementation wrote.
+
+    Args:
+        path: the file.
+        device: where to put it.
+
+    Raises:
+        RevRNNError: as :func:`load_parameters`.
+    """
+    found = _read(path, "state", device)
+    tensors, config = found.tensors, found.config
+    heads = tensors.get("heads")
+    if heads is not None and config.buffer == "stream":
+        heads = heads.to(torch.int32)
+    return State(tensors["h"], tensors.get("c"), heads, config)
+
+
+def _read(path: Path, kind: Kind, device: torch.device | str | None) -> Contents:
+    try:
+        place = torch.device("cpu" if device is None else device)
+        torch.empty(0, device=place)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device that is here") from error
+    open_file = partial(safe_open, framework="pt", device="cpu")
+    found = read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
+    for name, value in found.tensors.items():
+        found.tensors[name] = value.to(place)
+    return found
+
+
+def _is_sound(name: str, value: Tensor, config: Config) -> bool:
+    """Say whether a tensor's values may stand in a file."""
+    if value.is_floating_point():
+        return bool(torch.isfinite(value).all())
+    if name != "heads" or not value.numel():
+        return True
+    low, high = head_range(config)
+    return bool((value >= low).all() & (value <= high).all())
+
+
+def _plain(name: str, value: Tensor) -> Tensor:
+    """Return a tensor's numbers in the host's memory, row by row, in memory of their own."""
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        given = "a tensor without numbers" if value.is_meta else f"layout {value.layout}"
+        raise RevRNNError("E_DTYPE", name, given, "a dense tensor")
+    value = value.detach().resolve_neg().cpu()
+    return value.clone(memory_format=torch.contiguous_format)
