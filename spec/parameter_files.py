@@ -182,6 +182,8 @@ def read(
         RevRNNError: with the path, and what is wrong.
     """
     place = checked_path(path)
+    if os.path.isdir(place):
+        raise RevRNNError("E_ARGUMENT", "path", f"{place}, a folder", f"a file of {_WRITERS[kind]}")
     try:
         with open_file(place) as file:
             config, directions, shapes = _read_header(place, kind, file)

@@ -143,7 +143,7 @@ def test_copies_and_conversions(kind: Any) -> None:
     module, x = kind(3, 6, 2, max_forget_bits=2, buffer="wordlist"), torch.randn(5, 2, 3)
     wanted, _ = module(x)
     other = kind(3, 6, 2, max_forget_bits=2, buffer="wordlist")
-    other.load_state_dict(module.state_dict())
+    other.load_state_dict(module.state_dict(), strict=False)  # of another layout, too
     for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module)), other):
         assert torch.equal(copied(x)[0], wanted)
     wide = copy.deepcopy(module).double()
@@ -328,7 +328,7 @@ def test_checkpoints_and_offloading_change_nothing(kind: Any) -> None:
         (8, False, "wordlist"), (None, True, "wordlist"),
     ):  # fmt: skip
         other = kind(3, 6, 2, chunk_size=4, checkpoint_every=every, offload=offload, buffer=buffer)
-        other.load_state_dict(module.state_dict())
+        other.load_state_dict(module.state_dict(), strict=False)  # of another layout, perhaps
         found, _ = other(x)
         (found**2).sum().backward()
         outputs.append(found.detach())

@@ -7,7 +7,7 @@ from .compiled import compiled_steps, set_compiled_steps
 from .dropout import LockedDropout
 from .engine import EnginePlan, engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
-from .files import load_parameters, save_parameters
+from .files import load_parameters, load_state, save_parameters, save_state
 from .modules import RevGRU, RevLSTM
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
@@ -34,11 +34,13 @@ __all__ = [
     "engine_plan",
     "initial_state",
     "load_parameters",
+    "load_state",
     "plan",
     "product_method",
     "quantise_parameters",
     "rev_rnn",
     "save_parameters",
+    "save_state",
     "set_compiled_steps",
     "set_engine",
     "set_product_method",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,15 +11,25 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .bptt import Bptt, Settings
+from .call import Call
 from .checks import check_params, check_settings, check_state, check_tensor
-from .gradients import Gradients
-from .quantise import check_finite, dequantise, operand_passes, quantise
-from .sequence import GAIN_BITS, Schedule
-from .state import State, initial_state
+from .engine import Settings
+from .function import RevRNNFunction
+from .quantise import quantise, quantise_parameters
+from .schedule import Gains, check_schedule, make_schedule
+from .state import State, fresh_state
+from .transforms import check_surroundings, not_compiled, transformed
 
-# A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
-Gains = Callable[[int], Tensor]
+__all__ = [
+    "Gains",
+    "Output",
+    "initial_floats",
+    "make_schedule",
+    "quantise_parameters",
+    "rev_rnn",
+    "run",
+    "start_of",
+]
 
 
 class Output(NamedTuple):
@@ -45,140 +55,7 @@ class Output(NamedTuple):
     context: Tensor | None
 
 
-def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Return float parameters in fixed point: int16 weights, int32 biases (QNT-002, QNT-005)."""
-    kinds = {name: "bias" if name.startswith("bias") else "weight" for name in params}
-    return {
-        name: quantise(kinds[name], value.detach(), config.formats)
-        for name, value in params.items()
-    }
-
-
-class _Call:
-    """The forward pass of one call and what its backward pass needs."""
-
-    def __init__(
-        self,
-        config: Config,
-        schedule: Schedule,
-        start: State,
-        settings: Settings,
-        differentiable: bool,
-        with_outputs: bool,
-    ) -> None:
-        self.config, self.schedule, self.start, self.settings = config, schedule, start, settings
-        self.differentiable, self.with_outputs = differentiable, with_outputs
-        self.used = False
-        self.slices: Tensor | None = None
-
-    def run(self, x: Tensor, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None, State]:
-        """Compute outputs and context, float, and the final state."""
-        config, (steps, rows, _) = self.config, x.shape
-        depth, bits = config.slice_size, config.formats.state_bits
-        context, wanted = None, steps if self.with_outputs else 0
-        outputs = x.new_empty((wanted, rows, config.hidden_size), dtype=torch.float32)
-        if depth:
-            self.slices = x.new_empty((steps + 1, rows, depth), dtype=torch.int32)
-            self.slices[0] = self.start.h[-1][:, :depth]
-
-        def deliver(first: int, h: Tensor) -> None:
-            if self.with_outputs:
-                outputs[first : first + len(h)] = dequantise(h, bits)
-            if self.slices is not None:
-                self.slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
-
-        params = quantise_parameters(params, config)
-        self.bptt = Bptt(config, params, steps, self.start, self.schedule, self.settings)
-        taker = deliver if self.with_outputs or depth else None
-        state = self.bptt.forward(self._inputs(x), taker, self.differentiable)
-        if self.slices is not None:
-            context = dequantise(self.slices[1:], bits)
-        return outputs, context, state
-
-    def _inputs(self, x: Tensor) -> Callable[[int, int], Tensor]:
-        return lambda first, stop: quantise("operand", x[first:stop], self.config.formats)
-
-    def gradients(
-        self,
-        x: Tensor,
-        grad_outputs: Tensor | None,
-        grad_context: Tensor | None,
-        grad_h: Tensor | None,
-        grad_c: Tensor | None,
-        grad_x: Tensor | None,
-    ) -> Gradients:
-        """Compute the backward pass, writing the gradient of the input into ``grad_x``."""
-        formats = self.config.formats
-
-        def of_outputs(first: int, h: Tensor) -> Tensor | None:
-            steps = slice(first, first + len(h))
-            part = None
-            if grad_outputs is not None and self.with_outputs:
-                part = grad_outputs[steps].float()
-            if grad_context is None:
-                return part
-            part = h.new_zeros(h.shape, dtype=torch.float32) if part is None else part.clone()
-            part[:, :, : self.config.slice_size] += grad_context[steps]
-            return part
-
-        def of_inputs(first: int, dx: Tensor) -> None:
-            if grad_x is not None:
-                steps = slice(first, first + len(dx))
-                grad_x[steps] = dx * operand_passes(x[steps], formats)  # GRAD-002
-
-        inputs = self._inputs(x)
-        return self.bptt.backward(inputs, inputs, (grad_h, grad_c), of_outputs, of_inputs)
-
-
-class _RevRNN(torch.autograd.Function):
-    """Quantised inputs forward, gradients by reversal backward (GRAD)."""
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, x: Tensor, *tensors: Tensor | None) -> Any:
-        """Return outputs, context, ``h_n`` and ``c_n`` as floats."""
-        names = list(call.config.parameter_shapes())
-        params = {n: t for n, t in zip(names, tensors, strict=False) if t is not None}
-        outputs, context, state = call.run(x, params)
-        ctx.call = call
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, *tensors[: len(names)])
-        bits = call.config.formats.state_bits
-        c_n = None if state.c is None else dequantise(state.c, bits)
-        return outputs, context, dequantise(state.h, bits), c_n
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        """Return the gradients of all inputs of ``forward``."""
-        call, config = ctx.call, ctx.call.config
-        saved = ctx.saved_tensors  # also checks that nobody changed them in place
-        grad_outputs, grad_context, grad_h, grad_c = gradients
-        if torch.is_grad_enabled():
-            raise RevRNNError(
-                "E_UNSUPPORTED", "create_graph", "True", "False: first-order gradients"
-            )  # GRAD-022
-        if call.used:
-            raise RevRNNError(
-                "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
-            )
-        call.used = True
-        x, *params = saved
-        grad_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None
-        # A backward pass under autocast would round its products to fewer bits.
-        with torch.autocast(x.device.type, enabled=False):
-            grads = call.gradients(x, grad_outputs, grad_context, grad_h, grad_c, grad_x)
-        # GRAD-003, GRAD-004
-        by_name = [
-            grads.params[n].to(p.dtype)
-            for n, p in zip(config.parameter_shapes(), params, strict=True)
-        ]
-        initial = [
-            g if n else None
-            for g, n in zip((grads.h, grads.c), ctx.needs_input_grad[-2:], strict=True)
-        ]
-        return None, grad_x, *by_name, *initial
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator,unused-ignore]
+@not_compiled
 def rev_rnn(
     x: Tensor,
     params: Mapping[str, Tensor],
@@ -226,58 +103,98 @@ def rev_rnn(
             ``E_NONFINITE``, ``E_RANGE``); in the backward pass ``E_REVERSAL`` if the reversal fails
             (SEQ-009) and ``E_UNSUPPORTED`` for a second derivative (GRAD-022).
     """
+    if not isinstance(config, Config):
+        raise RevRNNError("E_ARGUMENT", "config", type(config).__name__, "a Config")
     check_tensor("x", x, None, (None, None, config.input_size))
     steps, rows, _ = x.shape
     if rows == 0:
         raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", "at least one row")
     check_params(params, config, x.device)
     settings = check_settings(states, chunk_size, checkpoint_every, offload)
-    schedule = make_schedule(config, steps, rows, x.device, mask, resets, gains)
+    check_schedule(config, steps, rows, x.device, mask, resets, gains)
     given = initial_floats(hx, state, config, rows, x.device)
-    check_finite(x=x, **params, **{f"hx[{i}]": h for i, h in enumerate(given)})
-    start = start_of(given, state, config, rows, x.device)
-    ordered = [params[name] for name in config.parameter_shapes()]
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *ordered, *given))
-    call = _Call(config, schedule, start, settings, wanted, with_outputs)
-    floats = [*given, *[None] * (2 - len(given))]
-    found = _RevRNN.apply(call, x, *ordered, *floats)  # type: ignore[no-untyped-call]
-    outputs, context, h_n, c_n = found
-    return Output(outputs, h_n, c_n, call.bptt.end, call.slices, call.bptt.wraps, context)
+    return run(
+        x,
+        params,
+        config,
+        settings,
+        hx=given,
+        state=state,
+        mask=mask,
+        resets=resets,
+        gains=gains,
+        with_outputs=with_outputs,
+    )
 
 
-def make_schedule(
+def run(
+    x: Tensor,
+    params: Mapping[str, Tensor],
     config: Config,
-    steps: int,
-    rows: int,
-    device: torch.device,
-    mask: Tensor | None,
-    resets: Tensor | None,
-    gains: Tensor | Gains | None,
-) -> Schedule:
-    """Check mask, resets and gains and return them as a schedule."""
-    for name, value in (("mask", mask), ("resets", resets)):
-        if value is not None:
-            check_tensor(name, value, [torch.bool], (steps, rows), device)
-    by_step: Gains | None = None
-    if gains is not None:
-        if config.num_layers == 1:
-            raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
-        if isinstance(gains, Tensor):
-            shape = (steps, config.num_layers - 1, rows, config.hidden_size)
-            check_tensor("gains", gains, [torch.int32], shape, device)
-            if bool((gains < 0).any() | (gains > 16 << GAIN_BITS).any()):
-                raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {16 << GAIN_BITS}")
-            by_step = gains.__getitem__
-        else:
-            by_step = gains
-    starts = None
-    if resets is not None:
-        # One look at the whole: which rows are reset must be known on the host.
-        where: list[list[int]] = [[] for _ in range(steps)]
-        for t, row in resets.nonzero().tolist():
-            where[t].append(row)
-        starts = [torch.tensor(found, device=device) if found else None for found in where]
-    return Schedule(mask, starts, by_step)
+    settings: Settings,
+    *,
+    hx: list[Tensor],
+    state: State | None = None,
+    mask: Tensor | None = None,
+    resets: Tensor | None = None,
+    gains: Tensor | Gains | None = None,
+    with_outputs: bool = True,
+    words: Mapping[str, str] | None = None,
+) -> Output:
+    """Run what has been checked, but for its numbers; as :func:`rev_rnn`.
+
+    Args:
+        x: as there.
+        params: as there.
+        config: as there.
+        settings: how the sequence is gone through.
+        hx: the float initial states, none, ``h``, or ``h`` and ``c``.
+        state: as there.
+        mask: as there.
+        resets: as there.
+        gains: as there.
+        with_outputs: as there.
+        words: how the caller calls ``x``, ``hx[0]`` and the parameters, where otherwise.
+    """
+    check_surroundings(x)
+    named: dict[str, Tensor] = {"x": x}
+    named |= {name: params[name] for name in config.parameter_shapes()}
+    named |= {f"hx[{i}]": value for i, value in enumerate(hx)}
+    by_step = None
+    for name, value in (("mask", mask), ("resets", resets), ("gains", gains)):
+        if isinstance(value, Tensor):
+            named[name] = value
+        elif value is not None:
+            by_step = value
+    if state is not None:
+        named |= {f"state.{name}": value for name, value in state.tensors().items()}
+    # Tensors of torch.inference_mode can be read, but autograd does not keep them.
+    if not torch.is_inference_mode_enabled():
+        named = {n: v.clone() if v.is_inference() else v for n, v in named.items()}
+    wanted = torch.is_grad_enabled() and (
+        transformed() or any(value.requires_grad for value in named.values())
+    )
+    call = Call(
+        config,
+        settings,
+        by_step,
+        list(named),
+        words or {},
+        differentiable=wanted,
+        with_outputs=with_outputs,
+    )
+    made = RevRNNFunction.apply(call, *named.values())  # type: ignore[no-untyped-call]
+    found = dict(zip(call.results, made, strict=True))
+    end = State(found["state.h"], found.get("state.c"), found.get("state.heads"), config)
+    return Output(
+        found["outputs"],
+        found["h_n"],
+        found.get("c_n"),
+        end,
+        found.get("slices"),
+        call.wraps,
+        found.get("context"),
+    )
 
 
 def initial_floats(
@@ -308,8 +225,8 @@ def start_of(
     """Return the exact state to start from, sharing nothing with the caller (ERR-003)."""
     if state is not None:
         return state
-    fresh = initial_state(config, rows, device)
+    fresh = fresh_state(config, rows, device)
     if not given:
         return fresh
     exact = [quantise("state", value.detach(), config.formats) for value in given]
-    return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads)
+    return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)

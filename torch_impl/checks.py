@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.formats import is_int
 
 from .bptt import Settings
 from .sequence import CHUNK_SIZE
-from .state import State
+from .state import State, other_field
+
+# The types of floats that are taken; what is computed with does not depend on them (QNT-003).
+FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def check_tensor(
@@ -21,6 +26,7 @@ def check_tensor(
     dtypes: Sequence[torch.dtype] | None,
     shape: Sequence[int | None],
     device: torch.device | None = None,
+    axes: str = "",
 ) -> None:
     """Raise ``E_DTYPE``, ``E_SHAPE`` or ``E_ARGUMENT`` unless ``value`` is as described.
 
@@ -30,41 +36,95 @@ def check_tensor(
         dtypes: allowed types, or ``None`` for any float type.
         shape: lengths; ``None`` is any length.
         device: where it must be, if anywhere.
+        axes: the axes' names, ``(seq, batch)``.
     """
     if not isinstance(value, Tensor):
         raise RevRNNError("E_DTYPE", name, type(value).__name__, "a torch.Tensor")
-    if dtypes is None and not value.is_floating_point():
+    check_dense(name, value)
+    if dtypes is None and value.dtype not in FLOATS:
         raise RevRNNError("E_DTYPE", name, value.dtype, "a floating-point tensor")
     if dtypes is not None and value.dtype not in dtypes:
         raise RevRNNError("E_DTYPE", name, value.dtype, " or ".join(map(str, dtypes)))
-    wanted = [length if length is not None else "any" for length in shape]
     fits = value.dim() == len(shape) and all(
         length in (None, given) for length, given in zip(shape, value.shape, strict=True)
     )
     if not fits:
-        raise RevRNNError("E_SHAPE", name, f"shape {list(value.shape)}", f"shape {wanted}")
+        wanted = [length if length is not None else "any" for length in shape]
+        allowed = f"{axes} = {wanted}" if axes else f"shape {wanted}"
+        raise RevRNNError("E_SHAPE", name, f"shape {list(value.shape)}", allowed)
     if device is not None and value.device != device:
         raise RevRNNError("E_ARGUMENT", name, f"device {value.device}", f"device {device}")
+
+
+def check_dense(name: str, value: Tensor) -> None:
+    """Raise ``E_UNSUPPORTED`` for tensors that are not whole, plain arrays."""
+    kind = ""
+    if value.is_nested:
+        kind = "a nested tensor"
+    elif value.layout != torch.strided:
+        kind = f"layout {value.layout}"
+    elif hasattr(value, "full_tensor"):
+        kind = "a DTensor, a part of a tensor"
+    if kind:
+        allowed = "a dense tensor; of rows of different lengths, one with a mask or packed"
+        if kind.startswith("a DTensor"):
+            allowed = "a whole tensor; a sharded module gathers its own when it is called"
+        raise RevRNNError("E_UNSUPPORTED", name, kind, allowed)
 
 
 def check_params(params: Mapping[str, Tensor], config: Config, device: torch.device) -> None:
     """Check names, types, shapes and devices of float parameters (CELL-003)."""
     shapes = config.parameter_shapes()
-    if set(params) != set(shapes):
-        raise RevRNNError("E_ARGUMENT", "params", sorted(params), f"the names {list(shapes)}")
+    if not isinstance(params, Mapping) or set(params) != set(shapes):
+        given: Any = sorted(map(str, params)) if isinstance(params, Mapping) else type(params)
+        raise RevRNNError("E_ARGUMENT", "params", given, f"the names {list(shapes)}")
     for name, shape in shapes.items():
         check_tensor(name, params[name], None, shape, device)
 
 
-def check_state(state: State, config: Config, rows: int, device: torch.device) -> None:
-    """Check an exact state carried from another call (SEQ-006)."""
+def check_state(
+    state: State, config: Config, rows: int, device: torch.device, name: str = "state"
+) -> None:
+    """Check an exact state carried from another call (SEQ-006).
+
+    Args:
+        state: what was given.
+        config: the stack that is to go on from it.
+        rows: the batch.
+        device: where it must be.
+        name: what the caller calls it.
+    """
+    other = other_field(state, config)
+    if other:
+        given = f"a State of a stack with {getattr(state.config, other)!r}"
+        wanted = f"{getattr(config, other)!r}, as here"
+        raise RevRNNError("E_ARGUMENT", f"{name}.config.{other}", given, wanted)
     shape = (config.num_layers, rows, config.hidden_size)
-    check_tensor("state.h", state.h, [torch.int32], shape, device)
+    axes = "(layers, batch, hidden_size)"
+    check_tensor(f"{name}.h", state.h, [torch.int32], shape, device, axes)
     if config.has_cell_state:
-        check_tensor("state.c", state.c, [torch.int32], shape, device)
+        check_tensor(f"{name}.c", state.c, [torch.int32], shape, device, axes)
+    elif state.c is not None:
+        raise RevRNNError("E_ARGUMENT", f"{name}.c", "a tensor", "None for RevGRU")
     if config.forgetting:
         kind = torch.int32 if config.buffer == "stream" else torch.int64
-        check_tensor("state.heads", state.heads, [kind], (rows, config.group_size), device)
+        check_tensor(f"{name}.heads", state.heads, [kind], (rows, config.group_size), device)
+    elif state.heads is not None:
+        raise RevRNNError("E_ARGUMENT", f"{name}.heads", "a tensor", "None without forgetting")
+
+
+def whole(name: str, value: object) -> int:
+    """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``."""
+    if not is_int(value) or value < 1:
+        raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
+    return int(value)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return ``True`` or ``False``, or raise ``E_ARGUMENT``."""
+    if not isinstance(value, bool):
+        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
+    return value
 
 
 def check_settings(
@@ -73,10 +133,6 @@ def check_settings(
     """Check how a sequence is to be gone through."""
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
-    for name, value in (("chunk_size", chunk_size), ("checkpoint_every", checkpoint_every)):
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if value is not None and not whole:
-            raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
-    if not isinstance(offload, bool):
-        raise RevRNNError("E_ARGUMENT", "offload", repr(offload), "True, False")
-    return Settings(chunk_size or CHUNK_SIZE, states, checkpoint_every, offload)
+    chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
+    every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
+    return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))

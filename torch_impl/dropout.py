@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ _LARGEST = 1 - 2.0**-4
 
 def check_probability(name: str, p: object, largest: float = 1.0) -> float:
     """Raise ``E_ARGUMENT`` unless ``p`` is a probability up to ``largest``, or 1."""
-    number = isinstance(p, (int, float)) and not isinstance(p, bool)
+    number = isinstance(p, Real) and not isinstance(p, bool)  # NumPy's as well
     if not number or not (0 <= p <= largest or p == 1):  # type: ignore[operator]
         raise RevRNNError("E_ARGUMENT", name, repr(p), f"0 … {largest} or 1")
     return float(p)  # type: ignore[arg-type]

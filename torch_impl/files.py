@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
@@ -31,6 +31,7 @@ from revrnn.parameter_files import (
 )
 
 from .checks import check_state
+from .layers import RevRNNLayers
 from .quantise import check_finite
 from .state import State
 
@@ -38,7 +39,7 @@ Path = str | PathLike[str]
 
 
 def save_parameters(
-    path: Path, params: Mapping[str, Tensor] | nn.Module, config: Config | None = None
+    path: Path, params: Mapping[str, Tensor] | RevRNNLayers, config: Config | None = None
 ) -> None:
     """Write parameters and configuration; the file appears whole or not at all.
 
@@ -56,13 +57,11 @@ def save_parameters(
             ``E_NONFINITE`` for a tensor, by its name. Then nothing has been written.
     """
     named: Any = params
-    if isinstance(params, nn.Module):
-        own = getattr(params, "config", None)
-        if config is None:
-            config = own
-        if not isinstance(own, Config) or config != own:
+    if isinstance(params, RevRNNLayers):
+        config = params.config if config is None else config
+        if config != params.config:
             raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
-        named = params.state_dict()
+        named = params.named_weights()  # also of one that is parametrised or pruned
     if not isinstance(config, Config):
         raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
     if not isinstance(named, Mapping):

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 
-from .autograd import Gains, Output, rev_rnn
-from .checks import check_settings
-from .dropout import GainsOfDropout, check_gain_probability, check_probability
+from .autograd import Gains, Output, run
+from .checks import check_settings, flag
+from .doors import Given, take
+from .dropout import GainsOfDropout
+from .layers import RevRNNLayers
 from .state import State, initial_state
+from .transforms import as_leaf, mapped, not_compiled
 
 Floats = Tensor | tuple[Tensor, Tensor] | None
 
 
-class RevRNNBase(nn.Module):
+class RevRNNBase(RevRNNLayers):
     """What :class:`RevGRU` and :class:`RevLSTM` share."""
-
-    cell: Literal["revgru", "revlstm"]
-    # Parameters are made by name; those of layer 0 are always there.
-    weight_ih_l0: Tensor
 
     def __init__(
         self,
@@ -37,7 +36,7 @@ class RevRNNBase(nn.Module):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
-        device: torch.device | str | None = None,
+        device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
         *,
         max_forget_bits: int | None = 3,
@@ -86,127 +85,26 @@ class RevRNNBase(nn.Module):
         super().__init__()
         if proj_size != 0:
             raise RevRNNError("E_UNSUPPORTED", "proj_size", repr(proj_size), "0")
-        flags = {
-            "bias": bias, "batch_first": batch_first, "bidirectional": bidirectional,
-            "locked_dropout": locked_dropout,
-        }  # fmt: skip
-        for name, value in flags.items():
-            if not isinstance(value, bool):
-                raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
-        self.locked_dropout = locked_dropout
-        self.dropout = check_gain_probability(dropout)
-        self.weight_drop = check_probability("weight_drop", weight_drop)
-        check_settings("reversed", chunk_size, checkpoint_every, offload)
+        self.bias = flag("bias", bias)
+        self.bidirectional = flag("bidirectional", bidirectional)
+        self.batch_first, self.locked_dropout = batch_first, locked_dropout
+        self.dropout, self.weight_drop = dropout, weight_drop
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
         self.offload = offload
         self.config = Config(
-            self.cell, input_size, hidden_size, num_layers, max_forget_bits, forgetting, buffer,
-            slice_size, z_max, Formats() if formats is None else formats, p_max,
-        )  # fmt: skip
-        if forgetting and buffer not in ("stream", "wordlist"):
-            raise RevRNNError("E_UNSUPPORTED", "buffer", repr(buffer), "'stream', 'wordlist'")
-        if bidirectional and slice_size:
-            raise RevRNNError("E_UNSUPPORTED", "slice_size", slice_size, "0 if bidirectional")
-        for name, shape in self._all_shapes():
-            setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
-        self.reset_parameters()
-
-    # --- parameters --------------------------------------------------------------------------
-
-    @property
-    def input_size(self) -> int:
-        """Features of the input."""
-        return self.config.input_size
-
-    @property
-    def hidden_size(self) -> int:
-        """Units of a layer."""
-        return self.config.hidden_size
-
-    @property
-    def num_layers(self) -> int:
-        """Layers of the stack."""
-        return self.config.num_layers
-
-    @property
-    def max_forget_bits(self) -> int | None:
-        """The limit of forgetting."""
-        return self.config.max_forget_bits
-
-    def _stacks(self) -> list[tuple[Config, list[int], str]]:
-        """Return the exact stacks: configuration, which layers, suffix of the parameters.
-
-        One direction is one stack. With two, layers see both directions of the layer below, so each
-        layer and direction is a stack of its own.
-        """
-        config = self.config
-        if not self.bidirectional:
-            return [(config, list(range(config.num_layers)), "")]
-        found = []
-        for layer in range(config.num_layers):
-            size = config.input_size if layer == 0 else 2 * config.hidden_size
-            one = Config(
-                config.cell, size, config.hidden_size, 1, config.max_forget_bits,
-                config.forgetting, config.buffer, 0, config.z_max, config.formats, config.p_max,
-            )  # fmt: skip
-            found += [(one, [layer], suffix) for suffix in ("", "_reverse")]
-        return found
-
-    def _all_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
-        found = []
-        for config, layers, suffix in self._stacks():
-            for name, shape in config.parameter_shapes().items():
-                kind, own = name.rsplit("_l", 1)
-                if self.bias or kind != "bias":
-                    found.append((f"{kind}_l{layers[int(own)]}{suffix}", shape))
-        return found
-
-    def reset_parameters(self) -> None:
-        """Draw all parameters anew, uniform in ±1/√hidden_size."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
-
-    def flatten_parameters(self) -> None:
-        """Do nothing: for code that calls this of ``nn.GRU``."""
-
-    def stack_parameters(self, config: Config, layers: list[int], suffix: str) -> dict[str, Tensor]:
-        """Return a stack's parameters by the names of :class:`~revrnn.Config`.
-
-        Recurrent weights have been dropped from, if that is asked for and the module is training.
-        """
-        found: dict[str, Tensor] = {}
-        for name, shape in config.parameter_shapes().items():
-            kind, own = name.rsplit("_l", 1)
-            if kind == "bias" and not self.bias:
-                found[name] = self.weight_ih_l0.new_zeros(shape)
-                continue
-            value = getattr(self, f"{kind}_l{layers[int(own)]}{suffix}")
-            if kind == "weight_hh" and self.weight_drop and self.training:
-                value = nn.functional.dropout(value, self.weight_drop)
-            found[name] = value
-        return found
-
-    def extra_repr(self) -> str:
-        """Return what differs from the defaults."""
-        config, defaults = self.config, Config(self.cell, 1, 2)
-        found = [str(config.input_size), str(config.hidden_size)]
-        found += [f"num_layers={config.num_layers}"] * (config.num_layers != 1)
-        found.append(f"max_forget_bits={config.max_forget_bits}")
-        for name in ("forgetting", "buffer", "slice_size", "z_max", "p_max", "formats"):
-            value = getattr(config, name)
-            if value != getattr(defaults, name):
-                found.append(f"{name}={value!r}")
-        plain = {
-            "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
-            "weight_drop": 0.0, "locked_dropout": False, "chunk_size": None,
-            "checkpoint_every": None, "offload": False,
-        }  # fmt: skip
-        found += [f"{n}={getattr(self, n)!r}" for n, v in plain.items() if getattr(self, n) != v]
-        return ", ".join(found)
-
-    # --- calls -------------------------------------------------------------------------------
+            self.cell,
+            input_size,
+            hidden_size,
+            num_layers,
+            max_forget_bits,
+            forgetting,
+            buffer,
+            slice_size,
+            z_max,
+            Formats() if formats is None else formats,
+            p_max,
+        )
+        self._make_parameters(device, dtype)
 
     def initial_state(self, batch_size: int) -> State:
         """Return a fresh exact state, to be given as ``hx`` (SEQ-006)."""
@@ -217,9 +115,15 @@ class RevRNNBase(nn.Module):
         """Return fresh gains for dropout between layers, or ``None`` where nothing is dropped."""
         if not (self.training and self.dropout and self.num_layers > 1):
             return None
+        if mapped():
+            allowed = "dropout=0, or evaluation, under torch.vmap"
+            raise RevRNNError("E_UNSUPPORTED", "dropout", self.dropout, allowed)
+        if torch.device(device).type == "meta":
+            return lambda t: torch.empty(0)  # never asked for
         shape = (self.num_layers - 1, rows, self.hidden_size)
         return GainsOfDropout(self.dropout, shape, device, self.locked_dropout)
 
+    @not_compiled
     def forward(
         self,
         input: Tensor | PackedSequence,  # noqa: A002 - its name in nn.GRU
@@ -232,7 +136,7 @@ class RevRNNBase(nn.Module):
 
         Args:
             input: ``(seq, batch, input_size)``, ``(batch, seq, input_size)`` with ``batch_first``,
-                ``(seq, input_size)``, or a ``PackedSequence``.
+                ``(seq, input_size)``, or a ``PackedSequence``; of any float type.
             hx: the initial ``h`` ``(layers · directions, batch, hidden_size)``, for RevLSTM ``(h,
                 c)``; or the exact state that another call returned, or :meth:`initial_state`.
             mask: bool, shaped as the input without its features: which steps a row has (SEQ-002).
@@ -240,27 +144,31 @@ class RevRNNBase(nn.Module):
 
         Returns:
             The outputs, of the kind of the input; and the final ``h``, for RevLSTM ``(h, c)``, or,
-            if ``hx`` was an exact state, the exact state.
+            if ``hx`` was an exact state, the exact state. Floats are of the parameters' type.
 
         Raises:
             RevRNNError: for bad input, by the argument's name.
         """
+        leaf = as_leaf(self, (input, hx), {"mask": mask, "resets": resets})
+        if leaf is not None:
+            return leaf  # type: ignore[no-any-return]
+        given = take(self, "input", input, hx, mask, resets)
+        if self.bidirectional:
+            outputs, last = self._both_ways(given)
+        else:
+            out = self._call("input", given, with_outputs=True)
+            outputs = self._cast(out.outputs)
+            last = self._final([out]) if given.state is None else out.state
         if isinstance(input, PackedSequence):
-            return self._packed(input, hx, mask, resets)
-        x, by_step, batched = self._steps_first(input, {"mask": mask, "resets": resets})
-        if not batched and hx is not None and not isinstance(hx, State):
-            hx = hx.unsqueeze(1) if isinstance(hx, Tensor) else (hx[0][:, None], hx[1][:, None])
-        outputs, last = self._run(x, hx, by_step["mask"], by_step["resets"], None)
-        if not batched:
+            return _packed_again(input, outputs, given, last)
+        if not given.batched:
             outputs = outputs.squeeze(1)
-            if isinstance(last, Tensor):
-                last = last.squeeze(1)
-            elif isinstance(last, tuple):
-                last = (last[0].squeeze(1), last[1].squeeze(1))
+            last = _each(last, lambda value: value.squeeze(1))
         elif self.batch_first:
             outputs = outputs.transpose(0, 1)
         return outputs, last
 
+    @not_compiled
     def encode(self, x: Tensor, hx: Floats | State = None, *, mask: Tensor | None = None) -> Output:
         """Run over a sequence and give the slices for attention, but no outputs (SEQ-007).
 
@@ -276,118 +184,65 @@ class RevRNNBase(nn.Module):
         self._one_direction("encode")
         if not self.config.slice_size:
             raise RevRNNError("E_ARGUMENT", "slice_size", 0, "at least 1, to encode")
-        x, by_step, _ = self._steps_first(x, {"mask": mask})
-        return self._call(x, hx, by_step["mask"], None, with_outputs=False)
+        if isinstance(x, PackedSequence):
+            raise RevRNNError("E_UNSUPPORTED", "x", "a PackedSequence", "a tensor, with a mask")
+        return self._call("x", take(self, "x", x, hx, mask), with_outputs=False)
 
-    def _steps_first(
-        self, x: object, by_step: dict[str, Tensor | None]
-    ) -> tuple[Tensor, dict[str, Tensor | None], bool]:
-        """Return input ``[T, B, I]`` and masks ``[T, B]``, and whether there was a batch."""
-        if not isinstance(x, Tensor):
-            raise RevRNNError("E_DTYPE", "input", type(x).__name__, "a tensor")
-        if x.dim() not in (2, 3):
-            allowed = "(seq, batch, input_size) or (seq, input_size)"
-            raise RevRNNError("E_SHAPE", "input", f"shape {list(x.shape)}", allowed)
-        if x.dim() == 2:
-            found = {n: None if m is None else m.unsqueeze(1) for n, m in by_step.items()}
-            return x.unsqueeze(1), found, False
-        if self.batch_first:
-            found = {n: None if m is None else m.transpose(0, 1) for n, m in by_step.items()}
-            return x.transpose(0, 1), found, True
-        return x, by_step, True
-
-    def _packed(
-        self, packed: PackedSequence, hx: Any, mask: object, resets: object
-    ) -> tuple[PackedSequence, Any]:
-        for name, value in (("mask", mask), ("resets", resets)):
-            if value is not None:
-                raise RevRNNError("E_ARGUMENT", name, "given", "None with a PackedSequence")
-        if isinstance(hx, State):
-            raise RevRNNError("E_ARGUMENT", "hx", "a State", "floats with a PackedSequence")
-        # In the order of lengths, which is that of the packed data.
-        x, lengths = pad_packed_sequence(PackedSequence(packed.data, packed.batch_sizes))
-        if packed.sorted_indices is not None:
-            hx = _rows(hx, packed.sorted_indices)
-        mask = torch.arange(len(x))[:, None] < lengths
-        outputs, last = self._run(x, hx, mask.to(x.device), None, lengths)
-        if packed.unsorted_indices is not None:
-            last = _rows(last, packed.unsorted_indices)
-        data = pack_padded_sequence(outputs, lengths)
-        found = PackedSequence(
-            data.data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
+    def _call(self, name: str, given: Given, *, with_outputs: bool) -> Output:
+        (stack,) = self._stacks()
+        return self._run(
+            stack, name, given, self.gains(given.x.shape[1], given.x.device), with_outputs
         )
-        return found, last
 
     def _run(
         self,
-        x: Tensor,
-        hx: Any,
-        mask: Tensor | None,
-        resets: Tensor | None,
-        lengths: Tensor | None,
-    ) -> tuple[Tensor, Any]:
-        if self.bidirectional:
-            return self._both_ways(x, hx, mask, resets, lengths)
-        out = self._call(x, hx, mask, resets, with_outputs=True)
-        if isinstance(hx, State):
-            return self._cast(out.outputs), out.state
-        return self._cast(out.outputs), self._final([out])
-
-    def _call(
-        self,
-        x: Tensor,
-        hx: Any,
-        mask: Tensor | None,
-        resets: Tensor | None,
-        *,
-        with_outputs: bool,
+        stack: tuple[Config, list[int], str],
+        name: str,
+        given: Given,
+        gains: Gains | None = None,
+        with_outputs: bool = True,
     ) -> Output:
-        (stack,) = self._stacks()
-        state = hx if isinstance(hx, State) else None
-        rows = x.shape[1] if x.dim() == 3 else 1
-        out: Output = rev_rnn(
-            x, self.stack_parameters(*stack), self.config, hx=None if state else hx, state=state,
-            mask=mask, resets=resets, gains=self.gains(rows, x.device),
-            chunk_size=self.chunk_size, checkpoint_every=self.checkpoint_every,
-            offload=self.offload, with_outputs=with_outputs,
-        )  # fmt: skip
-        return out
+        config, _, _ = stack
+        words = {"x": name} | self._own_names(*stack)
+        if not config.has_cell_state:
+            words["hx[0]"] = "hx"
+        settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)
+        return run(
+            given.x,
+            self.stack_parameters(*stack),
+            config,
+            settings,
+            hx=given.hx,
+            state=given.state,
+            mask=given.mask,
+            resets=given.resets,
+            gains=gains,
+            with_outputs=with_outputs,
+            words=words,
+        )
 
-    def _both_ways(
-        self,
-        x: Tensor,
-        hx: Any,
-        mask: Tensor | None,
-        resets: Tensor | None,
-        lengths: Tensor | None,
-    ) -> tuple[Tensor, Any]:
-        if isinstance(hx, State):
-            raise RevRNNError("E_UNSUPPORTED", "hx", "a State", "floats if bidirectional")
-        if resets is not None or (mask is not None and lengths is None):
-            name = "mask" if resets is None else "resets"
-            allowed = "None, or a PackedSequence, if bidirectional"
-            raise RevRNNError("E_UNSUPPORTED", name, "given", allowed)
-        found: list[Output] = []
-        for number, (config, layers, suffix) in enumerate(self._stacks()):
+    def _both_ways(self, given: Given) -> tuple[Tensor, Any]:
+        for name, value in (("resets", given.resets), ("mask", given.mask)):
+            if value is not None and given.lengths is None:
+                allowed = "None, or a PackedSequence, if bidirectional"
+                raise RevRNNError("E_UNSUPPORTED", name, "given", allowed)
+        x, outs = given.x, list[Output]()
+        for number, stack in enumerate(self._stacks()):
             if number % 2 == 0 and number and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
-            given = x if not suffix else _backwards(x, lengths)
-            own = _rows_of_layer(hx, number)
-            out = rev_rnn(
-                given, self.stack_parameters(config, layers, suffix), config, hx=own, mask=mask,
-                chunk_size=self.chunk_size, checkpoint_every=self.checkpoint_every,
-                offload=self.offload,
-            )  # fmt: skip
-            found.append(out)
-            if suffix:
-                x = torch.cat([found[-2].outputs, _backwards(out.outputs, lengths)], 2)
-        return self._cast(x), self._final(found)
+            hx = [value[number : number + 1] for value in given.hx]
+            backwards = stack[2] != ""
+            own = _backwards(x, given.lengths) if backwards else x
+            outs.append(self._run(stack, "input", Given(own, hx, None, given.mask)))
+            if backwards:
+                x = torch.cat([outs[-2].outputs, _backwards(outs[-1].outputs, given.lengths)], 2)
+        return self._cast(x), self._final(outs)
 
-    def _final(self, found: list[Output]) -> Any:
-        h = self._cast(torch.cat([out.h_n for out in found]))
+    def _final(self, outs: list[Output]) -> Any:
+        h = self._cast(torch.cat([out.h_n for out in outs]))
         if not self.config.has_cell_state:
             return h
-        return h, self._cast(torch.cat([out.c_n for out in found if out.c_n is not None]))
+        return h, self._cast(torch.cat([out.c_n for out in outs if out.c_n is not None]))
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.weight_ih_l0.dtype)
@@ -396,23 +251,29 @@ class RevRNNBase(nn.Module):
         if self.bidirectional:
             raise RevRNNError("E_UNSUPPORTED", name, "bidirectional=True", "one direction")
 
-
-def _rows(hx: Any, order: Tensor) -> Any:
-    """Return initial or final states with rows in another order."""
-    if hx is None:
-        return None
-    if isinstance(hx, Tensor):
-        return hx.index_select(1, order)
-    return tuple(part.index_select(1, order) for part in hx)
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Say that ``torch.jit.script`` cannot compile it."""
+        allowed = "the module as it is, or torch.export"
+        raise RevRNNError("E_UNSUPPORTED", "torch.jit.script", type(self).__name__, allowed)
 
 
-def _rows_of_layer(hx: Any, number: int) -> Any:
-    """Return one layer's and direction's initial state."""
-    if hx is None:
-        return None
-    if isinstance(hx, Tensor):
-        return hx[number : number + 1]
-    return tuple(part[number : number + 1] for part in hx)
+def _each(last: Any, change: Any) -> Any:
+    """Change the tensors of a float final state."""
+    if isinstance(last, Tensor):
+        return change(last)
+    return tuple(change(value) for value in last) if isinstance(last, tuple) else last
+
+
+def _packed_again(
+    packed: PackedSequence, outputs: Tensor, given: Given, last: Any
+) -> tuple[PackedSequence, Any]:
+    """Return outputs and final states as a packed input has them."""
+    assert given.lengths is not None
+    order = packed.unsorted_indices
+    if order is not None:
+        last = _each(last, lambda value: value.index_select(1, order))
+    data = pack_padded_sequence(outputs, given.lengths).data
+    return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, order), last
 
 
 def _backwards(x: Tensor, lengths: Tensor | None) -> Tensor:

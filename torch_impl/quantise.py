@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
 from torch import Tensor
 
+from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
@@ -69,6 +71,15 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
         return found
     # 2^31 − 1 is no float32, so clip in float64.
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
+
+
+def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Return float parameters in fixed point: int16 weights, int32 biases (QNT-002, QNT-005)."""
+    kinds = {name: "bias" if name.startswith("bias") else "weight" for name in params}
+    return {
+        name: quantise(kinds[name], value.detach(), config.formats)
+        for name, value in params.items()
+    }
 
 
 def blocks(x: Tensor) -> list[slice]:

@@ -13,7 +13,7 @@ from torch.utils import _pytree
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
-from revrnn.formats import Formats
+from revrnn.formats import Formats, is_int
 
 from .buffer import fresh_heads
 
@@ -187,7 +187,24 @@ class State:
 def initial_state(
     config: Config, batch_size: int, device: torch.device | str | None = None
 ) -> State:
-    """Return a fresh state: zeros, and a fresh buffer (SEQ-006)."""
+    """Return a fresh state: zeros, and a fresh buffer (SEQ-006).
+
+    Args:
+        config: the stack.
+        batch_size: rows, at least 1.
+        device: where to put it.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if ``batch_size`` is no such number.
+    """
+    if not is_int(batch_size) or batch_size < 1:
+        allowed = "a whole number, at least 1"
+        raise RevRNNError("E_ARGUMENT", "batch_size", repr(batch_size), allowed)
+    return fresh_state(config, int(batch_size), device)
+
+
+def fresh_state(config: Config, batch_size: int, device: torch.device | str | None = None) -> State:
+    """Return :func:`initial_state` of a batch that is known to be one."""
     shape = (config.num_layers, batch_size, config.hidden_size)
     h = torch.zeros(shape, dtype=torch.int32, device=device)
     c = torch.zeros_like(h) if config.has_cell_state else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NoReturn
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,21 @@ from torch._C import _functorch
 from torch._subclasses.fake_tensor import is_fake
 
 from revrnn.errors import RevRNNError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_REASON = (
+    "revrnn looks at numbers on the host and goes back by itself: torch.compile leaves its calls as"
+    " they are, and compiles the model around them (so not with fullgraph=True)"
+)
+
+
+def not_compiled(function: F) -> F:
+    """Let ``torch.compile`` leave a function as it is, and say why where it may not."""
+    disable: Any = torch.compiler.disable
+    known = inspect.signature(disable).parameters
+    found: F = disable(function, **({"reason": _REASON} if "reason" in known else {}))
+    return found
 
 
 def is_abstract(tensors: Iterable[Tensor]) -> bool:
@@ -40,8 +56,19 @@ def check_surroundings(x: Tensor) -> None:
     Raises:
         RevRNNError: it names ``torch.jit.trace``, or the capture of a CUDA graph.
     """
-    if torch.jit.is_tracing():
+    jit: Any = torch.jit
+    if jit.is_tracing():
         allowed = "a call as it is, or torch.export"
         raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a traced call", allowed)
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         raise RevRNNError("E_UNSUPPORTED", "CUDA graphs", "a captured call", "a call outside")
+
+
+def as_leaf(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the node of a call for ``torch.fx.symbolic_trace``, as for ``nn.GRU``, or ``None``."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.fx.Proxy):
+            given = {name: v for name, v in kwargs.items() if v is not None}
+            path = value.tracer.path_of_module(module)  # type: ignore[attr-defined]
+            return value.tracer.create_proxy("call_module", path, args, given)
+    return None

@@ -1,0 +1,212 @@
+"""One call of a reversible stack: the forward pass, and what its backward pass needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .bptt import Bptt, Settings
+from .gradients import Gradients
+from .quantise import check_finite, dequantise, operand_passes, quantise, quantise_parameters
+from .schedule import Gains, make_schedule
+from .state import State, fresh_state
+from .transforms import is_abstract
+
+Named = dict[str, Tensor]
+
+
+class Call:
+    """One call: what it computes with besides tensors, and what its way back needs.
+
+    Attributes:
+        keys: names of the function's tensors, in order: ``x``, the parameters, ``hx[0]``,
+            ``hx[1]``, ``mask``, ``resets``, ``gains``, ``state.h``, ``state.c``, ``state.heads``;
+            what was not given is not there.
+        results: names of what the function returns, known after it ran.
+        bptt: the pass, after it ran.
+        children: the calls of which this is a ``vmap``, or ``None``.
+        used: whether it went back.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings,
+        gains: Gains | None,
+        keys: list[str],
+        words: Mapping[str, str],
+        *,
+        differentiable: bool,
+        with_outputs: bool,
+    ) -> None:
+        """Take what is no tensor.
+
+        Args:
+            config: the stack.
+            settings: how the sequence is gone through.
+            gains: gains between layers as a function, if they are no tensor.
+            keys: see above.
+            words: how the caller calls them, where otherwise.
+            differentiable: whether there may be a way back.
+            with_outputs: whether outputs are wanted.
+        """
+        self.config, self.settings, self.gains = config, settings, gains
+        self.keys, self.words = keys, words
+        self.differentiable, self.with_outputs = differentiable, with_outputs
+        self.results: list[str] = []
+        self.children: list[Call] | None = None
+        self.bptt: Bptt | None = None
+        self.used = False
+
+    def fresh(self) -> Call:
+        """Return a call of the same kind."""
+        return Call(
+            self.config,
+            self.settings,
+            self.gains,
+            self.keys,
+            self.words,
+            differentiable=self.differentiable,
+            with_outputs=self.with_outputs,
+        )
+
+    @property
+    def wraps(self) -> int:
+        """How often a state wrapped (MUL-006)."""
+        if self.children is not None:
+            return sum(child.wraps for child in self.children)
+        return 0 if self.bptt is None else self.bptt.wraps
+
+    @property
+    def differentiated(self) -> list[str]:
+        """Names of the tensors that get a gradient."""
+        return [key for key in self.keys if key == "x" or key.startswith(("weight", "bias", "hx"))]
+
+    # --- forward -----------------------------------------------------------------------------
+
+    def run(self, given: Named) -> Named:
+        """Compute outputs, context and final state, float and exact."""
+        config, x = self.config, given["x"]
+        if is_abstract(given.values()):
+            return self._shapes(x)
+        floats = {self.words.get(name, name): given[name] for name in self.differentiated}
+        check_finite(**floats)
+        steps, rows, _ = x.shape
+        depth, bits = config.slice_size, config.formats.state_bits
+        wanted = steps if self.with_outputs else 0
+        outputs = x.new_empty((wanted, rows, config.hidden_size), dtype=torch.float32)
+        slices = x.new_empty((steps + 1 if depth else 0, rows, depth), dtype=torch.int32)
+        gains = given.get("gains", self.gains)
+        mask, resets = given.get("mask"), given.get("resets")
+        schedule = make_schedule(config, steps, rows, x.device, mask, resets, gains)
+        start = self._start(given)
+        if depth:
+            slices[0] = start.h[-1][:, :depth]
+
+        def deliver(first: int, h: Tensor) -> None:
+            if self.with_outputs:
+                outputs[first : first + len(h)] = dequantise(h, bits)
+            if depth:
+                slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
+
+        weights = {name: given[name] for name in config.parameter_shapes()}
+        params = quantise_parameters(weights, config)
+        self.bptt = Bptt(config, params, steps, start, schedule, self.settings)
+        taker = deliver if self.with_outputs or depth else None
+        end = self.bptt.forward(self._inputs(x), taker, self.differentiable)
+        made = {"outputs": outputs, "h_n": dequantise(end.h, bits)}
+        if end.c is not None:
+            made["c_n"] = dequantise(end.c, bits)
+        if depth:
+            made |= {"context": dequantise(slices[1:], bits), "slices": slices}
+        return made | {f"state.{name}": value for name, value in end.tensors().items()}
+
+    def _inputs(self, x: Tensor) -> Callable[[int, int], Tensor]:
+        return lambda first, stop: quantise("operand", x[first:stop], self.config.formats)
+
+    def _start(self, given: Named) -> State:
+        """Return the exact state to start from (SEQ-006)."""
+        config, x = self.config, given["x"]
+        if "state.h" in given:
+            c, heads = given.get("state.c"), given.get("state.heads")
+            return State(given["state.h"], c, heads, config)
+        fresh = fresh_state(config, x.shape[1], x.device)
+        if "hx[0]" not in given:
+            return fresh
+        exact = [quantise("state", given[n].detach(), config.formats) for n in self._initial()]
+        return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)
+
+    def _initial(self) -> list[str]:
+        return [key for key in self.keys if key.startswith("hx")]
+
+    def _shapes(self, x: Tensor) -> Named:
+        """Return tensors of the right shapes and types, for meta and fake tensors."""
+        config, (steps, rows, _) = self.config, x.shape
+        wanted, depth = steps if self.with_outputs else 0, config.slice_size
+        state = fresh_state(config, rows, x.device)
+        made = {"outputs": x.new_empty((wanted, rows, config.hidden_size), dtype=torch.float32)}
+        names = ["h_n"] + ["c_n"] * config.has_cell_state
+        made |= {name: torch.empty_like(state.h, dtype=torch.float32) for name in names}
+        if depth:
+            made["context"] = x.new_empty((steps, rows, depth), dtype=torch.float32)
+            made["slices"] = x.new_empty((steps + 1, rows, depth), dtype=torch.int32)
+        return made | {f"state.{name}": value for name, value in state.tensors().items()}
+
+    # --- backward ----------------------------------------------------------------------------
+
+    def back(self, given: Named, grads: dict[str, Tensor | None], wants_x: bool) -> list[Any]:
+        """Return the gradients of :attr:`differentiated`; for ``x`` ``None`` if not wanted."""
+        if self.used:
+            raise RevRNNError(
+                "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
+            )
+        if is_abstract(given.values()):
+            found = {name: torch.empty_like(value) for name, value in given.items()}
+            like = given["x"].new_empty(())
+            for name in self._initial():
+                shape = (self.config.num_layers, given["x"].shape[1], self.config.hidden_size)
+                found[name] = like.new_empty(shape)
+            return [found[name] for name in self.differentiated]
+        self.used = True
+        x = given["x"]
+        grad_x = torch.empty_like(x) if wants_x else None
+        # A backward pass under autocast would round its products to fewer bits.
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            made = self._gradients(x, grads, grad_x)
+        # GRAD-003, GRAD-004
+        by_name: dict[str, Any] = {"x": grad_x, "hx[0]": made.h, "hx[1]": made.c}
+        by_name |= {name: made.params[name].to(given[name].dtype) for name in made.params}
+        return [by_name[name] for name in self.differentiated]
+
+    def _gradients(
+        self, x: Tensor, grads: Mapping[str, Tensor | None], grad_x: Tensor | None
+    ) -> Gradients:
+        """Go back, writing the gradient of the input into ``grad_x``."""
+        assert self.bptt is not None
+        formats, depth = self.config.formats, self.config.slice_size
+        grad_outputs = grads.get("outputs") if self.with_outputs else None
+        grad_context = grads.get("context")
+
+        def of_outputs(first: int, h: Tensor) -> Tensor | None:
+            steps = slice(first, first + len(h))
+            part = None if grad_outputs is None else grad_outputs[steps].float()
+            if grad_context is None:
+                return part
+            part = h.new_zeros(h.shape, dtype=torch.float32) if part is None else part.clone()
+            part[:, :, :depth] += grad_context[steps]
+            return part
+
+        def of_inputs(first: int, dx: Tensor) -> None:
+            if grad_x is not None:
+                steps = slice(first, first + len(dx))
+                grad_x[steps] = dx * operand_passes(x[steps], formats)  # GRAD-002
+
+        inputs = self._inputs(x)
+        final = (grads.get("h_n"), grads.get("c_n"))
+        return self.bptt.backward(inputs, inputs, final, of_outputs, of_inputs)

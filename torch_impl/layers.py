@@ -1,0 +1,321 @@
+"""What a recurrent module is: its settings, its parameters, and what is saved of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+from revrnn.parameter_files import is_bias, parameter_shapes, stacks
+
+from .checks import FLOATS, check_dense, flag, whole
+from .dropout import check_gain_probability, check_probability
+
+# Where a state_dict's metadata have the configuration. Not among its tensors: their names stay
+# those of nn.GRU, which all that averages, shards or writes tensors relies on.
+_METADATA: Final = "revrnn_config"
+
+# Settings that may be changed at any time, their defaults, and what checks them.
+_SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
+    "batch_first": (False, lambda value: flag("batch_first", value)),
+    "dropout": (0.0, check_gain_probability),
+    "weight_drop": (0.0, lambda value: check_probability("weight_drop", value)),
+    "locked_dropout": (False, lambda value: flag("locked_dropout", value)),
+    "chunk_size": (None, lambda value: None if value is None else whole("chunk_size", value)),
+    "checkpoint_every": (
+        None,
+        lambda value: None if value is None else whole("checkpoint_every", value),
+    ),
+    "offload": (False, lambda value: flag("offload", value)),
+}
+# What the parameters were made for.
+_FIXED: Final = {
+    "cell", "bias", "bidirectional", "proj_size", "input_size", "hidden_size", "num_layers",
+    "max_forget_bits", "forgetting", "buffer", "slice_size", "z_max", "p_max", "formats",
+}  # fmt: skip
+
+
+class RevRNNLayers(nn.Module):
+    """The settings and parameters of :class:`RevGRU` and :class:`RevLSTM`.
+
+    Attributes:
+        config: the exact stack of one direction. Another :class:`~revrnn.Config` may be assigned
+            whose parameters are the same: ``dataclasses.replace(m.config, max_forget_bits=5)``.
+        bias: whether there are biases; fixed.
+        bidirectional: whether there are two directions; fixed.
+        batch_first: as in ``nn.GRU``; this and the following may be changed at any time.
+        dropout: as in ``nn.GRU``.
+        weight_drop: probability of dropping recurrent weights.
+        locked_dropout: whether ``dropout`` drops the same units in all steps.
+        chunk_size: steps handled together.
+        checkpoint_every: steps between checkpoints, or ``None``.
+        offload: whether the buffer is kept in the host's memory.
+    """
+
+    cell: Literal["revgru", "revlstm"]
+    config: Config
+    bias: bool
+    bidirectional: bool
+    batch_first: bool
+    dropout: float
+    weight_drop: float
+    locked_dropout: bool
+    chunk_size: int | None
+    checkpoint_every: int | None
+    offload: bool
+    # Parameters are made by name; those of layer 0 are always there.
+    weight_ih_l0: Tensor
+
+    # --- settings ----------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a setting is checked, and what the parameters depend on is fixed.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT``, by the attribute's name.
+        """
+        if name in _SETTINGS:
+            value = _SETTINGS[name][1](value)
+        elif name == "config":
+            self._check_config(value)
+        elif name in _FIXED and name in dir(type(self)) | self.__dict__.keys():
+            if getattr(self, name) == value:
+                return
+            allowed = (
+                f"{getattr(self, name)!r}, for which the parameters were made; or a new module"
+            )
+            raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+        super().__setattr__(name, value)
+
+    def _check_config(self, value: object) -> None:
+        if not isinstance(value, Config):
+            raise RevRNNError("E_ARGUMENT", "config", type(value).__name__, "a Config")
+        if value.cell != self.cell:
+            raise RevRNNError("E_ARGUMENT", "config.cell", repr(value.cell), repr(self.cell))
+        if value.forgetting and value.buffer not in ("stream", "wordlist"):
+            given = repr(value.buffer)
+            raise RevRNNError("E_UNSUPPORTED", "buffer", given, "'stream', 'wordlist'")
+        if self.__dict__.get("bidirectional") and value.slice_size:
+            allowed = "0 if bidirectional"
+            raise RevRNNError("E_UNSUPPORTED", "slice_size", value.slice_size, allowed)
+        now = self.__dict__.get("config")
+        if now is not None and now.parameter_shapes() != value.parameter_shapes():
+            given = "a stack with other parameters"
+            raise RevRNNError("E_ARGUMENT", "config", given, "one with the same, or a new module")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickled module; settings that it did not know have their defaults."""
+        defaults = {name: default for name, (default, _) in _SETTINGS.items()}
+        super().__setstate__(defaults | state)  # type: ignore[no-untyped-call]
+
+    @property
+    def input_size(self) -> int:
+        """Features of the input."""
+        return self.config.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Units of a layer."""
+        return self.config.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the stack."""
+        return self.config.num_layers
+
+    @property
+    def proj_size(self) -> int:
+        """0: there are no projections."""
+        return 0
+
+    @property
+    def max_forget_bits(self) -> int | None:
+        """The limit of forgetting."""
+        return self.config.max_forget_bits
+
+    def extra_repr(self) -> str:
+        """Return what differs from the defaults."""
+        config, defaults = self.config, Config(self.cell, 1, 2)
+        parts = [str(config.input_size), str(config.hidden_size)]
+        parts += [f"num_layers={config.num_layers}"] * (config.num_layers != 1)
+        parts.append(f"max_forget_bits={config.max_forget_bits}")
+        for name in ("forgetting", "buffer", "slice_size", "z_max", "p_max", "formats"):
+            value = getattr(config, name)
+            if value != getattr(defaults, name):
+                parts.append(f"{name}={value!r}")
+        plain = {"bias": True, "bidirectional": False}
+        plain |= {name: default for name, (default, _) in _SETTINGS.items()}
+        parts += [f"{n}={getattr(self, n)!r}" for n, v in plain.items() if getattr(self, n) != v]
+        return ", ".join(parts)
+
+    # --- parameters --------------------------------------------------------------------------
+
+    def _make_parameters(
+        self, device: torch.device | str | int | None, dtype: torch.dtype | None
+    ) -> None:
+        dtype = torch.get_default_dtype() if dtype is None else dtype
+        if dtype not in FLOATS:
+            allowed = ", ".join(map(str, FLOATS))
+            raise RevRNNError("E_DTYPE", "dtype", repr(dtype), allowed)
+        for name, shape in self._all_shapes().items():
+            setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, uniform in ±1/√hidden_size."""
+        bound = self.hidden_size**-0.5
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: for code that calls this of ``nn.GRU``."""
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The parameters of each layer and direction, as ``nn.GRU`` lists them."""
+        named, groups = self.named_weights(), dict[str, list[Tensor]]()
+        for name, value in named.items():
+            groups.setdefault(name.split("_l", 1)[1], []).append(value)
+        return list(groups.values())
+
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        return list(self.named_weights().values())
+
+    def _stacks(self) -> list[tuple[Config, list[int], str]]:
+        """Return the exact stacks: configuration, which layers, suffix of the parameters."""
+        return stacks(self.config, 2 if self.bidirectional else 1)
+
+    def _all_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes = parameter_shapes(self.config, 2 if self.bidirectional else 1)
+        return {name: s for name, s in shapes.items() if self.bias or not is_bias(name)}
+
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return what the module computes with, by name: as parametrised, pruned, or replaced.
+
+        Raises:
+            RevRNNError: for one that is not there, or has become of another type or shape than the
+                module was made for, by its name.
+        """
+        named: dict[str, Tensor] = {}
+        first: Tensor | None = None
+        for name, shape in self._all_shapes().items():
+            value = getattr(self, name, None)
+            if not isinstance(value, Tensor):
+                given = "nothing" if value is None else type(value).__name__
+                raise RevRNNError("E_ARGUMENT", name, given, f"a parameter of shape {list(shape)}")
+            check_dense(name, value)
+            if value.dtype not in FLOATS:
+                raise RevRNNError("E_DTYPE", name, value.dtype, "a floating-point tensor")
+            if tuple(value.shape) != shape:
+                raise RevRNNError(
+                    "E_SHAPE", name, f"shape {list(value.shape)}", f"shape {list(shape)}"
+                )
+            first = value if first is None else first
+            # Autocast leaves what a parametrisation makes in one type or another.
+            if value.dtype != first.dtype and not torch.is_autocast_enabled(value.device.type):
+                raise RevRNNError("E_DTYPE", name, value.dtype, f"{first.dtype}, as the others")
+            if value.device != first.device:
+                allowed = f"{first.device}, as the others"
+                raise RevRNNError("E_ARGUMENT", name, f"device {value.device}", allowed)
+            named[name] = value
+        return named
+
+    def stack_parameters(self, config: Config, layers: list[int], suffix: str) -> dict[str, Tensor]:
+        """Return a stack's parameters by the names of :class:`~revrnn.Config`.
+
+        Recurrent weights have been dropped from, if that is asked for and the module is training.
+        """
+        named, made = self.named_weights(), dict[str, Tensor]()
+        for name, own in self._own_names(config, layers, suffix).items():
+            if own not in named:
+                shape = config.parameter_shapes()[name]
+                made[name] = named["weight_ih_l0"].new_zeros(shape)
+                continue
+            made[name] = named[own]
+            if name.startswith("weight_hh") and self.weight_drop and self.training:
+                made[name] = nn.functional.dropout(made[name], self.weight_drop)
+        return made
+
+    def _own_names(self, config: Config, layers: list[int], suffix: str) -> dict[str, str]:
+        """Return by the names of a stack's parameters those that they have here."""
+        names = {}
+        for name in config.parameter_shapes():
+            kind, own = name.rsplit("_l", 1)
+            names[name] = f"{kind}_l{layers[int(own)]}{suffix}"
+        return names
+
+    # --- saved and loaded --------------------------------------------------------------------
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        metadata = getattr(destination, "_metadata", None)
+        if metadata is not None:
+            own = metadata.setdefault(prefix[:-1], {})
+            own[_METADATA] = json.dumps(self.config.as_dict(), sort_keys=True)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        *others: Any,
+    ) -> None:
+        """Look first whether the numbers were learnt in the same stack."""
+        text = local_metadata.get(_METADATA)
+        other = "" if text is None else self._other_stack(text)
+        if other:
+            # Reported as an unexpected key: an error if strict, else in what is returned.
+            others[1].append(f"{prefix}config ({other})")
+        if not self.bias:
+            shapes = parameter_shapes(self.config, 2 if self.bidirectional else 1)
+            for name in shapes:
+                value = state_dict.get(prefix + name) if is_bias(name) else None
+                if isinstance(value, Tensor) and not value.any():
+                    del state_dict[prefix + name]
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, *others)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load parameters, as of any module.
+
+        The configuration travels in the metadata of a ``state_dict``, which ``torch.save`` keeps;
+        ``strict`` refuses one of another stack. A mapping without (made by hand, from another kind
+        of file, or of an older version) is taken as it is. Biases of zero fit a module without
+        biases.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT``, with the field in which the stacks differ, if ``strict``.
+                As a part of another module, that module's ``load_state_dict`` raises PyTorch's own
+                error, with the field.
+        """
+        metadata = getattr(state_dict, "_metadata", None) or {}
+        other = self._other_stack(metadata.get("", {}).get(_METADATA)) if strict else ""
+        if other:
+            given, allowed = other.split("; here ")
+            raise RevRNNError("E_ARGUMENT", "state_dict", given, f"{allowed}; or strict=False")
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def _other_stack(self, text: str | None) -> str:
+        """Return in words how a saved stack differs from this one, or ``""``."""
+        if text is None:
+            return ""
+        try:
+            saved = Config.from_dict(json.loads(text)).as_dict()
+        except ValueError as error:
+            given = f"metadata {text!r}"
+            raise RevRNNError("E_ARGUMENT", "state_dict", given, "those of a module") from error
+        own = self.config.as_dict()
+        names = [name for name in own if saved[name] != own[name]]
+        if not names:
+            return ""
+        was = ", ".join(f"{name}={saved[name]!r}" for name in names)
+        now = ", ".join(f"{name}={own[name]!r}" for name in names)
+        return f"{was}; here {now}"

@@ -1,0 +1,71 @@
+"""What a caller wants at which step, checked: masks, resets and gains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .checks import check_tensor
+from .sequence import GAIN_BITS, Schedule
+
+# A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
+Gains = Callable[[int], Tensor]
+
+
+def make_schedule(
+    config: Config,
+    steps: int,
+    rows: int,
+    device: torch.device,
+    mask: Tensor | None,
+    resets: Tensor | None,
+    gains: Tensor | Gains | None,
+) -> Schedule:
+    """Check mask, resets and gains and return them as a schedule."""
+    check_schedule(config, steps, rows, device, mask, resets, gains)
+    by_step: Gains | None = None
+    if isinstance(gains, Tensor):
+        if bool((gains < 0).any() | (gains > 16 << GAIN_BITS).any()):
+            raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {16 << GAIN_BITS}")
+        by_step = gains.__getitem__
+    elif gains is not None:
+        by_step = gains
+    starts = None
+    if resets is not None:
+        # One look at the whole: which rows are reset must be known on the host.
+        where: list[list[int]] = [[] for _ in range(steps)]
+        for t, row in resets.nonzero().tolist():
+            where[t].append(row)
+        starts = [torch.tensor(found, device=device) if found else None for found in where]
+    return Schedule(mask, starts, by_step)
+
+
+def check_schedule(
+    config: Config,
+    steps: int,
+    rows: int,
+    device: torch.device,
+    mask: Tensor | None,
+    resets: Tensor | None,
+    gains: Tensor | Gains | None,
+) -> None:
+    """Check types, shapes and devices of mask, resets and gains, not their numbers."""
+    for name, value in (("mask", mask), ("resets", resets)):
+        if value is not None:
+            check_tensor(name, value, [torch.bool], (steps, rows), device)
+    if gains is None:
+        return
+    if config.num_layers == 1:
+        raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
+    given: object = gains
+    if isinstance(gains, Tensor):
+        shape = (steps, config.num_layers - 1, rows, config.hidden_size)
+        check_tensor("gains", gains, [torch.int32], shape, device)
+    elif not callable(given):
+        allowed = "a tensor, or a function of a step's number"
+        raise RevRNNError("E_ARGUMENT", "gains", type(given).__name__, allowed)
