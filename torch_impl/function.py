@@ -48,6 +48,8 @@ class RevRNNFunction(torch.autograd.Function):
         """Keep the call, and the inputs that gradients are computed with."""
         call, *tensors = inputs
         ctx.call = call
+        # What torch.func made may be differentiated after it is done (vjp).
+        ctx.functional = transformed()
         ctx.set_materialize_grads(False)
         # Saved, so that a change in place is noticed.
         kept = [t for key, t in zip(call.keys, tensors, strict=True) if _is_kept(key)]
@@ -58,7 +60,7 @@ class RevRNNFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         """Return the gradients of all inputs of ``forward``."""
         call, saved = ctx.call, ctx.saved_tensors
-        functional = transformed()
+        functional = ctx.functional
         if torch.is_grad_enabled() and not functional:
             refuse_second_derivative()  # GRAD-022
         wants_x = ctx.needs_input_grad[1]

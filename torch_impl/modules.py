@@ -18,7 +18,7 @@ from .doors import Given, take
 from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
 from .state import State, initial_state
-from .transforms import as_leaf, mapped, not_compiled
+from .transforms import as_leaf, is_abstract, mapped, not_compiled
 
 Floats = Tensor | tuple[Tensor, Tensor] | None
 
@@ -118,8 +118,6 @@ class RevRNNBase(RevRNNLayers):
         if mapped():
             allowed = "dropout=0, or evaluation, under torch.vmap"
             raise RevRNNError("E_UNSUPPORTED", "dropout", self.dropout, allowed)
-        if torch.device(device).type == "meta":
-            return lambda t: torch.empty(0)  # never asked for
         shape = (self.num_layers - 1, rows, self.hidden_size)
         return GainsOfDropout(self.dropout, shape, device, self.locked_dropout)
 
@@ -190,33 +188,33 @@ class RevRNNBase(RevRNNLayers):
 
     def _call(self, name: str, given: Given, *, with_outputs: bool) -> Output:
         (stack,) = self._stacks()
-        return self._run(
-            stack, name, given, self.gains(given.x.shape[1], given.x.device), with_outputs
-        )
+        return self._run(stack, name, given, drops=True, with_outputs=with_outputs)
 
     def _run(
         self,
         stack: tuple[Config, list[int], str],
         name: str,
         given: Given,
-        gains: Gains | None = None,
+        *,
+        drops: bool = False,
         with_outputs: bool = True,
     ) -> Output:
-        config, _, _ = stack
+        params = self.stack_parameters(*stack)  # draws its random numbers before the gains
+        x = given.x
         words = {"x": name} | self._own_names(*stack)
-        if not config.has_cell_state:
+        if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
         settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)
         return run(
-            given.x,
-            self.stack_parameters(*stack),
-            config,
+            x,
+            params,
+            stack[0],
             settings,
             hx=given.hx,
             state=given.state,
             mask=given.mask,
             resets=given.resets,
-            gains=gains,
+            gains=self.gains(x.shape[1], x.device) if drops and not is_abstract([x]) else None,
             with_outputs=with_outputs,
             words=words,
         )
@@ -253,7 +251,7 @@ class RevRNNBase(RevRNNLayers):
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Say that ``torch.jit.script`` cannot compile it."""
-        allowed = "the module as it is, or torch.export"
+        allowed = "the module as it is"
         raise RevRNNError("E_UNSUPPORTED", "torch.jit.script", type(self).__name__, allowed)
 
 

@@ -223,27 +223,32 @@ def other_field(state: State, config: Config) -> str:
     return other[0] if other else ""
 
 
-def _flatten(state: State) -> tuple[list[Any], Config | None]:
-    return [state.h, state.c, state.heads], state.config
+_Label = tuple[tuple[str, ...], Config | None]
 
 
-def _flatten_with_keys(state: State) -> tuple[list[tuple[Any, Any]], Config | None]:
-    names = ("h", "c", "heads")
-    return [(_pytree.GetAttrKey(n), getattr(state, n)) for n in names], state.config
+def _flatten(state: State) -> tuple[list[Any], _Label]:
+    named = {"h": state.h, "c": state.c, "heads": state.heads}
+    kept = {name: value for name, value in named.items() if value is not None}
+    return list(kept.values()), (tuple(kept), state.config)
 
 
-def _unflatten(children: Iterable[Any], config: Config | None) -> State:
-    h, c, heads = children
-    return State(h, c, heads, config)
+def _flatten_with_keys(state: State) -> tuple[list[tuple[Any, Any]], _Label]:
+    values, label = _flatten(state)
+    return [(_pytree.GetAttrKey(n), v) for n, v in zip(label[0], values, strict=True)], label
 
 
-def _config_to_text(config: Config | None) -> str:
-    return json.dumps(None if config is None else config.as_dict())
+def _unflatten(children: Iterable[Any], label: _Label) -> State:
+    made = dict(zip(label[0], children, strict=True))
+    return State(made.get("h"), made.get("c"), made.get("heads"), label[1])  # type: ignore[arg-type]
 
 
-def _config_from_text(text: Any) -> Config | None:
-    found = json.loads(text)
-    return None if found is None else Config.from_dict(found)
+def _label_to_text(label: _Label) -> str:
+    return json.dumps([label[0], None if label[1] is None else label[1].as_dict()])
+
+
+def _label_from_text(text: Any) -> _Label:
+    names, config = json.loads(text)
+    return tuple(names), None if config is None else Config.from_dict(config)
 
 
 _pytree.register_pytree_node(
@@ -252,7 +257,7 @@ _pytree.register_pytree_node(
     _unflatten,
     serialized_type_name="revrnn.torch_impl.State",
     flatten_with_keys_fn=_flatten_with_keys,
-    to_dumpable_context=_config_to_text,
-    from_dumpable_context=_config_from_text,
+    to_dumpable_context=_label_to_text,
+    from_dumpable_context=_label_from_text,
 )
 torch.serialization.add_safe_globals([State, Config, Formats])

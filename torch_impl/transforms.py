@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch._subclasses.fake_tensor import is_fake
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from revrnn.errors import RevRNNError
 
@@ -54,11 +55,16 @@ def check_surroundings(x: Tensor) -> None:
     """Raise ``E_UNSUPPORTED`` under what cannot look at numbers, or would fix them.
 
     Raises:
-        RevRNNError: it names ``torch.jit.trace``, or the capture of a CUDA graph.
+        RevRNNError: it names ``torch.export`` (and what records like it), ``torch.jit.trace``, or the
+            capture of a CUDA graph.
     """
+    exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    if exporting() or get_proxy_mode() is not None:
+        allowed = "a call as it is; save_parameters carries the weights"
+        raise RevRNNError("E_UNSUPPORTED", "torch.export", "a call that is recorded", allowed)
     jit: Any = torch.jit
     if jit.is_tracing():
-        allowed = "a call as it is, or torch.export"
+        allowed = "a call as it is"
         raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a traced call", allowed)
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         raise RevRNNError("E_UNSUPPORTED", "CUDA graphs", "a captured call", "a call outside")
