@@ -55,7 +55,7 @@ def check_surroundings(x: Tensor) -> None:
     """Raise ``E_UNSUPPORTED`` under what cannot look at numbers, or would fix them.
 
     Raises:
-        RevRNNError: it names ``torch.export`` (and what records like it), ``torch.jit.trace``, or the
+        RevRNNError: it names ``torch.export`` (and its like), ``torch.jit.trace``, or the
             capture of a CUDA graph.
     """
     exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
