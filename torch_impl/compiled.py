@@ -29,6 +29,11 @@ def set_compiled_steps(enabled: bool) -> None:
     _enabled = enabled
 
 
+def steps_are_compiled() -> bool:
+    """Return what was chosen."""
+    return _enabled
+
+
 @contextmanager
 def compiled_steps(enabled: bool = True) -> Iterator[None]:
     """Choose whether steps are compiled for the time of a ``with`` block."""

@@ -29,6 +29,7 @@ from .state import State
 # In the order in which they are asked; the last one takes everything.
 _ENGINES: Final = {
     "triton": "triton.engine",
+    "native": "native.engine",
     "eager": "eager",
 }
 # Those that "auto" leaves alone, and why.

@@ -42,6 +42,11 @@ def set_product_method(method: Method) -> None:
     _method = method
 
 
+def chosen_method() -> Method:
+    """Return what was chosen."""
+    return _method
+
+
 @contextmanager
 def product_method(method: Method) -> Iterator[None]:
     """Choose a method for the time of a ``with`` block."""

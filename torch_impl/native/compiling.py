@@ -1,0 +1,70 @@
+"""How functions are compiled: by numba, without the interpreter's lock, kept on disk.
+
+Numba compiles for the processor it runs on, needs no compiler on the machine, and is imported only
+when this engine is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.caching import FunctionCache
+from numba.extending import intrinsic
+
+F = TypeVar("F", bound=Callable[..., Any])
+Array = np.ndarray[Any, Any]
+
+i32 = np.int32
+f32 = np.float32
+
+# Functions of one file are compiled into callers of another, which numba's own key does not see.
+_SOURCES = hashlib.sha256(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+).hexdigest()
+
+
+class _Cache(FunctionCache):  # type: ignore[misc,unused-ignore]
+    """Numba's cache, keyed by all sources of this engine as well."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), _SOURCES)
+
+
+def native(function: F) -> F:
+    """Return ``function`` compiled when it is first called with arguments of new types."""
+    made = numba.njit(nogil=True, error_model="numpy")(function)
+    try:
+        made._cache = _Cache(made.py_func)
+    except RuntimeError:  # no folder that can be written: compiled anew in every process
+        made = numba.njit(nogil=True, error_model="numpy")(function)
+    return cast(F, made)
+
+
+def inline(function: F) -> F:
+    """Return ``function`` to be compiled into its callers."""
+    return cast(F, numba.njit(error_model="numpy", inline="always")(function))
+
+
+@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
+def sar(typingctx: Any, value: Any, count: Any) -> Any:
+    """Return ``value >> count`` in int32, count below 32; Numba would widen to int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        narrow = ir.IntType(32)
+        parts = [a if a.type.width == 32 else builder.trunc(a, narrow) for a in args]
+        return builder.ashr(*parts)
+
+    return types.int32(value, count), codegen
+
+
+@inline
+def round_shift(v: Any, k: Any) -> Any:
+    """Return int32 ``v`` shifted right by ``k``, at least 1, rounded half up (GEN-003)."""
+    return sar(i32(sar(v, k - 1) + 1), 1)

@@ -1,0 +1,68 @@
+"""The native engine behind the seam; numba is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+
+from ..compiled import steps_are_compiled
+from ..engine import Settings, Work
+from ..product import chosen_method
+from ..sequence import Schedule
+
+
+@cache
+def _fault() -> str | None:
+    """Return what is wrong with numba or with what it compiles, once per process."""
+    try:
+        products: Any = import_module(".products", __package__)
+        import_module(".work", __package__)
+        right = products.self_check()
+    except Exception as error:  # whatever a broken installation raises: eager goes on
+        return f"numba cannot be used ({type(error).__name__}: {str(error).splitlines()[:1]})"
+    return None if right else "its products are wrong on this processor"
+
+
+class NativeEngine:
+    """A chunk of steps in one compiled call, on the processor."""
+
+    name = "native"
+
+    def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
+        """Refuse other devices, other buffers, and what was chosen that it does not have."""
+        if device.type != "cpu":
+            return f"it computes on the CPU, and the parameters are on {device}"
+        if config.forgetting and config.buffer != "stream":
+            return f"it has the buffer 'stream', and the configuration asks for {config.buffer!r}"
+        if steps_are_compiled():
+            return "compiled_steps is chosen, which are the eager engine's"
+        if chosen_method() != "auto":
+            return f"product_method {chosen_method()!r} is chosen, and it has its own product"
+        return _fault()
+
+    def prepare(
+        self,
+        config: Config,
+        params: Mapping[str, Tensor],
+        schedule: Schedule,
+        settings: Settings,
+    ) -> Work:
+        """Prepare the weights."""
+        work: Any = import_module(".work", __package__)
+        made: Work = work.NativeWork(config, params, schedule, settings)
+        return made
+
+    def product(self, config: Config, device: torch.device) -> str:
+        """Return the product's name and the width of its vectors."""
+        tiles: Any = import_module(".tiles", __package__)
+        return f"int16 pairs ({tiles.KERNEL})"
+
+
+ENGINE = NativeEngine()

@@ -1,0 +1,144 @@
+"""Some rows of a batch on their way over a sequence and back, with a stack of words of their own.
+
+Rows do not see one another (BUF-036), so each share of a batch can go its way on its own thread,
+for a whole chunk, without waiting for the others. Only the order of words on the stack is another
+than BUF-005's when there are several shares; no state depends on it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from ..engine import Store
+from ..state import State
+from .buffers import TOP, UNDERFLOW
+from .compiling import Array
+
+
+def by_group(tensor: Tensor, rows: slice) -> Array:
+    """Return ``[L, B, H]`` of some rows as ``[L, 2, R, G]``."""
+    whole = tensor.numpy()
+    layers, batch, hidden = whole.shape
+    parts = whole.reshape(layers, batch, 2, hidden // 2)[:, rows]
+    return np.array(parts.transpose(0, 2, 1, 3), order="C")
+
+
+def by_layer(groups: Array) -> Array:
+    """Return ``[L, 2, R, G]`` as ``[L, R, H]``."""
+    layers, _, rows, units = groups.shape
+    return groups.transpose(0, 2, 1, 3).reshape(layers, rows, 2 * units)
+
+
+class Rows:
+    """A share of the batch.
+
+    Attributes:
+        rows: which rows of the batch.
+        h: int32 ``[L, 2, R, G]``; ``c`` the same, of no layers for RevGRU.
+        heads: int32 ``[R, G]``.
+        blocks: words by chunk, bottom to top.
+        slices: by chunk, int32 ``[C+1, R, D]``.
+        aside: by chunk, states of rows that started anew, int32 ``[n, 1 or 2, L, 2, G]``.
+        states: by chunk, all states, if they are stored.
+        tally: int64, see :data:`.buffers.TOP`.
+    """
+
+    def __init__(self, config: Config, state: State, rows: slice, keep: bool, stored: bool) -> None:
+        """Take rows of a state."""
+        self.config, self.rows, self.keep, self.stored = config, rows, keep, stored
+        self.h = by_group(state.h, rows)
+        none = np.empty((0, *self.h.shape[1:]), np.int32)
+        self.c = none if state.c is None else by_group(state.c, rows)
+        shape = (rows.stop - rows.start, config.group_size)
+        heads = None if state.heads is None else state.heads[rows].numpy()
+        self.heads = np.zeros(shape, np.int32) if heads is None else np.array(heads, order="C")
+        self.tally = np.zeros(3, np.int64)
+        self.blocks: list[Array] = []
+        self.slices: list[Array] = []
+        self.aside: list[Array] = []
+        self.states: list[Array] = []
+        self.left_over = 0
+        self._block = np.empty(0, np.int16)
+
+    @property
+    def count(self) -> int:
+        """Number of rows, R."""
+        return self.rows.stop - self.rows.start
+
+    def load(self, store: Store) -> None:
+        """Take what was kept of the chunk at whose end this stands; of a whole batch only."""
+        self.blocks = [store.words.numpy()] if self.config.forgetting else []
+        self.slices = [] if store.slices is None else [store.slices.numpy()]
+
+    def room(self, steps: int, keeps_words: bool) -> Array:
+        """Return where a chunk's words go, with room for one a unit and operation."""
+        if keeps_words:
+            words = steps * self.config.operations_per_step * self.heads.size
+            if self._block.size <= words:
+                self._block = np.empty(words + 1, np.int16)  # untouched pages cost nothing
+        return self._block
+
+    def new_chunk(self, steps: int, anew: int) -> tuple[Array, Array, Array]:
+        """Return where slices, states set aside and all states of a chunk go."""
+        arrays = self.config.state_arrays
+        layers, _, rows, units = self.h.shape
+        depth, kept = self.config.slice_size, self.keep and not self.stored
+        slices = np.empty((steps + 1 if depth else 0, rows, depth), np.int32)
+        aside = np.empty((anew if kept else 0, arrays, layers, 2, units), np.int32)
+        length = steps + 1 if self.stored and self.keep else 0
+        states = np.empty((length, arrays, layers, 2, rows, units), np.int32)
+        return slices, aside, states
+
+    def close(self, slices: Array, aside: Array, states: Array, keeps_words: bool) -> None:
+        """Keep what going back over a chunk needs."""
+        if keeps_words:
+            self.blocks.append(self._block[: self.tally[TOP]].copy())
+        self.tally[TOP] = 0
+        if self.keep:
+            self.slices.append(slices)
+            self.aside.append(aside)
+            self.states.append(states)
+
+    def reopen(self, steps: int) -> tuple[Array, Array, Array, Array]:
+        """Return the last chunk's words, slices, states set aside and all states."""
+        words = np.zeros(1, np.int16)
+        if self.blocks:
+            words = self.blocks.pop()
+            self.tally[TOP] = len(words)
+            words = words if len(words) else np.zeros(1, np.int16)
+        slices, aside, states = self.new_chunk(steps, 0)
+        if self.slices:
+            slices = self.slices.pop()
+        if self.aside:
+            aside, states = self.aside.pop(), self.states.pop()
+        return words, slices, aside, states
+
+    def finish(self, words: Array, slices: Array, steps: int, finish: bool) -> None:
+        """Note what is left of a chunk that was taken back.
+
+        Raises:
+            RevRNNError: ``E_UNDERFLOW`` if more words were wanted than there were (BUF-032).
+        """
+        if self.tally[UNDERFLOW]:
+            raise RevRNNError(
+                "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"
+            )
+        top = int(self.tally[TOP])
+        self.tally[TOP] = 0
+        if finish:
+            self.left_over += top
+            return
+        self.blocks.append(words[:top])
+        if self.config.slice_size:
+            self.slices.append(slices[: len(slices) - steps])
+
+    def bytes_kept(self) -> int:
+        """Return the bytes kept to go back, states stored in full not counted."""
+        kept: list[Any] = [*self.blocks, *self.slices, *self.aside]
+        return sum(array.nbytes for array in kept)

@@ -1,0 +1,114 @@
+"""A stack's parameters and numbers as compiled calls want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from revrnn.config import Config
+
+from .compiling import Array
+from .gru import NUMBERS
+from .products import pack_float, pack_int16, padded
+
+
+def numbers(config: Config) -> Array:
+    """Return what a configuration comes to, in the places that :mod:`.gru` names."""
+    formats, n = config.formats, config.max_forget_bits
+    plan = np.zeros(NUMBERS, np.int64)
+    of_gate = (1, 2**4, 5) if n is None else (2**n - 1, 2**15 + 2 ** (4 + n), 5 + n)
+    plan[:] = (
+        formats.sum_bits,
+        formats.state_bits,
+        config.view_bits,
+        *of_gate,
+        config.resolved_z_max,
+        config.forgetting,
+        formats.operand_bits - config.layer_input_bits(0),
+        formats.operand_bits - config.view_bits,
+        formats.operand_bits - config.view_bits,
+        config.slice_size,
+        n or 0,
+    )
+    return plan
+
+
+def _packed(parts: list[Array]) -> tuple[Array, list[int]]:
+    """Pack int16 matrices ``[N, K]`` of one shape; return them and their norms."""
+    n, k = parts[0].shape
+    out = np.empty((len(parts), padded(n) * (k + k % 2)), np.int16)
+    return out, [pack_int16(part, to) for part, to in zip(parts, out, strict=True)]
+
+
+def _floats(parts: list[Array], scale: float) -> Array:
+    """Pack int16 matrices ``[K, N]`` of one shape as real numbers."""
+    k, n = parts[0].shape
+    out = np.empty((len(parts), k * padded(n)), np.float32)
+    for part, to in zip(parts, out, strict=True):
+        pack_float(part, scale, to)
+    return out
+
+
+class Weights:
+    """Packed weights; those for gradients are made when they are first asked for.
+
+    Attributes:
+        exact: what :func:`.sweeps.forward` takes from ``w_x`` to ``bias``.
+        largest: number of weights that one step of one row is multiplied by.
+    """
+
+    def __init__(self, config: Config, params: Mapping[str, Tensor]) -> None:
+        """Take int16 weights and int32 biases by name."""
+        self.config = config
+        layers = range(config.num_layers)
+        rows, units = config.num_gates * config.group_size, config.group_size
+        gru = config.cell == "revgru"
+        arrays = {name: value.numpy() for name, value in params.items()}
+        self._inputs = [arrays[f"weight_ih_l{k}"] for k in layers]
+        both = [arrays[f"weight_hh_l{k}"] for k in layers]
+        groups = [w[j * rows : (j + 1) * rows] for w in both for j in (0, 1)]
+        self._views = [w[: 2 * units] for w in groups] if gru else groups
+        self._candidates = [w[2 * units :] for w in groups] if gru else []
+        norms = np.zeros((config.num_layers, 5), np.int64)
+        w_x, norms[:1, 0] = _packed(self._inputs[:1])
+        w_l = np.empty((0, 0), np.int16)
+        if config.num_layers > 1:
+            w_l, norms[1:, 0] = _packed(self._inputs[1:])
+        w_h, of_views = _packed(self._views)
+        norms[:, 1:3] = np.reshape(of_views, (-1, 2))
+        w_u = np.empty((config.num_layers, 2, 0), np.int16)
+        if gru:
+            packed, of_candidates = _packed(self._candidates)
+            w_u, norms[:, 3:5] = _by_group(packed), np.reshape(of_candidates, (-1, 2))
+        bias = np.stack([arrays[f"bias_l{k}"] for k in layers]).astype(np.int64)
+        self.exact: tuple[Any, ...] = (w_x[0], w_l, _by_group(w_h), w_u, norms, bias)
+        self.multiplications = sum(w.size for w in (*self._inputs, *both))
+
+    @cached_property
+    def floats(self) -> tuple[Array, Array, Array]:
+        """What :func:`.pullback.pull` takes as ``w_l``, ``w_h`` and ``w_u``."""
+        scale = 2.0**-self.config.formats.weight_bits
+        none = np.empty((0, 2, 0), np.float32)
+        w_l = none
+        if len(self._inputs) > 1:
+            w_l = _by_group(_floats([g for w in self._inputs[1:] for g in _halves(w)], scale))
+        w_u = _by_group(_floats(self._candidates, scale)) if self._candidates else none
+        return w_l, _by_group(_floats(self._views, scale)), w_u
+
+    @cached_property
+    def of_input(self) -> Array:
+        """Layer 0's input weights for the gradient of the input, ``[2, …]``."""
+        scale = 2.0**-self.config.formats.weight_bits
+        return _floats(_halves(self._inputs[0]), scale)
+
+
+def _halves(w: Array) -> list[Array]:
+    return [w[: len(w) // 2], w[len(w) // 2 :]]
+
+
+def _by_group(packed: Array) -> Array:
+    return packed.reshape(-1, 2, packed.shape[1])

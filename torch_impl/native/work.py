@@ -1,0 +1,340 @@
+"""Passes of the native engine: what goes into compiled calls and comes out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+
+from ..activations import packed_table
+from ..engine import Settings, Store
+from ..gradients import Gradients
+from ..sequence import Schedule
+from ..slopes import real
+from ..state import State
+from .buffers import WRAPS
+from .compiling import Array
+from .gru import GRU_PIECES
+from .lstm import LSTM_PIECES
+from .products import pack_float, padded
+from .pullback import add_bias, add_weights, input_gradient, pull
+from .rows import Rows, by_group, by_layer
+from .sweeps import forward, recover
+from .threads import Task, run, shares, split
+from .weights import Weights, numbers
+
+
+@dataclass
+class Tape:
+    """A chunk taken back, and what its gradients need; see :func:`.sweeps.recover`."""
+
+    x: Tensor
+    aside_at: list[Array]
+    pieces: Array
+    ok: Array
+    operands: Array
+    slopes: Array
+
+
+class NativeWork:
+    """A stack ready for passes over one sequence."""
+
+    def __init__(
+        self,
+        config: Config,
+        params: Mapping[str, Tensor],
+        schedule: Schedule,
+        settings: Settings,
+    ) -> None:
+        """Prepare the weights."""
+        self.config, self.schedule, self.settings = config, schedule, settings
+        self.weights = Weights(config, params)
+        self.plan = numbers(config)
+        self.table = packed_table(torch.device("cpu")).numpy()
+
+    def start(
+        self, state: State, *, keep: bool, count: bool, store: Store | None = None
+    ) -> NativePass:
+        """Return a pass that starts at a state."""
+        return NativePass(self, state, keep, count, store)
+
+
+class NativePass:
+    """One way over a piece of a sequence and back."""
+
+    def __init__(
+        self, work: NativeWork, state: State, keep: bool, count: bool, store: Store | None
+    ) -> None:
+        """Stand at the beginning, or with ``store`` at the end of a chunk."""
+        config, settings = work.config, work.settings
+        self.work, self.config, self.keep = work, config, keep
+        self.stored = settings.states == "stored"
+        self.keeps_words = config.forgetting and (keep and not self.stored or count)
+        self.batch = state.h.shape[1]
+        # Words of the whole batch in their order are asked for by the evaluation alone, whose
+        # sequences are small: a single share.
+        amount = work.weights.multiplications * self.batch * settings.chunk_size
+        self.threads = shares(amount, self.batch)
+        where = split(self.batch, self.threads)
+        self.shares = [Rows(config, state, rows, keep, self.stored) for rows in where]
+        if store is not None:
+            (share,) = self.shares
+            share.load(store)
+        layers, bins = config.num_layers, 1025 if count else 0
+        self._counts = np.zeros((len(self.shares), layers, bins), np.int64)
+        self._pushed = np.zeros((len(self.shares), layers), np.int64)
+        self.counting = count
+        self._tape: Tape | None = None
+
+    @property
+    def wraps(self) -> Tensor | None:
+        """How often a state wrapped."""
+        if not self.config.can_wrap:
+            return None
+        return torch.tensor(sum(int(share.tally[WRAPS]) for share in self.shares))
+
+    @property
+    def gate_counts(self) -> Tensor | None:
+        """Histograms of the gates by layer, if counted."""
+        return torch.from_numpy(self._counts.sum(0)) if self.counting else None
+
+    @property
+    def pushed(self) -> Tensor | None:
+        """Words that each layer pushed, if counted."""
+        return torch.from_numpy(self._pushed.sum(0)) if self.counting else None
+
+    # --- states ------------------------------------------------------------------------------
+
+    def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
+        """Take a chunk of steps."""
+        active, anew, gains = self._schedule(first, len(x), backwards=False)
+        to = np.empty((0, 0, 0), np.int32) if outputs is None else outputs.numpy()
+        tasks = [
+            partial(self._advance, n, share, x, active, anew, gains, to)
+            for n, share in enumerate(self.shares)
+        ]
+        run(tasks, self.threads)
+
+    def _advance(
+        self, n: int, share: Rows, x: Tensor, active: Array, anew: Array, gains: Array, to: Array
+    ) -> None:
+        work, rows, steps = self.work, share.rows, len(x)
+        at, number = _numbered(anew[:, rows])
+        slices, aside, states = share.new_chunk(steps, number)
+        forward(
+            work.plan, work.table, _operands(x, rows), share.h, share.c, share.heads,
+            *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
+            np.ascontiguousarray(gains[:, :, rows]), share.room(steps, self.keeps_words),
+            self.keeps_words, share.tally, to, rows.start, slices, states, self._counts[n],
+            self._pushed[n],
+        )  # fmt: skip
+        share.close(slices, aside, states, self.keeps_words and not self.stored)
+
+    def recover(
+        self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
+    ) -> Tape:
+        """Take the last chunk back, or look its states up, and return its tape."""
+        active, anew, gains = self._schedule(first, len(x), backwards=True)
+        to = np.empty((0, 0, 0), np.int32) if outputs is None else outputs.numpy()
+        tape = self._new_tape(x)
+        tape.aside_at = [_numbered(anew[:, share.rows])[0] for share in self.shares]
+        tasks = [
+            partial(self._recover, share, x, active, at, gains, to, tape, finish)
+            for share, at in zip(self.shares, tape.aside_at, strict=True)
+        ]
+        run(tasks, self.threads)
+        return tape
+
+    def _recover(
+        self, share: Rows, x: Tensor, active: Array, at: Array, gains: Array, to: Array,
+        tape: Tape, finish: bool,
+    ) -> None:  # fmt: skip
+        work, rows, steps = self.work, share.rows, len(x)
+        words, slices, aside, states = share.reopen(steps)
+        recover(
+            work.plan, work.table, _operands(x, rows), share.h, share.c, share.heads,
+            *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
+            np.ascontiguousarray(gains[:, :, rows]), words, share.tally, to, rows.start,
+            self.batch, slices[len(slices) - 1 - steps :] if len(slices) else slices, states,
+            tape.pieces, tape.ok, tape.operands, tape.slopes,
+        )  # fmt: skip
+        share.finish(words, slices, steps, finish)
+
+    def _schedule(self, first: int, steps: int, *, backwards: bool) -> tuple[Array, Array, Array]:
+        """Return which rows are active, which start anew, and gains, of a chunk."""
+        schedule, config = self.work.schedule, self.config
+        active = np.ones((steps, self.batch), np.uint8)
+        if schedule.mask is not None:
+            active = schedule.mask[first : first + steps].numpy().astype(np.uint8)
+        resets = [schedule.reset(t) for t in range(first, first + steps)]
+        anew = np.zeros((steps if any(r is not None for r in resets) else 0, self.batch), np.bool_)
+        for t, rows in enumerate(resets):
+            if rows is not None:
+                anew[t, rows.numpy()] = True
+        gains = np.empty((0, config.num_layers - 1, self.batch, config.hidden_size), np.int32)
+        if schedule.gains is not None and steps:
+            order = range(steps)
+            # In the order in which a step is met, as a function that draws may expect.
+            some = {t: schedule.gain(first + t) for t in (reversed(order) if backwards else order)}
+            gains = np.stack([np.asarray(some[t]) for t in order]).astype(np.int32, copy=False)
+        return active, anew, gains
+
+    def _new_tape(self, x: Tensor) -> Tape:
+        config, steps = self.config, len(x)
+        size = config.num_layers * steps * self.batch * config.hidden_size
+        between = (config.num_layers - 1) * steps * self.batch * config.hidden_size
+        pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
+        old = self._tape  # its memory serves the next chunk
+        if old is None or old.ok.size != size:
+            old = Tape(
+                x, [], np.empty(pieces * size, np.float32), np.empty(size, np.uint8),
+                np.empty(between, np.float32), np.empty(between, np.float32),
+            )  # fmt: skip
+        self._tape = Tape(x, [], old.pieces, old.ok, old.operands, old.slopes)
+        return self._tape
+
+    # --- gradients ---------------------------------------------------------------------------
+
+    def pullback(self, tape: Tape, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+        """Carry the gradient over a chunk that was just recovered."""
+        config, (steps, batch, _) = self.config, tape.x.shape
+        columns = config.num_gates * config.group_size
+        ds = np.empty((config.num_layers, 2, steps, batch, columns), np.float32)
+        given = np.empty((0, 0, 0), np.float32)
+        if grad_outputs is not None:
+            given = grad_outputs.detach().float().contiguous().numpy()
+        h = [by_group(into.h, share.rows) for share in self.shares]
+        none = np.empty((0, *h[0].shape[1:]), np.float32)
+        c = [none if into.c is None else by_group(into.c, share.rows) for share in self.shares]
+        forgets = config.forgetting
+        floats = self.work.weights.floats
+        tasks: list[Task] = [
+            partial(
+                pull, dh, dc, given, share.rows.start, tape.pieces, tape.ok, tape.slopes, at,
+                *floats, config.num_gates, forgets, ds,
+            )
+            for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True)
+        ]  # fmt: skip
+        run(tasks, self.threads)
+        into.h = torch.from_numpy(np.concatenate([by_layer(part) for part in h], 1))
+        if into.c is not None:
+            into.c = torch.from_numpy(np.concatenate([by_layer(part) for part in c], 1))
+        return self._products(tape, ds, into)
+
+    def _products(self, tape: Tape, ds: Array, into: Gradients) -> Tensor:
+        """Add the gradients of parameters and return that of the input (GRAD-014)."""
+        config, (steps, batch, length) = self.config, tape.x.shape
+        layers, columns, total = config.num_layers, ds.shape[-1], steps * batch
+        dx = np.empty((total, length), np.float32)
+        if not total:
+            return torch.from_numpy(dx.reshape(steps, batch, length))
+        flat = ds.reshape(layers, 2, total, columns)
+        tasks: list[Task] = []
+        where = split(total, self.threads, 8)
+        for part in where:
+            w = self.work.weights.of_input
+            tasks.append(partial(input_gradient, flat[0], w, part.start, dx[part]))
+        x = real(tape.x, config.formats.operand_bits).numpy()
+        inputs = [x.reshape(total, length), *tape.operands.reshape(layers - 1, total, config.hidden_size)]
+        for k in range(layers):
+            names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
+            of_input, of_state, of_bias = (into.params[name].numpy() for name in names)
+            packed = _packed(inputs[k])
+            for j in (0, 1):
+                whole, at = flat[k, j], j * columns
+                tasks.append(partial(add_bias, whole, of_bias, at))
+                spans = [(slice(0, columns), packed, inputs[k].shape[1], of_input)]
+                spans += [(s, p, config.group_size, of_state) for s, p in self._seen(tape, k, j)]
+                for span, operand, width, to in spans:
+                    for part in split(span.stop - span.start, self.threads, 8):
+                        first = span.start + part.start
+                        tasks.append(
+                            partial(
+                                add_weights, whole, first, part.stop - part.start, columns,
+                                operand, width, to, at + first,
+                            )
+                        )  # fmt: skip
+        run(tasks, self.threads)
+        return torch.from_numpy(dx.reshape(steps, batch, length))
+
+    def _seen(self, tape: Tape, layer: int, group: int) -> list[tuple[slice, Array]]:
+        """Return which gates of a group see which recurrent operand, packed."""
+        config = self.config
+        pieces = tape.pieces.reshape(-1, config.num_layers, 2, *tape.x.shape[:2], config.group_size)
+        own = pieces[:, layer, group].reshape(len(pieces), -1, config.group_size)
+        units = config.group_size
+        if config.cell == "revgru":
+            return [
+                (slice(0, 2 * units), _packed(own[5])),
+                (slice(2 * units, 3 * units), _packed(own[6])),
+            ]
+        return [(slice(0, config.num_gates * units), _packed(own[8]))]
+
+    # --- what is left ------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return the present state."""
+        h = np.concatenate([by_layer(share.h) for share in self.shares], 1)
+        c = np.concatenate([by_layer(share.c) for share in self.shares], 1)
+        heads = np.concatenate([share.heads for share in self.shares])
+        return State(
+            torch.from_numpy(h),
+            torch.from_numpy(c) if self.config.has_cell_state else None,
+            torch.from_numpy(heads) if self.config.forgetting else None,
+            self.config,
+        )
+
+    def store(self) -> Store:
+        """Return words and slices; with several shares, one share's words after the other's."""
+        none = np.empty(0, np.int16)
+        blocks = [block for share in self.shares for block in share.blocks]
+        slices = None
+        if self.config.slice_size and self.shares[0].slices:
+            each = [
+                np.concatenate([share.slices[0][:1], *(part[1:] for part in share.slices)])
+                for share in self.shares
+            ]
+            slices = torch.from_numpy(np.concatenate(each, 1))
+        words = torch.from_numpy(np.concatenate([none, *blocks]))
+        return Store(words, torch.zeros(0, dtype=torch.uint8), slices)
+
+    def left_over(self) -> Tensor | None:
+        """Return how many words a way back left."""
+        return torch.tensor(sum(share.left_over for share in self.shares))
+
+    def check_underflow(self) -> None:
+        """Do nothing: :meth:`recover` has raised the error."""
+
+    def bytes_kept(self) -> int:
+        """Return the bytes kept to go back."""
+        return sum(share.bytes_kept() for share in self.shares)
+
+
+def _operands(x: Tensor, rows: slice) -> Array:
+    """Return operands of some rows, int16 ``[C, R, I]``, I made even by zeros."""
+    part = x.numpy()[:, rows]
+    length = part.shape[2]
+    if length % 2:
+        part = np.concatenate([part, np.zeros((*part.shape[:2], 1), np.int16)], 2)
+    return np.ascontiguousarray(part)
+
+
+def _numbered(anew: Array) -> tuple[Array, int]:
+    """Number the rows that start anew, step by step; return the numbers or −1, and how many."""
+    at = np.full(anew.shape, -1, np.int32)
+    where = anew.nonzero()
+    at[where] = np.arange(len(where[0]), dtype=np.int32)
+    return at, len(where[0])
+
+
+def _packed(values: Array) -> Array:
+    """Pack float32 ``[K, N]``."""
+    out = np.empty(len(values) * padded(values.shape[1]), np.float32)
+    pack_float(values, 1.0, out)
+    return out
