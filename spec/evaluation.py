@@ -32,6 +32,7 @@ IMPLEMENTATIONS: Final = {
     "numpy": "revrnn.numpy_ref.evaluate",
     "naive": "revrnn.numpy_ref.naive",
     "torch": "revrnn.torch_impl.evaluate",
+    "torch-native": "revrnn.torch_impl.evaluate_native",
     "jax": "revrnn.jax_impl.evaluate",
 }
 

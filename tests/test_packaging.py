@@ -25,7 +25,7 @@ FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
 MAY_IMPORT = {
     "spec": {"numpy", "revrnn"},
     "numpy_ref": {"numpy", "revrnn"},
-    "torch_impl": {"numpy", "revrnn", "safetensors", "torch"},
+    "torch_impl": {"llvmlite", "numba", "numpy", "revrnn", "safetensors", "torch"},
     "jax_impl": {"numpy", "revrnn", "safetensors", "jax"},
 }
 # What a single file may import besides; nothing else may import that file.

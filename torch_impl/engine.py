@@ -47,6 +47,7 @@ class Settings:
             work; the pieces are run again on the way back. ``None`` keeps all words.
         offload: whether full blocks of words go to the host's memory.
         count: whether to count gates and words for a report.
+        in_order: whether :meth:`Pass.store` must give words in the order of BUF-005.
     """
 
     chunk_size: int = CHUNK_SIZE
@@ -54,6 +55,7 @@ class Settings:
     checkpoint_every: int | None = None
     offload: bool = False
     count: bool = False
+    in_order: bool = False
 
 
 @dataclass
@@ -125,7 +127,7 @@ class Pass(Protocol):
         """Return the present state, sharing nothing with the pass."""
 
     def store(self) -> Store:
-        """Return what is in the buffer."""
+        """Return what is in the buffer; words in their order if the settings ask for it."""
 
     def left_over(self) -> Tensor | None:
         """Return how much a way back left in the buffer, for SEQ-009; 0 is right."""

@@ -167,9 +167,9 @@ def _state_results(state: State) -> Results:
     return {"h": state.h} | ({} if state.c is None else {"c": state.c})
 
 
-def _work(request: Request, tensors: Tensors, chunk_size: int, states: str = "reversed") -> Work:
+def _work(request: Request, tensors: Tensors, chunk_size: int) -> Work:
     """Return the chosen engine's work on a request's sequence."""
-    config, settings = request.stack, Settings(chunk_size, states)
+    config, settings = request.stack, Settings(chunk_size, in_order=True)
     params = {name: tensors[name] for name in config.parameter_shapes()}
     schedule = Schedule(tensors.get("mask"), gains=_gains(tensors))
     chosen = choose(config, tensors["h"].device, settings)

@@ -37,6 +37,8 @@ class MemoryReport:
         unit_steps: multiplications by a forget gate: units × (step, row) pairs × operations.
         bytes_kept: bytes that were kept after the forward pass, checkpoints included.
         layers: by layer.
+        engine: what computed the sequence (see ``engine_plan``).
+        product: its exact product, in words.
     """
 
     ideal_bits: float
@@ -45,6 +47,8 @@ class MemoryReport:
     unit_steps: int
     bytes_kept: int
     layers: tuple[LayerReport, ...]
+    engine: str
+    product: str
 
     @property
     def ideal_saving(self) -> float:
@@ -87,6 +91,7 @@ class MemoryReport:
             f"states {_size(self.plain_bits)}, saving {self.stored_saving:.1f}×"
             f" (ideal {self.ideal_saving:.1f}×), kept {_size(8 * self.bytes_kept)}"
         )
+        lines.append(f"engine {self.engine}, products: {self.product}")
         return "\n".join(lines)
 
 
@@ -104,9 +109,10 @@ def report_of(config: Config, bptt: Bptt, mask: Tensor | None, rows: int) -> Mem
     """Return the accounts of a forward pass that counted."""
     steps = bptt.steps * rows if mask is None else int(mask.sum())
     operations = steps * config.operations_per_step
+    by = (bptt.engine.name, bptt.engine.product(config, bptt.end.h.device))
     if bptt.gate_counts is None or bptt.pushed is None or not config.forgetting:
         none = tuple(LayerReport(0.0, 0) for _ in range(config.num_layers))
-        return MemoryReport(0.0, 0, plain_bits(config, steps), 0, bptt.bytes_kept, none)
+        return MemoryReport(0.0, 0, plain_bits(config, steps), 0, bptt.bytes_kept, none, *by)
     ideal = [ideal_bits(counts) for counts in bptt.gate_counts]
     pushed = bptt.pushed.tolist()
     word = 16 if config.buffer == "stream" else 64 * rows * config.group_size
@@ -115,5 +121,5 @@ def report_of(config: Config, bptt: Bptt, mask: Tensor | None, rows: int) -> Mem
     layers = tuple(LayerReport(i, word * p) for i, p in zip(ideal, pushed, strict=True))
     return MemoryReport(
         sum(ideal), stored, plain_bits(config, steps), operations * config.group_size,
-        bptt.bytes_kept, layers,
+        bptt.bytes_kept, layers, *by,
     )  # fmt: skip

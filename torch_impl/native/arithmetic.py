@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, i32, inline, native, round_shift, sar
+from .compiling import Array, f32, i32, i64, inline, native, round_shift, sar
 
 OPERAND_MAX: Final = 32512
 
@@ -18,14 +18,14 @@ def tanh(s: Any, bits: Any, table: Any) -> Any:
     ``table`` has a value and the step to the next one in one number, as
     :func:`revrnn.torch_impl.activations.packed_table` makes it.
     """
-    end = np.int64(1) << (bits + 3)
+    end = i64(1) << (bits + 3)
     c = i32(min(max(s, -end), end))
     sign = sar(c, 31)
     u = i32((c ^ sign) - sign)
     shift = bits - 7
     pair = table[np.uintp(sar(u, shift))]
-    f = i32(u & i32((np.int64(1) << shift) - 1))
-    half = i32(np.int64(1) << (shift - 1))
+    f = i32(u & i32((i64(1) << shift) - 1))
+    half = i32(i64(1) << (shift - 1))
     t = i32(sar(pair, 9) + sar(i32(i32(i32(pair & 511) * f) + half), shift))
     return i32(i32(t ^ sign) - sign)
 
@@ -37,7 +37,7 @@ def sigmoid(s: Any, bits: Any, table: Any) -> Any:
 
 
 @native
-def view_rows(h: Array, shift: int, width: int, out: Array, ok: Array, base: int) -> int:
+def view_rows(h: Array, shift: int, width: int, out: Array, ok: Array, base: int) -> Any:
     """Write states ``[R, G]`` as operands (FMT-004).
 
     Args:
@@ -70,7 +70,7 @@ def view_rows(h: Array, shift: int, width: int, out: Array, ok: Array, base: int
 def layer_input(
     h: Array, gains: Array, shift: int, width: int, out: Array, operand: Array, slope: Array,
     base: int, bits: int,
-) -> int:  # fmt: skip
+) -> Any:  # fmt: skip
     """Write a layer's states as the operand of the layer above (SEQ-004, SEQ-012).
 
     Args:
@@ -88,7 +88,7 @@ def layer_input(
         The largest magnitude.
     """
     _, rows, units = h.shape
-    unit, gain_unit = np.float32(2.0**-bits), np.float32(2.0**-12)
+    unit, gain_unit = f32(2.0**-bits), f32(2.0**-12)
     gained = gains.shape[0] > 0
     largest = i32(0)
     for b in range(rows):
@@ -96,18 +96,18 @@ def layer_input(
             for i in range(units):
                 v = round_shift(h[j, b, i], shift)
                 w = i32(min(max(v, i32(-OPERAND_MAX)), i32(OPERAND_MAX)))
-                passes, factor = v == w, np.float32(1)
+                passes, factor = v == w, f32(1)
                 if gained:
                     gain = gains[b, j * units + i]
                     v = round_shift(i32(w * gain), 12)
                     w = i32(min(max(v, i32(-OPERAND_MAX)), i32(OPERAND_MAX)))
                     passes = passes and v == w
-                    factor = np.float32(gain) * gain_unit
+                    factor = f32(gain) * gain_unit
                 at = j * units + i
                 out[b * width + at] = w
                 largest = i32(max(largest, i32(max(w, i32(-w)))))
                 if base >= 0:
                     to = base + b * 2 * units + at
-                    operand[to] = np.float32(w) * unit
-                    slope[to] = factor if passes else np.float32(0)
+                    operand[to] = f32(w) * unit
+                    slope[to] = factor if passes else f32(0)
     return largest

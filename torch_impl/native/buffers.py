@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from .compiling import Array, f32, i32, native, sar
+from .compiling import Array, f32, i32, i64, native, sar
 
 # Places in the tallies that a pass keeps, int64.
 TOP: Final = 0
@@ -107,7 +107,7 @@ def divide(
             zz = z[b, i]
             p = i32(h[b, i] - change[b, i])
             a = i32(np.floor(np.float64(p) / np.float64(zz)))
-            n = np.int64(heads[b, i]) * np.int64(zz) + np.int64(i32(p - i32(a * zz)))
+            n = i64(heads[b, i]) * i64(zz) + i64(i32(p - i32(a * zz)))
             h[b, i] = i32(i32(a << 10) + i32(n & 1023))
             heads[b, i] = i32(n >> 10)
             missing += i32(n >> 10) < 32768

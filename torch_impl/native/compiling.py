@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,11 +18,16 @@ from numba import types
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
-F = TypeVar("F", bound=Callable[..., Any])
+_FunctionCache: Any = FunctionCache
+_njit: Any = numba.njit
+_intrinsic: Any = intrinsic
+
 Array = np.ndarray[Any, Any]
 
-i32 = np.int32
-f32 = np.float32
+# As compiled functions use them: with another meaning than for a type checker.
+i32: Any = np.int32
+i64: Any = np.int64
+f32: Any = np.float32
 
 # Functions of one file are compiled into callers of another, which numba's own key does not see.
 _SOURCES = hashlib.sha256(
@@ -30,30 +35,29 @@ _SOURCES = hashlib.sha256(
 ).hexdigest()
 
 
-class _Cache(FunctionCache):  # type: ignore[misc,unused-ignore]
+class _Cache(_FunctionCache):  # type: ignore[misc]
     """Numba's cache, keyed by all sources of this engine as well."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _SOURCES)
 
 
-def native(function: F) -> F:
+def native(function: Callable[..., Any]) -> Any:
     """Return ``function`` compiled when it is first called with arguments of new types."""
-    made = numba.njit(nogil=True, error_model="numpy")(function)
+    made = _njit(nogil=True, error_model="numpy")(function)
     try:
         made._cache = _Cache(made.py_func)
     except RuntimeError:  # no folder that can be written: compiled anew in every process
-        made = numba.njit(nogil=True, error_model="numpy")(function)
-    return cast(F, made)
+        made = _njit(nogil=True, error_model="numpy")(function)
+    return made
 
 
-def inline(function: F) -> F:
+def inline(function: Callable[..., Any]) -> Any:
     """Return ``function`` to be compiled into its callers."""
-    return cast(F, numba.njit(error_model="numpy", inline="always")(function))
+    return _njit(error_model="numpy", inline="always")(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator,unused-ignore]
-def sar(typingctx: Any, value: Any, count: Any) -> Any:
+def _sar(typingctx: Any, value: Any, count: Any) -> Any:
     """Return ``value >> count`` in int32, count below 32; Numba would widen to int64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -62,6 +66,9 @@ def sar(typingctx: Any, value: Any, count: Any) -> Any:
         return builder.ashr(*parts)
 
     return types.int32(value, count), codegen
+
+
+sar: Any = _intrinsic(_sar)
 
 
 @inline

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from .arithmetic import sigmoid, tanh
-from .compiling import Array, f32, i32, native, round_shift, sar
+from .compiling import Array, f32, i32, i64, native, round_shift, sar
 
 # Places in the plan, int64.
 SUM_BITS: Final = 0
@@ -26,7 +24,8 @@ LAYER_SHIFT: Final = 9
 VIEW_SHIFT: Final = 10
 SLICES: Final = 11
 FORGET_BITS: Final = 12  # the limit, 0 without one
-NUMBERS: Final = 13
+P_MAX: Final = 13
+NUMBERS: Final = 14
 
 
 @native
@@ -55,12 +54,12 @@ def gates_zr(
     factor, term, shift = i32(plan[GATE_FACTOR]), i32(plan[GATE_TERM]), plan[GATE_SHIFT]
     for b in range(rows):
         for i in range(units):
-            y = sigmoid(np.int64(sums[b * width + i]) + parts[b, at + i], bits, table)
+            y = sigmoid(i64(sums[b * width + i]) + parts[b, at + i], bits, table)
             sigma[b, i] = y
             gate = sar(i32(i32(y * factor) + term), shift)
             z[b, i] = i32(min(max(gate, i32(1)), top))
         for i in range(units):
-            s = np.int64(sums[b * width + units + i]) + parts[b, at + units + i]
+            s = i64(sums[b * width + units + i]) + parts[b, at + units + i]
             y = sigmoid(s, bits, table)
             r[b, i] = y
             u[b * by_row + i] = round_shift(i32(y * i32(view[b * by_row + i])), 15)
@@ -76,7 +75,7 @@ def candidate(
     bits, shift = plan[SUM_BITS], 25 - plan[STATE_BITS]
     for b in range(rows):
         for i in range(units):
-            s = np.int64(sums[b * width + i]) + parts[b, at + 2 * units + i]
+            s = i64(sums[b * width + i]) + parts[b, at + 2 * units + i]
             y = tanh(s, bits, table)
             g[b, i] = y
             change[b, i] = round_shift(i32(i32(1024 - z[b, i]) * y), shift)

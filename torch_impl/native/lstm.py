@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-
 from .arithmetic import sigmoid, tanh
-from .compiling import Array, f32, i32, native, round_shift, sar
+from .compiling import Array, f32, i32, i64, native, round_shift, sar
 from .gru import (
     FORGET_BITS,
     FORGETTING,
     GATE_FACTOR,
     GATE_SHIFT,
     GATE_TERM,
+    P_MAX,
     STATE_BITS,
     SUM_BITS,
     VIEW_BITS,
@@ -45,7 +44,7 @@ def gates(
         change: int32 ``[R, G]``.
     """
     rows, units = f.shape
-    bits, top = plan[SUM_BITS], i32(plan[Z_MAX])
+    bits, top, p_top = plan[SUM_BITS], i32(plan[Z_MAX]), i32(plan[P_MAX])  # FMT-007
     factor, term, by = i32(plan[GATE_FACTOR]), i32(plan[GATE_TERM]), plan[GATE_SHIFT]
     left, shift = plan[VIEW_SHIFT], 30 - plan[STATE_BITS]
     count = 5 if plan[FORGETTING] else 3
@@ -53,7 +52,7 @@ def gates(
         for q in range(count):
             to = q if count == 5 else q + 1
             for i in range(units):
-                s = np.int64(sums[b * width + q * units + i]) << left
+                s = i64(sums[b * width + q * units + i]) << left
                 s += parts[b, at + q * units + i]
                 if to == 2:
                     y[b, to, i] = tanh(s, bits, table)
@@ -63,21 +62,20 @@ def gates(
             for i in range(units):
                 f[b, i] = i32(min(max(sar(i32(i32(y[b, 0, i] * factor) + term), by), i32(1)), top))
             for i in range(units):
-                p[b, i] = i32(min(max(sar(i32(i32(y[b, 4, i] * factor) + term), by), i32(1)), top))
+                unclipped = sar(i32(i32(y[b, 4, i] * factor) + term), by)
+                p[b, i] = i32(min(max(unclipped, i32(1)), p_top))
         for i in range(units):
             change[b, i] = round_shift(i32(y[b, 1, i] * y[b, 2, i]), shift)
 
 
 @native
-def hidden_change(
-    c: Array, y: Array, plan: Array, table: Array, t: Array, change: Array
-) -> None:
+def hidden_change(c: Array, y: Array, plan: Array, table: Array, t: Array, change: Array) -> None:
     """Write ``tanh(c)`` and what is added to ``h`` (CELL-022)."""
     rows, units = c.shape
     bits, shift = plan[STATE_BITS], 30 - plan[STATE_BITS]
     for b in range(rows):
         for i in range(units):
-            v = tanh(np.int64(c[b, i]), bits, table)
+            v = tanh(i64(c[b, i]), bits, table)
             t[b, i] = v
             change[b, i] = round_shift(i32(y[b, 3, i] * v), shift)
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, f32, i32, native
+from .compiling import Array, f32, i32, i64, native
 from .tiles import (
     PANEL,
     TALL,
@@ -40,7 +40,7 @@ padded_columns = native(padded)
 
 
 @native
-def pack_int16(w: Array, out: Array) -> int:
+def pack_int16(w: Array, out: Array) -> Any:
     """Pack weights ``[N, K]`` as the right operand with N columns.
 
     ``out``, int16, flat, has by panel, pair of indices and column the pair's two numbers.
@@ -50,11 +50,11 @@ def pack_int16(w: Array, out: Array) -> int:
     """
     n, k = w.shape
     pairs = (k + 1) // 2
-    norm = np.int64(0)
+    norm = i64(0)
     for c in range(n):
-        total = np.int64(0)
+        total = i64(0)
         for i in range(k):
-            total += abs(np.int64(w[c, i]))
+            total += abs(i64(w[c, i]))
         norm = max(norm, total)
     for p in range(-(-n // PANEL)):
         used = min(PANEL, n - p * PANEL)
@@ -153,7 +153,7 @@ def exact_product(
             tile_rows(low, 2 * first, 2 * pairs, rows, w, at, length, low_sums, 0, PANEL)
             for r in range(rows):
                 for i in range(used):
-                    total = np.int64(high_sums[r * PANEL + i]) * 256 + low_sums[r * PANEL + i]
+                    total = i64(high_sums[r * PANEL + i]) * 256 + low_sums[r * PANEL + i]
                     wide[r, wide_at + p * PANEL + i] += total << shift
     return False
 

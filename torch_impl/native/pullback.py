@@ -140,9 +140,7 @@ def pull(
             if k:
                 for j in range(2):
                     at = (((k * 2 + j) * steps + t) * batch + b0) * columns
-                    float_product(
-                        flat, at, columns, rows, columns, w_l[k - 1, j], hidden, below[j]
-                    )
+                    float_product(flat, at, columns, rows, columns, w_l[k - 1, j], hidden, below[j])
                 for b in range(rows):
                     place = (((k - 1) * steps + t) * batch + b0 + b) * hidden
                     for j in range(2):
@@ -188,9 +186,7 @@ def add_weights(
         to: the row there that belongs to column ``first``.
     """
     length = ds.shape[0]
-    add_outer_products(
-        ds.reshape(-1), first, columns, rows, length, packed, width, into, to
-    )
+    add_outer_products(ds.reshape(-1), first, columns, rows, length, packed, width, into, to)
 
 
 @native

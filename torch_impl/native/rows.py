@@ -69,7 +69,7 @@ class Rows:
     @property
     def count(self) -> int:
         """Number of rows, R."""
-        return self.rows.stop - self.rows.start
+        return len(range(self.rows.start, self.rows.stop))
 
     def load(self, store: Store) -> None:
         """Take what was kept of the chunk at whose end this stands; of a whole batch only."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from . import gru, lstm
 from .arithmetic import layer_input, view_rows
 from .buffers import TOP, UNDERFLOW, divide, multiply
-from .compiling import Array, i32, native
+from .compiling import Array, i32, i64, native
 from .gru import INPUT_SHIFT, LAYER_SHIFT, SLICES, STATE_BITS, VIEW_BITS, VIEW_SHIFT
 from .products import exact_product
 from .tiles import PANEL
@@ -45,11 +45,11 @@ def input_parts(
     if exact_product(a, largest, rows, pairs, w, norm, columns, sums, parts, 0, shift):
         for r in range(rows):
             for i in range(columns):
-                parts[r, i] += np.int64(sums[r * width + i]) << shift
+                parts[r, i] += i64(sums[r * width + i]) << shift
 
 
 @native
-def largest_of(x: Array) -> int:
+def largest_of(x: Array) -> Any:
     """Return the largest magnitude in int16 ``x``, flat."""
     largest = i32(0)
     for i in range(x.size):
@@ -165,9 +165,7 @@ def forward(
                     )  # fmt: skip
                     span = -(-of_view // PANEL) * PANEL
                     if is_gru:
-                        gru.gates_zr(
-                            sums, span, parts, at, view, even, plan, table, z, r, sigma, u
-                        )
+                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, r, sigma, u)
                         add_product(
                             u, largest, even // 2, w_u[k, j], norms[k, CANDIDATE + j], units, sums,
                             parts, at + 2 * units, 0,
@@ -206,9 +204,7 @@ def recover(
 ) -> None:  # fmt: skip
     """Take a chunk back, or look its states up, and write its tape.
 
-    Args are those of :func:`forward`, and:
-
-    Args:
+    Arguments are those of :func:`forward`, and:
         batch: rows of the whole batch, which the tape has room for.
         tape: float32, flat: by piece ``[L, 2, C, B, G]``; see :func:`.gru.factors`.
         ok: uint8, flat ``[L, 2, C, B, G]``: where the view did not saturate.
@@ -286,9 +282,7 @@ def recover(
                     span = -(-of_view // PANEL) * PANEL
                     enough = True
                     if is_gru:
-                        gru.gates_zr(
-                            sums, span, parts, at, view, even, plan, table, z, r, sigma, u
-                        )
+                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, r, sigma, u)
                         add_product(
                             u, largest, even // 2, w_u[k, j], norms[k, CANDIDATE + j], units, sums,
                             parts, at + 2 * units, 0,

@@ -33,6 +33,7 @@ def numbers(config: Config) -> Array:
         formats.operand_bits - config.view_bits,
         config.slice_size,
         n or 0,
+        config.resolved_p_max,
     )
     return plan
 

@@ -75,12 +75,10 @@ class NativePass:
         config, settings = work.config, work.settings
         self.work, self.config, self.keep = work, config, keep
         self.stored = settings.states == "stored"
-        self.keeps_words = config.forgetting and (keep and not self.stored or count)
+        self.keeps_words = config.forgetting and ((keep and not self.stored) or count)
         self.batch = state.h.shape[1]
-        # Words of the whole batch in their order are asked for by the evaluation alone, whose
-        # sequences are small: a single share.
         amount = work.weights.multiplications * self.batch * settings.chunk_size
-        self.threads = shares(amount, self.batch)
+        self.threads = 1 if settings.in_order else shares(amount, self.batch)
         where = split(self.batch, self.threads)
         self.shares = [Rows(config, state, rows, keep, self.stored) for rows in where]
         if store is not None:
@@ -241,7 +239,10 @@ class NativePass:
             w = self.work.weights.of_input
             tasks.append(partial(input_gradient, flat[0], w, part.start, dx[part]))
         x = real(tape.x, config.formats.operand_bits).numpy()
-        inputs = [x.reshape(total, length), *tape.operands.reshape(layers - 1, total, config.hidden_size)]
+        inputs = [
+            x.reshape(total, length),
+            *tape.operands.reshape(layers - 1, total, config.hidden_size),
+        ]
         for k in range(layers):
             names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
             of_input, of_state, of_bias = (into.params[name].numpy() for name in names)

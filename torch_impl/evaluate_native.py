@@ -1,0 +1,5 @@
+"""PyTorch's native engine behind the evaluation interface (EVAL)."""
+
+from .evaluate import TorchImplementation
+
+IMPLEMENTATION = TorchImplementation(engine="native")
