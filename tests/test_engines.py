@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,23 @@ def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> N
         assert state == other
         for name, value in wanted.items():
             assert torch.equal(value, found[name]), (count, name)
+
+
+@kinds
+def test_nothing_of_the_length_of_the_sequence_exists(kind: Any) -> None:
+    """NumPy's memory, which is this engine's, grows by the words kept and little else."""
+    most = []
+    for steps in (256, 1024):
+        module, tokens = kind(4, 64, max_forget_bits=1), torch.zeros(steps, 8, dtype=torch.int64)
+        embed = torch.nn.Embedding(3, 4)
+        for _ in range(2):
+            tracemalloc.start()
+            with engine("native"):
+                value_and_grad(module, tokens, tokens, lambda y, _: y.square().mean(), embed=embed)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        most.append(peak)
+    assert most[1] - most[0] < (1024 - 256) * 8 * 64 * 4 / 4
 
 
 @pytest.mark.rule("GRAD-020", "SEQ-013")

@@ -54,7 +54,7 @@ def native(function: Callable[..., Any]) -> Any:
 
 def inline(function: Callable[..., Any]) -> Any:
     """Return ``function`` to be compiled into its callers."""
-    return _njit(error_model="numpy", inline="always")(function)
+    return _njit(error_model="numpy", forceinline=True)(function)
 
 
 def _sar(typingctx: Any, value: Any, count: Any) -> Any:
