@@ -1,0 +1,256 @@
+"""Gradients of many small graphs, kept until the whole is known and then handed on once.
+
+A chunk's graph ends at parameters, and possibly at tensors that were there before it, the outer
+graph: an encoder's output that a readout attends to, say. Its backward pass stops at both. So no
+``.grad`` changes before all chunks have succeeded, hooks of parameters see whole gradients as in a
+plain backward pass, and an outer graph is gone through once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from revrnn.errors import RevRNNError
+
+# A node of autograd's graph and which of its outputs.
+Edge = tuple[Any, int]
+_LEAF = "torch::autograd::AccumulateGrad"
+_LOW = (torch.float16, torch.bfloat16)
+
+
+def now() -> int:
+    """Return a number that is above those of all nodes of this thread, and below the next ones."""
+    with torch.enable_grad():
+        node: Any = torch.zeros((), requires_grad=True).clone().grad_fn
+    return int(node._sequence_nr())
+
+
+class _Sum:
+    """A sum of gradients, of low precision in float32; the first is kept as it came."""
+
+    def __init__(self, tensor: Tensor | None) -> None:
+        self.tensor, self.owned = tensor, False
+        self.value: Tensor | None = None
+        self.dtype = None if tensor is None else tensor.dtype  # as gradients came, for an edge
+
+    def add(self, gradient: Tensor | None) -> None:
+        if gradient is None:
+            return
+        gradient = gradient.detach()
+        self.dtype = self.dtype or gradient.dtype
+        wide = gradient.float() if gradient.dtype in _LOW else gradient
+        if self.value is None:
+            self.value, self.owned = wide, wide is not gradient
+        elif self.owned and self.value.layout == torch.strided == wide.layout:
+            self.value += wide
+        else:
+            self.value, self.owned = self.value + wide, True
+
+    def scaled(self, factor: Tensor | None) -> Tensor | None:
+        """Return the sum times ``factor``, in the type that gradients came in, and forget it."""
+        value, owned, self.value = self.value, self.owned, None
+        if value is None:
+            return None
+        if factor is not None:
+            factor = factor.to(value.device, value.dtype)
+            value = value.mul_(factor) if owned else value * factor
+        return value.to(self.dtype)
+
+
+class Collector:
+    """What chunks' backward passes have found so far."""
+
+    def __init__(self) -> None:
+        """Start from nothing."""
+        self._tensors: dict[int, _Sum] = {}
+        self._outer: dict[Edge, _Sum] = {}
+
+    # --- collecting --------------------------------------------------------------------------
+
+    def add(self, tensor: Tensor, gradient: Tensor | None) -> None:
+        """Add to a tensor's gradient."""
+        self._of(tensor).add(gradient)
+
+    def in_place(self, tensor: Tensor | None) -> Tensor | None:
+        """Return the gradient of ``tensor`` to add to; ``None`` if none is wanted."""
+        if tensor is None or not tensor.requires_grad:
+            return None
+        held = self._of(tensor)
+        if not held.owned:
+            dtype = torch.float32 if tensor.dtype in _LOW else tensor.dtype
+            fresh = torch.zeros_like(tensor, dtype=dtype, requires_grad=False)
+            if held.value is not None:
+                fresh += held.value
+            held.value, held.owned = fresh, True
+        return held.value
+
+    def take(self, tensor: Tensor) -> Tensor | None:
+        """Return a tensor's gradient, which then goes nowhere else."""
+        held = self._tensors.pop(id(tensor), None)
+        return None if held is None else held.scaled(None)
+
+    def take_since(self, since: int) -> list[tuple[GradientEdge, Tensor]]:
+        """Return what was found for outer nodes that are no older than ``since``."""
+        young = [edge for edge in self._outer if edge[0]._sequence_nr() >= since]
+        pairs = [(GradientEdge(*edge), self._outer.pop(edge).scaled(None)) for edge in young]
+        return [(edge, value) for edge, value in pairs if value is not None]
+
+    def backward(
+        self, roots: Sequence[Tensor | GradientEdge], gradients: Sequence[Tensor], since: int
+    ) -> None:
+        """Go back from ``roots`` through what was made after ``since``; keep what arrives."""
+        graph = _Graph(since)
+        inner: list[tuple[Tensor | GradientEdge, Tensor]] = []
+        for root, gradient in zip(roots, gradients, strict=True):
+            if isinstance(root, GradientEdge):
+                inner.append((root, gradient))
+                graph.walk(root.node)
+            elif root.grad_fn is None:
+                if root.requires_grad:
+                    self.add(root, gradient)
+            elif root.grad_fn._sequence_nr() < since:  # type: ignore[attr-defined]
+                self._outer_of((root.grad_fn, root.output_nr)).add(gradient)
+            else:
+                inner.append((root, gradient))
+                graph.walk(root.grad_fn)
+        if not inner or not (graph.leaves or graph.outer):
+            return
+        leaves = list(graph.leaves.values())
+        # The graph is let go of with the chunk's tensors; until then nodes may be met again that
+        # were made here and are kept by the user's code, such as a weight computed once.
+        with _without_hooks(leaves), graph.listening(self._outer_of):
+            arrived = torch.autograd.grad(
+                [root for root, _ in inner],
+                [*leaves, *(GradientEdge(*edge) for edge in graph.outer)],
+                [gradient for _, gradient in inner],
+                retain_graph=True, allow_unused=True,
+            )  # fmt: skip
+        for leaf, gradient in zip(leaves, arrived, strict=False):
+            self.add(leaf, gradient)
+
+    # --- handing on --------------------------------------------------------------------------
+
+    def gradients_of(self, tensors: Iterable[Tensor]) -> list[Tensor | None]:
+        """Return the gradients of some tensors, in their types; they then go nowhere else."""
+        return [self.take(tensor) for tensor in tensors]
+
+    def hand_on(self, factor: Tensor | None = None, retain_graph: bool = False) -> None:
+        """Do one backward pass that begins with all that was collected, times ``factor``."""
+        held = [one for one in self._tensors.values() if one.value is not None]
+        roots: list[Any] = []
+        gradients: list[Tensor | None] = []
+        for edge, one in self._outer.items():
+            value = one.scaled(factor)
+            if value is not None:
+                roots.append(GradientEdge(*edge))
+                gradients.append(value)
+        self._tensors, self._outer = {}, {}
+        if held:
+            tensors = [one.tensor for one in held]
+            roots.append(_Roots.apply(held, factor, *tensors))  # type: ignore[no-untyped-call]
+            gradients.append(None)
+        del held
+        if roots:
+            torch.autograd.backward(roots, gradients, retain_graph=retain_graph)
+
+
+    def _of(self, tensor: Tensor) -> _Sum:
+        return self._tensors.setdefault(id(tensor), _Sum(tensor))
+
+    def _outer_of(self, edge: Edge) -> _Sum:
+        return self._outer.setdefault(edge, _Sum(None))
+
+
+class _Roots(torch.autograd.Function):
+    """Something to begin a backward pass with, whose gradients are known already.
+
+    Gradients that nothing else refers to become ``.grad`` without being copied.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, held: list[_Sum], factor: Tensor | None, *tensors: Tensor) -> Tensor:
+        ctx.held, ctx.factor = held[:], factor
+        held.clear()
+        return tensors[0].new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> Any:
+        found: list[Tensor | None] = []
+        while ctx.held:
+            one = ctx.held.pop(0)
+            found.append(one.scaled(ctx.factor))
+        return None, None, *found
+
+
+class _Graph:
+    """The nodes made since a moment, and what they hang on."""
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.leaves: dict[int, Tensor] = {}
+        self.outer: dict[Edge, None] = {}
+        self._seen: set[Any] = set()
+        self._at: dict[Any, list[tuple[int, Edge]]] = {}  # nodes with edges to the outer graph
+
+    def walk(self, node: Any) -> None:
+        """Go through all nodes below ``node``."""
+        waiting = [node]
+        self._seen.add(node)
+        while waiting:
+            node = waiting.pop()
+            if node.name() == "CheckpointFunctionBackward":
+                raise RevRNNError(
+                    "E_UNSUPPORTED", "use_reentrant", "True in torch.utils.checkpoint",
+                    "use_reentrant=False in what embed and readout call",
+                )  # fmt: skip
+            for place, (below, number) in enumerate(node.next_functions):
+                if below is None:
+                    continue
+                if below.name() == _LEAF:
+                    self.leaves[id(below.variable)] = below.variable
+                elif below._sequence_nr() < self.since:
+                    self.outer[below, number] = None
+                    self._at.setdefault(node, []).append((place, (below, number)))
+                elif below not in self._seen:
+                    self._seen.add(below)
+                    waiting.append(below)
+
+    @contextmanager
+    def listening(self, of: Callable[[Edge], _Sum]) -> Iterator[None]:
+        """Note what flows to the outer graph, before hooks of its tensors, which run later."""
+
+        def listener(places: list[tuple[int, Edge]]) -> Any:
+            def hook(grad_inputs: Any, _: Any) -> None:
+                for place, edge in places:
+                    of(edge).add(grad_inputs[place])
+
+            return hook
+
+        handles = [node.register_hook(listener(places)) for node, places in self._at.items()]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def _without_hooks(leaves: Sequence[Tensor]) -> Iterator[None]:
+    """Keep hooks of parameters from seeing parts of gradients; they will see the whole."""
+    hooks: list[tuple[Any, Any]] = []
+    for leaf in leaves:
+        own = leaf._backward_hooks
+        if own:
+            hooks.append((own, list(own.items())))
+            own.clear()
+    try:
+        yield
+    finally:
+        for own, items in hooks:
+            own.update(items)

@@ -1,0 +1,68 @@
+"""Whether a module is exactly PyTorch's own, so that a short cut cannot be told from calling it."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+from torch import Tensor, nn
+from torch.nn.modules import module as global_hooks
+
+M = TypeVar("M", bound=nn.Module)
+
+_OWN_HOOKS: Final = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+_GLOBAL_HOOKS: Final = tuple(f"_global{name}" for name in _OWN_HOOKS)
+# As they were when PyTorch was loaded: libraries have replaced methods of classes.
+_METHODS: Final = {kind: (kind.forward, kind.__call__) for kind in (nn.Linear, nn.Embedding)}
+
+
+def is_bare(module: object, kind: type[nn.Module]) -> bool:
+    """Say whether calling ``module`` does what ``kind.forward`` does, and nothing besides.
+
+    It must be of exactly this class (a subclass, an adapter, a parametrised module and what
+    ``torch.compile`` returns are not), without a hook of its own or for all modules (which weight
+    normalisation and pruning are), and with the forward of its class.
+    """
+    if type(module) is not kind:
+        return False
+    own: Any = module.__dict__
+    changed = kind in _METHODS and _METHODS[kind] != (kind.forward, kind.__call__)
+    return not (
+        changed
+        or "forward" in own
+        or any(own.get(name) for name in _OWN_HOOKS)
+        or any(getattr(global_hooks, name, None) for name in _GLOBAL_HOOKS)
+    )
+
+
+def has_plain_parameters(module: nn.Module, *names: str) -> bool:
+    """Say whether parameters are ordinary dense tensors of their own or absent."""
+    for name in names:
+        value = module._parameters.get(name)
+        if value is None:
+            if name not in module._parameters:
+                return False
+        elif type(value) not in (nn.Parameter, Tensor) or value.layout.__str__() != "torch.strided":
+            return False
+    return True
+
+
+def is_plain_linear(module: object) -> bool:
+    """Say whether ``module`` is ``nn.Linear`` and nothing else."""
+    return is_bare(module, nn.Linear) and has_plain_parameters(module, "weight", "bias")  # type: ignore[arg-type]
+
+
+def is_plain_embedding(module: object) -> bool:
+    """Say whether ``module`` is ``nn.Embedding`` with a gradient that is a plain sum of rows."""
+    return (
+        is_bare(module, nn.Embedding)
+        and isinstance(module, nn.Embedding)
+        and has_plain_parameters(module, "weight")
+        and not module.sparse
+        and not module.scale_grad_by_freq
+        and module.max_norm is None
+    )
