@@ -31,6 +31,15 @@ def now() -> int:
     return int(node._sequence_nr())
 
 
+def leaves_of(root: Tensor) -> list[Tensor]:
+    """Return the tensors below ``root`` that need gradients and were made by nothing."""
+    if root.grad_fn is None:
+        return [root] if root.requires_grad else []
+    graph = _Graph(0)
+    graph.walk(root.grad_fn)
+    return list(graph.leaves.values())
+
+
 class _Sum:
     """A sum of gradients, of low precision in float32; the first is kept as it came."""
 
@@ -159,7 +168,6 @@ class Collector:
         if roots:
             torch.autograd.backward(roots, gradients, retain_graph=retain_graph)
 
-
     def _of(self, tensor: Tensor) -> _Sum:
         return self._tensors.setdefault(id(tensor), _Sum(tensor))
 
@@ -204,7 +212,7 @@ class _Graph:
         self._seen.add(node)
         while waiting:
             node = waiting.pop()
-            if node.name() == "CheckpointFunctionBackward":
+            if self.since and node.name() == "CheckpointFunctionBackward":
                 raise RevRNNError(
                     "E_UNSUPPORTED", "use_reentrant", "True in torch.utils.checkpoint",
                     "use_reentrant=False in what embed and readout call",

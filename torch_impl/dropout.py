@@ -78,23 +78,23 @@ class LockedDropout(nn.Module):
         """Drop with probability ``p``."""
         super().__init__()
         self.p = check_probability("p", p)
-        self._seed: int | None = None
-        self._mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with the same features dropped in all steps, the rest scaled up."""
         if not self.training or self.p == 0:
             return x
-        mask = self._mask
+        sequence = _sequences[-1] if _sequences else None
+        mask = None if sequence is None else sequence.masks.get(id(self))
         if mask is None or mask.shape[1:] != x.shape[1:] or mask.device != x.device:
             # Within a sequence PyTorch's own generator is left alone: others draw from it.
             generator = None
-            if self._seed is not None:
-                generator = torch.Generator(x.device).manual_seed(self._seed)
+            if sequence is not None:
+                generator = torch.Generator(x.device).manual_seed(sequence.seed(self))
             keep = 1 - self.p
             mask = torch.rand((1, *x.shape[1:]), generator=generator, device=x.device) < keep
             mask = mask.to(x.dtype) / (keep or 1.0)
-            self._mask = None if self._seed is None else mask
+            if sequence is not None:
+                sequence.masks[id(self)] = mask
         return x * mask
 
     def extra_repr(self) -> str:
@@ -102,26 +102,43 @@ class LockedDropout(nn.Module):
         return f"p={self.p}"
 
 
+class Sequence:
+    """The masks of one sequence, by the module that uses them."""
+
+    def __init__(self) -> None:
+        """Begin where PyTorch's generator stands, which is left there."""
+        self.masks: dict[int, Tensor] = {}
+        # Modules are kept so that no other one can get the number of one that is gone.
+        self.used: dict[int, tuple[LockedDropout, int]] = {}
+        self._start = torch.get_rng_state()
+
+    def seed(self, module: LockedDropout) -> int:
+        """Return a module's seed, which depends on what was used before it."""
+        if id(module) not in self.used:
+            generator = torch.Generator()
+            generator.set_state(self._start)
+            draws = [int(torch.randint(2**62, (), generator=generator)) for _ in range(2)]
+            seed = (draws[0] + draws[1] * len(self.used)) % 2**62
+            self.used[id(module)] = (module, seed)
+        return self.used[id(module)][1]
+
+
+_sequences: list[Sequence] = []
+
+
 @contextmanager
-def one_sequence(*modules: object) -> Iterator[None]:
-    """Let every :class:`LockedDropout` keep one mask for the ``with`` block.
+def one_sequence(sequence: Sequence | None = None) -> Iterator[Sequence]:
+    """Let every :class:`LockedDropout` that is called keep one mask for the ``with`` block.
 
     Args:
-        modules: where to look for them: modules, and methods of modules. What they do not lead to,
-            such as the variables of a function, is not found.
+        sequence: what an earlier block gave, to go on with its masks.
     """
-    owners = [getattr(module, "__self__", module) for module in modules]
-    held = [
-        part
-        for module in owners
-        if isinstance(module, nn.Module)
-        for part in module.modules()
-        if isinstance(part, LockedDropout) and part._seed is None
-    ]
-    for part in held:
-        part._seed, part._mask = int(torch.randint(2**62, ())), None
+    sequence = Sequence() if sequence is None else sequence
+    before = len(sequence.used)
+    _sequences.append(sequence)
     try:
-        yield
+        yield sequence
     finally:
-        for part in held:
-            part._seed = part._mask = None
+        _sequences.remove(sequence)
+        if sequence.used and not before:
+            torch.randint(2**62, ())  # the next sequence begins from another state

@@ -1,4 +1,4 @@
-"""A readout and an embedding that add their gradients in place, block by block.
+"""A readout and an embedding that work out their gradients in place, block by block.
 
 Ordinary autograd makes a gradient as large as the whole weight for every chunk and adds it
 afterwards; with a large vocabulary that is most of the memory and much of the time of a chunk.
@@ -6,110 +6,261 @@ afterwards; with a large vocabulary that is most of the memory and much of the t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError, one_of
 
+from .checks import check_tensor
+from .collect import Collector
+from .plain import is_bare, is_plain_linear
+
 # Rows whose logits exist at a time.
 _BLOCK_ROWS = 512
+# Targets that are looked at at a time.
+_BLOCK_TARGETS = 2**16
 
 
 class LinearCrossEntropy(nn.Module):
     """A linear layer and the cross-entropy of its logits, as one readout.
 
     Called, it is the two in ordinary autograd. :func:`~revrnn.torch_impl.value_and_grad` and
-    :func:`~revrnn.torch_impl.value` know it and let only a block of the logits exist at a time.
+    :func:`~revrnn.torch_impl.value` know it: the loss is what ``F.cross_entropy`` gives of all
+    steps at once, with targets that are ignored, weights of classes and smoothed labels, and only a
+    block of the logits exists at a time. (If no target counts, the mean is NaN and its gradient 0,
+    as in PyTorch.)
     """
 
+    weight: Tensor | None
+
     def __init__(
-        self, linear: nn.Linear, *, ignore_index: int = -100, reduction: str = "mean"
+        self,
+        linear: Callable[[Tensor], Tensor],
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = -100,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         """Read out by ``linear``, which may share its weight with an embedding.
 
         Args:
-            linear: from ``hidden_size`` to classes.
+            linear: from ``hidden_size`` to classes; ``nn.Linear``, or what stands in for one.
+            weight: of the classes, float ``[classes]``.
             ignore_index: targets that count nothing.
-            reduction: ``"mean"`` over the targets that count, or ``"sum"``.
+            reduction: ``"mean"`` over the targets that count, each as its class weighs, or
+                ``"sum"``.
+            label_smoothing: the share of each target that all classes have between them, 0 … 1.
         """
         super().__init__()
+        if not callable(linear):
+            given = type(linear).__name__
+            raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear or what replaces one")
         if reduction not in ("mean", "sum"):
             raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
+        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
+            raise RevRNNError("E_ARGUMENT", "ignore_index", repr(ignore_index), "a whole number")
+        number = isinstance(label_smoothing, (int, float, np.number))
+        if not number or isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
+            given = repr(label_smoothing)
+            raise RevRNNError("E_ARGUMENT", "label_smoothing", given, "a number, 0 … 1")
+        if weight is not None:
+            classes = getattr(linear, "out_features", None)
+            check_tensor("weight", weight, None, (classes,))
         self.linear = linear
-        self.ignore_index, self.reduction = ignore_index, reduction
+        self.register_buffer("weight", weight)
+        self.ignore_index, self.reduction = int(ignore_index), reduction
+        self.label_smoothing = float(label_smoothing)
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of outputs ``[C, B, H]`` and class numbers ``[C, B]``."""
+        """Return the loss of outputs ``[C, B, H]`` and targets.
+
+        Args:
+            outputs: of the recurrent module.
+            targets: class numbers, int64 ``[C, B]``, or probabilities, float ``[C, B, classes]``.
+        """
+        logits = self.linear(outputs).flatten(0, -2)
+        flat = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
         return nn.functional.cross_entropy(
-            self.linear(outputs).flatten(0, -2), targets.flatten(),
-            ignore_index=self.ignore_index, reduction=self.reduction,
+            logits, flat, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
         )  # fmt: skip
 
-    @torch.no_grad()
-    def loss_and_grad(
-        self, outputs: Tensor, targets: Tensor, scale: float | Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the loss and, times ``scale``, the gradient of the outputs.
+    def extra_repr(self) -> str:
+        """Return what differs from the defaults."""
+        plain = {"ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
+        given = [f"{n}={getattr(self, n)!r}" for n, v in plain.items() if getattr(self, n) != v]
+        return ", ".join(given)
 
-        The layer's own gradients, times ``scale``, are added to ``.grad``. With ``scale`` ``None``
-        there are no gradients.
+    # --- targets -----------------------------------------------------------------------------
+
+    def check_targets(
+        self, targets: object, steps: int, rows: int, device: torch.device, name: str = "targets"
+    ) -> None:
+        """Raise unless targets are as PyTorch allows them, with one synchronisation."""
+        classes = getattr(self.linear, "out_features", None)
+        classes = classes if isinstance(classes, int) else None
+        if self.weight is not None:
+            classes = len(self.weight)
+        if isinstance(targets, Tensor) and targets.is_floating_point():
+            check_tensor(name, targets, None, (steps, rows, classes), device)
+            if self.ignore_index >= 0:
+                allowed = "class numbers if ignore_index is given"
+                raise RevRNNError("E_DTYPE", name, f"probabilities, {targets.dtype}", allowed)
+            return
+        check_tensor(name, targets, [torch.int64, torch.uint8], (steps, rows), device)
+        assert isinstance(targets, Tensor)
+        wrong = [
+            ((part < 0) | (part >= (classes or 2**31))) & (part != self.ignore_index)
+            for part in targets.split(max(1, _BLOCK_TARGETS // rows))
+        ]
+        if bool(torch.stack([part.any() for part in wrong]).any()):
+            at = torch.cat([part.flatten() for part in wrong]).nonzero()[0, 0]
+            given = f"class {int(targets.flatten()[at])}"
+            last = f"0 … {classes - 1}" if classes else "0 and above"
+            allowed = f"{last}, or ignore_index={self.ignore_index}"
+            raise RevRNNError("E_RANGE", name, given, allowed)
+
+    @torch.no_grad()
+    def count(self, targets: Tensor) -> Tensor:
+        """Return how much targets count in a mean: their number, or the sum of their weights."""
+        if targets.is_floating_point():
+            return torch.tensor(float(targets.numel() // targets.shape[-1]), device=targets.device)
+        counts = [self._weights(part).sum() for part in targets.flatten().split(_BLOCK_TARGETS)]
+        return torch.stack(counts).sum()
+
+    def _weights(self, targets: Tensor) -> Tensor:
+        """Return what each of class numbers ``[N]`` counts."""
+        keep = targets != self.ignore_index
+        if self.weight is None:
+            return keep.to(torch.float32)
+        wide = _wide(self.weight)
+        return torch.where(keep, wide[torch.where(keep, targets, 0).long()], 0)
+
+    # --- the short cut -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sum_and_grad(
+        self, outputs: Tensor, targets: Tensor, scale: Tensor | None, into: Collector
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the sum of the losses, how much it counts, and the gradient of the outputs.
+
+        Gradients are those of the sum times ``scale``; the layer's own go to ``into``. With
+        ``scale`` ``None`` there are none.
         """
-        weight, bias = self.linear.weight, self.linear.bias
-        x, wanted = outputs.flatten(0, -2), targets.flatten()
-        counts = wanted != self.ignore_index
-        size = counts.sum().to(x.dtype) if self.reduction == "mean" else x.new_ones(())
-        total, dx = x.new_zeros(()), None if scale is None else torch.empty_like(x)
-        into = [_grad(p) if scale is not None else None for p in (weight, bias)]
+        linear: Any = self.linear
+        x = outputs.flatten(0, -2)
+        shares = targets.is_floating_point()
+        wanted = targets.flatten(0, -2) if shares else targets.flatten()
+        dx = None if scale is None else torch.empty_like(x)
+        of_weight, of_bias = (
+            None if scale is None else into.in_place(p) for p in (linear.weight, linear.bias)
+        )
+        sums, counts = [], []
         for begin in range(0, len(x), _BLOCK_ROWS):
             rows = slice(begin, begin + _BLOCK_ROWS)
-            logits = self.linear(x[rows])
-            chosen = wanted[rows].clamp(min=0).unsqueeze(1)
-            norm = logits.logsumexp(1, keepdim=True)
-            keep = counts[rows].unsqueeze(1)
-            total += ((norm - logits.gather(1, chosen)) * keep).sum()
-            if dx is None:
+            logits = _wide(linear(x[rows]))
+            block = (self._shares if shares else self._classes)(logits, wanted[rows])
+            sums.append(block.loss)
+            counts.append(block.count)
+            if dx is None or scale is None:
                 continue
-            assert scale is not None
-            # Softmax, less one at the target: the gradient of the logits.
-            p = logits.sub_(norm).exp_()
-            p.scatter_add_(1, chosen, p.new_full(chosen.shape, -1.0))
-            p.mul_(keep * (scale / size))
-            torch.mm(p, weight, out=dx[rows])
-            if into[0] is not None:
-                into[0].addmm_(p.t(), x[rows])
-            if into[1] is not None:
-                into[1] += p.sum(0)
-        return total / size, None if dx is None else dx.view(outputs.shape)
+            p = block.gradient().mul_(scale.to(logits.dtype)).to(x.dtype)
+            dx[rows] = p @ linear.weight
+            if of_weight is not None:
+                if of_weight.dtype == x.dtype:
+                    of_weight.addmm_(p.t(), x[rows])
+                else:  # summed in float32
+                    of_weight += p.t() @ x[rows]
+            if of_bias is not None:
+                of_bias += p.sum(0, dtype=of_bias.dtype)
+        total, count = torch.stack(sums).sum(), torch.stack(counts).sum()
+        return total, count, None if dx is None else dx.view(outputs.shape)
+
+    def _classes(self, logits: Tensor, targets: Tensor) -> _Block:
+        """Work out a block with class numbers ``[N]``."""
+        keep = targets != self.ignore_index
+        chosen = torch.where(keep, targets, 0).long().unsqueeze(1)
+        counts = self._weights(targets).to(logits.dtype)
+        norm = logits.logsumexp(1, keepdim=True)
+        of_chosen = (norm - logits.gather(1, chosen)).squeeze(1)
+        smoothing, classes = self.label_smoothing, logits.shape[1]
+        certain = (1 - smoothing) * counts
+        loss = torch.where(keep, certain * of_chosen, 0).sum()
+        weight = None if self.weight is None else self.weight.to(logits.dtype)
+        each = smoothing / classes * keep.to(logits.dtype)  # of what all classes have
+        whole = certain
+        if smoothing:
+            all_weight = classes if weight is None else weight.sum()
+            weighed = logits.sum(1) if weight is None else logits @ weight
+            smooth = norm.squeeze(1) * all_weight - weighed
+            loss = loss + torch.where(keep, each * smooth, 0).sum()
+            whole = certain + each * all_weight
+
+        def gradient() -> Tensor:
+            # Softmax times all there is to share, less each class's share.
+            p = logits.sub_(norm).exp_().mul_(whole.unsqueeze(1))
+            p.scatter_add_(1, chosen, -certain.unsqueeze(1))
+            if smoothing:
+                p -= each.unsqueeze(1) if weight is None else each.outer(weight)
+            return p
+
+        return _Block(loss, counts.sum(), gradient)
+
+    def _shares(self, logits: Tensor, targets: Tensor) -> _Block:
+        """Work out a block with probabilities ``[N, classes]``."""
+        smoothing, classes = self.label_smoothing, logits.shape[1]
+        share = targets.to(logits.dtype)
+        if smoothing:
+            share = share * (1 - smoothing) + smoothing / classes
+        if self.weight is not None:
+            share = share * self.weight.to(logits.dtype)
+        norm = logits.logsumexp(1, keepdim=True)
+        loss = ((norm - logits) * share).sum()
+
+        def gradient() -> Tensor:
+            p = logits.sub_(norm).exp_().mul_(share.sum(1, keepdim=True))
+            return p.sub_(share)
+
+        return _Block(loss, logits.new_tensor(float(len(logits))), gradient)
 
 
-def _grad(parameter: Tensor | None) -> Tensor | None:
-    """Return the gradient to add to, made if there is none yet; ``None`` if none is wanted."""
-    if parameter is None or not parameter.requires_grad:
-        return None
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+class _Block(NamedTuple):
+    """The loss of some rows, what it counts, and how to turn their logits into gradients."""
+
+    loss: Tensor
+    count: Tensor
+    gradient: Callable[[], Tensor]
 
 
-def adds_in_place(embed: object) -> bool:
-    """Say whether :func:`add_embedding_gradient` can do what autograd would."""
+def _wide(value: Tensor) -> Tensor:
+    """Return low precision in float32."""
+    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+
+
+def reads_in_place(readout: object, targets: object) -> bool:
+    """Say whether :meth:`LinearCrossEntropy.sum_and_grad` gives what calling ``readout`` would."""
     return (
-        type(embed) is nn.Embedding
-        and not embed.sparse
-        and not embed.scale_grad_by_freq
-        and embed.max_norm is None
-        and embed.weight.is_leaf
-        and not embed._forward_hooks
-        and not embed._backward_hooks
+        is_bare(readout, LinearCrossEntropy)
+        and is_plain_linear(readout.linear)  # type: ignore[attr-defined]
+        and isinstance(targets, Tensor)
+        and not targets.requires_grad
+        and not (readout.weight is not None and readout.weight.requires_grad)  # type: ignore[attr-defined]
     )
 
 
 @torch.no_grad()
-def add_embedding_gradient(embed: nn.Embedding, tokens: Tensor, dx: Tensor) -> None:
+def add_embedding_gradient(
+    embed: nn.Embedding, tokens: Tensor, dx: Tensor, into: Collector
+) -> None:
     """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``."""
-    into = _grad(embed.weight)
-    if into is None:
+    total = into.in_place(embed.weight)
+    if total is None:
         return
     if embed.padding_idx is not None:
         dx = dx * (tokens != embed.padding_idx).unsqueeze(-1)
-    into.index_add_(0, tokens.flatten(), dx.flatten(0, 1).to(into.dtype))
+    total.index_add_(0, tokens.flatten(), dx.flatten(0, -2).to(total.dtype))

@@ -1,0 +1,244 @@
+"""The inputs of a recurrent stack, made from the user's data chunk by chunk, and their gradients.
+
+They are made forwards, perhaps again for pieces that are run again, and again on the way back with
+the graph by which gradients go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .call_hooks import CallHooks
+from .checks import check_tensor
+from .collect import Collector, now
+from .plain import is_plain_embedding
+from .quantise import operand_passes, quantise
+from .readout import add_embedding_gradient
+from .repeat import Repeat
+
+
+class Cut:
+    """Data that is cut along its steps; the gradient of a whole is written part by part."""
+
+    def __init__(self, data: Any) -> None:
+        """Take a tensor, or anything that has ``data[first:stop]``."""
+        self.data = data
+        self.wanted = isinstance(data, Tensor) and data.requires_grad
+        self.gradient: Tensor | None = None
+        self._parts: dict[int, Tensor] = {}
+
+    def part(self, first: int, stop: int, grad: bool = False) -> Any:
+        """Return some steps; with ``grad`` as the end of a graph, if a gradient is wanted."""
+        if not isinstance(self.data, Tensor):
+            return self.data[first:stop]
+        part = self.data.detach()[first:stop] if self.wanted else self.data[first:stop]
+        if part.is_inference() and not torch.is_inference_mode_enabled():
+            part = part.clone()  # else autograd could not keep it
+        if grad and self.wanted:
+            part.requires_grad_()
+            self._parts[first] = part
+        return part
+
+    def collect(self, first: int, into: Collector) -> None:
+        """Write a part's gradient to its place."""
+        part = self._parts.pop(first, None)
+        gradient = None if part is None else into.take(part)
+        if gradient is not None:
+            if self.gradient is None:
+                self.gradient = torch.zeros_like(self.data, requires_grad=False)
+            self.gradient[first : first + len(gradient)] = gradient
+
+    def hand_on(self, into: Collector) -> None:
+        """Give the gradient of the whole to what it was made from."""
+        if self.gradient is not None:
+            into.add(self.data, self.gradient)
+            self.gradient = None
+
+
+class ChunkInputs:
+    """Operands of chunks, and what becomes of their gradients.
+
+    Attributes:
+        made: inputs as made on the way back, by a chunk's first step, for forward hooks.
+    """
+
+    def __init__(
+        self,
+        data: Tensor,
+        embed: Callable[[Tensor], Tensor] | None,
+        config: Config,
+        device: torch.device,
+        hooks: CallHooks,
+        autocast: Callable[[], Any],
+        into: Collector | None,
+    ) -> None:
+        """Take the data and what is done with it.
+
+        Args:
+            data: the user's, ``[T, B, …]``.
+            embed: from a cut of the data to inputs, or ``None``.
+            config: of the stack.
+            device: of the stack.
+            hooks: of the stack's module.
+            autocast: gives the caller's autocast.
+            into: where gradients go; ``None`` if there is no way back.
+        """
+        self.cut, self.embed, self.config, self.device = Cut(data), embed, config, device
+        self.hooks, self.autocast, self.into = hooks, autocast, into
+        self.steps, self.rows = data.shape[:2]
+        # A gradient of numbers that are no floats does not exist.
+        self.in_place = is_plain_embedding(embed) and not hooks.before
+        self.made: dict[int, Tensor] = {}
+        self._since: dict[int, int] = {}
+        self._early: dict[int, Tensor] = {}
+        self._start: Tensor | None = None
+        self._finite: list[Tensor] = []
+        self._repeat: Repeat | None = None
+        if into is not None and not self.in_place and (embed is not None or hooks.before):
+            self._repeat = Repeat(_All((embed, hooks.module)) if hooks.before else embed, device)
+
+    # --- forwards and again ------------------------------------------------------------------
+
+    def start(self, chunk_size: int) -> Tensor:
+        """Make the first chunk before anything else; return its input, with its graph."""
+        if self._start is None:
+            self._start, self._early[0] = self._first(0, min(chunk_size, self.steps))
+        return self._start
+
+    def forwards(self, first: int, stop: int) -> Tensor:
+        """Return a chunk's operands, for the first time."""
+        if first in self._early:
+            self._start = None
+            return self._early.pop(first)
+        return self._first(first, stop)[1]
+
+    def _first(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
+        part = self.cut.part(first, stop)
+        with self._first_call(first), self._grad_mode():
+            x = self._embedded(part, stop - first)
+            if self.hooks.before:
+                x = self.hooks.start(x) if first == 0 else self.hooks.inputs(x, again=False)
+        if self.into is None and self.hooks.after:
+            self.made[first] = x  # the readout follows at once
+        self._finite.append(torch.isfinite(x.detach()).all())
+        q = self._operands(x)
+        if self._repeat is not None:
+            self._repeat.note(first, q)
+        return x, q
+
+    def again(self, first: int, stop: int) -> Tensor:
+        """Return the same operands."""
+        return self._again(first, stop, self.cut.part(first, stop))[1]
+
+    def backwards(self, first: int, stop: int) -> Tensor:
+        """Return the same operands, keeping the graph by which they were made."""
+        self._since[first] = now()
+        x, q = self._again(first, stop, self.cut.part(first, stop, grad=True))
+        self.made[first] = x
+        return q
+
+    def _again(self, first: int, stop: int, part: Tensor) -> tuple[Tensor, Tensor]:
+        with self._second_call(first), self._grad_mode():
+            x = self._embedded(part, stop - first)
+            if self.hooks.before:
+                x = self.hooks.inputs(x, again=True)
+        q = self._operands(x)
+        if self._repeat is not None:
+            self._repeat.compare(first, q)
+        return x, q
+
+    def _embedded(self, part: Tensor, steps: int) -> Tensor:
+        with self.autocast():
+            x = part if self.embed is None else self.embed(part)
+        name = "embed" if self.embed is not None else "inputs"
+        check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)
+        return x
+
+    def _operands(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return quantise("operand", x.detach(), self.config.formats)
+
+    @contextmanager
+    def _grad_mode(self) -> Iterator[None]:
+        # Alike the first time and again: what PyTorch computes may depend on it.
+        with torch.set_grad_enabled(self.into is not None and not self.in_place):
+            yield
+
+    @contextmanager
+    def _first_call(self, first: int) -> Iterator[None]:
+        if self._repeat is None:
+            yield
+        else:
+            with self._repeat.first(first):
+                yield
+
+    @contextmanager
+    def _second_call(self, first: int) -> Iterator[None]:
+        if self._repeat is None:
+            yield
+        else:
+            with self._repeat.again(first):
+                yield
+
+    # --- gradients ---------------------------------------------------------------------------
+
+    def backward(self, first: int, dx: Tensor, beside: Tensor | None = None) -> None:
+        """Carry a chunk's gradient on to what its input was made from.
+
+        Args:
+            first: the chunk's first step.
+            dx: the gradient of its operands.
+            beside: what else reached its input, past the stack.
+        """
+        assert self.into is not None
+        x, since = self.made.pop(first), self._since.pop(first)
+        dx = dx * operand_passes(x.detach(), self.config.formats)  # GRAD-002
+        dx = dx if beside is None else dx + beside
+        if self.in_place:
+            assert isinstance(self.embed, nn.Embedding)
+            add_embedding_gradient(self.embed, self.cut.part(first, first + len(dx)), dx, self.into)
+            return
+        # What a readout found in this chunk's graph goes the same way.
+        others = self.into.take_since(since)
+        if x.requires_grad or others:
+            roots: list[Any] = [x] if x.requires_grad else []
+            gradients = [dx.to(x.dtype)] if x.requires_grad else []
+            roots += [edge for edge, _ in others]
+            self.into.backward(roots, gradients + [g for _, g in others], since)
+        self.cut.collect(first, self.into)
+
+    # --- what went wrong ---------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise ``E_NONFINITE`` if an input was NaN or infinite, with one synchronisation."""
+        if self._finite and not bool(torch.stack(self._finite).all()):
+            name = "inputs" if self.embed is None else "embed"
+            raise RevRNNError("E_NONFINITE", name, "NaN or infinity", "finite numbers")
+
+    def check_repeated(self, cause: BaseException | None = None) -> None:
+        """Raise ``E_REVERSAL`` if inputs were other ones on the way back."""
+        if self._repeat is not None and self._repeat.differs():
+            name = "embed" if self.embed is not None else "module"
+            raise RevRNNError(
+                "E_REVERSAL", name, "another result for the same inputs on the way back",
+                "a function that repeats itself: state only in buffers of its modules, random"
+                " numbers only from PyTorch",
+            ) from cause  # fmt: skip
+
+
+class _All:
+    """Leads to several things."""
+
+    def __init__(self, parts: tuple[object, ...]) -> None:
+        self.parts = parts
+
+    def __call__(self) -> None:
+        """Do nothing: it is only looked at."""

@@ -1,0 +1,289 @@
+"""One sequence of a module, gone through by chunks: forwards, and back with the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from revrnn.errors import RevRNNError
+
+from .autograd import initial_floats, make_schedule, quantise_parameters, start_of
+from .bptt import Bptt, Settings
+from .call_hooks import CallHooks
+from .checks import check_settings
+from .chunks import ChunkInputs, Cut
+from .collect import Collector, leaves_of, now
+from .gradients import Gradients
+from .losses import Tally
+from .modules import Floats, RevRNNBase
+from .quantise import check_finite, dequantise
+from .readout import LinearCrossEntropy, reads_in_place
+from .state import State
+from .stream_checks import check_flag, check_inputs, check_module
+
+
+class Run:
+    """One sequence of a module, its inputs made from the user's data chunk by chunk."""
+
+    def __init__(
+        self,
+        module: RevRNNBase,
+        inputs: Tensor,
+        *,
+        embed: Callable[[Tensor], Tensor] | None,
+        hx: Floats,
+        state: State | None,
+        by_step: Mapping[str, Tensor | None],
+        chunk_size: int | None,
+        checkpoint_every: int | None = None,
+        offload: bool | None = False,
+        report: bool = False,
+        back: bool,
+        check: Callable[[int, int, torch.device], None] | None = None,
+    ) -> None:
+        """Check what was given and read the parameters.
+
+        Args:
+            module: as in :func:`~revrnn.torch_impl.value_and_grad`.
+            inputs: as there.
+            embed: as there.
+            hx: as there.
+            state: as there.
+            by_step: ``mask`` and ``resets``.
+            chunk_size: as there.
+            checkpoint_every: as there.
+            offload: as there.
+            report: as there.
+            back: whether there will be a way back.
+            check: checks the caller's other arguments, from steps, rows and device.
+        """
+        check_module(module)
+        self.module, config = module, module.config
+        first = next(module.parameters())
+        device = first.device
+        check_inputs(inputs, embed, config.input_size, device)
+        self.steps, self.rows = inputs.shape[:2]
+        self.mask = by_step.get("mask")
+        schedule = make_schedule(
+            config, self.steps, self.rows, device, self.mask, by_step.get("resets"), None
+        )
+        self.hx = hx
+        floats = initial_floats(hx, state, config, self.rows, device)
+        self.settings = self._settings(chunk_size, checkpoint_every, offload, report)
+        if check is not None:
+            check(self.steps, self.rows, device)
+        self.users_autocast = torch.is_autocast_enabled(device.type)
+        self.autocast_dtype = torch.get_autocast_dtype(device.type)
+        self.config, self.device = config, device
+
+        given = state if state is not None else hx
+        others = () if given is None else (given,)
+        options = {name: value for name, value in by_step.items() if value is not None}
+        self.hooks = CallHooks(module, others, options)
+        self.into = Collector() if back else None
+        self.inputs = ChunkInputs(
+            inputs, embed, config, device, self.hooks, self.autocast, self.into
+        )
+        if self.hooks.before:  # they make parameters
+            self.inputs.start(self.settings.chunk_size)
+        # In the order in which the module draws its random numbers when it is called.
+        (stack,) = module._stacks()
+        self.tensors = module.stack_parameters(*stack)
+        self.dtype = self.tensors["weight_ih_l0"].dtype
+        gains = module.gains(self.rows, device)
+        self.schedule = type(schedule)(schedule.mask, schedule.resets, gains)
+        check_finite(**self.tensors, **{f"hx[{i}]": value for i, value in enumerate(floats)})
+        self.start = start_of(floats, state, config, self.rows, device)
+
+    def _settings(
+        self, chunk_size: int | None, every: int | None, offload: bool | None, report: bool
+    ) -> Settings:
+        module = self.module
+        chosen = chunk_size if chunk_size is not None else module.chunk_size
+        every = every if every is not None else module.checkpoint_every
+        kept = module.offload if offload is None else offload
+        checked = check_settings("reversed", chosen, every, kept)
+        count = check_flag("report", report)
+        return Settings(
+            checked.chunk_size, "reversed", checked.checkpoint_every, checked.offload, count
+        )
+
+    def autocast(self, users: bool = True) -> torch.autocast:
+        """Return the caller's autocast for the caller's functions, or none for our own work.
+
+        Without its cache: what it keeps of a weight would belong to the graph of one chunk.
+        """
+        enabled = users and self.users_autocast
+        return torch.autocast(
+            self.device.type, dtype=self.autocast_dtype, enabled=enabled, cache_enabled=False
+        )
+
+    def leaves(self) -> list[Tensor]:
+        """Make the first chunk's input; return the tensors that it needs gradients of."""
+        x = self.inputs.start(self.settings.chunk_size)
+        data, own = self.inputs.cut, {id(tensor) for tensor in self.tensors.values()}
+        found = [leaf for leaf in leaves_of(x) if id(leaf) not in own]
+        if isinstance(self.inputs.embed, nn.Embedding) and self.inputs.in_place:
+            found = [w for w in (self.inputs.embed.weight,) if w.requires_grad]
+        return [*found, data.data] if data.wanted else found
+
+    def bptt(self) -> Bptt:
+        """Return the pass over the sequence."""
+        params = quantise_parameters(self.tensors, self.config)
+        return Bptt(self.config, params, self.steps, self.start, self.schedule, self.settings)
+
+    def floats(self, h: Tensor) -> Tensor:
+        """Return exact states as the module's outputs."""
+        return dequantise(h, self.config.formats.state_bits).to(self.dtype)
+
+    # --- forwards and back -------------------------------------------------------------------
+
+    def train(
+        self, targets: Any, readout: Any, mean: bool, scale: Tensor, through_hx: bool
+    ) -> tuple[Tensor, Bptt, Floats]:
+        """Go forward, and back with the readout; return loss, pass and gradient of ``hx``."""
+        assert self.into is not None
+        tally, cut = self._tally(readout, mean, targets), Cut(targets)
+        with torch.no_grad():
+            bptt = self.bptt()
+            bptt.forward(self.inputs.forwards)
+            self.inputs.check()
+        back = _Back(self, tally, cut, scale)
+        grads = self.gradients(bptt, (None, None), back.outputs, back.inputs)
+        tally.check()
+        for name, tensor in self.tensors.items():
+            if tensor.requires_grad:
+                self.into.add(tensor, grads.params[name].to(tensor.dtype))
+        for one in (cut, self.inputs.cut):
+            one.hand_on(self.into)
+        factor, floats = tally.factor(), self._hx()
+        of_hx = [g for g in (grads.h, grads.c) if g is not None][: len(floats)]
+        if factor is not None:
+            of_hx = [g * factor for g in of_hx]
+        of_hx = [g.to(h.dtype) for g, h in zip(of_hx, floats, strict=True)]
+        on_graph = any(h.grad_fn is not None for h in floats)
+        if through_hx:
+            for h, g in zip(floats, (grads.h, grads.c), strict=False):
+                if h.requires_grad and g is not None:
+                    self.into.add(h, g.to(h.dtype))
+        # Who carries the gradient of ``hx`` on may meet the same graph again.
+        self.into.hand_on(factor, retain_graph=on_graph and not through_hx)
+        returned: Any = tuple(of_hx)
+        if self.hx is None or isinstance(self.hx, Tensor):
+            returned = of_hx[0] if of_hx else None
+        return tally.loss(), bptt, returned
+
+    def gradients(
+        self,
+        bptt: Bptt,
+        of_state: tuple[Tensor | None, Tensor | None],
+        of_outputs: Callable[[int, Tensor], Tensor | None],
+        of_inputs: Callable[[int, Tensor], None],
+    ) -> Gradients:
+        """Go back, and see that inputs were the same ones."""
+        inputs = self.inputs
+        # Under autocast products of gradients would be rounded to fewer bits.
+        with torch.no_grad(), self.autocast(users=False):
+            try:
+                grads = bptt.backward(
+                    inputs.again, inputs.backwards, of_state, of_outputs, of_inputs
+                )
+            except RevRNNError as error:
+                if error.argument not in ("readout", "embed", "use_reentrant"):
+                    inputs.check_repeated(error)
+                raise
+            inputs.check_repeated()
+        return grads
+
+    def _tally(self, readout: Any, mean: bool, targets: Any) -> Tally:
+        tally = Tally(readout, mean, self.steps * self.rows, self.steps)
+        if isinstance(readout, LinearCrossEntropy) and mean and readout.reduction == "mean":
+            tally.reference = readout.count(targets)
+        return tally
+
+    def in_place(self, readout: Any, targets: Any) -> bool:
+        """Say whether the readout's own short cut is taken."""
+        plain = not (self.users_autocast or self.hooks.after)
+        return plain and reads_in_place(readout, targets)
+
+    def _hx(self) -> list[Tensor]:
+        if self.hx is None:
+            return []
+        return [self.hx] if isinstance(self.hx, Tensor) else list(self.hx)
+
+    # --- forwards alone ----------------------------------------------------------------------
+
+    def measure(self, targets: Any, readout: Any, mean: bool) -> tuple[Tensor, Bptt]:
+        """Go forward with the readout; return loss and pass."""
+        tally, cut, bptt = self._tally(readout, mean, targets), Cut(targets), self.bptt()
+        short = self.in_place(readout, targets)
+
+        def outputs(first: int, h: Tensor) -> None:
+            part, floats = cut.part(first, first + len(h)), self.floats(h)
+            if short:
+                averaged = mean and readout.reduction == "mean"
+                total, count, _ = readout.sum_and_grad(floats, part, None, Collector())
+                tally.add_counted(total, count if averaged else None)
+                return
+            if self.hooks.after:
+                floats = self.hooks.outputs(self.inputs.made.pop(first), floats)
+            with self.autocast():
+                tally.read(floats, part)
+
+        bptt.forward(self.inputs.forwards, outputs, keep=False)
+        self.inputs.check()
+        tally.check()
+        return tally.loss(), bptt
+
+
+class _Back:
+    """What the way back asks for chunk by chunk."""
+
+    def __init__(self, run: Run, tally: Tally, cut: Cut, scale: Tensor) -> None:
+        assert run.into is not None
+        self.run, self.tally, self.cut, self.scale = run, tally, cut, scale
+        self.into: Collector = run.into
+        self.short = run.in_place(tally.readout, cut.data)
+        self._beside: dict[int, Tensor | None] = {}
+
+    def outputs(self, first: int, h: Tensor) -> Tensor | None:
+        """Read a chunk's outputs; return their gradient."""
+        run, tally, stop = self.run, self.tally, first + len(h)
+        outputs = run.floats(h)
+        if self.short:
+            return self._short(outputs, self.cut.part(first, stop))
+        since, part = now(), self.cut.part(first, stop, grad=True)
+        outputs.requires_grad_()
+        seen: Tensor | None = None
+        with torch.enable_grad():
+            given = outputs.clone()  # which may be changed in place, as a call's may
+            if run.hooks.after:
+                seen = run.inputs.made[first].detach()
+                seen.requires_grad_(run.inputs.made[first].requires_grad)
+                given = run.hooks.outputs(seen, given)
+            with run.autocast():
+                loss = tally.read(given, part)
+            loss = loss * self.scale.to(loss.device, loss.dtype)
+        if loss.requires_grad:
+            self.into.backward([loss], [torch.ones_like(loss)], since)
+        self.cut.collect(first, self.into)
+        if seen is not None:
+            self._beside[first] = self.into.take(seen)
+        gradient = self.into.take(outputs)
+        return None if gradient is None else gradient.float()
+
+    def _short(self, outputs: Tensor, part: Tensor) -> Tensor | None:
+        tally, readout = self.tally, self.tally.readout
+        averaged = readout.reduction == "mean" and tally.mean
+        tally.kind = "count" if averaged else "sum"
+        scale = self.scale * tally.share
+        total, count, gradient = readout.sum_and_grad(outputs, part, scale, self.into)
+        tally.add_counted(total, count if averaged else None)
+        return None if gradient is None else gradient.float()
+
+    def inputs(self, first: int, dx: Tensor) -> None:
+        """Carry a chunk's gradient on."""
+        self.run.inputs.backward(first, dx, self._beside.pop(first, None))

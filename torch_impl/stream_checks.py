@@ -1,0 +1,120 @@
+"""What a caller gave to the streaming functions, checked before any work is done (ERR-004)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError, one_of
+
+from .modules import RevRNNBase
+from .readout import LinearCrossEntropy
+
+
+def check_module(module: object) -> None:
+    """Raise unless ``module`` can be gone through by chunks."""
+    if not isinstance(module, RevRNNBase):
+        given = type(module).__name__
+        raise RevRNNError("E_ARGUMENT", "module", given, "a RevGRU or RevLSTM")
+    if module.bidirectional:
+        given = "bidirectional=True"
+        raise RevRNNError("E_UNSUPPORTED", "module", given, "one direction: streaming goes once")
+    if type(module).forward is not RevRNNBase.forward or "forward" in module.__dict__:
+        given = f"{type(module).__name__} with a forward of its own"
+        allowed = "RevGRU and RevLSTM: what comes before and after belongs into embed and readout"
+        raise RevRNNError("E_UNSUPPORTED", "module", given, allowed)
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        given = "a call inside torch.func"
+        raise RevRNNError("E_UNSUPPORTED", "module", given, "autograd: gradients go to .grad")
+
+
+def check_inputs(inputs: object, embed: object, input_size: int, device: torch.device) -> Tensor:
+    """Raise unless ``inputs`` has steps and rows, and the features if nothing embeds it."""
+    if not isinstance(inputs, Tensor):
+        raise RevRNNError("E_DTYPE", "inputs", type(inputs).__name__, "a tensor [T, B, …]")
+    if inputs.dim() < 2 or 0 in inputs.shape[:2]:
+        given = f"shape {list(inputs.shape)}"
+        raise RevRNNError("E_SHAPE", "inputs", given, "[T, B, …], steps first, T and B at least 1")
+    if embed is not None:
+        if not callable(embed):
+            given = type(embed).__name__
+            raise RevRNNError("E_ARGUMENT", "embed", given, "a function of a cut of the inputs")
+        return inputs
+    if not inputs.is_floating_point():
+        allowed = "floats [T, B, input_size], or embed, which makes them"
+        raise RevRNNError("E_DTYPE", "inputs", inputs.dtype, allowed)
+    if inputs.dim() != 3 or inputs.shape[2] != input_size:
+        given = f"shape {list(inputs.shape)}"
+        allowed = f"[T, B, {input_size}], steps first, or embed, which makes it"
+        raise RevRNNError("E_SHAPE", "inputs", given, allowed)
+    if inputs.device != device:
+        given, allowed = f"device {inputs.device}", f"device {device}"
+        raise RevRNNError("E_ARGUMENT", "inputs", given, allowed)
+    return inputs
+
+
+def check_targets(
+    targets: Any, readout: object, steps: int, rows: int, device: torch.device
+) -> None:
+    """Raise unless there are targets for every step, and classes where they are known."""
+    if isinstance(readout, LinearCrossEntropy):
+        readout.check_targets(targets, steps, rows, device)
+        return
+    if isinstance(targets, dict) or not hasattr(targets, "__getitem__"):
+        given = type(targets).__name__
+        raise RevRNNError("E_ARGUMENT", "targets", given, "what can be cut by targets[first:stop]")
+    scalar = isinstance(targets, Tensor) and targets.dim() == 0
+    length = 0 if scalar else len(targets) if hasattr(targets, "__len__") else steps
+    if length != steps:
+        given = f"{length} steps"
+        if isinstance(targets, Tensor):
+            given = f"shape {list(targets.shape)}"
+        raise RevRNNError("E_SHAPE", "targets", given, f"{steps} steps, as inputs have them")
+
+
+def check_readout(readout: object) -> None:
+    """Raise unless ``readout`` can be called."""
+    if not callable(readout):
+        given = type(readout).__name__
+        raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")
+
+
+def check_reduction(reduction: object) -> bool:
+    """Raise unless ``reduction`` is known; return whether it is a mean."""
+    if reduction not in ("mean", "sum"):
+        raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
+    return reduction == "mean"
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Raise unless ``value`` is ``True`` or ``False``."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
+    return bool(value)
+
+
+def check_scale(scale: object, device: torch.device) -> Tensor:
+    """Raise unless ``scale`` is a finite number; return it as a tensor."""
+    allowed = "a finite number, or a scalar tensor without a gradient"
+    if isinstance(scale, Tensor):
+        real = scale.numel() == 1 and not scale.is_complex() and scale.dtype != torch.bool
+        if not real or scale.requires_grad:
+            given = f"shape {list(scale.shape)}, {scale.dtype}"
+            given += ", requires_grad=True" * scale.requires_grad
+            raise RevRNNError("E_ARGUMENT", "loss_scale", given, allowed)
+        # What is on another device is not waited for.
+        if scale.device.type == "cpu" and not bool(torch.isfinite(scale)):
+            raise RevRNNError("E_NONFINITE", "loss_scale", float(scale), allowed)
+        wide = scale.dtype if scale.dtype == torch.float64 else torch.float32
+        return scale.reshape(()).to(device, wide)
+    number = isinstance(scale, (int, float, np.number, np.ndarray)) and np.size(scale) == 1
+    if not number or isinstance(scale, bool) or np.iscomplexobj(scale):
+        raise RevRNNError("E_ARGUMENT", "loss_scale", repr(scale), allowed)
+    value = float(scale)  # type: ignore[arg-type]
+    if not math.isfinite(value):
+        raise RevRNNError("E_NONFINITE", "loss_scale", value, allowed)
+    return torch.tensor(value, device=device, dtype=torch.float64).to(torch.float32)
