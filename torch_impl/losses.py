@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -131,6 +132,8 @@ class Tally:
             count = self.readout.count(part)
             # A mean over nothing is NaN, and counts nothing.
             return self.add_counted(torch.where(count > 0, _wide(result) * count, 0), count)
+        if self.known and self.mean:
+            return self.add_counted(result, None)
         if self.mean:
             self._uneven += watch.uneven
             self._nan.append(result.detach().isnan())
@@ -216,7 +219,7 @@ def _pair(result: Any) -> tuple[Tensor, Tensor]:
             raise RevRNNError("E_SHAPE", "readout", given, "(sum, count), both scalars")
         return total, count.detach().reshape(())
     try:
-        number = float(count)
+        number = float(operator.index(count) if not hasattr(count, "is_integer") else count)
     except (TypeError, ValueError):
         given = f"a count of type {type(count).__name__}"
         raise RevRNNError("E_ARGUMENT", "readout", given, "a number or a scalar tensor") from None
