@@ -25,7 +25,8 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.encoder, self.far = nn.GRU(4, 6), RevGRU(4, 6)
-        self.embed, self.rnn, self.linear = nn.Embedding(WORDS, 4), RevGRU(4, 6), nn.Linear(6, WORDS)
+        self.embed, self.rnn = nn.Embedding(WORDS, 4), RevGRU(4, 6)
+        self.linear = nn.Linear(6, WORDS)
         self.to_input = nn.Linear(6, 4)
 
     def read(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -114,9 +115,13 @@ def test_writes_of_input_gradients_do_not_grow_with_the_square_of_steps() -> Non
         def __torch_dispatch__(self, f: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             made = f(*args, **(kwargs or {}))
             if isinstance(made, Tensor):
-                self.total += made.untyped_storage().nbytes() if f._schema.name.endswith(
-                    ("zeros", "slice_backward", "new_zeros", "zeros_like")
-                ) else 0
+                self.total += (
+                    made.untyped_storage().nbytes()
+                    if f._schema.name.endswith(
+                        ("zeros", "slice_backward", "new_zeros", "zeros_like")
+                    )
+                    else 0
+                )
             return made
 
     sizes = []
@@ -163,7 +168,7 @@ def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
         calls.append(1)
         return model.embed(tokens) * len(calls)
 
-    with pytest.raises(RevRNNError, match="embed.*repeats itself") as caught:
+    with pytest.raises(RevRNNError, match=r"embed.*repeats itself") as caught:
         vg(model.rnn, x, y, model.read, embed=embed)
     assert (caught.value.code, caught.value.argument) == ("E_REVERSAL", "embed")
     assert not gradients_of(model)
