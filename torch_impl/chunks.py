@@ -95,7 +95,7 @@ class ChunkInputs:
         self.hooks, self.autocast, self.into = hooks, autocast, into
         self.steps, self.rows = data.shape[:2]
         # A gradient of numbers that are no floats does not exist.
-        self.in_place = is_plain_embedding(embed) and not hooks.before
+        self.in_place = is_plain_embedding(embed) and not (hooks.before or hooks.after)
         self.made: dict[int, Tensor] = {}
         self._since: dict[int, int] = {}
         self._early: dict[int, Tensor] = {}
