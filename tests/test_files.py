@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
 
 from revrnn import Config, RevRNNError, jax_impl, torch_impl
 
@@ -46,3 +50,159 @@ def test_other_files_are_refused(tmp_path: Path, package: object) -> None:
     with pytest.raises(RevRNNError, match="bias_l0"):
         package.save_parameters(tmp_path / "new", shapes, config)  # type: ignore[attr-defined]
     assert not (tmp_path / "new").exists()
+
+
+MODULES: dict[str, dict[str, Any]] = {
+    "no biases": {"bias": False},
+    "both ways": {"bidirectional": True},
+    "neither": {"bias": False, "bidirectional": True, "num_layers": 1},
+    "half": {"dtype": torch.bfloat16},
+}
+
+
+@pytest.mark.parametrize("as_mapping", [False, True])
+@pytest.mark.parametrize("case", MODULES)
+def test_every_module_is_saved(tmp_path: Path, case: str, as_mapping: bool) -> None:
+    settings = {"num_layers": 2} | MODULES[case]
+    module, other = (torch_impl.RevLSTM(3, 6, **settings) for _ in range(2))
+    x = torch.randn(4, 2, 3)
+    if as_mapping:
+        torch_impl.save_parameters(tmp_path / "a", module.state_dict(), module.config)
+    else:
+        torch_impl.save_parameters(tmp_path / "a", module)
+    params, config = torch_impl.load_parameters(tmp_path / "a", "cpu")
+    assert config == module.config
+    other.load_state_dict(params)
+    assert torch.equal(other(x)[0], module(x)[0])
+    if case == "no biases":
+        read, config = jax_impl.load_parameters(tmp_path / "a")
+        out = jax_impl.apply(read, jax.numpy.asarray(x.numpy()), config)
+        assert np.array_equal(out.outputs, module(x)[0].detach().numpy())
+
+
+def test_tensors_in_any_layout_are_saved_right(tmp_path: Path) -> None:
+    config = Config("revgru", 3, 4)
+    shapes = config.parameter_shapes()
+    base = torch.randn(200)
+    params = {
+        "weight_ih_l0": base[:36].view(3, 12).t(),  # column by column
+        "weight_hh_l0": base[::2][:24].view(12, 2),  # every second, of one storage
+        "bias_l0": base[:1].expand(12),
+    }
+    assert {name: tuple(v.shape) for name, v in params.items()} == shapes
+    torch_impl.save_parameters(str(tmp_path / "a"), params, config)
+    read, _ = torch_impl.load_parameters(tmp_path / "a")
+    assert all(torch.equal(read[name], value) for name, value in params.items())
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "integers": (torch.zeros(12, dtype=torch.int32), "E_DTYPE"),
+    "bytes": (torch.zeros(12, dtype=torch.uint8), "E_DTYPE"),
+    "bools": (torch.zeros(12, dtype=torch.bool), "E_DTYPE"),
+    "complex": (torch.zeros(12, dtype=torch.complex64), "E_DTYPE"),
+    "NaN": (torch.full((12,), torch.nan), "E_NONFINITE"),
+    "infinity": (torch.full((12,), torch.inf), "E_NONFINITE"),
+    "shape": (torch.zeros(13), "E_SHAPE"),
+    "meta": (torch.zeros(12, device="meta"), "E_DTYPE"),
+    "array": (np.zeros(12, np.float32), "E_DTYPE"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_tensors_are_not_written_over_a_good_file(tmp_path: Path, case: str) -> None:
+    value, code = WRONG[case]
+    config, path = Config("revgru", 3, 4), tmp_path / "a"
+    params = {name: torch.zeros(shape) for name, shape in config.parameter_shapes().items()}
+    torch_impl.save_parameters(path, params, config)
+    before = path.read_bytes()
+    with pytest.raises(RevRNNError, match=rf"{code}\] bias_l0"):
+        torch_impl.save_parameters(path, params | {"bias_l0": value}, config)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    if not isinstance(value, torch.Tensor) or value.is_meta:
+        return
+    metadata = {"revrnn_config": json.dumps(config.as_dict())}
+    save_torch(params | {"bias_l0": value}, tmp_path / "bad", metadata)
+    with pytest.raises(RevRNNError, match=rf"{code}.*path.*bad.*bias_l0"):
+        torch_impl.load_parameters(tmp_path / "bad")
+
+
+GOOD = Config("revgru", 3, 4).as_dict()
+DAMAGED: dict[str, Any] = {
+    "list": {"revrnn_config": "[]"},
+    "null": {"revrnn_config": "null"},
+    "number": {"revrnn_config": "3"},
+    "no JSON": {"revrnn_config": "{"},
+    "deep": {"revrnn_config": "[" * 100_000},
+    "unknown field": {"revrnn_config": json.dumps(GOOD | {"colour": 1})},
+    "wrong type": {"revrnn_config": json.dumps(GOOD | {"hidden_size": "4"})},
+    "formats": {"revrnn_config": json.dumps(GOOD | {"formats": 3})},
+    "endless": {"revrnn_config": json.dumps(GOOD | {"num_layers": 10**12})},
+    "more layers": {"revrnn_config": json.dumps(GOOD | {"num_layers": 2})},
+    "other cell": {"revrnn_config": json.dumps(GOOD | {"cell": "revlstm"})},
+    "kind": {"revrnn_config": json.dumps(GOOD), "revrnn_kind": "state"},
+    "directions": {"revrnn_config": json.dumps(GOOD), "revrnn_directions": "3"},
+    "both ways": {"revrnn_config": json.dumps(GOOD), "revrnn_directions": "2"},
+    "nothing": {},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_metadata_are_refused_with_the_path(tmp_path: Path, case: str) -> None:
+    params = {n: torch.zeros(s) for n, s in Config("revgru", 3, 4).parameter_shapes().items()}
+    save_torch(params, tmp_path / "bad", DAMAGED[case])
+    with pytest.raises(RevRNNError, match="bad") as caught:
+        torch_impl.load_parameters(tmp_path / "bad")
+    assert caught.value.argument == "path"
+
+
+def test_other_paths_are_refused(tmp_path: Path) -> None:
+    module = torch_impl.RevGRU(3, 4)
+    torch_impl.save_parameters(tmp_path / "good", module)
+    (tmp_path / "short").write_bytes((tmp_path / "good").read_bytes()[:-4])
+    (tmp_path / "text").write_text("parameters", encoding="ascii")
+    (tmp_path / "empty").touch()
+    paths = [tmp_path / name for name in ("short", "text", "empty", "none", "none/none")]
+    for path in (*paths, tmp_path, 3, "", None, b"good"):
+        for load in (torch_impl.load_parameters, torch_impl.load_state):
+            with pytest.raises(RevRNNError) as caught:
+                load(path)  # type: ignore[arg-type]
+            assert caught.value.argument == "path"
+    for path in (tmp_path / "none" / "none", tmp_path, 3, ""):
+        with pytest.raises(RevRNNError) as caught:
+            torch_impl.save_parameters(path, module)  # type: ignore[arg-type]
+        assert caught.value.argument == "path"
+    for device in ("nowhere", "cuda:77", 2.5):
+        with pytest.raises(RevRNNError, match="device"):
+            torch_impl.load_parameters(tmp_path / "good", device)  # type: ignore[arg-type]
+    for given in ([], torch.nn.GRU(3, 4), None):
+        with pytest.raises(RevRNNError, match=r"params|config"):
+            torch_impl.save_parameters(tmp_path / "good", given)  # type: ignore[arg-type]
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "good")
+    torch_impl.save_parameters(link, torch_impl.RevGRU(3, 8))
+    assert link.is_symlink()
+    assert torch_impl.load_parameters(tmp_path / "good")[1].hidden_size == 8
+
+
+@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
+@pytest.mark.rule("SEQ-006")
+def test_states_are_saved(tmp_path: Path, buffer: str) -> None:
+    module = torch_impl.RevLSTM(3, 6, 2, buffer=buffer)
+    _, state = module(torch.randn(4, 2, 3), module.initial_state(2))
+    torch_impl.save_state(tmp_path / "a", state)
+    read = torch_impl.load_state(tmp_path / "a")
+    assert read == state
+    assert read.config == module.config
+    module(torch.randn(1, 2, 3), read)
+    with safe_open(tmp_path / "a", framework="numpy") as file:
+        assert file.get_tensor("heads").dtype == np.int64
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    tensors["heads"][0, 0] = -1
+    save_file(tensors, tmp_path / "bad", metadata)
+    with pytest.raises(RevRNNError, match=r"E_RANGE.*bad.*heads"):
+        torch_impl.load_state(tmp_path / "bad")
+    for wrong in (state.h, torch_impl.State(state.h, state.c, state.heads)):
+        with pytest.raises(RevRNNError, match="state"):
+            torch_impl.save_state(tmp_path / "a", wrong)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ here.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .call import Call
-from .transforms import refuse_second_derivative, transformed
+from .transforms import mapped_the_old_way, refuse_second_derivative, transformed
 
 
 def _sliced(tensors: tuple[Any, ...], dims: tuple[Any, ...], index: int) -> list[Any]:
@@ -60,9 +60,11 @@ class RevRNNFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         """Return the gradients of all inputs of ``forward``."""
         call, saved = ctx.call, ctx.saved_tensors
-        functional = ctx.functional
+        functional = ctx.functional or transformed()
         if torch.is_grad_enabled() and not functional:
             refuse_second_derivative()  # GRAD-022
+        if mapped_the_old_way(gradients):
+            _refuse_batched()
         wants_x = ctx.needs_input_grad[1]
         if functional:
             found = _Backward.apply(call, wants_x, len(saved), *saved, *gradients)  # type: ignore[no-untyped-call]
@@ -90,6 +92,11 @@ class RevRNNFunction(torch.autograd.Function):
         """Refuse."""
         allowed = "backward passes (grad, vjp)"
         raise RevRNNError("E_UNSUPPORTED", "jvp", "forward-mode differentiation", allowed)
+
+
+def _refuse_batched() -> NoReturn:
+    given = "over the backward pass alone (jacrev, is_grads_batched)"
+    raise RevRNNError("E_UNSUPPORTED", "vmap", given, "over the function: vmap(grad(f))")
 
 
 def _is_kept(key: str) -> bool:
@@ -121,8 +128,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: Call, wants_x: bool, count: int, *tensors: Any) -> Any:
         if call.children is None:
-            given = "over the backward pass alone (jacrev, is_grads_batched)"
-            raise RevRNNError("E_UNSUPPORTED", "vmap", given, "over the function: vmap(grad(f))")
+            _refuse_batched()
         results = [
             _Backward.apply(child, wants_x, count, *_sliced(tensors, in_dims[3:], index))  # type: ignore[no-untyped-call]
             for index, child in enumerate(call.children)

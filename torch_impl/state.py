@@ -135,7 +135,7 @@ class State:
         if bool(((at < 0) | (at >= self.batch_size)).any()):
             raise RevRNNError("E_RANGE", "rows", rows, f"0 … {self.batch_size - 1}")
         at = at.to(self.device)
-        return self._each(lambda name, value: value.index_select(name != "heads", at))
+        return self._each(lambda name, value: value.index_select(int(name != "heads"), at))
 
     @staticmethod
     def cat(states: Iterable[State]) -> State:

@@ -46,6 +46,11 @@ def mapped() -> bool:
     return any(level.key() == _functorch.TransformType.Vmap for level in levels)
 
 
+def mapped_the_old_way(tensors: Iterable[Tensor | None]) -> bool:
+    """Say whether ``torch.autograd.grad(is_grads_batched=True)`` is at work."""
+    return any(t is not None and _functorch.is_legacy_batchedtensor(t) for t in tensors)
+
+
 def refuse_second_derivative() -> NoReturn:
     """Raise ``E_UNSUPPORTED`` (GRAD-022)."""
     raise RevRNNError("E_UNSUPPORTED", "create_graph", "True", "False: first-order gradients")
