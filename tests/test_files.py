@@ -175,7 +175,7 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
     for device in ("nowhere", "cuda:77", 2.5):
         with pytest.raises(RevRNNError, match="device"):
             torch_impl.load_parameters(tmp_path / "good", device)  # type: ignore[arg-type]
-    for given in ([], torch.nn.GRU(3, 4), None):
+    for given in ((), torch.nn.GRU(3, 4), None):
         with pytest.raises(RevRNNError, match=r"params|config"):
             torch_impl.save_parameters(tmp_path / "good", given)  # type: ignore[arg-type]
     link = tmp_path / "link"
@@ -205,4 +205,4 @@ def test_states_are_saved(tmp_path: Path, buffer: str) -> None:
         torch_impl.load_state(tmp_path / "bad")
     for wrong in (state.h, torch_impl.State(state.h, state.c, state.heads)):
         with pytest.raises(RevRNNError, match="state"):
-            torch_impl.save_state(tmp_path / "a", wrong)  # type: ignore[arg-type]
+            torch_impl.save_state(tmp_path / "a", wrong)

@@ -48,10 +48,18 @@ def test_copies_are_equal_and_go_on_the_same(number: int) -> None:
     wanted, end = module(x, state)
     leaves, spec = _pytree.tree_flatten(state)
     copies = [
-        state.to("cpu"), state.cpu(), state.clone(), state.detach(), copy.deepcopy(state),
-        pickle.loads(pickle.dumps(state)), saved(state), State.from_dict(state.as_dict()),
-        _pytree.tree_unflatten(leaves, spec), state.index_select([0, 1, 2]), State.cat([state]),
-    ]  # fmt: skip
+        state.to("cpu"),
+        state.cpu(),
+        state.clone(),
+        state.detach(),
+        copy.deepcopy(state),
+        pickle.loads(pickle.dumps(state)),
+        saved(state),
+        State.from_dict(state.as_dict()),
+        _pytree.tree_unflatten(leaves, spec),
+        state.index_select([0, 1, 2]),
+        State.cat([state]),
+    ]
     assert len(leaves) == len(state.tensors())
     for other in copies:
         assert isinstance(other, State)
@@ -87,7 +95,7 @@ def test_what_does_not_fit_a_state_is_refused() -> None:
     _, other = made(1)
     bad: dict[str, Any] = {
         "rows": lambda: state.index_select([3]),
-        "device": lambda: state.to(torch.float32),
+        "device": lambda: state.to(torch.float32),  # type: ignore[arg-type]
         "states": lambda: State.cat([state, other]),
         "mapping": lambda: State.from_dict({"c": None}),
     }
@@ -97,6 +105,6 @@ def test_what_does_not_fit_a_state_is_refused() -> None:
         assert caught.value.argument == name
     for rows in ([], [0.5], [[0]], [-1]):
         with pytest.raises(RevRNNError, match="rows"):
-            state.index_select(rows)
+            state.index_select(rows)  # type: ignore[arg-type]
     with pytest.raises(RevRNNError, match="device"):
         state.to("nowhere")

@@ -144,7 +144,7 @@ def test_tensors_without_numbers_give_shapes(kind: Any) -> None:
 
 def tangent() -> None:
     with forward_ad.dual_level():
-        Model()(forward_ad.make_dual(X[0], X[0]))
+        Model()(forward_ad.make_dual(X[0], X[0]))  # type: ignore[no-untyped-call]
 
 
 def second() -> None:
@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "export": (lambda: torch.export.export(Model(), (X[0],), strict=False), "torch.export"),
     "make_fx": (lambda: make_fx(Model())(X[0]), "torch.export"),
     "script": (lambda: torch.jit.script(Model()), "torch.jit.script"),
-    "trace": (lambda: torch.jit.trace(Model(), (X[0],)), "torch.jit.trace"),
+    "trace": (lambda: torch.jit.trace(Model(), (X[0],)), "torch.jit.trace"),  # type: ignore[no-untyped-call]
 }
 
 
