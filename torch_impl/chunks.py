@@ -103,7 +103,8 @@ class ChunkInputs:
         self._finite: list[Tensor] = []
         self._repeat: Repeat | None = None
         if into is not None and not self.in_place and (embed is not None or hooks.before):
-            self._repeat = Repeat(_All((embed, hooks.module)) if hooks.before else embed, device)
+            both: Any = _All((embed, hooks.module)) if hooks.before else embed
+            self._repeat = Repeat(both, device)
 
     # --- forwards and again ------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class Collector:
             elif root.grad_fn is None:
                 if root.requires_grad:
                     self.add(root, gradient)
-            elif root.grad_fn._sequence_nr() < since:  # type: ignore[attr-defined]
+            elif root.grad_fn._sequence_nr() < since:
                 self._outer_of((root.grad_fn, root.output_nr)).add(gradient)
             else:
                 inner.append((root, gradient))
@@ -131,12 +131,14 @@ class Collector:
         if not inner or not (graph.leaves or graph.outer):
             return
         leaves = list(graph.leaves.values())
+        begins: list[Any] = [root for root, _ in inner]
+        ends: list[Any] = [*leaves, *(GradientEdge(*edge) for edge in graph.outer)]
         # The graph is let go of with the chunk's tensors; until then nodes may be met again that
         # were made here and are kept by the user's code, such as a weight computed once.
         with _without_hooks(leaves), graph.listening(self._outer_of):
             arrived = torch.autograd.grad(
-                [root for root, _ in inner],
-                [*leaves, *(GradientEdge(*edge) for edge in graph.outer)],
+                begins,
+                ends,
                 [gradient for _, gradient in inner],
                 retain_graph=True, allow_unused=True,
             )  # fmt: skip

@@ -28,7 +28,7 @@ _HOW = (
 )
 
 
-class Watch(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class Watch(TorchFunctionMode):
     """Notes cross-entropies that are computed, so that a mean can be told from its sum.
 
     Attributes:
@@ -38,7 +38,7 @@ class Watch(TorchFunctionMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         """Watch from here on."""
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.averages: list[tuple[Tensor, Tensor, Tensor | None]] = []
         self.uneven: list[Tensor] = []
 
@@ -63,6 +63,7 @@ class Watch(TorchFunctionMode):  # type: ignore[no-untyped-call]
             total = func(**values)
             self.averages.append((total, total, None))
             return total
+        average: Tensor
         scores, target = values["input"], values["target"]
         narrow = scores.dtype in _LOW and not torch.is_autocast_enabled(scores.device.type)
         result = func(**values) if narrow else func(**values | {"reduction": "sum"})

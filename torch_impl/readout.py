@@ -57,7 +57,8 @@ class LinearCrossEntropy(nn.Module):
             label_smoothing: the share of each target that all classes have between them, 0 … 1.
         """
         super().__init__()
-        if not callable(linear):
+        reads: object = linear
+        if not callable(reads):
             given = type(linear).__name__
             raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear or what replaces one")
         if reduction not in ("mean", "sum"):
@@ -116,7 +117,7 @@ class LinearCrossEntropy(nn.Module):
         assert isinstance(targets, Tensor)
         wrong = [
             ((part < 0) | (part >= (classes or 2**31))) & (part != self.ignore_index)
-            for part in targets.split(max(1, _BLOCK_TARGETS // rows))
+            for part in torch.split(targets, max(1, _BLOCK_TARGETS // rows))
         ]
         if bool(torch.stack([part.any() for part in wrong]).any()):
             at = torch.cat([part.flatten() for part in wrong]).nonzero()[0, 0]
@@ -130,7 +131,9 @@ class LinearCrossEntropy(nn.Module):
         """Return how much targets count in a mean: their number, or the sum of their weights."""
         if targets.is_floating_point():
             return torch.tensor(float(targets.numel() // targets.shape[-1]), device=targets.device)
-        counts = [self._weights(part).sum() for part in targets.flatten().split(_BLOCK_TARGETS)]
+        counts = [
+            self._weights(part).sum() for part in torch.split(targets.flatten(), _BLOCK_TARGETS)
+        ]
         return torch.stack(counts).sum()
 
     def _weights(self, targets: Tensor) -> Tensor:
@@ -166,7 +169,7 @@ class LinearCrossEntropy(nn.Module):
             logits = _wide(linear(x[rows]))
             block = (self._shares if shares else self._classes)(logits, wanted[rows])
             sums.append(block.loss)
-            counts.append(block.count)
+            counts.append(block.counted)
             if dx is None or scale is None:
                 continue
             p = block.gradient().mul_(scale.to(logits.dtype)).to(x.dtype)
@@ -233,7 +236,7 @@ class _Block(NamedTuple):
     """The loss of some rows, what it counts, and how to turn their logits into gradients."""
 
     loss: Tensor
-    count: Tensor
+    counted: Tensor
     gradient: Callable[[], Tensor]
 
 

@@ -155,15 +155,17 @@ class _Buffers:
     def as_before(self, at: int) -> Iterator[None]:
         """Give modules, for the time of the block, the buffers that they had before ``at``."""
         changed = self._before.get(at, [])
-        kept = [(module, dict(module._buffers)) for module, _ in changed]
+        kept: list[tuple[nn.Module, dict[str, Tensor | None]]] = [
+            (module, dict(module._buffers)) for module, _ in changed
+        ]
         for module, values in changed:
             module._buffers.update({name: value.clone() for name, value in values.items()})
         try:
             yield
         finally:
-            for module, values in kept:
+            for module, held in kept:
                 module._buffers.clear()
-                module._buffers.update(values)
+                module._buffers.update(held)
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:

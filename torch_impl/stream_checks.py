@@ -111,10 +111,11 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
             raise RevRNNError("E_NONFINITE", "loss_scale", float(scale), allowed)
         wide = scale.dtype if scale.dtype == torch.float64 else torch.float32
         return scale.reshape(()).to(device, wide)
-    number = isinstance(scale, (int, float, np.number, np.ndarray)) and np.size(scale) == 1
-    if not number or isinstance(scale, bool) or np.iscomplexobj(scale):
+    plain: Any = scale
+    number = isinstance(scale, (int, float, np.number, np.ndarray)) and np.size(plain) == 1
+    if not number or isinstance(scale, bool) or np.asarray(plain).dtype.kind not in "iuf":
         raise RevRNNError("E_ARGUMENT", "loss_scale", repr(scale), allowed)
-    value = float(scale)  # type: ignore[arg-type]
+    value = float(plain)
     if not math.isfinite(value):
         raise RevRNNError("E_NONFINITE", "loss_scale", value, allowed)
     return torch.tensor(value, device=device, dtype=torch.float64).to(torch.float32)
