@@ -10,6 +10,7 @@ import torch
 from test_torch_modules import close, gradients_of, same
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import LinearCrossEntropy, LockedDropout, RevGRU, RevLSTM, encode, value
@@ -91,7 +92,7 @@ def test_float_inputs_and_targets_get_their_gradient(embedded: bool, leaf: bool)
     def read(outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs - targets).square().mean()
 
-    results = []
+    results: list[Any] = []
     for streamed in (False, True):
         inputs, targets = (source, aim) if leaf else (source.sin(), aim.cos())
         if streamed:
@@ -109,7 +110,7 @@ def test_writes_of_input_gradients_do_not_grow_with_the_square_of_steps() -> Non
     """The bytes that operations make for twice the steps are about twice as many."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    class Written(TorchDispatchMode):
+    class Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
         total = 0
 
         def __torch_dispatch__(self, f: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -127,7 +128,7 @@ def test_writes_of_input_gradients_do_not_grow_with_the_square_of_steps() -> Non
     sizes = []
     for steps in (64, 128):
         x = torch.randn(steps, 2, 4, requires_grad=True)
-        with Written() as mode:
+        with Written() as mode:  # type: ignore[no-untyped-call]
             vg(RevGRU(4, 2), x, x.detach(), lambda h, y: h.square().mean(), chunk_size=4)
         sizes.append(mode.total)
     assert sizes[1] < 2.5 * sizes[0]
@@ -149,7 +150,7 @@ def test_modules_with_a_memory_are_as_after_one_call_a_chunk() -> None:
         if streamed:
             loss = vg(model.rnn, x, y, model.read, embed=embed, chunk_size=4).loss
         else:
-            parts = [embed(part) for part in x.split(4)]
+            parts = [embed(part) for part in torch.split(x, 4)]
             loss = model.read(model.rnn(torch.cat(parts))[0], y)
             loss.backward()  # type: ignore[no-untyped-call]
         buffers = {name: value.clone().float() for name, value in model.named_buffers()}
@@ -166,7 +167,8 @@ def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
 
     def embed(tokens: Tensor) -> Tensor:
         calls.append(1)
-        return model.embed(tokens) * len(calls)
+        made: Tensor = model.embed(tokens) * len(calls)
+        return made
 
     with pytest.raises(RevRNNError, match=r"embed.*repeats itself") as caught:
         vg(model.rnn, x, y, model.read, embed=embed)
@@ -260,25 +262,42 @@ def test_a_tensor_that_embed_leaves_for_the_readout() -> None:
 def test_encode_gives_autograd_what_embed_uses(kind: Any) -> None:
     """By torch.autograd.grad too; on an outer graph; for float inputs."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"embed": nn.Linear(4, 4), "rnn": kind(4, 6, slice_size=2)})
+    model: Any = nn.ModuleDict({"embed": nn.Linear(4, 4), "rnn": kind(4, 6, slice_size=2)})
     outer, source = nn.Linear(3, 4), torch.randn(STEPS, ROWS, 4, requires_grad=True)
     weights, side = torch.randn(STEPS, ROWS, 2), torch.randn(ROWS, 3)
-    results = []
+    results: list[Any] = []
     for streamed in (False, True):
         beside = torch.tanh(outer(side))
 
         def embed(part: Tensor, beside: Tensor = beside) -> Tensor:
-            return torch.tanh(model["embed"](part) + beside)
+            made: Tensor = torch.tanh(model["embed"](part) + beside)
+            return made
 
         if streamed:
             context, _, _ = encode(model["rnn"], source, embed=embed, chunk_size=4)
         else:
             context = model["rnn"].encode(embed(source)).context
-        loss = (context * weights).sum() + beside.sum()
+        loss: Any = (context * weights).sum() + beside.sum()
         loss.backward()
-        results.append(gradients_of(model) | {"x": source.grad.clone()} | gradients_of(outer))
+        results.append(gradients_of(model) | {"x": source.grad} | gradients_of(outer))
         source.grad = None
     assert close(results[1], results[0])
     context, _, _ = encode(model["rnn"], source, embed=model["embed"], chunk_size=4)
     found = torch.autograd.grad(context.sum(), [model["embed"].weight, source])
     assert all(g.any() for g in found)
+
+
+def test_checkpoints_in_a_readout() -> None:
+    """They compute again what they did; those that begin a backward pass of their own cannot."""
+    model, (x, y, _) = Model(), _data()
+    vg(model.rnn, x, y, model.read, embed=model.embed, chunk_size=4)
+    wanted = gradients_of(model)
+
+    def read(outputs: Tensor, targets: Tensor, reentrant: bool = False) -> Any:
+        return checkpoint(model.read, outputs, targets, use_reentrant=reentrant)
+
+    vg(model.rnn, x, y, read, embed=model.embed, chunk_size=4)
+    assert close(gradients_of(model), wanted)
+    with pytest.raises(RevRNNError, match="use_reentrant"):
+        vg(model.rnn, x, y, lambda h, y: read(h, y, True), embed=model.embed)
+    assert not gradients_of(model)

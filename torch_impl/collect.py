@@ -214,7 +214,7 @@ class _Graph:
         self._seen.add(node)
         while waiting:
             node = waiting.pop()
-            if self.since and node.name() == "CheckpointFunctionBackward":
+            if self.since and type(node).__name__ == "CheckpointFunctionBackward":
                 raise RevRNNError(
                     "E_UNSUPPORTED", "use_reentrant", "True in torch.utils.checkpoint",
                     "use_reentrant=False in what embed and readout call",

@@ -32,14 +32,14 @@ class Watch(TorchFunctionMode):
     """Notes cross-entropies that are computed, so that a mean can be told from its sum.
 
     Attributes:
-        averages: of each result its sum and its count.
+        averages: each result, and its count if it is a mean.
         uneven: whether means were over something else than all targets, bool scalars.
     """
 
     def __init__(self) -> None:
         """Watch from here on."""
         super().__init__()
-        self.averages: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self.averages: list[tuple[Tensor, Tensor | None]] = []
         self.uneven: list[Tensor] = []
 
     def __torch_function__(
@@ -58,33 +58,26 @@ class Watch(TorchFunctionMode):
         return self._noted(func, values)
 
     def _noted(self, func: Callable[..., Any], values: dict[str, Any]) -> Tensor:
-        total: Tensor
+        # Nothing is computed otherwise than without this: checkpoints compare.
+        result: Tensor = func(**values)
         if values["reduction"] == "sum":
-            total = func(**values)
-            self.averages.append((total, total, None))
-            return total
-        average: Tensor
+            self.averages.append((result, None))
+            return result
         scores, target = values["input"], values["target"]
-        narrow = scores.dtype in _LOW and not torch.is_autocast_enabled(scores.device.type)
-        result = func(**values) if narrow else func(**values | {"reduction": "sum"})
         with torch.no_grad():
             positions = float(target.numel())
             if target.is_floating_point():
                 positions /= scores.shape[1 if scores.dim() > 1 else 0]
                 count = torch.tensor(positions, device=target.device)
             else:
-                keep = target != values["ignore_index"]
-                count = keep.float() if values["weight"] is None else torch.where(
-                    keep, values["weight"].float()[torch.where(keep, target, 0).long()], 0
-                )  # fmt: skip
-                count = count.sum()
+                keep, weight = target != values["ignore_index"], values["weight"]
+                each = keep.float()
+                if weight is not None:
+                    each = torch.where(keep, weight.float()[torch.where(keep, target, 0).long()], 0)
+                count = each.sum()
             self.uneven.append(count != positions)
-        if narrow:  # a sum might overflow
-            average, total = result, torch.where(count > 0, result.float() * count, 0)
-        else:
-            average, total = result / count.to(result.dtype), result
-        self.averages.append((average, total, count))
-        return average
+        self.averages.append((result, count))
+        return result
 
 
 class Tally:
@@ -126,19 +119,29 @@ class Tally:
         if isinstance(result, (tuple, list)):
             return self.add_counted(*_pair(result))
         _check_loss(result)
-        for value, total, count in watch.averages:
+        for value, count in watch.averages:
             if value is result and (self.mean or self.known):
-                return self.add_counted(total, count)
-        if self.known and self.mean and self.readout.reduction == "mean":
-            count = self.readout.count(part)
-            # A mean over nothing is NaN, and counts nothing.
-            return self.add_counted(torch.where(count > 0, _wide(result) * count, 0), count)
-        if self.known and self.mean:
-            return self.add_counted(result, None)
+                return self._add_average(result, count)
+        if self.known and (self.mean or self.readout.reduction == "mean"):
+            averaged = self.readout.reduction == "mean"
+            return self._add_average(result, self.readout.count(part) if averaged else None)
         if self.mean:
             self._uneven += watch.uneven
             self._nan.append(result.detach().isnan())
         return self._add("mean", result * (len(outputs) / self.steps if self.mean else 1.0))
+
+    def _add_average(self, result: Tensor, count: Tensor | None) -> Tensor:
+        """Add a chunk's mean over ``count``, or its sum."""
+        if count is None:
+            return self.add_counted(result, None)
+        # A mean over nothing is NaN, and counts nothing.
+        wide = _wide(result)
+        self.add_counted(torch.where(count > 0, wide.detach() * count, 0), count)
+        if not self.mean:
+            return wide * count
+        # Exactly 1 if all is here, so that gradients are those of the mean bit for bit.
+        reference = self.reference
+        return wide * torch.where(count > 0, count / reference, 0)
 
     def add_counted(self, total: Tensor, count: Tensor | None) -> Tensor:
         """Add a chunk of known sum; return what is to be differentiated."""

@@ -29,7 +29,7 @@ from .stream_checks import check_flag, check_readout, check_reduction, check_sca
 class Readout(Protocol):
     """What turns outputs into a loss."""
 
-    def __call__(self, outputs: Tensor, targets: Any) -> Tensor | tuple[Tensor, Tensor | float]:
+    def __call__(self, outputs: Tensor, targets: Any, /) -> Tensor | tuple[Tensor, Tensor | float]:
         """Return the loss of a chunk's outputs ``[C, B, H]`` and targets.
 
         Either a scalar, which with reduction ``"mean"`` is the mean over the chunk's steps; or
