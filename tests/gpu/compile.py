@@ -68,10 +68,10 @@ class Compiled:
     float_dots: int
 
 
-def compiled(
-    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int, mark: str
-) -> Compiled:
-    """Compile one kernel."""
+def made_of(
+    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int
+) -> Any:
+    """Compile one kernel, as Triton gives it."""
     names = kernel.arg_names
     chosen = {name: value for name, value in constants.items() if name in names}
     signature = {n: "constexpr" if n in chosen else TYPES.get(n, "i32") for n in names}
@@ -86,11 +86,18 @@ def compiled(
         constexprs={(names.index(name),): value for name, value in chosen.items()},
         attrs=aligned,
     )
-    made = triton.compile(
+    return triton.compile(
         source,
         target=GPUTarget("cuda", architecture, 32),
         options={"num_warps": warps, "num_stages": stages},
     )
+
+
+def compiled(
+    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int, mark: str
+) -> Compiled:
+    """Compile one kernel and read what it became."""
+    made = made_of(kernel, architecture, constants, warps, stages)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(made.asm["cubin"])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 import pytest
-from compile import ARCHITECTURES, all_kernels, compiled
+from compile import ARCHITECTURES, all_kernels, compiled, made_of
 
 from revrnn.torch_impl.triton import gradient, gru, gru_back, lstm, lstm_back, tiles
 
@@ -15,11 +13,8 @@ WITH_DOTS = ("gru_gates", "gru_state", "gru_unstate", "lstm_state", "lstm_unhide
 SHARED = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("units", [100, 1024])
+@pytest.mark.parametrize(("architecture", "units"), [(80, 100), (90, 1024), (100, 575)])
 def test_registers_spills_and_tensor_cores(architecture: int, units: int) -> None:
-    if architecture == 100 and units == 100:
-        pytest.skip("the wider one shows as much")
     seen = set()
     for made in all_kernels(architecture, units):
         plain = made.name.rstrip("+")
@@ -30,6 +25,10 @@ def test_registers_spills_and_tensor_cores(architecture: int, units: int) -> Non
         assert made.float_dots == 0, made  # float32 is float32, not TF32
         assert (made.bytes_dots > 0) == (plain in WITH_DOTS), made
     assert len(seen) == 15
+
+
+def test_the_three_architectures_are_named() -> None:
+    assert set(ARCHITECTURES) == set(SHARED)
 
 
 def test_spills_would_be_seen() -> None:
@@ -61,9 +60,9 @@ def test_every_mode_compiles(cell: str, forget: bool) -> None:
         ),
     }[cell]
     for kernel in (*kernels, tiles.prepare):
-        for plain, way in product((True, False), (True, False)):
+        for plain, way in ((True, False), (False, True)):
             modes = {
                 "FIRST": plain, "GAINS": not plain, "MASK": way, "KEEP": way, "WRAPS": way,
                 "RECORD": not way, "STORED": way, "REFILL": way,
             }  # fmt: skip
-            compiled(kernel, 90, base | modes, 4, 2, "")
+            assert made_of(kernel, 90, base | modes, 4, 2).asm["cubin"]

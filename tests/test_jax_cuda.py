@@ -1,0 +1,55 @@
+"""What JAX would have a GPU compute, seen on any machine: lowered for CUDA, products in bytes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax import export
+
+from revrnn.config import Config
+from revrnn.jax_impl import apply, init, initial_state
+from revrnn.jax_impl.product import bytes_are_exact, set_product_method
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu() -> Iterator[None]:
+    """Choose what ``"auto"`` takes where the device is no CPU."""
+    set_product_method("int8")
+    yield
+    set_product_method("auto")
+
+
+def dots_of(config: Config) -> Counter[tuple[str, ...]]:
+    """Count the products of a training step lowered for CUDA, by the types of both sides."""
+    params, x = init(jax.random.key(0), config), jnp.zeros((6, 3, config.input_size))
+    state = initial_state(config, 3)
+
+    def loss(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        return (apply(params, x, config, state=state).outputs ** 2).mean()
+
+    lowered = export.export(jax.jit(jax.grad(loss)), platforms=("cuda",))(params, x)
+    assert lowered.platforms == ("cuda",)
+    lines = [line for line in lowered.mlir_module().splitlines() if "stablehlo.dot_general" in line]
+    return Counter(tuple(re.findall(r"x([a-z]+\d+)>", line.rsplit(":", 1)[-1])) for line in lines)
+
+
+@pytest.mark.rule("PROD-003")
+@pytest.mark.parametrize(("cell", "products"), [("revgru", 12), ("revlstm", 8)])
+def test_products_for_a_gpu_are_of_bytes(cell: str, products: int) -> None:
+    if not bytes_are_exact(jax.default_backend()):
+        pytest.skip("byte products are wrong on this machine, so that it would not take them")
+    counts = dots_of(Config(cell, 8, 16, 2, max_forget_bits=3))
+    floats = counts.pop(("f32", "f32", "f32"))
+    # Forward and back; a layer has its input's product and one or two a group.
+    assert counts == {("i8", "i8", "i32"): products}
+    assert floats > 0
+
+
+def test_float64_products_would_be_seen() -> None:
+    set_product_method("float64")
+    assert dots_of(Config("revgru", 8, 16, 2, max_forget_bits=3))["f64", "f64", "f64"] == 12
