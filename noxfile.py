@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import which
 
 import nox
 
@@ -73,10 +74,13 @@ def gpu(session: nox.Session) -> None:
     if str(found).startswith("GPU"):
         for name in ("eager", "triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
+        if which("compute-sanitizer"):
+            sanitizer = ("compute-sanitizer", "--error-exitcode", "1", "python")
+            for cell in ("revgru", "revlstm"):
+                session.run(*sanitizer, "tests/gpu/small.py", cell, external=True)
         Path("out").mkdir(exist_ok=True)
-        session.run(
-            "python", "benchmarks/gpu.py", "--compiled", "--out", str(Path("out", "gpu.json"))
-        )
+        times = str(Path("out", "gpu.json"))
+        session.run("python", "benchmarks/gpu.py", "--compiled", "--out", times)
 
 
 @nox.session

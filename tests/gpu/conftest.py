@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 # Interpreted and compiled kernels cannot be had in one process.
 INTERPRETED = ["test_faults.py", "test_guards.py", "test_interpreter.py"]
-COMPILED = ["test_compiled.py"]
+COMPILED = ["test_compiled.py", "test_launches.py"]
 
 collect_ignore = COMPILED if os.environ.get("TRITON_INTERPRET") == "1" else INTERPRETED
 if find_spec("triton") is None:

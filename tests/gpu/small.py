@@ -1,7 +1,7 @@
 """Small sequences that show much: more than one tile of rows and of units, layers, masks, slices.
 
-``TRITON_INTERPRET=1 python tests/gpu/small.py revgru`` exits with 1 if the kernels are wrong
-anywhere; a number chooses one of the setups, a folder other kernels than the package's.
+``TRITON_INTERPRET=1 python tests/gpu/small.py revgru`` (on a GPU without the variable) exits with 1
+if the kernels are wrong; a number chooses one of the setups, a folder other kernels.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import torch
 
 from revrnn.config import Config
 from revrnn.conformance.adapters import InProcess, Question
@@ -23,6 +24,7 @@ from revrnn.conformance.contents import (
 from revrnn.evaluation import load, outcome
 from revrnn.torch_impl import triton as triton_engine
 from revrnn.torch_impl.evaluate import TorchImplementation
+from revrnn.torch_impl.triton.support import interpreted
 
 # By cell: a wide layer, two narrow ones with slices and gains, and one that does not forget.
 SETUPS: dict[str, tuple[tuple[Config, Shape], ...]] = {
@@ -54,7 +56,8 @@ def questions(config: Config, shape: Shape, seed: int) -> list[tuple[Question, A
 
 def wrong(config: Config, shape: Shape, seed: int = 0) -> list[str]:
     """Return what the kernels get wrong first."""
-    port = InProcess(TorchImplementation("cpu", 2, engine="triton"))
+    where = "cuda" if torch.cuda.is_available() and not interpreted() else "cpu"
+    port = InProcess(TorchImplementation(where, 2, engine="triton"))
     answers = []
     for question, due in questions(config, shape, seed):
         (answer,) = port.answers([question])

@@ -135,3 +135,21 @@ def test_a_pass_keeps_its_state_when_its_arrays_are_let_go() -> None:
         outputs.sum().backward()
     assert module.weight_hh_l0.grad is not None
     assert bool(module.weight_hh_l0.grad.any())
+
+
+def test_arrays_serve_inference_mode_and_training_in_turn() -> None:
+    torch.manual_seed(0)
+    module, x = RevLSTM(3, 8, max_forget_bits=2, chunk_size=2), torch.randn(2, 2, 3)
+    places.release()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        with engine("triton"):
+            with torch.inference_mode():
+                first, _ = module(x)
+            second, _ = module(x)
+            second.sum().backward()
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(first, second)
+    assert module.weight_hh_l0.grad is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,6 +138,7 @@ class Arrays:
 
     def _weights(self) -> None:
         gates, padded, device = self.config.num_gates, self.padded_units, self.device
+        real: dict[str, Any] = {"dtype": torch.float32, "device": device}
         self.bytes: list[tuple[Tensor, Tensor]] = []
         self.bias: list[Tensor] = []
         self.floats: list[Tensor] = []
@@ -147,9 +149,9 @@ class Arrays:
             pair = [torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)]
             self.bytes.append((pair[0], pair[1]))
             self.bias.append(torch.zeros((2, gates, padded), dtype=torch.int32, device=device))
-            self.floats.append(torch.zeros((2, gates, padded, padded), device=device))
+            self.floats.append(torch.zeros((2, gates, padded, padded), **real))
             shape = (2, gates, padded, self.config.input_size if layer == 0 else 2 * padded)
-            self.floats_in.append(torch.zeros(shape, device=device))
+            self.floats_in.append(torch.zeros(shape, **real))
         shape = (2, gates, padded, self.length)
         self.input_bytes = tuple(
             torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)
@@ -185,10 +187,11 @@ class Arrays:
         """Factors ``[2·L, planes, C, B, Gp]`` and inputs of upper layers ``[2·L, 2, C, B, Gp]``."""
         if self._tape is None:
             shape = (self.steps, self.batch, self.padded_units)
-            factors = torch.zeros((self.slots, self.planes, *shape), device=self.device)
-            lower = torch.zeros(
-                (self.slots, 2, *shape) if self.slots > 2 else (1,), device=self.device
+            factors = torch.zeros(
+                (self.slots, self.planes, *shape), dtype=torch.float32, device=self.device
             )
+            below = (self.slots, 2, *shape) if self.slots > 2 else (1,)
+            lower = torch.zeros(below, dtype=torch.float32, device=self.device)
             self._tape = factors, lower
         return self._tape
 
@@ -196,13 +199,14 @@ class Arrays:
     def gradients(self) -> tuple[Tensor, ...]:
         """``dh``, ``dc`` ``[2, 2·L, Bp, Gp]``; ``ds`` ``[2·L, C, B, N, Gp]``; scratch; outputs'."""
         if self._gradients is None:
-            rows, padded, device = self.padded_rows, self.padded_units, self.device
-            dh = torch.zeros((2, self.slots, rows, padded), device=device)
+            rows, padded = self.padded_rows, self.padded_units
+            real: dict[str, Any] = {"dtype": torch.float32, "device": self.device}
+            dh = torch.zeros((2, self.slots, rows, padded), **real)
             dc = torch.zeros_like(dh)
             shape = (self.slots, self.steps, self.batch, self.config.num_gates, padded)
-            ds = torch.zeros(shape, device=device)
-            through = torch.zeros((rows, padded), device=device)
-            given = torch.zeros((self.steps, self.batch, 2 * self.units), device=device)
+            ds = torch.zeros(shape, **real)
+            through = torch.zeros((rows, padded), **real)
+            given = torch.zeros((self.steps, self.batch, 2 * self.units), **real)
             self._gradients = dh, dc, ds, through, given
         return self._gradients
 

@@ -33,7 +33,7 @@ class Words:
         words = torch.empty(bound, dtype=torch.int16, device=device)
         launcher.compact(steps, words)
         cuda = device.type == "cuda"
-        number = torch.empty(1, dtype=torch.int32, pin_memory=cuda)
+        number = torch.empty(1, dtype=torch.int32, device="cpu", pin_memory=cuda)
         number.copy_(places[-1:], non_blocking=cuda)
         event: Any = None
         if cuda:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
     from .places import Place, TritonWork
 
 lock = threading.RLock()
+
+
+def on(device: torch.device) -> AbstractContextManager[object]:
+    """Return what makes a device the present one, where kernels are launched."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class TritonPass:
@@ -100,7 +106,7 @@ class TritonPass:
         """Take a chunk of steps, whose operands are int16 ``[C, B, I]``."""
         if not len(x):
             return
-        with lock:
+        with lock, on(self.device):
             self._advance(x, first, outputs)
 
     def _advance(self, x: Tensor, first: int, outputs: Tensor | None) -> None:
@@ -157,7 +163,7 @@ class TritonPass:
         """Take the last chunk back, or look its states up; the tape lies in the arrays."""
         if not len(x):
             return None
-        with lock:
+        with lock, on(self.device):
             return self._recover(x, first, outputs, finish)
 
     def _recover(self, x: Tensor, first: int, outputs: Tensor | None, finish: bool) -> Any:
@@ -228,7 +234,7 @@ class TritonPass:
         """Carry the gradient over a chunk that was just recovered (GRAD-012 to 014)."""
         if tape is None:
             return into.h.new_zeros((0, self.batch, self.config.input_size))
-        with lock:
+        with lock, on(self.device):
             assert self.place is not None
             result = self._pull(tape, grad_outputs, into)
             self.place.tape_open = False

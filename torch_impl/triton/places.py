@@ -136,6 +136,8 @@ class TritonWork:
             free[0].follow()
             return free[0]
         steps = self.settings.chunk_size
-        arrays = Arrays(self.config, batch, steps, device, Tiles.for_batch(batch))
+        # They also serve passes that are not in inference mode.
+        with torch.inference_mode(False):
+            arrays = Arrays(self.config, batch, steps, device, Tiles.for_batch(batch))
         places.append(Place(arrays))
         return places[-1]

@@ -1,0 +1,189 @@
+"""A model of what a step costs on a GPU, by count: no GPU is needed, and none was measured.
+
+``python benchmarks/gpu_model.py`` lets the Triton engine launch its kernels into a list instead of
+on a device, and counts launches, programs, bytes of weights and operations of a step. From these,
+and from the assumptions below, it estimates the time of a step and says which bound holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from revrnn.config import Config
+from revrnn.torch_impl.triton import (
+    gradient,
+    gru,
+    gru_back,
+    inputs,
+    lstm,
+    lstm_back,
+    tiles,
+    words,
+)
+from revrnn.torch_impl.triton.arrays import Arrays, Tiles
+from revrnn.torch_impl.triton.launch import Mode
+from revrnn.torch_impl.triton.launch_back import Launcher
+
+MODULES = (gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Assumptions about a GPU, from its data sheet or, where marked so, guessed.
+
+    Attributes:
+        launch: µs from one dependent kernel of a graph to the next (guessed).
+        trip: µs of one turn of a product's loop that waits for memory (guessed).
+        multiprocessors: their number.
+        l2: TB/s from the second-level cache (guessed).
+        float32: TFLOP/s of float32 on all multiprocessors, without tensor cores.
+        bytes_: TOP/s of signed bytes on tensor cores.
+    """
+
+    launch: float
+    trip: float
+    multiprocessors: int
+    l2: float
+    float32: float
+    bytes_: float
+
+
+DEVICES = {
+    "A100": Device(2.5, 0.5, 108, 4.0, 19.5, 624.0),
+    "H100": Device(2.0, 0.4, 132, 5.5, 67.0, 1979.0),
+}
+SIZES = ((200, 200), (650, 1150), (1024, 2048))
+BATCH = 20
+
+
+@dataclass
+class Launch:
+    """One launch: its kernel, its number of programs, and the products of one program.
+
+    Attributes:
+        outputs: units that one program computes products for, over all gates.
+        length: summands of each.
+        turns: of the loop.
+    """
+
+    kernel: str
+    programs: int
+    outputs: int = 0
+    length: int = 0
+    turns: int = 0
+
+    @property
+    def floats(self) -> bool:
+        """Whether its products are float32, not bytes."""
+        return self.kernel in ("gru_to_u", "gru_to_view", "lstm_back", "to_layer_below")
+
+    def weight_bytes(self) -> int:
+        """Return the bytes of weights that all programs read."""
+        return self.programs * self.outputs * self.length * (4 if self.floats else 2)
+
+    def operations(self, rows: int) -> int:
+        """Return additions and multiplications of the products; a byte product is four."""
+        return self.programs * self.outputs * self.length * rows * (2 if self.floats else 8)
+
+    def bounds(self, device: Device, rows: int) -> dict[str, float]:
+        """Return the µs that each bound alone would take."""
+        busy = min(1.0, self.programs / device.multiprocessors)
+        rate = device.float32 if self.floats else device.bytes_
+        return {
+            "launch": device.launch,
+            "latency": self.turns * device.trip,
+            "memory": self.weight_bytes() / (device.l2 * busy) * 1e-6,
+            "arithmetic": self.operations(rows) / (rate * busy) * 1e-6,
+        }
+
+
+# Outputs per unit of a tile, and summands in groups' widths, of kernels with products.
+PRODUCTS = {
+    "gru_gates": (1, 1), "gru_state": (1, 1), "gru_unstate": (1, 1), "lstm_state": (5, 1),
+    "lstm_unhide": (5, 1), "gru_to_u": (1, 1), "gru_to_view": (1, 2), "lstm_back": (1, 5),
+}  # fmt: skip
+
+
+class Recorder:
+    """Stands for a kernel, and notes launches."""
+
+    def __init__(self, name: str, into: list[Launch], arrays: Arrays) -> None:
+        """Note into a list."""
+        self.name, self.into, self.arrays = name, into, arrays
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        """Return what a launch calls."""
+        programs = int(torch.Size(grid).numel())
+
+        def note(*_: Any, **options: Any) -> None:
+            outputs, widths = PRODUCTS.get(self.name, (0, 0))
+            length = widths * self.arrays.padded_units
+            # All gates share a turn in RevLSTM's kernels.
+            shared = 1 if self.name == "lstm_back" else widths
+            turns = -(-shared * self.arrays.padded_units // options["BK"]) if widths else 0
+            unit_outputs = outputs * self.arrays.tiles.units
+            self.into.append(Launch(self.name, programs, unit_outputs, length, turns))
+
+        return note
+
+
+def recorded(arrays: Arrays, run: Callable[[], object]) -> list[Launch]:
+    """Return what would be launched."""
+    into: list[Launch] = []
+    before: list[tuple[ModuleType, str, Any]] = []
+    for module in MODULES:
+        for name, value in list(vars(module).items()):
+            if type(value).__name__ in ("JITFunction", "InterpretedFunction"):
+                before.append((module, name, value))
+                setattr(module, name, Recorder(name, into, arrays))
+    try:
+        run()
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+    return into
+
+
+def steps_of(cell: str, size: tuple[int, int]) -> tuple[Arrays, dict[str, list[Launch]]]:
+    """Return the launches of one step of one layer, by direction."""
+    config = Config(cell, *size, max_forget_bits=3)
+    arrays = Arrays(config, BATCH, 2, torch.device("cpu"), Tiles.for_batch(BATCH))
+    launcher = Launcher(arrays, Mode())
+    return arrays, {
+        "forward": recorded(arrays, lambda: launcher.step(1)),
+        "back": recorded(arrays, lambda: launcher.step_back(1, (-1, 0, 0))),
+        "gradient": recorded(arrays, lambda: launcher.pull_step(1, 0, True)),
+    }
+
+
+def main() -> None:
+    """Print the table."""
+    print("| cell | size | way | launches | programs | weights read, MB | operations, M |", end="")
+    print(" " + " | ".join(f"{name}: µs, bound" for name in DEVICES) + " |")
+    print("|---|---|---|---:|---:|---:|---:|" + "---:|" * len(DEVICES))
+    for cell in ("revgru", "revlstm"):
+        for size in SIZES:
+            arrays, ways = steps_of(cell, size)
+            for way, launches in ways.items():
+                rows = arrays.padded_rows
+                cells = [
+                    cell, f"{size[0]} → {size[1]}", way, str(len(launches)),
+                    str(max(launch.programs for launch in launches)),
+                    f"{sum(launch.weight_bytes() for launch in launches) / 1e6:.1f}",
+                    f"{sum(launch.operations(rows) for launch in launches) / 1e6:.0f}",
+                ]  # fmt: skip
+                for device in DEVICES.values():
+                    bounds = [launch.bounds(device, rows) for launch in launches]
+                    time = sum(b.pop("launch") + max(b.values()) for b in (dict(b) for b in bounds))
+                    total = {n: sum(b[n] for b in bounds) for n in bounds[0]}
+                    cells.append(f"{time:.0f}, {max(total, key=lambda n: total[n])}")
+                print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()
