@@ -49,13 +49,18 @@ def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: i
     model, (x, y, source) = Model(), _data()
     seen: list[Tensor] = []
 
+    def double(gradient: Tensor) -> Tensor:
+        seen.append(gradient)
+        return 2 * gradient
+
     def parts() -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor], Tensor]:
         context, last = getattr(model, encoder)(source)
-        pooled = torch.tanh(context).mean(0)
-        pooled.register_hook(lambda g: seen.append(g) or 2 * g)
+        pooled: Any = torch.tanh(context).mean(0)
+        pooled.register_hook(double)
 
         def embed(tokens: Tensor) -> Tensor:
-            return model.embed(tokens) + model.to_input(pooled)
+            made: Tensor = model.embed(tokens) + model.to_input(pooled)
+            return made
 
         return embed, lambda h, y: model.read(h + pooled * last[0], y), last
 
@@ -74,7 +79,7 @@ def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: i
     if encoder == "encoder":  # or carried on by hand
         embed, read, last = parts()
         found = vg(model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4)
-        torch.autograd.backward(last, found.grad_hx)  # type: ignore[arg-type]
+        torch.autograd.backward(last, found.grad_hx)
         assert close(gradients_of(model), wanted)
     with torch.no_grad():
         only = value(model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4)
@@ -181,7 +186,7 @@ def test_locked_dropout_is_found_wherever_it_is() -> None:
     drop, seen = LockedDropout(0.5), []
 
     def embed(tokens: Tensor) -> Tensor:
-        made = drop(torch.ones(*tokens.shape, 4))
+        made: Tensor = drop(torch.ones(*tokens.shape, 4))
         seen.append(made[0] == 0)
         return functional.dropout(model.embed(tokens), 0.2) * made
 

@@ -12,13 +12,15 @@ from test_torch_modules import close, gradients_of
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
-from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils import prune as pruning
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, value, value_and_grad
 from revrnn.torch_impl.plain import is_plain_embedding, is_plain_linear
 
 STEPS, ROWS, WORDS = 10, 3, 11
+prune: Any = pruning
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 
 
@@ -47,55 +49,56 @@ class OwnTensor(Tensor):
     """A parameter of another class."""
 
 
-def _low_rank(module: nn.Module, name: str) -> nn.Module:
+def _low_rank(module: Any, name: str) -> Any:
     """Add a low-rank adapter by peft, with weights that do something."""
     import peft
 
-    whole = nn.ModuleDict({name: module})
+    whole: Any = nn.ModuleDict({name: module})
     config = peft.LoraConfig(r=2, target_modules=[name], init_lora_weights=False)
-    return peft.inject_adapter_in_model(config, whole)[name]  # type: ignore[index, arg-type]
+    adapted: Any = peft.inject_adapter_in_model(config, whole)
+    return adapted[name]
 
 
-def _patched(module: nn.Module) -> nn.Module:
+def _patched(module: Any) -> Any:
     own = module.forward
-    module.forward = lambda x: own(x) * 2  # type: ignore[method-assign]
+    module.forward = lambda x: own(x) * 2
     return module
 
 
-def _hooked(method: str, hook: Callable[..., Any]) -> Callable[[nn.Module], nn.Module]:
-    def change(module: nn.Module) -> nn.Module:
+def _hooked(method: str, hook: Callable[..., Any]) -> Callable[[Any], Any]:
+    def change(module: Any) -> Any:
         getattr(module, method)(hook)
         return module
 
     return change
 
 
-def _tensor_hook(module: nn.Module) -> nn.Module:
-    module.weight.register_hook(lambda g: g.clamp(-0.01, 0.01))  # type: ignore[operator, union-attr]
+def _tensor_hook(module: Any) -> Any:
+    module.weight.register_hook(lambda g: g.clamp(-0.01, 0.01))
     return module
 
 
-def _other_tensor(module: nn.Module) -> nn.Module:
-    weight = nn.Parameter(module.weight.data)  # type: ignore[arg-type]
+def _other_tensor(module: Any) -> Any:
+    weight = nn.Parameter(module.weight.data)
     module.weight = nn.Parameter(weight.data.as_subclass(OwnTensor))
     return module
 
 
-def _old_weight_norm(module: nn.Module) -> nn.Module:
+def _old_weight_norm(module: Any) -> Any:
     nn.utils.weight_norm(module)
     return module
 
 
-def _old_spectral_norm(module: nn.Module) -> nn.Module:
+def _old_spectral_norm(module: Any) -> Any:
     return nn.utils.spectral_norm(module)
 
 
-def _pruned(module: nn.Module) -> nn.Module:
+def _pruned(module: Any) -> Any:
     prune.l1_unstructured(module, "weight", 0.5)
     return module
 
 
-BOTH: dict[str, Callable[[nn.Module], nn.Module]] = {
+BOTH: dict[str, Callable[[Any], Any]] = {
     "plain": lambda module: module,
     "parametrised": lambda module: parametrize.register_parametrization(module, "weight", Twice()),
     "weight_norm": lambda module: parametrizations.weight_norm(module),
@@ -126,7 +129,7 @@ EMBEDDINGS = BOTH | {
     "max_norm": lambda module: nn.Embedding(WORDS, 4, max_norm=0.5),
     "sparse": lambda module: nn.Embedding(WORDS, 4, sparse=True),
 }
-RECURRENT: dict[str, Callable[[nn.Module], nn.Module]] = {
+RECURRENT: dict[str, Callable[[Any], Any]] = {
     "pruned": lambda module: prune.l1_unstructured(module, "weight_hh_l0", 0.5),
     "parametrised": lambda module: parametrize.register_parametrization(
         module, "weight_hh_l0", Twice()),
@@ -138,7 +141,7 @@ RECURRENT: dict[str, Callable[[nn.Module], nn.Module]] = {
     "input scaled": _hooked("register_forward_pre_hook", lambda m, a: (a[0] * 1.5,)),
     "output changed": _hooked(
         "register_forward_hook", lambda m, a, out: (out[0] * 2 + a[0].sum(-1, True), out[1])),
-    "tensor hook": lambda module: module.weight_hh_l0.register_hook(  # type: ignore[operator, union-attr]
+    "tensor hook": lambda module: module.weight_hh_l0.register_hook(
         lambda g: g.clamp(-0.01, 0.01)) and module,
 }  # fmt: skip
 CASES = (
@@ -148,7 +151,7 @@ CASES = (
 )
 
 
-def _model(part: str, name: str) -> tuple[nn.ModuleDict, Tensor, Tensor]:
+def _model(part: str, name: str) -> tuple[Any, Tensor, Tensor]:
     torch.manual_seed(0)
     made: dict[str, nn.Module] = {
         "embed": nn.Embedding(WORDS, 4), "rnn": RevGRU(4, 6), "linear": nn.Linear(6, WORDS)
@@ -221,8 +224,8 @@ def test_new_values_of_pruned_weights_are_used() -> None:
     state = {name: value * 2 for name, value in model.state_dict().items()}
     state["rnn.weight_hh_l0_mask"] = model.state_dict()["rnn.weight_hh_l0_mask"]
     model.load_state_dict(state)
-    cross = LinearCrossEntropy(model["linear"])  # type: ignore[arg-type]
-    found = value(model["rnn"], x, y, cross, embed=model["embed"])  # type: ignore[arg-type]
+    cross = LinearCrossEntropy(model["linear"])
+    found = value(model["rnn"], x, y, cross, embed=model["embed"])
     logits = model["linear"](model["rnn"](model["embed"](x))[0])
     wanted = functional.cross_entropy(logits.flatten(0, 1), y.flatten())
     assert torch.allclose(found.loss, wanted, rtol=1e-5)
@@ -234,14 +237,14 @@ def test_hooks_that_look_see_every_chunk_once_and_others_run_once() -> None:
     rnn.register_forward_pre_hook(lambda m, a: seen.append(len(a[0])))
     rnn.register_forward_pre_hook(lambda m, a, k: calls.append(1), with_kwargs=True)
     rnn.register_forward_hook(lambda m, a, out: after.append(len(out[0])))
-    cross = LinearCrossEntropy(model["linear"])  # type: ignore[arg-type]
+    cross = LinearCrossEntropy(model["linear"])
     for run in (value_and_grad, value):
-        run(rnn, x, y, cross, embed=model["embed"], chunk_size=4)  # type: ignore[operator]
+        run(rnn, x, y, cross, embed=model["embed"], chunk_size=4)
         assert (seen, calls, sorted(after)) == ([4, 4, 2], [1], [2, 4, 4])
         del seen[:], calls[:], after[:]
 
 
-REFUSED: dict[str, Callable[[nn.Module], Any]] = {
+REFUSED: dict[str, Callable[[Any], Any]] = {
     "backward hook": lambda m: m.register_full_backward_hook(lambda m, i, o: None),
     "final state": lambda m: m.register_forward_hook(lambda m, a, out: out[1].sum() and None),
     "other result": lambda m: m.register_forward_hook(lambda m, a, out: out[0]),
@@ -254,18 +257,18 @@ REFUSED: dict[str, Callable[[nn.Module], Any]] = {
 def test_hooks_that_need_the_whole_are_refused_by_name(case: str) -> None:
     model, x, y = _model("linear", "plain")
     REFUSED[case](model["rnn"])
-    cross = LinearCrossEntropy(model["linear"])  # type: ignore[arg-type]
+    cross = LinearCrossEntropy(model["linear"])
     name = "forward of its own" if case == "forward" else "lambda"
     with pytest.raises(RevRNNError, match=name) as caught:
-        value_and_grad(model["rnn"], x, y, cross, embed=model["embed"])  # type: ignore[arg-type]
+        value_and_grad(model["rnn"], x, y, cross, embed=model["embed"])
     assert (caught.value.code, caught.value.argument) == ("E_UNSUPPORTED", "module")
     assert not gradients_of(model)
 
 
 def test_a_subclass_of_the_stack_with_a_forward_of_its_own_is_refused() -> None:
     class Doubled(RevGRU):
-        def forward(self, x: Any, hx: Any = None, **options: Any) -> Any:
-            return super().forward(2 * x, hx, **options)
+        def forward(self, *given: Any, **options: Any) -> Any:
+            return super().forward(2 * given[0], *given[1:], **options)
 
     x = torch.randn(4, 2, 3)
     with pytest.raises(RevRNNError, match="Doubled"):
