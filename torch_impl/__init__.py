@@ -4,6 +4,7 @@ from revrnn.plan import Plan, plan
 
 from .autograd import Output, quantise_parameters, rev_rnn
 from .compiled import compiled_steps, set_compiled_steps
+from .distributed import average_gradients
 from .dropout import LockedDropout
 from .engine import EnginePlan, engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
@@ -28,6 +29,7 @@ __all__ = [
     "State",
     "Streamed",
     "TorchImplementation",
+    "average_gradients",
     "compiled_steps",
     "encode",
     "engine",

@@ -1,0 +1,38 @@
+"""Gradients of several processes, for streaming, which wrappers of modules do not see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from revrnn.errors import RevRNNError
+
+
+@torch.no_grad()
+def average_gradients(*modules: nn.Module, group: Any = None) -> None:
+    """Average ``.grad`` over processes, as DistributedDataParallel does after a backward pass.
+
+    For training by chunks: ``value_and_grad(parallel.module, …)`` with the bare modules, then this.
+    Every process calls it with the same modules.
+
+    Args:
+        modules: whose parameters; a gradient that a process does not have counts as zero.
+        group: the processes, by default all.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2).
+    """
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in dict.fromkeys(parameters):
+        if hasattr(parameter, "full_tensor"):
+            allowed = "whole parameters: sharded modules average by themselves when called"
+            raise RevRNNError("E_UNSUPPORTED", "modules", "a sharded parameter", allowed)
+    size = dist.get_world_size(group)
+    for parameter in dict.fromkeys(parameters):
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad, group=group)
+        parameter.grad /= size
