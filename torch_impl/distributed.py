@@ -11,6 +11,13 @@ from torch import nn
 from revrnn.errors import RevRNNError
 
 
+def check_not_sharded(module: nn.Module) -> None:
+    """Raise ``E_UNSUPPORTED`` for a module of FSDP2, which reduces gradients only when called."""
+    if any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
+        allowed = "whole parameters (DistributedDataParallel); a sharded module can be called"
+        raise RevRNNError("E_UNSUPPORTED", "module", "sharded parameters", allowed)
+
+
 @torch.no_grad()
 def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     """Average ``.grad`` over processes, as DistributedDataParallel does after a backward pass.
@@ -25,11 +32,9 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2).
     """
+    for module in modules:
+        check_not_sharded(module)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in dict.fromkeys(parameters):
-        if hasattr(parameter, "full_tensor"):
-            allowed = "whole parameters: sharded modules average by themselves when called"
-            raise RevRNNError("E_UNSUPPORTED", "modules", "a sharded parameter", allowed)
     size = dist.get_world_size(group)
     for parameter in dict.fromkeys(parameters):
         if parameter.grad is None:

@@ -104,7 +104,7 @@ def value_and_grad(
 
     Forward pre-hooks of the module run as in a call, once if they do not look at the input; those
     that do, and forward hooks, see a chunk at a time. DistributedDataParallel sees nothing of this:
-    give the bare module and average ``.grad`` afterwards.
+    give the bare module, and ``average_gradients`` afterwards. Modules of FSDP2 are refused.
 
     Args:
         module: the recurrent module, in one direction.
