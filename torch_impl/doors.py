@@ -103,7 +103,7 @@ def _check_floats(
     rows = axes[value.dim()].strip("()").split(", ").index("batch") if value.dim() == 3 else None
     if rows is not None and value.shape[rows] == 0:
         raise RevRNNError("E_SHAPE", name, shape, f"at least one row, {axes[3]}")
-    place = next(module.parameters()).device  # a parametrised weight would be made anew
+    place = module.any_weight().device
     if value.device != place:
         allowed = f"device {place}, that of the parameters"
         raise RevRNNError("E_ARGUMENT", name, f"device {value.device}", allowed)

@@ -180,6 +180,11 @@ class RevRNNLayers(KnowsItsStack):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
+    def any_weight(self) -> Tensor:
+        """Return a parameter, for its type and device; no parametrised weight is made for it."""
+        first = next(self.parameters(), None)
+        return self.weight_ih_l0 if first is None else first  # replicas have no parameters
+
     def flatten_parameters(self) -> None:
         """Do nothing: for code that calls this of ``nn.GRU``."""
 

@@ -243,7 +243,7 @@ class RevRNNBase(RevRNNLayers):
         return h, self._cast(torch.cat([out.c_n for out in outs if out.c_n is not None]))
 
     def _cast(self, value: Tensor) -> Tensor:
-        return value.to(next(self.parameters()).dtype)
+        return value.to(self.any_weight().dtype)
 
     def _one_direction(self, name: str) -> None:
         if self.bidirectional:
