@@ -10,6 +10,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.saturation import Saturation
 
 from .call import Call
 from .checks import check_params, check_settings, check_state, check_tensor
@@ -44,6 +45,7 @@ class Output(NamedTuple):
         wraps: how often a state wrapped; 0 without a look where none can (FMT-006).
         context: float32 ``[T, B, D]``, the first D units after each step, differentiable, or
             ``None`` without slices.
+        saturation: what saturated; ``None`` under ``vmap`` and for meta and fake tensors.
     """
 
     outputs: Tensor
@@ -53,6 +55,7 @@ class Output(NamedTuple):
     slices: Tensor | None
     wraps: int
     context: Tensor | None
+    saturation: Saturation | None = None
 
 
 @not_compiled
@@ -194,6 +197,7 @@ def run(
         found.get("slices"),
         call.wraps,
         found.get("context"),
+        call.saturation,
     )
 
 

@@ -18,6 +18,7 @@ from revrnn.errors import RevRNNError
 
 from .engine import Pass, Settings, choose
 from .gradients import Gradients
+from .saturation import SaturationCounter
 from .sequence import Schedule
 from .state import State
 
@@ -37,6 +38,7 @@ class Bptt:
         gate_counts: int64 ``[L, 1025]`` on the device, if counted.
         pushed: words that each layer pushed, int64 ``[L]``, if counted.
         bytes_kept: bytes kept after the forward pass in order to go back, host included.
+        saturation: counts of what saturates.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Bptt:
         self.gate_counts: Tensor | None = None
         self.pushed: Tensor | None = None
         self.bytes_kept = 0
+        self.saturation = SaturationCounter(config, start.h.device)
         every = settings.checkpoint_every
         if settings.states == "stored" or every is None or every >= steps:
             every = max(steps, 1)
@@ -88,7 +91,7 @@ class Bptt:
             if keep:
                 self._checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)
-            self._run(going, begin, stop, inputs, outputs)
+            self._run(going, begin, stop, inputs, outputs, count_inputs=True)
             state = going.state()
             if going.wraps is not None:
                 wraps.append(going.wraps)
@@ -97,7 +100,7 @@ class Bptt:
                 self._pass = going
                 self.bytes_kept += going.bytes_kept()
         self.wraps = int(torch.stack(wraps).sum()) if wraps else 0
-        self.end = state
+        self.end = self.saturation.end = state
         return state
 
     def backward(
@@ -124,6 +127,7 @@ class Bptt:
         into = Gradients.zeros(self.config, self.end)
         into.add_to_state(*grad_state)
         end, going = self.end, self._pass
+        counts_outputs = self.saturation.views == 0  # else they were counted forward
         while self._checkpoints:
             start = self._checkpoints.pop()
             begin = len(self._checkpoints) * self.every
@@ -137,6 +141,8 @@ class Bptt:
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
                 tape = going.recover(x, first, outputs)
+                if counts_outputs:
+                    self.saturation.add_states(outputs)
                 gradient = grad_outputs(first, outputs)
                 dx = going.pullback(tape, gradient, into)
                 if grad_inputs is not None:
@@ -153,15 +159,19 @@ class Bptt:
         stop: int,
         inputs: Inputs,
         outputs: Callable[[int, Tensor], None] | None,
+        count_inputs: bool = False,
     ) -> None:
         for first in range(begin, stop, self.settings.chunk_size):
             x = inputs(first, min(first + self.settings.chunk_size, stop))
+            if count_inputs:
+                self.saturation.add_inputs(x)
             h = None
             if outputs is not None:
                 shape = (*x.shape[:2], self.config.hidden_size)
                 h = torch.empty(shape, dtype=torch.int32, device=x.device)
             going.advance(x, first, h)
             if outputs is not None and h is not None:
+                self.saturation.add_states(h)
                 outputs(first, h)
 
     def _add_counts(self, going: Pass) -> None:

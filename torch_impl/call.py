@@ -10,6 +10,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt, Settings
 from .gradients import Gradients
@@ -30,6 +31,7 @@ class Call:
             what was not given is not there.
         results: names of what the function returns, known after it ran.
         bptt: the pass, after it ran.
+        saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
         children: the calls of which this is a ``vmap``, or ``None``.
         used: whether it went back.
     """
@@ -62,6 +64,7 @@ class Call:
         self.results: list[str] = []
         self.children: list[Call] | None = None
         self.bptt: Bptt | None = None
+        self.saturation: Saturation | None = None
         self.used = False
 
     def fresh(self) -> Call:
@@ -120,6 +123,8 @@ class Call:
         self.bptt = Bptt(config, params, steps, start, schedule, self.settings)
         taker = deliver if self.with_outputs or depth else None
         end = self.bptt.forward(self._inputs(x), taker, self.differentiable)
+        self.saturation = self.bptt.saturation.read()
+        warn_of_saturation(self.saturation, config, self.words.get("x", "x"))
         made = {"outputs": outputs, "h_n": dequantise(end.h, bits)}
         if end.c is not None:
             made["c_n"] = dequantise(end.c, bits)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from revrnn.config import Config
+from revrnn.saturation import Saturation
 
 from .accounting import ideal_bits, plain_bits, stored_bits
 from .bptt import Bptt
@@ -39,6 +40,7 @@ class MemoryReport:
         layers: by layer.
         engine: what computed the sequence (see ``engine_plan``).
         product: its exact product, in words.
+        saturation: what saturated in it.
     """
 
     ideal_bits: float
@@ -49,6 +51,7 @@ class MemoryReport:
     layers: tuple[LayerReport, ...]
     engine: str
     product: str
+    saturation: Saturation
 
     @property
     def ideal_saving(self) -> float:
@@ -69,6 +72,9 @@ class MemoryReport:
             "ideal_saving": self.ideal_saving,
             "stored_saving": self.stored_saving,
             "bytes_kept": self.bytes_kept,
+            "saturated_inputs": self.saturation.inputs,
+            "saturated_views": self.saturation.views,
+            "largest_h": self.saturation.largest_h,
         }
         for k, layer in enumerate(self.layers):
             found[f"ideal_bits_l{k}"] = layer.ideal_bits
@@ -91,6 +97,7 @@ class MemoryReport:
             f"states {_size(self.plain_bits)}, saving {self.stored_saving:.1f}×"
             f" (ideal {self.ideal_saving:.1f}×), kept {_size(8 * self.bytes_kept)}"
         )
+        lines.append(str(self.saturation))
         lines.append(f"engine {self.engine}, products: {self.product}")
         return "\n".join(lines)
 
@@ -109,7 +116,8 @@ def report_of(config: Config, bptt: Bptt, mask: Tensor | None, rows: int) -> Mem
     """Return the accounts of a forward pass that counted."""
     steps = bptt.steps * rows if mask is None else int(mask.sum())
     operations = steps * config.operations_per_step
-    by = (bptt.engine.name, bptt.engine.product(config, bptt.end.h.device))
+    product = bptt.engine.product(config, bptt.end.h.device)
+    by = (bptt.engine.name, product, bptt.saturation.read())
     if bptt.gate_counts is None or bptt.pushed is None or not config.forgetting:
         none = tuple(LayerReport(0.0, 0) for _ in range(config.num_layers))
         return MemoryReport(0.0, 0, plain_bits(config, steps), 0, bptt.bytes_kept, none, *by)

@@ -1,0 +1,55 @@
+"""Counts what saturates while a sequence is gone through, on its device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from revrnn.config import Config
+from revrnn.formats import OPERAND_MAX
+from revrnn.saturation import Saturation, view_limit
+
+from .state import State
+
+
+class SaturationCounter:
+    """Counts of one pass; nothing waits for the device before :meth:`read`.
+
+    A chunk costs three small reductions. Outputs are counted where they come by anyway: forward if
+    somebody wants them, else when they are recovered.
+    """
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        """Start from nothing."""
+        self.limit, self.bits = view_limit(config), config.formats.state_bits
+        self.ends = torch.zeros(2, dtype=torch.int64, device=device)
+        self.largest = torch.zeros((), dtype=torch.int64, device=device)
+        self.inputs = self.views = 0
+        self.end: State | None = None
+
+    def add_inputs(self, x: Tensor) -> None:
+        """Count a chunk's operands, int16 of any shape."""
+        if x.numel():
+            self.ends[0] += (x.abs() == OPERAND_MAX).sum()
+            self.inputs += x.numel()
+
+    def add_states(self, h: Tensor) -> None:
+        """Count states, int32 of any shape."""
+        if h.numel():
+            low, high = h.aminmax()
+            most = torch.maximum(high.to(torch.int64), -low.to(torch.int64))
+            self.largest = torch.maximum(self.largest, most)
+            self.ends[1] += ((h > self.limit) | (h < -self.limit)).sum()
+            self.views += h.numel()
+
+    def read(self) -> Saturation:
+        """Return the shares; this waits for the device."""
+        if self.views == 0 and self.end is not None:
+            self.add_states(self.end.h)
+        inputs, views, largest = [*self.ends.tolist(), int(self.largest)]
+        if self.end is not None:
+            low, high = (int(v) for v in self.end.h.aminmax()) if self.end.h.numel() else (0, 0)
+            largest = max(largest, high, -low)
+        return Saturation(
+            inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
+        )
