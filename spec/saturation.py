@@ -62,19 +62,22 @@ def warn_of_saturation(saturation: Saturation, config: Config, inputs: str = "in
         inputs: what the caller calls the inputs.
     """
     formats = config.formats
-    ends = {
-        inputs: (saturation.inputs, OPERAND_MAX / 2**formats.operand_bits, "scale them down"),
-        "states": (
+    kinds = (
+        ("inputs", inputs, saturation.inputs, formats.operand_bits, "scale them down"),
+        (
+            "views",
+            "states",
             saturation.views,
-            OPERAND_MAX / 2**config.view_bits,
+            config.view_bits,
             "use a smaller learning rate, clip gradients, or lower p_max and z_max",
         ),
-    }
-    for kind, (share, end, advice) in ends.items():
+    )
+    for kind, name, share, bits, advice in kinds:
         if share > WARNED_SHARE and kind not in _warned:
             _warned.add(kind)
+            end = OPERAND_MAX / 2**bits
             warnings.warn(
-                f"{share:.1%} of the {kind} are at or beyond ±{end:.2f}, where they saturate and"
+                f"{share:.1%} of the {name} are at or beyond ±{end:.2f}, where they saturate and"
                 f" pass no gradient: {advice}. (Said once a process.)",
                 SaturationWarning,
                 stacklevel=2,

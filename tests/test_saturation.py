@@ -49,11 +49,10 @@ def test_states_beyond_their_views_are_counted() -> None:
     rnn = RevLSTM(2, 4, p_max=1024, z_max=1024)
     h = torch.full((1, 3, 4), 100.0)
     h[:, :, 0] = 1.0
-    nn.init.constant_(rnn.bias_l0, 8.0)
+    for name, parameter in rnn.named_parameters():
+        nn.init.constant_(parameter, 8.0 if name == "bias_l0" else 0.0)
     with pytest.warns(SaturationWarning, match=r"75\.0% of the states .*±31\.75"):
-        out = rev_rnn(
-            torch.zeros(2, 3, 2), dict(rnn.named_parameters()), rnn.config, hx=(h, 0 * h)
-        )
+        out = rev_rnn(torch.zeros(2, 3, 2), dict(rnn.named_parameters()), rnn.config, hx=(h, 0 * h))
     assert out.saturation is not None
     assert out.saturation.views == 0.75
     assert 100 < out.saturation.largest_h < 103

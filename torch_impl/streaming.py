@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from revrnn.errors import RevRNNError
+from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt
 from .dropout import one_sequence
@@ -50,6 +51,7 @@ class Streamed:
         wraps: how often a state wrapped (MUL-006).
         report: what it cost to remember, if asked for.
         grad_hx: the gradient with respect to ``hx``, as :func:`value_and_grad` was given it.
+        saturation: how much of inputs and states lies at the end of its range.
     """
 
     loss: Tensor
@@ -59,6 +61,7 @@ class Streamed:
     wraps: int
     report: MemoryReport | None = None
     grad_hx: Floats = None
+    saturation: Saturation | None = None
 
 
 def value_and_grad(
@@ -256,7 +259,10 @@ class _Encode(torch.autograd.Function):
 
         ctx.bptt.forward(run.inputs.forwards, outputs, keep=any(ctx.needs_input_grad))
         run.inputs.check()
-        end = ctx.bptt.end
+        end, met = ctx.bptt.end, ctx.bptt.saturation.read()
+        warn_of_saturation(
+            met, run.config, "inputs" if run.inputs.embed is None else "embed's results"
+        )
         return context, run.floats(end.h), None if end.c is None else run.floats(end.c)
 
     @staticmethod
@@ -289,4 +295,6 @@ def _streamed(run: Run, loss: Tensor, bptt: Bptt, grad_hx: Floats = None) -> Str
     c_n = None if end.c is None else run.floats(end.c)
     count = run.settings.count
     report = report_of(run.config, bptt, run.mask, run.rows) if count else None
-    return Streamed(loss, end, run.floats(end.h), c_n, bptt.wraps, report, grad_hx)
+    met = bptt.saturation.read()
+    warn_of_saturation(met, run.config, "inputs" if run.inputs.embed is None else "embed's results")
+    return Streamed(loss, end, run.floats(end.h), c_n, bptt.wraps, report, grad_hx, met)
