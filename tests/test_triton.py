@@ -14,6 +14,7 @@ from revrnn.config import Config
 from revrnn.torch_impl import RevGRU, engine, engine_plan
 from revrnn.torch_impl.engine import Settings
 from revrnn.torch_impl.triton import support
+from revrnn.torch_impl.triton.engine import TritonEngine
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -28,6 +29,15 @@ def _forget() -> None:
 def test_the_plan_says_why_it_is_not_taken() -> None:
     reason = engine_plan(Config("revgru", 2, 4)).refused["triton"]
     assert reason in ("Triton is not installed", "the device is cpu, not cuda")
+
+
+def test_it_is_not_taken_by_itself_even_where_it_could_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TritonEngine, "refusal", lambda *_: None)
+    plan = engine_plan(Config("revgru", 2, 4))
+    assert plan.engine != "triton"
+    assert "by name" in plan.refused["triton"]
+    with engine("triton"):
+        assert engine_plan(Config("revgru", 2, 4)).engine == "triton"
 
 
 def test_asked_for_by_name_where_it_cannot_be_it_is_an_error() -> None:
