@@ -6,34 +6,98 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, f32, i32, i64, inline, native, round_shift, sar
+from .compiling import Array, f32, i32, i64, native, round_shift, sar
 
 OPERAND_MAX: Final = 32512
 
 
-@inline
-def tanh(s: Any, bits: Any, table: Any) -> Any:
-    """Return tanh of int64 ``s`` with ``bits`` fraction bits, int32 of 15 (ACT-002).
+@native
+def clip(sums: Array, parts: Array, left: int, bits: int, c: Array, pairs: Array) -> None:
+    """Write ``(sums << left) + parts``, clipped to where tanh changes, and its places in the table.
+
+    Args:
+        sums: int32 ``[n]``.
+        parts: int64 ``[n]``.
+        left: left shift of the sums.
+        bits: fraction bits of the result.
+        c: int32 ``[n]``.
+        pairs: int32 ``[n]``.
+    """
+    end, shift = i64(1) << (bits + 3), bits - 7
+    for i in range(c.size):
+        s = (i64(sums[i]) << left) + parts[i]
+        v = i32(min(max(s, -end), end))
+        sign = sar(v, 31)
+        c[i] = v
+        pairs[i] = sar(i32(i32(v ^ sign) - sign), shift)
+
+
+@native
+def clip_state(h: Array, bits: int, c: Array, pairs: Array) -> None:
+    """Do the same for int32 ``h`` ``[n]``."""
+    end, shift = i32(i64(1) << (bits + 3)), bits - 7
+    for i in range(c.size):
+        v = i32(min(max(h[i], i32(-end)), end))
+        sign = sar(v, 31)
+        c[i] = v
+        pairs[i] = sar(i32(i32(v ^ sign) - sign), shift)
+
+
+@native
+def tanh(c: Array, pairs: Array, bits: int, table: Array, out: Array) -> None:
+    """Write tanh of clipped int32 ``c`` with ``bits`` fraction bits, int32 of 15 (ACT-002).
 
     ``table`` has a value and the step to the next one in one number, as
-    :func:`revrnn.torch_impl.activations.packed_table` makes it.
+    :func:`revrnn.torch_impl.activations.packed_table` makes it. Looking it up is the one loop that
+    is not made vectors of, so it is one by itself.
     """
-    end = i64(1) << (bits + 3)
-    c = i32(min(max(s, -end), end))
-    sign = sar(c, 31)
-    u = i32((c ^ sign) - sign)
+    for i in range(c.size):
+        pairs[i] = table[np.uintp(pairs[i])]
     shift = bits - 7
-    pair = table[np.uintp(sar(u, shift))]
-    f = i32(u & i32((i64(1) << shift) - 1))
-    half = i32(i64(1) << (shift - 1))
-    t = i32(sar(pair, 9) + sar(i32(i32(i32(pair & 511) * f) + half), shift))
-    return i32(i32(t ^ sign) - sign)
+    mask, half = i32((i64(1) << shift) - 1), i32(i64(1) << (shift - 1))
+    for i in range(c.size):
+        sign, pair = sar(c[i], 31), pairs[i]
+        f = i32(i32(i32(c[i] ^ sign) - sign) & mask)
+        t = i32(sar(pair, 9) + sar(i32(i32(i32(pair & 511) * f) + half), shift))
+        out[i] = i32(i32(t ^ sign) - sign)
 
 
-@inline
-def sigmoid(s: Any, bits: Any, table: Any) -> Any:
-    """Return the sigmoid of ``s``, int32 of 15 fraction bits (ACT-003)."""
-    return sar(i32(tanh(s, bits + 1, table) + 32768), 1)
+@native
+def to_sigmoid(t: Array) -> None:
+    """Replace tanh of half a number by its sigmoid, int32 of 15 fraction bits (ACT-003)."""
+    for i in range(t.size):
+        t[i] = sar(i32(t[i] + 32768), 1)
+
+
+@native
+def forget_gates(sigma: Array, factor: int, term: int, shift: int, top: int, z: Array) -> None:
+    """Write forget gates from sigmoids (ACT-004, ACT-005)."""
+    times, plus, most = i32(factor), i32(term), i32(top)
+    for i in range(z.size):
+        z[i] = i32(min(max(sar(i32(i32(sigma[i] * times) + plus), shift), i32(1)), most))
+
+
+@native
+def forget_slopes(
+    sigma: Array, z: Array, old: Array, factor: int, term: int, shift: int, limit: int,
+    unit: float, on: float, out: Array,
+) -> None:  # fmt: skip
+    """Write ``old·unit`` times the derivative of forget gates (GRAD-010)."""
+    times, plus, by = i32(factor), i32(term), f32(unit)
+    scale = f32(1.0 - 2.0**-limit) * f32(on) if limit else f32(on)
+    for i in range(z.size):
+        y = f32(sigma[i]) * f32(2.0**-15)
+        slope = (y - y * y) * scale
+        unclipped = sar(i32(i32(sigma[i] * times) + plus), shift)
+        out[i] = old[i] * by * (slope if unclipped == z[i] else f32(0))
+
+
+@native
+def reals(v: Array, unit: float, out: Array) -> None:
+    """Write ``v·unit`` in float32."""
+    by = f32(unit)
+    for i in range(out.size):
+        out[i] = f32(v[i]) * by
 
 
 @native

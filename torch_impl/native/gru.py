@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from .arithmetic import sigmoid, tanh
-from .compiling import Array, f32, i32, i64, native, round_shift, sar
+import numpy as np
+
+from .arithmetic import clip, forget_gates, forget_slopes, reals, tanh, to_sigmoid
+from .compiling import Array, f32, i32, native, round_shift
 
 # Places in the plan, int64.
 SUM_BITS: Final = 0
@@ -31,9 +33,9 @@ NUMBERS: Final = 14
 @native
 def gates_zr(
     sums: Array, width: int, parts: Array, at: int, view: Array, by_row: int, plan: Array,
-    table: Array, z: Array, r: Array, sigma: Array, u: Array,
+    table: Array, z: Array, y: Array, u: Array,
 ) -> None:  # fmt: skip
-    """Write gates z and r, the sigmoid of z, and the candidate's operand (CELL-010, CELL-011).
+    """Write gate z, the sigmoids of z and r, and the candidate's operand (CELL-010, CELL-011).
 
     Args:
         sums: recurrent sums, int32, flat.
@@ -44,25 +46,29 @@ def gates_zr(
         by_row: its row length.
         plan: numbers of the configuration.
         table: of tanh.
-        z: int32 ``[R, G]``, as are ``r`` and ``sigma``.
-        r: see ``z``.
-        sigma: see ``z``.
+        z: int32 ``[R, G]``.
+        y: int32 ``[R, 2·G]``: the sigmoid that z is made of, and r.
         u: int16, flat, of row length ``by_row``.
     """
     rows, units = z.shape
-    bits, top = plan[SUM_BITS], i32(plan[Z_MAX])
-    factor, term, shift = i32(plan[GATE_FACTOR]), i32(plan[GATE_TERM]), plan[GATE_SHIFT]
+    bits = plan[SUM_BITS] + 1  # a sigmoid is tanh of half of its argument
+    c, pairs = np.empty(2 * units, np.int32), np.empty(2 * units, np.int32)
     for b in range(rows):
-        for i in range(units):
-            y = sigmoid(i64(sums[b * width + i]) + parts[b, at + i], bits, table)
-            sigma[b, i] = y
-            gate = sar(i32(i32(y * factor) + term), shift)
-            z[b, i] = i32(min(max(gate, i32(1)), top))
-        for i in range(units):
-            s = i64(sums[b * width + units + i]) + parts[b, at + units + i]
-            y = sigmoid(s, bits, table)
-            r[b, i] = y
-            u[b * by_row + i] = round_shift(i32(y * i32(view[b * by_row + i])), 15)
+        one = y[b]
+        clip(sums[b * width :], parts[b, at:], 0, bits, c, pairs)
+        tanh(c, pairs, bits, table, one)
+        to_sigmoid(one)
+        forget_gates(
+            one, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT], plan[Z_MAX], z[b]
+        )
+        reset(one[units:], view[b * by_row :], u[b * by_row :])
+
+
+@native
+def reset(r: Array, view: Array, u: Array) -> None:
+    """Write the candidate's operand (CELL-011)."""
+    for i in range(r.size):
+        u[i] = round_shift(i32(r[i] * i32(view[i])), 15)
 
 
 @native
@@ -73,18 +79,24 @@ def candidate(
     """Write the candidate and what is added to ``h`` (CELL-011, CELL-012)."""
     rows, units = z.shape
     bits, shift = plan[SUM_BITS], 25 - plan[STATE_BITS]
+    c, pairs = np.empty(units, np.int32), np.empty(units, np.int32)
     for b in range(rows):
-        for i in range(units):
-            s = i64(sums[b * width + i]) + parts[b, at + 2 * units + i]
-            y = tanh(s, bits, table)
-            g[b, i] = y
-            change[b, i] = round_shift(i32(i32(1024 - z[b, i]) * y), shift)
+        clip(sums[b * width :], parts[b, at + 2 * units :], 0, bits, c, pairs)
+        tanh(c, pairs, bits, table, g[b])
+        own_change(z[b], g[b], shift, change[b])
+
+
+@native
+def own_change(z: Array, g: Array, shift: int, change: Array) -> None:
+    """Write what is added to ``h`` (CELL-012)."""
+    for i in range(z.size):
+        change[i] = round_shift(i32(i32(1024 - z[i]) * g[i]), shift)
 
 
 @native
 def factors(
-    z: Array, r: Array, g: Array, sigma: Array, view: Array, u: Array, by_row: int, h: Array,
-    active: Array, plan: Array, tape: Array, base: int, size: int,
+    z: Array, g: Array, y: Array, view: Array, u: Array, by_row: int, h: Array, active: Array,
+    plan: Array, tape: Array, base: int, size: int,
 ) -> None:  # fmt: skip
     """Write what the group's gradients are multiplied by (GRAD-010 … GRAD-012, GRAD-015).
 
@@ -93,29 +105,51 @@ def factors(
     of ``u`` in r's pre-activation, the view, u.
     """
     rows, units = z.shape
-    gate, state = f32(2.0**-15), f32(2.0 ** -plan[STATE_BITS])
-    operand, tenth = f32(2.0 ** -plan[VIEW_BITS]), f32(2.0**-10)
-    limit = f32(1.0 - 2.0 ** -plan[FORGET_BITS]) if plan[FORGET_BITS] else f32(1)
-    factor, term, shift = i32(plan[GATE_FACTOR]), i32(plan[GATE_TERM]), plan[GATE_SHIFT]
+    state, operand = f32(2.0 ** -plan[STATE_BITS]), f32(2.0 ** -plan[VIEW_BITS])
+    gate, own = f32(2.0**-15), np.empty(units, np.float32)
     forgetting = plan[FORGETTING] != 0
     for b in range(rows):
-        at = base + b * units
-        on = f32(active[b])
-        for i in range(units):
-            gg, zz, y = f32(g[b, i]) * gate, f32(z[b, i]) * tenth, f32(sigma[b, i]) * gate
-            rr = f32(r[b, i]) * gate
-            clipped = sar(i32(i32(sigma[b, i] * factor) + term), shift) != z[b, i]
-            slope = (y - y * y) * limit
-            slope = f32(0) if clipped else slope
-            own = f32(h[b, i]) * state - gg if forgetting else -gg
-            v = f32(view[b * by_row + i]) * operand
-            tape[at + i] = own * slope * on
-            tape[size + at + i] = (f32(1) - zz) * (f32(1) - gg * gg) * on
-            tape[2 * size + at + i] = zz if active[b] and forgetting else f32(1)
-            tape[3 * size + at + i] = rr
-            tape[4 * size + at + i] = v * (rr - rr * rr)
-            tape[5 * size + at + i] = v
-            tape[6 * size + at + i] = f32(u[b * by_row + i]) * operand
+        at, on = base + b * units, f32(active[b])
+        difference(h[b], state if forgetting else f32(0), g[b], own)
+        forget_slopes(
+            y[b], z[b], own, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT],
+            plan[FORGET_BITS], f32(1), on, tape[at : at + units],
+        )  # fmt: skip
+        candidate_slopes(z[b], g[b], on, tape[size + at : size + at + units])
+        kept = tape[2 * size + at : 2 * size + at + units]
+        if forgetting and active[b]:
+            reals(z[b], f32(2.0**-10), kept)
+        else:
+            kept[:] = f32(1)
+        r, to_r = tape[3 * size + at : 3 * size + at + units], tape[4 * size + at :]
+        v = tape[5 * size + at : 5 * size + at + units]
+        reals(y[b, units:], gate, r)
+        reals(view[b * by_row :], operand, v)
+        reset_slopes(r, v, to_r)
+        reals(u[b * by_row :], operand, tape[6 * size + at : 6 * size + at + units])
+
+
+@native
+def difference(h: Array, unit: float, g: Array, out: Array) -> None:
+    """Write ``h·unit − g``."""
+    by = f32(unit)
+    for i in range(out.size):
+        out[i] = f32(h[i]) * by - f32(g[i]) * f32(2.0**-15)
+
+
+@native
+def candidate_slopes(z: Array, g: Array, on: float, out: Array) -> None:
+    """Write the derivatives of ``h`` by g's pre-activation."""
+    for i in range(out.size):
+        gg = f32(g[i]) * f32(2.0**-15)
+        out[i] = (f32(1) - f32(z[i]) * f32(2.0**-10)) * (f32(1) - gg * gg) * f32(on)
+
+
+@native
+def reset_slopes(r: Array, v: Array, out: Array) -> None:
+    """Write the derivatives of ``u`` by r's pre-activation."""
+    for i in range(r.size):
+        out[i] = v[i] * (r[i] - r[i] * r[i])
 
 
 GRU_PIECES: Final = 7

@@ -220,8 +220,9 @@ def add_outer_products(
                 a, a_at + r, 1, by_index, some, packed, p * length * PANEL, length, work, 0, PANEL
             )
             for q in range(some):
-                for i in range(used):
-                    into[first + r + q, p * PANEL + i] += work[q * PANEL + i]
+                own = into[first + r + q, p * PANEL : p * PANEL + used]
+                for i in range(own.size):
+                    own[i] += work[q * PANEL + i]
 
 
 def self_check() -> bool:

@@ -35,23 +35,47 @@ def pull_gru(
     wide = padded_columns(units)
     for b in range(rows):
         to, place = at + b * 3 * units, base + b * units
-        for i in range(units):
-            ds[to + i] = own[b, i] * tape[place + i]
-            ds[to + 2 * units + i] = own[b, i] * tape[size + place + i]
+        multiply(own[b], tape[place:], ds[to : to + units])
+        multiply(own[b], tape[size + place :], ds[to + 2 * units : to + 3 * units])
     float_product(ds, at + 2 * units, 3 * units, rows, units, w_u, units, du)
     for b in range(rows):
         to, place = at + b * 3 * units + units, base + b * units
-        for i in range(units):
-            ds[to + i] = du[b * wide + i] * tape[4 * size + place + i]
+        multiply(du[b * wide :], tape[4 * size + place :], ds[to : to + units])
     float_product(ds, at, 3 * units, rows, 2 * units, w_h, units, dv)
     for b in range(rows):
-        place = base + b * units
-        for i in range(units):
-            given = dv[b * wide + i] + du[b * wide + i] * tape[3 * size + place + i]
-            other[b, i] += given * f32(ok[place + i])  # GRAD-002
+        place, given = base + b * units, dv[b * wide : b * wide + units]
+        add_multiplied(du[b * wide :], tape[3 * size + place :], given)
+        add_passed(given, ok[place:], other[b])
         if forgetting:
-            for i in range(units):
-                own[b, i] *= tape[2 * size + place + i]  # GRAD-011
+            multiply(own[b], tape[2 * size + place :], own[b])  # GRAD-011
+
+
+@native
+def multiply(a: Array, b: Array, out: Array) -> None:
+    """Write ``a·b``."""
+    for i in range(out.size):
+        out[i] = a[i] * b[i]
+
+
+@native
+def add_multiplied(a: Array, b: Array, out: Array) -> None:
+    """Add ``a·b``."""
+    for i in range(out.size):
+        out[i] += a[i] * b[i]
+
+
+@native
+def add_to(out: Array, a: Array) -> None:
+    """Add ``a``."""
+    for i in range(out.size):
+        out[i] += a[i]
+
+
+@native
+def add_passed(a: Array, ok: Array, out: Array) -> None:
+    """Add ``a`` where the view did not saturate (GRAD-002)."""
+    for i in range(out.size):
+        out[i] += a[i] * f32(ok[i])
 
 
 @native
@@ -66,25 +90,19 @@ def pull_lstm(
     wide = padded_columns(units)
     for b in range(rows):
         place = base + b * units
-        for i in range(units):
-            cell[b, i] += own[b, i] * tape[5 * size + place + i]
+        add_multiplied(own[b], tape[5 * size + place :], cell[b])
         for q in range(count):
             to, piece = at + (b * count + q) * units, (q + skip) * size + place
             if q + skip < 3:
-                for i in range(units):
-                    ds[to + i] = cell[b, i] * tape[piece + i]
+                multiply(cell[b], tape[piece:], ds[to : to + units])
             else:
-                for i in range(units):
-                    ds[to + i] = own[b, i] * tape[piece + i]
+                multiply(own[b], tape[piece:], ds[to : to + units])
         if forgetting:
-            for i in range(units):
-                cell[b, i] *= tape[6 * size + place + i]
-                own[b, i] *= tape[7 * size + place + i]
+            multiply(cell[b], tape[6 * size + place :], cell[b])
+            multiply(own[b], tape[7 * size + place :], own[b])
     float_product(ds, at, count * units, rows, count * units, w_h, units, dv)
     for b in range(rows):
-        place = base + b * units
-        for i in range(units):
-            other[b, i] += dv[b * wide + i] * f32(ok[place + i])
+        add_passed(dv[b * wide :], ok[base + b * units :], other[b])
 
 
 @native
@@ -120,9 +138,8 @@ def pull(
         t = steps - 1 - back
         if grad_outputs.shape[1]:
             for b in range(rows):
-                for i in range(units):
-                    dh[layers - 1, 0, b, i] += grad_outputs[t, b0 + b, i]
-                    dh[layers - 1, 1, b, i] += grad_outputs[t, b0 + b, units + i]
+                add_to(dh[layers - 1, 0, b], grad_outputs[t, b0 + b])
+                add_to(dh[layers - 1, 1, b], grad_outputs[t, b0 + b, units:])
         for down in range(layers):
             k = layers - 1 - down
             for j in (1, 0):
@@ -144,10 +161,10 @@ def pull(
                 for b in range(rows):
                     place = (((k - 1) * steps + t) * batch + b0 + b) * hidden
                     for j in range(2):
-                        for i in range(units):
-                            n = j * units + i
-                            given = below[0, b * wide_hidden + n] + below[1, b * wide_hidden + n]
-                            dh[k - 1, j, b, i] += given * slopes[place + n]  # GRAD-016
+                        n = b * wide_hidden + j * units
+                        own = dh[k - 1, j, b]
+                        for q in range(2):  # GRAD-016
+                            add_multiplied(below[q, n:], slopes[place + j * units :], own)
         if aside_at.shape[0]:
             for b in range(rows):
                 if aside_at[t, b] >= 0:  # SEQ-013: what was before has no part in what follows
@@ -162,10 +179,8 @@ def add_bias(ds: Array, into: Array, first: int) -> None:
     length, columns = ds.shape
     total = np.zeros(columns, np.float32)
     for k in range(length):
-        for i in range(columns):
-            total[i] += ds[k, i]
-    for i in range(columns):
-        into[first + i] += total[i]
+        add_to(total, ds[k])
+    add_to(into[first : first + columns], total)
 
 
 @native
@@ -211,5 +226,5 @@ def input_gradient(ds: Array, w: Array, first: int, dx: Array) -> None:
             at = (j * total + first + begin) * columns
             float_product(flat, at, columns, rows, columns, w[j], length, parts[j])
         for r in range(rows):
-            for i in range(length):
-                dx[begin + r, i] = parts[0, r * wide + i] + parts[1, r * wide + i]
+            dx[begin + r] = parts[0, r * wide : r * wide + length]
+            add_to(dx[begin + r], parts[1, r * wide :])

@@ -34,6 +34,13 @@ def add_product(
 
 
 @native
+def add_shifted(parts: Array, sums: Array, shift: int) -> None:
+    """Add ``sums << shift`` to int64 ``parts``."""
+    for i in range(parts.size):
+        parts[i] += i64(sums[i]) << shift
+
+
+@native
 def input_parts(
     a: Array, largest: int, pairs: int, w: Array, norm: int, bias: Array, sums: Array,
     parts: Array, shift: int,
@@ -44,8 +51,7 @@ def input_parts(
     parts[:] = bias
     if exact_product(a, largest, rows, pairs, w, norm, columns, sums, parts, 0, shift):
         for r in range(rows):
-            for i in range(columns):
-                parts[r, i] += i64(sums[r * width + i]) << shift
+            add_shifted(parts[r], sums[r * width :], shift)
 
 
 @native
@@ -112,9 +118,9 @@ def forward(
     operand = np.zeros(rows * 2 * units, np.int16)
     no_bytes, no_floats = np.empty(0, np.uint8), np.empty(0, np.float32)
     no_gains = np.empty((0, 0), np.int32)
-    z, r = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
+    z, g = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
     sigma, change = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
-    y = np.empty((rows, 5, units), np.int32)
+    y = np.empty((rows, (2 if is_gru else 5) * units), np.int32)
     to_view = plan[STATE_BITS] - plan[VIEW_BITS]
     forgetting, depth = plan[gru.FORGETTING] != 0, plan[SLICES]
     if slices.shape[0]:
@@ -165,20 +171,20 @@ def forward(
                     )  # fmt: skip
                     span = -(-of_view // PANEL) * PANEL
                     if is_gru:
-                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, r, sigma, u)
+                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, y, u)
                         add_product(
                             u, largest, even // 2, w_u[k, j], norms[k, CANDIDATE + j], units, sums,
                             parts, at + 2 * units, 0,
                         )  # fmt: skip
                         span = -(-units // PANEL) * PANEL
-                        gru.candidate(sums, span, parts, at, plan, table, z, r, change)
+                        gru.candidate(sums, span, parts, at, plan, table, z, g, change)
                     else:
                         lstm.gates(sums, span, parts, at, plan, table, sigma, z, y, change)
                         multiply(
                             c[k, j], sigma, change, active[t], 0, heads, words, keep, tally,
                             forgetting, counts[k],
                         )  # fmt: skip
-                        lstm.hidden_change(c[k, j], y, plan, table, r, change)
+                        lstm.hidden_change(c[k, j], y, plan, table, g, change)
                     multiply(
                         own, z, change, active[t], sliced, heads, words, keep, tally, forgetting,
                         counts[k],
@@ -226,10 +232,10 @@ def recover(
     u = np.zeros(rows * even, np.int16)
     operand = np.zeros(rows * 2 * units, np.int16)
     no_gains = np.empty((0, 0), np.int32)
-    z, r = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
-    g = np.empty((rows, units), np.int32)
+    z, g = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
     sigma, change = np.empty((rows, units), np.int32), np.empty((rows, units), np.int32)
-    y, change_h = np.empty((rows, 5, units), np.int32), np.empty((rows, units), np.int32)
+    y = np.empty((rows, (2 if is_gru else 5) * units), np.int32)
+    change_h = np.empty((rows, units), np.int32)
     to_view = plan[STATE_BITS] - plan[VIEW_BITS]
     forgetting, depth = plan[gru.FORGETTING] != 0, plan[SLICES]
     restore = np.zeros((rows, depth), np.int32)
@@ -282,7 +288,7 @@ def recover(
                     span = -(-of_view // PANEL) * PANEL
                     enough = True
                     if is_gru:
-                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, r, sigma, u)
+                        gru.gates_zr(sums, span, parts, at, view, even, plan, table, z, y, u)
                         add_product(
                             u, largest, even // 2, w_u[k, j], norms[k, CANDIDATE + j], units, sums,
                             parts, at + 2 * units, 0,
@@ -319,7 +325,7 @@ def recover(
                                     c[k, j, b] = 0
                     if is_gru:
                         gru.factors(
-                            z, r, g, sigma, view, u, even, own, active[t], plan, tape, base, size
+                            z, g, y, view, u, even, own, active[t], plan, tape, base, size
                         )
                     else:
                         lstm.factors(
