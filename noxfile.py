@@ -128,7 +128,9 @@ def experiments(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Measure memory and time side by side, each variant in a process of its own."""
     install_wheel(session, EVERYTHING)
-    session.run("python", "benchmarks/language_model.py", *session.posargs)
+    program = "training_step" if "step" in session.posargs else "language_model"
+    arguments = [argument for argument in session.posargs if argument != "step"]
+    session.run("python", f"benchmarks/{program}.py", *arguments)
 
 
 @nox.session

@@ -205,6 +205,29 @@ def test_bytes_that_saturate_are_noticed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert module._bytes_are_exact("cpu", 0)
 
 
+@pytest.mark.parametrize("slow", [True, False])
+def test_a_slow_way_is_not_taken(slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Being exact is not enough: the choice is measured."""
+    from revrnn.torch_impl import product as module
+
+    clock = iter(range(10**6))
+    right = module.Weight.product
+
+    def timed(self: Weight, a: torch.Tensor) -> torch.Tensor:
+        for _ in range(50 * (self.by_bytes == slow)):
+            next(clock)
+        return right(self, a)
+
+    monkeypatch.setattr(module.Weight, "product", timed)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    module._bytes_are_faster.cache_clear()
+    try:
+        assert module._bytes_are_exact("cpu", 0)
+        assert Weight(torch.ones((512, 512), dtype=torch.int16)).by_bytes == (not slow)
+    finally:
+        module._bytes_are_faster.cache_clear()
+
+
 @pytest.mark.rule("GEN-001", "BUF-031", "BUF-032")
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_operations_have_the_same_bits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -34,7 +35,8 @@ def set_product_method(method: Method) -> None:
 
     Args:
         method: ``"int8"`` by signed-byte slices (an error if the self-check fails on a device),
-            ``"float64"``, or ``"auto"``, which takes bytes for large weights where they are right.
+            ``"float64"``, or ``"auto"``, which takes bytes for large weights where they are right
+            and, measured once per process and device, faster.
     """
     global _method
     if method not in ("auto", "int8", "float64"):
@@ -71,8 +73,18 @@ class Weight:
 
     def __init__(self, w: Tensor) -> None:
         """Prepare ``w``, whose values are in ±32512."""
+        self._prepare(w, _use_bytes(w))
+
+    @classmethod
+    def _by(cls, w: Tensor, by_bytes: bool) -> Weight:
+        """Prepare ``w`` for a way that is told."""
+        made = cls.__new__(cls)
+        made._prepare(w, by_bytes)
+        return made
+
+    def _prepare(self, w: Tensor, by_bytes: bool) -> None:
         self.outputs, self.length = w.shape
-        self.by_bytes = _use_bytes(w)
+        self.by_bytes = by_bytes
         if self.by_bytes:
             self.blocks = [_byte_block(block) for block in torch.split(w, _BLOCK, 1)]
         else:
@@ -151,7 +163,34 @@ def _use_bytes(w: Tensor) -> bool:
         raise RevRNNError(
             "E_UNSUPPORTED", "method", "'int8' on a device that gets it wrong", "'float64'"
         )
+    if _method == "auto" and right:
+        return _bytes_are_faster(w.device.type, w.device.index or 0)
     return right
+
+
+@cache
+def _bytes_are_faster(kind: str, index: int) -> bool:
+    """Time both ways once per process and device: an exact kernel may be 50 times too slow."""
+    device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
+    a = torch.ones((20, 512), dtype=torch.int16, device=device)
+    w = torch.ones((512, 512), dtype=torch.int16, device=device)
+    least = {}
+    for by_bytes in (True, False):
+        weight = Weight._by(w, by_bytes)
+        times = []
+        for _ in range(4):  # the first warms up
+            _wait(device)
+            start = time.perf_counter()
+            weight.product(a)
+            _wait(device)
+            times.append(time.perf_counter() - start)
+        least[by_bytes] = min(times[1:])
+    return least[True] < least[False]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @cache
@@ -172,9 +211,7 @@ def _bytes_are_exact(kind: str, index: int) -> bool:
             a[0], w[0] = OPERAND_MAX, OPERAND_MAX
             w[1], w[2] = 32384, -OPERAND_MAX
             wanted = a.to(torch.int64) @ w.to(torch.int64).t()
-            weight = Weight.__new__(Weight)
-            weight.outputs, weight.length, weight.by_bytes = outputs, length, True
-            weight.blocks = [_byte_block(w.to(device))]
+            weight = Weight._by(w.to(device), True)
             if not torch.equal(weight.product(a.to(device)).cpu(), wanted):
                 return False
     except RuntimeError:  # no such kernel on this device

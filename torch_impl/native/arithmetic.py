@@ -127,7 +127,7 @@ def view_rows(h: Array, shift: int, width: int, out: Array, ok: Array, base: int
             for i in range(units):
                 v = round_shift(h[b, i], shift)
                 ok[base + b * units + i] = (v <= OPERAND_MAX) & (v >= -OPERAND_MAX)
-    return largest
+    return i64(largest)
 
 
 @native
@@ -174,4 +174,4 @@ def layer_input(
                     to = base + b * 2 * units + at
                     operand[to] = f32(w) * unit
                     slope[to] = factor if passes else f32(0)
-    return largest
+    return i64(largest)

@@ -6,7 +6,7 @@ BUF-005, and once to compute, in loops that a compiler makes vectors of.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def push(heads: Array, z: Array, words: Array, top: int) -> int:
 
 
 @native
-def add(h: Array, z: Array, change: Array, forgetting: bool) -> int:
+def add(h: Array, z: Array, change: Array, forgetting: bool) -> Any:
     """Update units that do not use the buffer; return how many wrapped (FMT-006)."""
     wraps = i32(0)
     for i in range(h.size):
@@ -78,7 +78,7 @@ def add(h: Array, z: Array, change: Array, forgetting: bool) -> int:
 
 
 @native
-def exchange(h: Array, z: Array, change: Array, heads: Array) -> int:
+def exchange(h: Array, z: Array, change: Array, heads: Array) -> Any:
     """Update units and their heads; return how many wrapped (BUF-001, BUF-034)."""
     wraps = i32(0)
     for i in range(h.size):
@@ -150,7 +150,7 @@ def subtract(h: Array, change: Array) -> None:
 
 
 @native
-def exchange_back(h: Array, z: Array, change: Array, heads: Array) -> int:
+def exchange_back(h: Array, z: Array, change: Array, heads: Array) -> Any:
     """Undo :func:`exchange` but for words; return how many are wanted (BUF-002, BUF-032)."""
     missing = i32(0)
     for i in range(h.size):

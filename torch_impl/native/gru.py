@@ -58,9 +58,7 @@ def gates_zr(
         clip(sums[b * width :], parts[b, at:], 0, bits, c, pairs)
         tanh(c, pairs, bits, table, one)
         to_sigmoid(one)
-        forget_gates(
-            one, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT], plan[Z_MAX], z[b]
-        )
+        forget_gates(one, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT], plan[Z_MAX], z[b])
         reset(one[units:], view[b * by_row :], u[b * by_row :])
 
 

@@ -61,7 +61,7 @@ def largest_of(x: Array) -> Any:
     for i in range(x.size):
         v = i32(x[i])
         largest = i32(max(largest, i32(max(v, i32(-v)))))
-    return largest
+    return i64(largest)
 
 
 @native
@@ -324,9 +324,7 @@ def recover(
                                 if not is_gru:
                                     c[k, j, b] = 0
                     if is_gru:
-                        gru.factors(
-                            z, g, y, view, u, even, own, active[t], plan, tape, base, size
-                        )
+                        gru.factors(z, g, y, view, u, even, own, active[t], plan, tape, base, size)
                     else:
                         lstm.factors(
                             sigma, z, y, g, view, even, own, c[k, j], active[t], plan, tape, base,
