@@ -16,8 +16,9 @@ import torch
 
 Task = Callable[[], object]
 
-# Multiplications that a thread must have to be worth its start, some 0.05 ms.
-_WORTH: Final = 8_000_000
+# Multiplications of a chunk that a thread must have to be worth its start, some milliseconds: on a
+# machine that is busy with something else, waiting for a thread to be given a core takes long.
+_WORTH: Final = 100_000_000
 
 
 def shares(work: int, most: int) -> int:
