@@ -46,7 +46,10 @@ class TorchImplementation:
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
         request = prepare(operation, arguments, self.layouts)
-        with torch.no_grad(), engine(self.engine):
+        config = request.config
+        other = config is not None and config.forgetting and config.buffer != "stream"
+        # Other layouts are the eager engine's.
+        with torch.no_grad(), engine("eager" if other else self.engine):
             tensors = {name: self._tensor(a) for name, a in request.arrays.items()}
             found: Results = globals()[f"_{operation}"](request, tensors, self.chunk_size)
         return {name: _array(name, value) for name, value in found.items()}
