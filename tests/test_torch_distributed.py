@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import RevGRU, average_gradients, set_engine, value_and_grad
+from revrnn.torch_impl import (
+    LinearCrossEntropy,
+    RevGRU,
+    average_gradients,
+    encode,
+    set_engine,
+    value,
+    value_and_grad,
+)
 
 X = torch.randn(20, 4, 3, generator=torch.Generator().manual_seed(1))
 Y = torch.randn(20, 4, 6, generator=torch.Generator().manual_seed(2))
@@ -19,6 +29,35 @@ Y = torch.randn(20, 4, 6, generator=torch.Generator().manual_seed(2))
 def model() -> RevGRU:
     torch.manual_seed(0)
     return RevGRU(3, 6, 2)
+
+
+class Parts(nn.Module):
+    """A network whose parts streaming is given one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.before, self.rnn, self.after = nn.Linear(3, 3), RevGRU(3, 6, 2), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.after(self.rnn(self.before(x))[0])
+        return outputs * 1
+
+    def stream(self, x: Tensor, y: Tensor) -> Tensor:
+        def readout(outputs: Tensor, targets: Tensor) -> Tensor:
+            return loss(self.after(outputs), targets)
+
+        step = value_and_grad(self.rnn, x, y, readout, embed=self.before, chunk_size=8)
+        measured = value(self.rnn, x, y, readout, embed=self.before, chunk_size=8)
+        assert torch.allclose(step.loss, measured.loss, rtol=1e-5)
+        return step.loss
+
+
+OUT_OF_SIGHT: dict[str, nn.Module] = {}
+
+
+def hidden(outputs: Tensor, targets: Tensor) -> Tensor:
+    return loss(OUT_OF_SIGHT["linear"](outputs), targets)
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -64,14 +103,72 @@ def work(rank: int, folder: str) -> None:
     for name in ("FSDP2, called", "FSDP2, called again"):
         loss(sharded(x)[0], y).backward()
         found[name] = gradients(sharded)
-    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*sharded"):
-        value_and_grad(sharded, x, y, loss)
+    value_and_grad(sharded, x, y, loss)
+    found["FSDP2, by chunks"] = gradients(sharded)
+    with torch.no_grad():
+        sharded(x)  # which leaves parameters whole
+    value_and_grad(sharded, x, y, loss)
+    found["FSDP2, by chunks after a call"] = gradients(sharded)
     with pytest.raises(RevRNNError, match="sharded"):
         average_gradients(sharded)
+    with pytest.raises(RevRNNError, match="module: got sharded"):
+        encode(fully_shard(RevGRU(3, 6, slice_size=2), mesh=sharded.weight_ih_l0.device_mesh), x)
+    found |= by_parts(x, y, sharded.weight_ih_l0.device_mesh)
     torch.save(found, f"{folder}/{rank}.part")
     Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+
+
+def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
+    """Return gradients of a network in parts, sharded as a whole and part by part."""
+    from torch.distributed.fsdp import fully_shard
+
+    found = {}
+    for way in ("parts, sharded as one", "parts, each sharded"):
+        network = Parts()
+        for part in network.children() if "each" in way else ():
+            fully_shard(part, mesh=mesh)
+        fully_shard(network, mesh=mesh)
+        network.stream(x, y)
+        found[way] = gradients(network)
+        loss(network(x), y).backward()  # FSDP2 goes on as if nothing had been
+        found[f"{way}, then called"] = gradients(network)
+        network.stream(x, y)
+        network.stream(x, y)
+        for parameter in network.parameters():
+            assert parameter.grad is not None
+            parameter.grad /= 2
+        found[f"{way}, two gradients"] = gradients(network)
+    OUT_OF_SIGHT["linear"] = network.after
+    with pytest.raises(RevRNNError, match="out of sight"):
+        value_and_grad(network.rnn, x, y, hidden, embed=network.before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+    return found
+
+
+@pytest.mark.parametrize("kind", [nn.parallel.DistributedDataParallel, nn.DataParallel])
+def test_what_wraps_a_module_is_not_taken(kind: type[nn.Module]) -> None:
+    def wrap(module: nn.Module) -> Any:
+        wrapped = kind.__new__(kind)  # no processes are needed to say no
+        nn.Module.__init__(wrapped)
+        wrapped.module = module
+        return wrapped
+
+    x, y = torch.zeros(4, 2, 3), torch.zeros(4, 2, dtype=torch.int64)
+    linear, rnn = nn.Linear(6, 6), model()
+    wrapped = wrap(linear)
+    calls: dict[str, Callable[[], Any]] = {
+        "module": lambda: value_and_grad(wrap(rnn), x, y, LinearCrossEntropy(linear)),
+        "embed": lambda: value_and_grad(
+            rnn, x, y, LinearCrossEntropy(linear), embed=wrap(nn.Linear(3, 3))
+        ),
+        "readout": lambda: value_and_grad(rnn, x, y, wrapped),
+        "readout.linear": lambda: value(rnn, x, y, LinearCrossEntropy(wrapped)),
+    }
+    for name, call in calls.items():
+        with pytest.raises(RevRNNError, match=rf"\] {name}: got {kind.__name__}.*\.module"):
+            call()
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="built without distribution")
@@ -87,12 +184,14 @@ def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
     finally:
         for process in context.processes:
             process.kill()
-    module = model()
+    module, network = model(), Parts()
     loss(module(X)[0], Y).backward()
-    wanted = gradients(module)
+    loss(network(X), Y).backward()
+    right = {"parts": gradients(network), "": gradients(module)}
     both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for way, first in both[0].items():
+        wanted = right["parts" * way.startswith("parts")]
         assert set(first) == set(wanted), way
-        for name, value in wanted.items():
+        for name, gradient in wanted.items():
             assert torch.equal(first[name], both[1][way][name]), (way, name)
-            assert torch.allclose(first[name], value, rtol=1e-4, atol=1e-7), (way, name)
+            assert torch.allclose(first[name], gradient, rtol=1e-4, atol=1e-7), (way, name)

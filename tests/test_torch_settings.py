@@ -161,6 +161,31 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
         assert torch.equal(copied(X)[0], module(X)[0])
 
 
+def test_pre_hooks_run_in_encode_as_in_a_call() -> None:
+    torch.manual_seed(0)
+    module = RevGRU(3, 6, slice_size=2)
+    prune.l1_unstructured(module, "weight_hh_l0", 0.5)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        module.weight_hh_l0_orig.mul_(-1)  # type: ignore[operator, union-attr]
+    seen: list[object] = []
+
+    def double(module: nn.Module, args: tuple[Any, ...]) -> Any:
+        seen.append(len(args))
+        return (2 * args[0], *args[1:])
+
+    def keep(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        seen.append(sorted(kwargs))
+        return args, {"mask": mask}
+
+    module.register_forward_pre_hook(double)
+    module.register_forward_pre_hook(keep, with_kwargs=True)
+    x, mask = torch.randn(4, 2, 3), torch.tensor([[True, True]] * 3 + [[True, False]])
+    context = module.encode(x, torch.zeros(1, 2, 6), mask=None).context
+    assert seen == [2, ["mask"]]
+    outputs, _ = module(x, torch.zeros(1, 2, 6))  # the hooks give the same again
+    assert torch.equal(context, outputs[..., :2])
+
+
 def test_parametrised_and_pruned_weights_are_used() -> None:
     module = gru()
     parametrizations.weight_norm(module, "weight_hh_l0")

@@ -8,13 +8,45 @@ user's other functions are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from functools import wraps
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
 
 from revrnn.errors import RevRNNError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=nn.Module)
+
+
+def runs_pre_hooks(
+    method: Callable[Concatenate[M, P], R],
+) -> Callable[Concatenate[M, P], R]:
+    """Have a method of a module run the forward pre-hooks first, as a call does.
+
+    Those of FSDP2 are left to its ``register_fsdp_forward_method``.
+    """
+
+    @wraps(method)
+    def wrapped(self: M, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        given: Any = args
+        named: Any = kwargs
+        for hook, takes_names in _hooks(self, "_forward_pre_hooks"):
+            if str(getattr(hook, "__module__", "")).startswith("torch.distributed.fsdp"):
+                continue
+            made = hook(self, given, named) if takes_names else hook(self, given)
+            if made is None:
+                continue
+            if takes_names:
+                given, named = made
+            else:
+                given = made if isinstance(made, tuple) else (made,)
+        return method(self, *given, **named)
+
+    return wrapped
 
 
 class CallHooks:

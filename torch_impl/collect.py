@@ -18,6 +18,8 @@ from torch.autograd.graph import GradientEdge
 
 from revrnn.errors import RevRNNError
 
+from .sharded import check_present
+
 # A node of autograd's graph and which of its outputs.
 Edge = tuple[Any, int]
 _LEAF = "torch::autograd::AccumulateGrad"
@@ -154,6 +156,8 @@ class Collector:
     def hand_on(self, factor: Tensor | None = None, retain_graph: bool = False) -> None:
         """Do one backward pass that begins with all that was collected, times ``factor``."""
         held = [one for one in self._tensors.values() if one.value is not None]
+        for one in held:
+            check_present(one.tensor)
         roots: list[Any] = []
         gradients: list[Tensor | None] = []
         for edge, one in self._outer.items():

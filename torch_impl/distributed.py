@@ -10,11 +10,23 @@ from torch import nn
 
 from revrnn.errors import RevRNNError
 
+_WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
+
+
+def check_not_wrapped(**used: object) -> None:
+    """Raise ``E_UNSUPPORTED`` for what averages gradients of calls of its own (DDP), by name."""
+    for name, one in used.items():
+        wrapped = {name: one, f"{name}.linear": getattr(one, "linear", None)}
+        for place, module in wrapped.items():
+            if isinstance(module, _WRAPPERS):
+                allowed = "the module inside, .module, and average_gradients afterwards"
+                raise RevRNNError("E_UNSUPPORTED", place, type(module).__name__, allowed)
+
 
 def check_not_sharded(module: nn.Module) -> None:
-    """Raise ``E_UNSUPPORTED`` for a module of FSDP2, which reduces gradients only when called."""
+    """Raise ``E_UNSUPPORTED`` for sharded parameters (FSDP2), where nothing makes them whole."""
     if any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
-        allowed = "whole parameters (DistributedDataParallel); a sharded module can be called"
+        allowed = "whole parameters; what FSDP2 shards can be called, or given to value_and_grad"
         raise RevRNNError("E_UNSUPPORTED", "module", "sharded parameters", allowed)
 
 
@@ -23,7 +35,7 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     """Average ``.grad`` over processes, as DistributedDataParallel does after a backward pass.
 
     For training by chunks: ``value_and_grad(parallel.module, …)`` with the bare modules, then this.
-    Every process calls it with the same modules.
+    Every process calls it with the same modules. FSDP2 averages by itself.
 
     Args:
         modules: whose parameters; a gradient that a process does not have counts as zero.

@@ -176,3 +176,13 @@ def _packed(
         floats = [value.index_select(1, packed.sorted_indices) for value in floats]
     mask = torch.arange(len(x))[:, None] < lengths
     return Given(x, floats, None, mask.to(x.device), None, lengths)
+
+
+def backwards(x: Tensor, lengths: Tensor | None) -> Tensor:
+    """Return ``[T, B, F]`` with the steps of each row in reverse; padding stays where it is."""
+    if lengths is None:
+        return x.flip(0)
+    steps = torch.arange(len(x), device=x.device)[:, None]
+    ends = lengths.to(x.device)
+    source = torch.where(steps < ends, ends - 1 - steps, steps)
+    return x.gather(0, source[:, :, None].expand_as(x))

@@ -13,8 +13,9 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 
 from .autograd import Gains, Output, run
+from .call_hooks import runs_pre_hooks
 from .checks import check_settings, flag
-from .doors import Given, take
+from .doors import Given, backwards, take
 from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
 from .state import State, initial_state
@@ -167,13 +168,16 @@ class RevRNNBase(RevRNNLayers):
         return outputs, last
 
     @not_compiled
+    @runs_pre_hooks
     def encode(self, x: Tensor, hx: Floats | State = None, *, mask: Tensor | None = None) -> Output:
         """Run over a sequence and give the slices for attention, but no outputs (SEQ-007).
 
+        Forward pre-hooks run as in a call, forward hooks do not.
+
         Args:
             x: the input, as in :meth:`forward`, not packed.
-            hx: as in :meth:`forward`.
-            mask: as in :meth:`forward`.
+            hx: as there.
+            mask: as there.
 
         Returns:
             What :func:`rev_rnn` returns, without ``outputs``: ``context`` is float ``(seq, batch,
@@ -229,11 +233,11 @@ class RevRNNBase(RevRNNLayers):
             if number % 2 == 0 and number and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
             hx = [value[number : number + 1] for value in given.hx]
-            backwards = stack[2] != ""
-            own = _backwards(x, given.lengths) if backwards else x
+            reverse = stack[2] != ""
+            own = backwards(x, given.lengths) if reverse else x
             outs.append(self._run(stack, "input", Given(own, hx, None, given.mask)))
-            if backwards:
-                x = torch.cat([outs[-2].outputs, _backwards(outs[-1].outputs, given.lengths)], 2)
+            if reverse:
+                x = torch.cat([outs[-2].outputs, backwards(outs[-1].outputs, given.lengths)], 2)
         return self._cast(x), self._final(outs)
 
     def _final(self, outs: list[Output]) -> Any:
@@ -272,16 +276,6 @@ def _packed_again(
         last = _each(last, lambda value: value.index_select(1, order))
     data = pack_padded_sequence(outputs, given.lengths).data
     return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, order), last
-
-
-def _backwards(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return ``[T, B, F]`` with the steps of each row in reverse; padding stays where it is."""
-    if lengths is None:
-        return x.flip(0)
-    steps = torch.arange(len(x), device=x.device)[:, None]
-    ends = lengths.to(x.device)
-    source = torch.where(steps < ends, ends - 1 - steps, steps)
-    return x.gather(0, source[:, :, None].expand_as(x))
 
 
 class RevGRU(RevRNNBase):

@@ -16,7 +16,7 @@ from .call_hooks import CallHooks
 from .checks import check_settings
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
-from .distributed import check_not_sharded
+from .distributed import check_not_sharded, check_not_wrapped
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
@@ -61,6 +61,7 @@ class Run:
             back: whether there will be a way back.
             check: checks the caller's other arguments, from steps, rows and device.
         """
+        check_not_wrapped(module=module, embed=embed)
         check_module(module)
         check_not_sharded(module)
         self.module, config = module, module.config

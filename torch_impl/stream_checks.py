@@ -11,6 +11,7 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError, one_of
 
+from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
 
@@ -77,7 +78,8 @@ def check_targets(
 
 
 def check_readout(readout: object) -> None:
-    """Raise unless ``readout`` can be called."""
+    """Raise unless ``readout`` can be called, chunk by chunk."""
+    check_not_wrapped(readout=readout)
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")

@@ -23,6 +23,7 @@ from .modules import Floats, RevRNNBase
 from .quantise import dequantise
 from .report import MemoryReport, report_of
 from .run import Run
+from .sharded import whole_parameters
 from .state import State
 from .stream_checks import check_flag, check_readout, check_reduction, check_scale, check_targets
 
@@ -100,14 +101,13 @@ def value_and_grad(
     shown the parts. The count of ``(sum, count)`` is known at the end alone, so gradients inside
     ``readout`` and ``embed`` are those of the sum over steps × rows, and are put right then.
 
-    ``embed`` is called a second time on the way back and must repeat itself; random numbers are
-    drawn again, buffers of modules that it uses are what they were, so that BatchNorm counts each
-    chunk once. A :class:`LockedDropout` keeps its mask for the whole sequence. ``docs/limits.md``
-    says what is asked of both functions.
+    ``embed`` is called a second time on the way back and must repeat itself (random numbers are
+    drawn again, BatchNorm counts once); ``docs/limits.md`` says what is asked of both functions.
 
     Forward pre-hooks of the module run as in a call, once if they do not look at the input; those
     that do, and forward hooks, see a chunk at a time. DistributedDataParallel sees nothing of this:
-    give the bare module, and ``average_gradients`` afterwards. Modules of FSDP2 are refused.
+    give the bare module, then ``average_gradients``. What FSDP2 shards is made whole for the call,
+    in the type of its parameters, and gradients are averaged into the shards.
 
     Args:
         module: the recurrent module, in one direction.
@@ -150,7 +150,8 @@ def value_and_grad(
         scales.append(check_scale(loss_scale, device))
         check_flag("through_hx", through_hx)
 
-    with torch.inference_mode(False), one_sequence(), torch.enable_grad():
+    whole = whole_parameters(module, embed, readout)
+    with torch.inference_mode(False), whole, one_sequence(), torch.enable_grad():
         run = Run(
             module, inputs, embed=embed, hx=hx, state=state,
             by_step={"mask": mask, "resets": resets}, chunk_size=chunk_size,
@@ -185,7 +186,7 @@ def value(
         check_targets(targets, readout, steps, rows, device)
         check_reduction(reduction)
 
-    with one_sequence():
+    with whole_parameters(module, embed, readout), one_sequence():
         run = Run(
             module, inputs, embed=embed, hx=hx, state=state,
             by_step={"mask": mask, "resets": resets}, chunk_size=chunk_size, back=False,
@@ -293,8 +294,7 @@ class _Encode(torch.autograd.Function):
 def _streamed(run: Run, loss: Tensor, bptt: Bptt, grad_hx: Floats = None) -> Streamed:
     end = bptt.end
     c_n = None if end.c is None else run.floats(end.c)
-    count = run.settings.count
-    report = report_of(run.config, bptt, run.mask, run.rows) if count else None
+    report = report_of(run.config, bptt, run.mask, run.rows) if run.settings.count else None
     met = bptt.saturation.read()
     warn_of_saturation(met, run.config, "inputs" if run.inputs.embed is None else "embed's results")
     return Streamed(loss, end, run.floats(end.h), c_n, bptt.wraps, report, grad_hx, met)
