@@ -181,6 +181,8 @@ def test_streaming_by_each_engine(kind: Any) -> None:
     (a, first), (b, second) = results
     assert a.state == b.state
     assert torch.equal(a.loss, b.loss)
+    assert a.report is not None
+    assert b.report is not None
     assert a.report.ideal_bits == b.report.ideal_bits
     assert a.report.layers == b.report.layers
     assert (a.report.engine, b.report.engine) == ("eager", "native")

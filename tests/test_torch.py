@@ -219,7 +219,7 @@ def test_a_slow_way_is_not_taken(slow: bool, monkeypatch: pytest.MonkeyPatch) ->
         return right(self, a)
 
     monkeypatch.setattr(module.Weight, "product", timed)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     module._bytes_are_faster.cache_clear()
     try:
         assert module._bytes_are_exact("cpu", 0)
@@ -285,7 +285,8 @@ def test_backward_proves_its_reversal(name: str) -> None:
             params["bias_l0"] -= 5  # forget much, so that words are pushed
         with engine(name):
             out = rev_rnn(x, params, config)
-        going = out.outputs.grad_fn.call.bptt._pass
+        node: Any = out.outputs.grad_fn
+        going = node.call.bptt._pass
         holder = going.buffer if name == "eager" else going.shares[0]
         h = going.running.h[0][0] if name == "eager" else going.shares[0].h[0][0]
         if damage == "words":
@@ -294,7 +295,7 @@ def test_backward_proves_its_reversal(name: str) -> None:
         else:
             h[0, 0] ^= 1
         with pytest.raises(RevRNNError) as caught:
-            out.outputs.sum().backward()
+            out.outputs.sum().backward()  # type: ignore[no-untyped-call]
         assert caught.value.code in ("E_REVERSAL", "E_UNDERFLOW")
 
 
@@ -308,7 +309,7 @@ def test_an_input_at_the_end_of_the_range_has_a_gradient() -> None:
     x[0, :, 0] = torch.tensor([7.9375, 7.9378])
     x[1, :, 0] = -x[0, :, 0]
     x.requires_grad_()
-    rev_rnn(x, params, config).outputs.square().sum().backward()
+    rev_rnn(x, params, config).outputs.square().sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert x.grad[:, 0].all()
     assert not x.grad[:, 1, 0].any()
@@ -322,9 +323,9 @@ def test_second_derivatives_are_refused() -> None:
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*create_graph"):
         torch.autograd.grad(out.outputs.sum(), x, create_graph=True)
     out = rev_rnn(x, params, config)
-    out.outputs.sum().backward(retain_graph=True)
+    out.outputs.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*retain_graph"):
-        out.outputs.sum().backward()
+        out.outputs.sum().backward()  # type: ignore[no-untyped-call]
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {

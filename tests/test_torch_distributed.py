@@ -77,6 +77,7 @@ def loss(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def work(rank: int, folder: str) -> None:
     """Do the steps on half of the batch, as one of two processes."""
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     set_engine("eager")  # nothing to compile
@@ -90,18 +91,20 @@ def work(rank: int, folder: str) -> None:
     rows = slice(2 * rank, 2 * rank + 2)
     x, y, found = X[:, rows], Y[:, rows], {}
     parallel = nn.parallel.DistributedDataParallel(model())
-    loss(parallel(x)[0], y).backward()
+    loss(parallel(x)[0], y).backward()  # type: ignore[no-untyped-call]
     found["DDP, called"] = gradients(parallel)
     outputs, state = parallel(x, parallel.module.initial_state(2))
-    loss(outputs, y).backward()
+    loss(outputs, y).backward()  # type: ignore[no-untyped-call]
     found["DDP, exact state"] = gradients(parallel)
     assert state.batch_size == 2
     value_and_grad(parallel.module, x, y, loss)
     average_gradients(parallel)
     found["DDP, by chunks"] = gradients(parallel)
-    sharded = fully_shard(model(), mesh=torch.distributed.init_device_mesh("cpu", (2,)))
+    mesh = init_device_mesh("cpu", (2,))
+    shard: Any = fully_shard
+    sharded = shard(model(), mesh=mesh)
     for name in ("FSDP2, called", "FSDP2, called again"):
-        loss(sharded(x)[0], y).backward()
+        loss(sharded(x)[0], y).backward()  # type: ignore[no-untyped-call]
         found[name] = gradients(sharded)
     value_and_grad(sharded, x, y, loss)
     found["FSDP2, by chunks"] = gradients(sharded)
@@ -112,8 +115,8 @@ def work(rank: int, folder: str) -> None:
     with pytest.raises(RevRNNError, match="sharded"):
         average_gradients(sharded)
     with pytest.raises(RevRNNError, match="module: got sharded"):
-        encode(fully_shard(RevGRU(3, 6, slice_size=2), mesh=sharded.weight_ih_l0.device_mesh), x)
-    found |= by_parts(x, y, sharded.weight_ih_l0.device_mesh)
+        encode(shard(RevGRU(3, 6, slice_size=2), mesh=mesh), x)
+    found |= by_parts(x, y, mesh)
     torch.save(found, f"{folder}/{rank}.part")
     Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
     torch.distributed.barrier()
@@ -132,7 +135,7 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
         fully_shard(network, mesh=mesh)
         network.stream(x, y)
         found[way] = gradients(network)
-        loss(network(x), y).backward()  # FSDP2 goes on as if nothing had been
+        loss(network(x), y).backward()  # type: ignore[no-untyped-call]
         found[f"{way}, then called"] = gradients(network)
         network.stream(x, y)
         network.stream(x, y)
@@ -185,8 +188,8 @@ def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
         for process in context.processes:
             process.kill()
     module, network = model(), Parts()
-    loss(module(X)[0], Y).backward()
-    loss(network(X), Y).backward()
+    loss(module(X)[0], Y).backward()  # type: ignore[no-untyped-call]
+    loss(network(X), Y).backward()  # type: ignore[no-untyped-call]
     right = {"parts": gradients(network), "": gradients(module)}
     both = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for way, first in both[0].items():

@@ -139,7 +139,8 @@ def test_evaluation_has_the_same_bits_and_keeps_nothing(kind: Any) -> None:
     for a, b in zip(tensors_of(last), tensors_of(last_again), strict=True):
         assert torch.equal(a, b)
     found = rev_rnn(x, dict(module.named_parameters()), module.config)
-    assert found.outputs.grad_fn.call.bptt.bytes_kept > 0
+    node: Any = found.outputs.grad_fn
+    assert node.call.bptt.bytes_kept > 0
     with torch.no_grad():
         bare = rev_rnn(x, dict(module.named_parameters()), module.config)
     assert bare.outputs.grad_fn is None
@@ -240,7 +241,7 @@ def test_dropout_repeats_on_the_way_back(kind: Any) -> None:
                 out = rev_rnn(
                     x, params, module.config, gains=gains, chunk_size=chunk, states=states
                 )
-                (out.outputs * torch.linspace(-1, 1, 6)).sum().backward()
+                (out.outputs * torch.linspace(-1, 1, 6)).sum().backward()  # type: ignore[no-untyped-call]
                 results.append((chunk, out.outputs.detach(), gradients_of(module)))
         assert all(torch.equal(results[0][1], outputs) for _, outputs, _ in results)
         for a, b in zip(results[::2], results[1::2], strict=True):
@@ -290,10 +291,11 @@ def test_resets_are_segments(oracle: Implementation, kind: Any) -> None:
             chunk_size=chunk, checkpoint_every=every,
         )  # fmt: skip
         assert np.array_equal(out.state.h.numpy(), exact["h"])
+        assert out.state.heads is not None
         assert np.array_equal(out.state.heads.numpy(), exact["heads"])
         scaled = np.concatenate(outputs).astype(np.float32) / np.float32(2**23)
         assert np.array_equal(out.outputs.detach().numpy(), scaled)
-        (out.outputs**2).sum().backward()
+        (out.outputs**2).sum().backward()  # type: ignore[no-untyped-call]
         assert x.grad is not None
         results.append(gradients_of(module) | {"x": x.grad})
         x.grad = None
@@ -302,7 +304,7 @@ def test_resets_are_segments(oracle: Implementation, kind: Any) -> None:
     assert close(results[3], results[0])
     # Row 0 of step 0 has no part in what row 0 gives after its last reset.
     out = rev_rnn(x, params, config, state=state, resets=resets)
-    out.outputs[5:].sum().backward()
+    out.outputs[5:].sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert (x.grad[:5] == 0).all()
     assert (x.grad[5:] != 0).any()

@@ -89,7 +89,8 @@ def _gathered(modules: list[nn.Module]) -> dict[int, tuple[Any, nn.Parameter]]:
 
     made: dict[int, tuple[Any, nn.Parameter]] = {}
     for module in modules:
-        for value in module._parameters.values():
+        values: list[object] = list(module._parameters.values())
+        for value in values:
             if isinstance(value, DTensor) and id(value) not in made:
                 sharded: Any = value
                 full = sharded.detach().full_tensor()

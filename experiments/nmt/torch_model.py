@@ -247,10 +247,11 @@ class TorchStepper:
         given = torch.from_numpy(words).long().to(state.mask.device)
         x = model.embed_target(given[None])
         if model.settings.is_reversible:
-            exact = isinstance(state.carried, State)
+            carried = state.carried
+            exact = carried if isinstance(carried, State) else None
             out = rev_rnn(
                 x, model._stack(model.decoder), model.decoder.config,
-                hx=None if exact else state.carried, state=state.carried if exact else None,
+                hx=None if isinstance(carried, State) else carried, state=exact,
             )  # fmt: skip
             outputs, carried = out.outputs, out.state
         else:
