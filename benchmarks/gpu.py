@@ -49,7 +49,7 @@ def measure(step: Callable[[], None], repeats: int, seconds: float = 6.0) -> dic
     times, host = [], []
     begin = time.monotonic()
     for _ in range(repeats):
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(2)]  # type: ignore[no-untyped-call]
         at = time.perf_counter()
         events[0].record()
         step()
@@ -95,7 +95,7 @@ def compare(cell: str, size: tuple[int, int], layers: int, shape: tuple[int, int
     )
     results: dict[str, Any] = {}
     for name in ("eager", "triton"):
-        module = make(cell, True, size, layers)
+        module: Any = make(cell, True, size, layers)
         for _ in range(3 if name == "triton" else 1):  # direct, captured, replayed
             inputs = x.clone().requires_grad_()
             for parameter in module.parameters():
@@ -142,7 +142,7 @@ def main() -> int:
     found: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "rows": [],
         "compared": {},
         "kernels": {},
@@ -155,13 +155,14 @@ def main() -> int:
         ):  # fmt: skip
             key = f"{cell} {size} L{layers} {shape}"
             try:
-                found["compared"][key] = compare(cell, size, layers, shape)  # type: ignore
+                found["compared"][key] = compare(cell, size, layers, shape)
             except Exception as error:
                 found["compared"][key] = f"FAILED {type(error).__name__}: {error}"
                 traceback.print_exc(limit=-4)
             print(key, found["compared"][key], flush=True)
             save(options.out, found)
-    for size in sizes:
+    for wide, hidden in sizes:
+        size = wide, hidden
         for cell in CELLS:
             for name in ("cudnn", *options.engines.split(",")):
                 if time.monotonic() - begin > options.seconds:
@@ -171,7 +172,7 @@ def main() -> int:
                 row: dict[str, Any] = {"cell": cell, "size": size, "engine": name}
                 try:
                     torch.cuda.empty_cache()
-                    module = make(cell, ours, size, 1)  # type: ignore[arg-type]
+                    module = make(cell, ours, size, 1)
                     step, no_grad = step_of(module, x), forward_only(module, x)
                     with engine(name if ours else "auto"):
                         row |= measure(step, 30)
