@@ -143,6 +143,10 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
             assert parameter.grad is not None
             parameter.grad /= 2
         found[f"{way}, two gradients"] = gradients(network)
+    with pytest.raises(ZeroDivisionError):
+        value_and_grad(network.rnn, x, y, lambda *_: 1 / 0, embed=network.before)  # type: ignore[arg-type]
+    network.stream(x, y)  # an error leaves parameters sharded and adds no gradient
+    found["parts, after an error"] = gradients(network)
     OUT_OF_SIGHT["linear"] = network.after
     with pytest.raises(RevRNNError, match="out of sight"):
         value_and_grad(network.rnn, x, y, hidden, embed=network.before)
