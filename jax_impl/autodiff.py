@@ -14,8 +14,9 @@ from jax import export
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
-from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
+from .bptt import Bptt
 from .chunks import vary_together
+from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .product import product_method
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import mark
@@ -206,7 +207,7 @@ def _forward(
     status = flag(jnp.stack(faults).any(), NONFINITE)  # QNT-004
     start = start_of(config, rows, inputs.hx, inputs.state)
 
-    def deliver(outputs: jax.Array, slices: jax.Array) -> tuple[Any, Any]:
+    def deliver(_: Any, outputs: jax.Array, slices: jax.Array) -> tuple[Any, Any]:
         return outputs if with_outputs else None, slices[1:] if config.slice_size else None
 
     bptt = Bptt(settings, quantise_parameters(inputs.params, config), steps, rows)

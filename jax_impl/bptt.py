@@ -11,19 +11,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from revrnn.config import Config
-
-from .buffer import Buffer, Store, empty_store, heads_of, make_buffer, store_of
+from .buffer import Buffer, store_of
+from .chunk_gradient import chunk_gradient
 from .chunks import join, over_chunks
-from .gradients import LayerSlopes, chunk_backward, slopes_of
+from .gradients import LayerSlopes, slopes_of
 from .groups import Groups
+from .passing import (
+    ChunkBack,
+    Data,
+    Deliver,
+    Going,
+    Params,
+    Remembered,
+    Returning,
+    Settings,
+    Stores,
+    Tree,
+    buffer_of,
+    empty_stores,
+    most_needs,
+    no_gradients,
+    no_needs,
+    room_of,
+    same_state,
+    state_gradients,
+    state_of,
+    unzip,
+)
 from .quantise import dequantise
-from .resets import Replaced, nothing_replaced
+from .resets import Replaced
 from .sequence import (
     Past,
     Stack,
@@ -31,125 +52,10 @@ from .sequence import (
     sequence_forward,
     sequence_reverse,
     status_of,
-    to_operand,
 )
 from .state import State
 from .status import REVERSAL, first, flag
 from .x64 import with_x64
-
-# Steps whose input products and gradients are computed together.
-CHUNK_SIZE = 16
-
-Tree = Any
-Params = dict[str, jax.Array]
-
-
-class Settings(NamedTuple):
-    """How a sequence is gone through: static. No state depends on more than ``config``.
-
-    Attributes:
-        config: the stack.
-        method: how to multiply.
-        chunk: steps handled together.
-        piece: whole chunks after each of which the exact state is kept, and the buffer only of one
-            such piece; ``None`` for one piece.
-        states: ``"reversed"``, or ``"stored"`` to keep all states (GRAD-020).
-        capacity: words (for ``wordlist`` planes) to set aside for a piece; ``None`` for as many as
-            can ever be needed (BUF-035).
-        reset_capacity: replaced rows to set aside for a piece.
-    """
-
-    config: Config
-    method: str
-    chunk: int = CHUNK_SIZE
-    piece: int | None = None
-    states: str = "reversed"
-    capacity: int | None = None
-    reset_capacity: int = 0
-
-
-class Data(NamedTuple):
-    """What has a leading axis of steps.
-
-    Attributes:
-        own: any pytree of the caller's.
-        mask: bool ``[T, B]``.
-        gains: int32 ``[T, L-1, B, H]`` or ``None``.
-        resets: bool ``[T, B]`` or ``None``.
-    """
-
-    own: Tree
-    mask: jax.Array
-    gains: jax.Array | None
-    resets: jax.Array | None
-
-
-class Stores(NamedTuple):
-    """What is pushed to on the way forward and popped from on the way back."""
-
-    words: Store | None
-    replaced: Replaced | None
-
-    def are_empty(self) -> jax.Array:
-        """Say whether nothing is left."""
-        lengths = [] if self.words is None else [self.words.length, self.words.flags_length]
-        lengths.append(None if self.replaced is None else self.replaced.length)
-        return jnp.stack([jnp.bool_(True), *(n == 0 for n in lengths if n is not None)]).all()
-
-
-class Going(NamedTuple):
-    """What goes along forwards."""
-
-    state: State
-    stores: Stores | None
-    wraps: jax.Array
-    status: jax.Array
-
-
-class Returning(NamedTuple):
-    """What goes along on the way back.
-
-    Attributes:
-        state: the exact state.
-        stores: what is left to pop.
-        grad_state: gradients with respect to ``h`` and ``c`` ``[L, B, H]``.
-        grads: those of the parameters so far.
-        extra: the caller's.
-        status: faults.
-    """
-
-    state: State
-    stores: Stores | None
-    grad_state: tuple[jax.Array, jax.Array | None]
-    grads: Params
-    extra: Tree
-    status: jax.Array
-
-
-class Remembered(NamedTuple):
-    """What is kept from forward to backward beside what the caller gave.
-
-    Attributes:
-        end: what stood at the end, stores included.
-        slices: of each chunk, int32 ``[C+1, B, D]``; in several pieces ``None``.
-        before: the states before each step, if stored.
-        starts: the state at the start of each piece, or ``None`` for one piece.
-    """
-
-    end: Going
-    slices: Tree
-    before: Tree
-    starts: Tree
-
-
-# Of a chunk's outputs [C, B, H] (float32 if the inputs are) and slices int32 [C+1, B, D].
-Deliver = Callable[[jax.Array, jax.Array], Tree]
-# What a chunk's caller is given: its inputs to its outputs, float32 [C, B, H]; then the gradients
-# with respect to these to that of the inputs [C, B, I].
-Undo = Callable[[jax.Array], jax.Array]
-CarryBack = Callable[[jax.Array | None], jax.Array]
-# From the caller's carry and its own data: the carry, and what is to be delivered.
-ChunkBack = Callable[[Tree, Tree, Undo, CarryBack], tuple[Tree, Tree]]
 
 
 class Bptt:
@@ -183,21 +89,28 @@ class Bptt:
         Returns:
             What the way back needs, and what was delivered, joined to arrays ``[T, …]``.
         """
-        start = Going(state, None, jnp.int32(0), status)
+        start = Going(state, None, no_needs(), jnp.int32(0), status)
         if self.piece >= self.steps:
             if keep:
                 start = start._replace(stores=self.stores(data, self.steps))
             end, ys = self._forward(start, data, self.steps, inputs, deliver)
-            slices, before, delivered = _unzip(ys)
+            end = end._replace(status=end.needs.told_in(end.status))
+            slices, before, delivered = unzip(ys)
             return Remembered(end, slices, before, None), join(delivered)
 
         def over(going: Going, part: Data) -> tuple[Going, Any]:
             end, ys = self._forward(going, part, len(part.mask), inputs, deliver)
-            return end, (going.state if keep else None, join(_unzip(ys)[2]))
+            needs, status = end.needs, end.status
+            if keep:  # On the way back this piece will be run again, with stores.
+                room = room_of(self.settings, len(part.mask), self.rows)
+                status = first(status, needs.faults(room))
+            end = end._replace(needs=no_needs(), status=status)
+            return end, (going.state if keep else None, join(unzip(ys)[2]), needs)
 
         end, ys = over_chunks(over, start, self.steps, self.piece, data)
-        whole, short = (pair or (None, None) for pair in ys)
-        return Remembered(end, None, None, (whole[0], short[0])), join((whole[1], short[1]))
+        starts, delivered, needs = unzip(ys)
+        end = end._replace(status=most_needs(needs).told_in(end.status))
+        return Remembered(end, None, None, starts), join(delivered)
 
     def backward(
         self,
@@ -225,8 +138,9 @@ class Bptt:
         """
         end = remembered.end
         status = end.status if status is None else first(end.status, status)
-        back = Returning(end.state, end.stores, self._zeros(grad_state), {}, extra, status)
-        back = back._replace(grads=self._no_gradients())
+        config = self.settings.config
+        grad_state = state_gradients(config, self.rows, grad_state)
+        back = Returning(end.state, end.stores, grad_state, no_gradients(config), extra, status)
         if remembered.starts is None:
             parts = remembered.slices, remembered.before
             return self._backward(back, data, self.steps, parts, start, chunk)
@@ -234,11 +148,12 @@ class Bptt:
         def back_over(back: Returning, part: tuple[Data, State]) -> tuple[Returning, Tree]:
             data, begin = part
             steps = len(data.mask)
-            going = Going(begin, self.stores(data, steps), jnp.int32(0), back.status)
+            stores = self.stores(data, steps)
+            going = Going(begin, stores, no_needs(), jnp.int32(0), back.status)
             again, ys = self._forward(going, data, steps, inputs, None)
-            status = first(again.status, flag(~_same(again.state, back.state), REVERSAL))
+            status = first(again.status, flag(~same_state(again.state, back.state), REVERSAL))
             back = back._replace(stores=again.stores, status=status)
-            slices, before, _ = _unzip(ys)
+            slices, before, _ = unzip(ys)
             back, ys = self._backward(back, data, steps, (slices, before), begin, chunk)
             return back._replace(stores=None), ys
 
@@ -250,27 +165,7 @@ class Bptt:
 
     def stores(self, data: Data, steps: int) -> Stores:
         """Return empty stores for so many steps."""
-        config, settings = self.settings.config, self.settings
-        if settings.states == "stored":
-            return Stores(None, None)
-        words = replaced = None
-        if config.forgetting:
-            words = _empty_store(config, steps, self.rows, settings.capacity)
-        if data.resets is not None:
-            replaced = nothing_replaced(config, settings.reset_capacity)
-        return Stores(words, replaced)
-
-    def _zeros(
-        self, grad_state: tuple[jax.Array | None, jax.Array | None]
-    ) -> tuple[jax.Array, jax.Array | None]:
-        config = self.settings.config
-        zero = jnp.zeros((config.num_layers, self.rows, config.hidden_size), jnp.float32)
-        h, c = (zero if grad is None else grad for grad in grad_state)
-        return h, c if config.has_cell_state else None
-
-    def _no_gradients(self) -> Params:
-        shapes = self.settings.config.parameter_shapes()
-        return {name: jnp.zeros(shape, jnp.float32) for name, shape in shapes.items()}
+        return empty_stores(self.settings, steps, self.rows, data.resets is not None)
 
     def _forward(
         self,
@@ -283,7 +178,8 @@ class Bptt:
         def body(going: Going, part: Data) -> tuple[Going, Any]:
             steps = _steps(inputs(part.own), part)
             going, slices, before, outputs = _chunk_forward(self.settings, self.exact, steps, going)
-            return going, (slices, before, None if deliver is None else deliver(outputs, slices))
+            made = None if deliver is None else deliver(part.own, outputs, slices)
+            return going, (slices, before, made)
 
         return over_chunks(body, going, steps, self.settings.chunk, data)
 
@@ -309,7 +205,7 @@ class Bptt:
         same = jnp.bool_(True)
         if self.settings.states == "reversed":
             assert back.stores is not None
-            same = _same(back.state, start) & back.stores.are_empty()
+            same = same_state(back.state, start) & back.stores.are_empty()
         return back._replace(status=first(back.status, flag(~same, REVERSAL))), join(ys)
 
 
@@ -337,7 +233,7 @@ class _Chunk:
     def carry_back(self, grad_outputs: jax.Array | None) -> jax.Array:
         """Return the gradient of the inputs."""
         dx: jax.Array
-        dx, grads, grad_state = _chunk_gradient(
+        dx, grads, grad_state = chunk_gradient(
             self.bptt.settings.config, self.bptt.exact, self.slopes, self.steps,
             self.back.grad_state, grad_outputs,
         )  # fmt: skip
@@ -348,34 +244,6 @@ class _Chunk:
 
 def _steps(x: jax.Array, data: Data) -> Steps:
     return Steps(x, data.mask, data.gains, data.resets)
-
-
-def _unzip(ys: tuple[Any, Any]) -> tuple[Any, Any, Any]:
-    """Return three results of :func:`over_chunks` from one of threes."""
-    whole, short = (y or (None, None, None) for y in ys)
-    first_part, second, third = zip(whole, short, strict=True)
-    return first_part, second, third
-
-
-def _same(a: State, b: State) -> jax.Array:
-    """Say whether two exact states are equal."""
-    same: jax.Array = jnp.bool_(True)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        same &= (one == other).all()
-    return same
-
-
-_empty_store = with_x64(empty_store)
-
-
-def _buffer(state: State, stores: Stores | None) -> Buffer | None:
-    if state.heads is None:
-        return None
-    return make_buffer(state.heads, None if stores is None else stores.words)
-
-
-def _state(groups: Groups, buffer: Buffer | None) -> State:
-    return State(*groups.arrays(), None if buffer is None else heads_of(buffer))
 
 
 def _stores(old: Stores | None, buffer: Buffer | None, replaced: Replaced | None) -> Stores | None:
@@ -391,19 +259,22 @@ def _chunk_forward(
     settings: Settings, exact: Params, steps: Steps, going: Going
 ) -> tuple[Going, jax.Array, Past | None, jax.Array]:
     """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
-    state, stores, wraps, status = going
+    state, stores, needs, wraps, status = going
     kept = stores is not None and settings.states == "stored"
     run = sequence_forward(
         Stack(settings.config, exact, settings.method),
         steps,
         Groups.cut(state.h, state.c),
-        _buffer(state, stores),
+        buffer_of(state, stores),
         replaced=None if stores is None else stores.replaced,
         status=status,
         before=kept,
     )
-    end = _state(run.groups, run.buffer)
-    going = Going(end, _stores(stores, run.buffer, run.replaced), wraps + run.wraps, run.status)
+    end, stores = state_of(run.groups, run.buffer), _stores(stores, run.buffer, run.replaced)
+    pushed = None if run.buffer is None else run.buffer.length
+    has_store = stores is not None and stores.words is not None
+    needs = needs.after(pushed, has_store, steps.resets)
+    going = Going(end, stores, needs, wraps + run.wraps, run.status)
     return going, run.slices, run.before, run.outputs
 
 
@@ -424,7 +295,7 @@ def _chunk_undo(
         Stack(config, exact, settings.method),
         steps,
         Groups.cut(state.h, state.c),
-        _buffer(state, stores) if before is None else None,
+        buffer_of(state, stores) if before is None else None,
         slices,
         replaced=None if stores is None else stores.replaced,
         before=before,
@@ -433,23 +304,5 @@ def _chunk_undo(
     outputs = dequantise(run.outputs, config.formats.state_bits)
     begin = State(*run.groups.arrays(), state.heads)
     if before is None:
-        begin, stores = _state(run.groups, run.buffer), _stores(stores, run.buffer, run.replaced)
+        begin, stores = state_of(run.groups, run.buffer), _stores(stores, run.buffer, run.replaced)
     return begin, stores, run.met, outputs, status_of(run.buffer, run.replaced)
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_gradient(
-    config: Config,
-    exact: Params,
-    slopes: tuple[LayerSlopes, ...],
-    steps: Steps,
-    grad_state: tuple[jax.Array, jax.Array | None],
-    grad_outputs: jax.Array | None,
-) -> tuple[jax.Array, Params, tuple[jax.Array, jax.Array | None]]:
-    """Carry gradients back over a chunk whose slopes are known."""
-    groups = Groups.cut(*grad_state)
-    found = chunk_backward(
-        config, exact, slopes, steps, to_operand(config, steps.x), groups.h, groups.c, grad_outputs
-    )
-    return found.x, found.params, Groups(found.h, found.c).arrays()

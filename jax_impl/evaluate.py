@@ -22,7 +22,7 @@ from revrnn.formats import Formats
 
 from . import activations, quantise
 from .accounting import storage
-from .bptt import Bptt, CarryBack, Data, Settings, Undo
+from .bptt import Bptt
 from .buffer import (
     LAYOUTS,
     Buffer,
@@ -33,6 +33,7 @@ from .buffer import (
     store_of,
 )
 from .groups import Groups
+from .passing import CarryBack, Data, Settings, Undo
 from .product import product, product_method
 from .revmul import revmul, revmul_inverse
 from .sequence import (

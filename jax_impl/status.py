@@ -2,11 +2,15 @@
 
 Compiled code cannot raise. So what only the computation finds (ERR-002) sets a bit, results are
 marked (floats become NaN), and :func:`check` raises outside jit.
+
+The lowest eight bits are faults. Where a store was too small, those above say how much would be
+enough, in units of 256: statuses taken together by *or* say no less than each.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +24,17 @@ UNDERFLOW: Final = 4
 OVERFLOW: Final = 8
 REVERSAL: Final = 16
 RESETS: Final = 32
+GAINS: Final = 64
+TARGETS: Final = 128
+
+_SIZE_BITS: Final = 8
+_MOST_UNITS: Final = (1 << 23) - 1
 
 # In the order of ERR-002: bit, code, argument, what was given, what is allowed.
 _FAULTS: Final = (
     (NONFINITE, "E_NONFINITE", "x, params or hx", "NaN or an infinity", "finite numbers"),
+    (GAINS, "E_RANGE", "gains", "a gain out of range", "0 … 65536, which is 16"),
+    (TARGETS, "E_RANGE", "targets", "a class out of range", "0 … classes − 1, or ignore_index"),
     (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),
     (UNDERFLOW, "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"),
     (OVERFLOW, "E_OVERFLOW", "capacity", "more words than it holds", "a larger capacity"),
@@ -34,7 +45,13 @@ _FAULTS: Final = (
         "more resets than it holds",
         "a larger reset_capacity",
     ),
-    (REVERSAL, "E_REVERSAL", "state", "another state or buffer", "those at the start"),
+    (
+        REVERSAL,
+        "E_REVERSAL",
+        "state",
+        "another state or buffer at the start than it began with",
+        "inputs that are the same on the way back: an embed without host callbacks",
+    ),
 )
 
 
@@ -48,20 +65,50 @@ def first(status: jax.Array, later: jax.Array) -> jax.Array:
     return jnp.where(status == 0, later, status)
 
 
+def sized(status: jax.Array, bit: int, needed: jax.Array) -> jax.Array:
+    """Return ``status``, if ``bit`` is set with what would have been enough."""
+    units = jnp.minimum((needed >> _SIZE_BITS) + 1, _MOST_UNITS)
+    return jnp.where((status & bit) != 0, status | (units << _SIZE_BITS), status)
+
+
 def is_concrete(value: object) -> bool:
     """Say whether a value can be looked at now, that is, outside of jit, grad and vmap."""
     return not isinstance(value, jax.core.Tracer)
 
 
-def check(status: jax.Array | np.ndarray | int) -> None:
+def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:
     """Raise the error that a status word stands for; several words (vmap) are taken together.
 
+    Args:
+        status: of a result, 0 or faults.
+        floats: for a better message: trees of arrays by the names of arguments. Where the fault is
+            a number that is not finite, the first that holds one is named.
+
     Raises:
-        RevRNNError: the first fault in the order of ERR-002, or ``E_ARGUMENT`` inside jit.
+        RevRNNError: the first fault in the order of ERR-002, or ``E_ARGUMENT`` inside jit and for
+            what is no status.
     """
     if not is_concrete(status):
         raise RevRNNError("E_ARGUMENT", "status", "a traced value", "a status outside jit")
-    bits = int(np.bitwise_or.reduce(np.asarray(status), axis=None))
+    words = np.asarray(status)
+    if words.dtype.kind not in "iu":
+        given = f"{type(status).__name__} of {words.dtype}"
+        raise RevRNNError("E_ARGUMENT", "status", given, "the status of a result, int32")
+    bits = int(np.bitwise_or.reduce(words, axis=None))
     for bit, code, argument, given, allowed in _FAULTS:
         if bits & bit:
+            if bit == NONFINITE:
+                argument = _first_nonfinite(floats) or argument
+            if bit in (OVERFLOW, RESETS) and bits >> _SIZE_BITS:
+                allowed = f"{allowed}: {(bits >> _SIZE_BITS) << _SIZE_BITS} is enough"
             raise RevRNNError(code, argument, given, allowed)
+
+
+def _first_nonfinite(trees: Mapping[str, Any]) -> str:
+    """Return the name of the first array that can be looked at and holds NaN or an infinity."""
+    for name, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            looked_at = is_concrete(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+            if looked_at and not np.isfinite(np.asarray(leaf, np.float32)).all():
+                return name + jax.tree_util.keystr(path)
+    return ""

@@ -25,8 +25,9 @@ from .autodiff import (
     settings_of,
     start_of,
 )
-from .bptt import CHUNK_SIZE, Bptt, CarryBack, Data, Remembered, Settings, Undo
+from .bptt import Bptt
 from .chunks import vary_together
+from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite
 from .sequence import mark
 from .state import State, carried, check_config
@@ -249,7 +250,7 @@ def _encode_forward(
     settings, _ = static
     bptt, data, fault, embedded = _encoder(static, params, outer, given)
 
-    def deliver(_: jax.Array, slices: jax.Array) -> jax.Array:
+    def deliver(_: Any, __: jax.Array, slices: jax.Array) -> jax.Array:
         return slices[1:]
 
     kept, slices = bptt.forward(given[3], fault, data, embedded, deliver, keep)
