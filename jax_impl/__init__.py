@@ -10,12 +10,14 @@ from .autodiff import Output, apply, init, quantise_parameters
 from .dropout import dropout_gains, step_dropout
 from .files import load_parameters, save_parameters
 from .product import product_method, set_product_method
+from .readout import LinearCrossEntropy
 from .state import State, initial_state
 from .status import check
-from .streaming import Encoded, Streamed, encode, value_and_grad
+from .streaming import Encoded, Streamed, encode, value, value_and_grad
 
 __all__ = [
     "Encoded",
+    "LinearCrossEntropy",
     "Output",
     "Plan",
     "State",
@@ -33,5 +35,6 @@ __all__ = [
     "save_parameters",
     "set_product_method",
     "step_dropout",
+    "value",
     "value_and_grad",
 ]

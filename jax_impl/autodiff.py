@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError
 
 from .bptt import Bptt
+from .checks import Params, check_arrays, check_initial, check_reset_capacity, settings_of
 from .chunks import vary_together
 from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
-from .product import product_method
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import mark
-from .state import State, carried, check_config, check_state_config, initial_state
+from .state import State, carried, initial_state
 from .status import NONFINITE, check, flag, is_concrete
 from .x64 import with_x64
-
-Params = Mapping[str, jax.Array]
 
 
 class Output(NamedTuple):
@@ -139,15 +135,10 @@ def apply(
         RevRNNError: while tracing ``E_ARGUMENT``, ``E_UNSUPPORTED``, ``E_DTYPE``, ``E_SHAPE``;
             outside jit also ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``.
     """
-    check_config(config)
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
-    if hx is not None and state is not None:
-        raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of the two")
     settings = settings_of(
         config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, states
     )
-    floats = hx if hx is None or isinstance(hx, tuple) else (hx,)
+    floats = check_initial(hx, state)
     check_arrays(params, x, config, floats, state, mask, gains, resets)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)
@@ -307,93 +298,3 @@ def _refuse(*_: object) -> Any:
 
 
 _backward_once.defvjp(_refuse, _refuse)
-
-
-def settings_of(
-    config: Config,
-    chunk_size: int,
-    checkpoint_every: int | None,
-    capacity: int | None,
-    reset_capacity: int | None,
-    resets: jax.Array | None,
-    states: str = "reversed",
-) -> Settings:
-    """Return checked settings; without ``reset_capacity`` resets are counted where they can be."""
-    sizes = {
-        "chunk_size": chunk_size,
-        "checkpoint_every": checkpoint_every,
-        "capacity": capacity,
-        "reset_capacity": reset_capacity,
-    }
-    for name, size in sizes.items():
-        whole = isinstance(size, int) and not isinstance(size, bool) and 1 <= size < 2**30
-        if not whole and (size is not None or name == "chunk_size"):
-            raise RevRNNError("E_ARGUMENT", name, repr(size), "a whole number, 1 … 2^30 − 1")
-    piece = None if checkpoint_every is None else -(-checkpoint_every // chunk_size) * chunk_size
-    if reset_capacity is None and resets is not None and is_concrete(resets):
-        # A power of two, so that other numbers of resets find the same program.
-        reset_capacity = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
-    return Settings(
-        config, product_method(), chunk_size, piece, states, capacity, reset_capacity or 0
-    )
-
-
-def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
-    """Raise ``E_ARGUMENT`` if resets are to be undone and nothing is set aside for them."""
-    if resets is not None and not settings.reset_capacity and settings.states == "reversed":
-        allowed = "a whole number, since resets cannot be counted under jit"
-        raise RevRNNError("E_ARGUMENT", "reset_capacity", "nothing", allowed)
-
-
-def check_arrays(
-    params: Params,
-    x: jax.Array | jax.ShapeDtypeStruct,
-    config: Config,
-    hx: tuple[jax.Array, ...] | None,
-    state: State | None,
-    mask: jax.Array | None,
-    gains: jax.Array | None = None,
-    resets: jax.Array | None = None,
-) -> None:
-    """Check names, then types, then shapes (ERR-002)."""
-    shapes = config.parameter_shapes()
-    for name in (*params, *shapes):
-        if name not in shapes or name not in params:
-            given = "nothing" if name in shapes else "an unknown name"
-            raise RevRNNError("E_ARGUMENT", f"params[{name!r}]", given, one_of(shapes))
-    length = x.shape[:2] if len(jnp.shape(x)) == 3 else (0, 1)
-    layers = (config.num_layers, length[1], config.hidden_size)
-    wanted: list[tuple[str, Any, str, tuple[int, ...]]] = [
-        (f"params[{name!r}]", params[name], "float32", shape) for name, shape in shapes.items()
-    ]
-    wanted.append(("x", x, "float32", (*length, config.input_size)))
-    if mask is not None:
-        wanted.append(("mask", mask, "bool", length))
-    if resets is not None:
-        wanted.append(("resets", resets, "bool", length))
-    if gains is not None:
-        if config.num_layers == 1:
-            raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
-        above = (length[0], config.num_layers - 1, length[1], config.hidden_size)
-        wanted.append(("gains", gains, "int32", above))
-    if hx is not None:
-        if len(hx) != config.state_arrays:
-            allowed = "(h, c)" if config.has_cell_state else "h"
-            raise RevRNNError("E_ARGUMENT", "hx", f"{len(hx)} arrays", allowed)
-        wanted += [(f"hx[{k}]", v, "float32", layers) for k, v in enumerate(hx)]
-    if state is not None:
-        check_state_config(state, config)
-        fresh = jax.eval_shape(lambda: initial_state(config, length[1]))
-        for name, value, like in zip(State._fields, state, fresh, strict=True):
-            if (value is None) != (like is None):
-                given = "nothing" if value is None else "an array"
-                raise RevRNNError("E_ARGUMENT", f"state.{name}", given, "a state of this config")
-            if like is not None:
-                wanted.append((f"state.{name}", value, str(like.dtype), like.shape))
-    for name, value, dtype, _ in wanted:
-        given = getattr(value, "dtype", type(value).__name__)
-        if str(given) != dtype:
-            raise RevRNNError("E_DTYPE", name, f"elements of {given}", dtype)
-    for name, value, _, shape in wanted:
-        if value.shape != shape or (name == "x" and length[1] == 0):
-            raise RevRNNError("E_SHAPE", name, f"shape {list(value.shape)}", f"{list(shape)}")

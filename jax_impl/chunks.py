@@ -20,10 +20,11 @@ def vary_together(tree: Tree) -> Tree:
     did not vary comes from here.
     """
     leaves = jax.tree.leaves(tree)
-    return _vary(tree, frozenset().union(*(_axes(leaf) for leaf in leaves)))
+    return _vary(tree, frozenset().union(*(axes_of(leaf) for leaf in leaves)))
 
 
-def _axes(leaf: Any) -> frozenset[str]:
+def axes_of(leaf: Any) -> frozenset[str]:
+    """Return the mesh axes of ``shard_map`` over which an array varies."""
     kind = jax.typeof(leaf)
     # Its place in JAX's types has changed.
     found = getattr(kind, "manual_axis_type", None)
@@ -33,7 +34,7 @@ def _axes(leaf: Any) -> frozenset[str]:
 
 def _vary(tree: Tree, axes: frozenset[str]) -> Tree:
     def one(leaf: Any) -> Any:
-        missing = tuple(sorted(axes - _axes(leaf)))
+        missing = tuple(sorted(axes - axes_of(leaf)))
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(one, tree) if axes else tree
@@ -44,7 +45,7 @@ def scan(
 ) -> tuple[Any, Any]:
     """Do what ``lax.scan`` does; with no steps under ``disable_jit`` too, where it refuses."""
     carry, xs = vary_together((carry, xs))
-    axes = frozenset().union(*(_axes(leaf) for leaf in jax.tree.leaves(carry)))
+    axes = frozenset().union(*(axes_of(leaf) for leaf in jax.tree.leaves(carry)))
 
     def same_axes(carry: Any, inputs: Any) -> tuple[Any, Any]:
         carry, found = body(carry, inputs)

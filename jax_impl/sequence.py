@@ -18,7 +18,7 @@ from .groups import Groups, Pair
 from .product import multiply
 from .quantise import dequantise, quantise, round_shift, view, view_passes
 from .resets import Replaced, replace_rows, restore_rows
-from .status import NONFINITE, first, flag
+from .status import GAINS, NONFINITE, first, flag
 
 # Fraction bits of the gains between layers (SEQ-012).
 GAIN_BITS = 12
@@ -377,6 +377,13 @@ def to_operand(config: Config, x: jax.Array) -> jax.Array:
 def mark(v: jax.Array, status: jax.Array) -> jax.Array:
     """Return floats as they are, or NaN after a fault: nothing is delivered then (ERR-003)."""
     return jnp.where(status == 0, v, jnp.float32(jnp.nan))
+
+
+def gains_fault(gains: jax.Array | None) -> jax.Array:
+    """Return the fault of gains out of range (SEQ-012)."""
+    if gains is None:
+        return jnp.int32(0)
+    return flag(((gains < 0) | (gains > 16 << GAIN_BITS)).any(), GAINS)
 
 
 def status_of(buffer: Buffer | None, replaced: Replaced | None = None) -> jax.Array:

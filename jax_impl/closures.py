@@ -1,0 +1,114 @@
+"""What a caller's function closes over, made an argument of it.
+
+JAX differentiates with respect to arguments. A function with its own derivative
+(``jax.custom_vjp``) that calls a caller's function would give nothing to the variables of an outer
+``jax.grad`` which that function closes over, silently. So a caller's function is traced once for
+each length of cut, and every traced value that it closes over becomes an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+from .status import is_concrete
+
+Tree = Any
+
+
+class Hoisted:
+    """A caller's function, free of traced values; called with those it closed over."""
+
+    def __init__(self, function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]) -> None:
+        """Trace ``function`` for arguments like each of ``examples``.
+
+        What it closes over is in :attr:`values` until they are taken by :func:`hoist`.
+        """
+        self.values: list[jax.Array] = []
+        self.programs = {_key(example): self._trace(function, example) for example in examples}
+
+    def _trace(self, function: Callable[..., Tree], example: tuple[Tree, ...]) -> _Program:
+        # JAX remembers by the function what it traced; this one is new, so nothing is remembered.
+        def anew(*arguments: Tree) -> Tree:
+            return function(*arguments)
+
+        closed, shapes = jax.make_jaxpr(anew, return_shape=True)(*example)
+        places = [self._place(value) for value in closed.consts]
+        consts = [None if p is not None else c for p, c in zip(places, closed.consts, strict=True)]
+        return _Program(closed.jaxpr, consts, places, shapes)
+
+    def _place(self, value: Any) -> int | None:
+        """Return a value's number among those hoisted, or ``None`` if it is no traced one."""
+        if is_concrete(value):
+            return None
+        for place, other in enumerate(self.values):
+            if other is value:
+                return place
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def shapes(self, *arguments: Tree) -> Tree:
+        """Return the shapes and types of what is returned for such arguments."""
+        return self.programs[_key(arguments)].shapes
+
+    def __call__(self, values: Sequence[jax.Array], *arguments: Tree) -> Tree:
+        """Call the function as if it had closed over ``values``."""
+        program = self.programs[_key(arguments)]
+        consts = [
+            const if place is None else values[place]
+            for const, place in zip(program.consts, program.places, strict=True)
+        ]
+        run = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))
+        found = run(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), found)
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A traced function: its constants, or their places among the hoisted values."""
+
+    jaxpr: Any
+    consts: list[Any]
+    places: list[int | None]
+    shapes: Tree
+
+
+def hoist(
+    function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]
+) -> tuple[Hoisted, tuple[jax.Array, ...]]:
+    """Return ``function`` without traced values in it, and those it closed over."""
+    made = Hoisted(function, examples)
+    values, made.values = tuple(made.values), []
+    return made, values
+
+
+def _key(arguments: tuple[Tree, ...]) -> tuple[Any, ...]:
+    return tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(arguments))
+
+
+def is_float(leaf: Any) -> bool:
+    """Say whether an array's elements are such that one can differentiate by them."""
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+
+
+def divide(tree: Tree, chosen: Sequence[bool]) -> tuple[Tree, Tree]:
+    """Return a tree's chosen leaves, and the others; ``None`` stands where a leaf is not."""
+    leaves, structure = jax.tree.flatten(tree)
+    paired = list(zip(leaves, chosen, strict=True))
+    first = [leaf if yes else None for leaf, yes in paired]
+    second = [None if yes else leaf for leaf, yes in paired]
+    return jax.tree.unflatten(structure, first), jax.tree.unflatten(structure, second)
+
+
+def unite(first: Tree, second: Tree) -> Tree:
+    """Return the tree that :func:`divide` divided."""
+    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=_is_none)
+
+
+def _is_none(leaf: Any) -> bool:
+    return leaf is None

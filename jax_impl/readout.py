@@ -1,0 +1,153 @@
+"""A readout that lets only a block of the logits exist at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from revrnn.errors import RevRNNError
+from revrnn.formats import is_int
+
+from .chunks import over_chunks
+
+Tree = Any
+
+# Rows whose logits exist at a time.
+_BLOCK_ROWS = 512
+
+
+class LinearCrossEntropy:
+    """A linear layer and the cross-entropy of its logits, as one readout.
+
+    It returns ``(sum, count)``, so that with the reduction ``"mean"`` of
+    :func:`revrnn.jax_impl.value_and_grad` the loss is the mean over all targets that count, and
+    with class weights the weighted mean, as ``torch.nn.CrossEntropyLoss`` has it. The logits, and
+    the loss, are float32. A target out of range makes the loss NaN; in
+    :func:`~revrnn.jax_impl.value_and_grad` and :func:`~revrnn.jax_impl.value` it is a fault too.
+    """
+
+    def __init__(
+        self,
+        layer: Callable[[Tree], Any],
+        *,
+        weight: Any = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        """Read out by a linear layer, which may share its weights with an embedding.
+
+        Args:
+            layer: from the outer parameters to the layer's kernel ``[H, V]``, or to
+                ``(kernel, bias)`` with a bias ``[V]``.
+            weight: float ``[V]``, what a target of each class counts, or ``None``.
+            ignore_index: targets that count nothing.
+            label_smoothing: share of each target that is spread over all classes, 0 … 1.
+        """
+        if not callable(layer):
+            given = f"a {type(layer).__name__}"
+            raise RevRNNError("E_ARGUMENT", "layer", given, "a function of the outer parameters")
+        if not is_int(ignore_index):
+            raise RevRNNError("E_ARGUMENT", "ignore_index", repr(ignore_index), "a whole number")
+        numbers = isinstance(label_smoothing, (int, float, np.number))
+        if not numbers or isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
+            raise RevRNNError("E_ARGUMENT", "label_smoothing", repr(label_smoothing), "0 … 1")
+        self.layer, self.weight = layer, weight
+        self.ignore_index, self.label_smoothing = int(ignore_index), float(label_smoothing)
+
+    def __call__(
+        self, outer: Tree, outputs: jax.Array, targets: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the sum of losses, and what they count.
+
+        Args:
+            outer: the outer parameters.
+            outputs: float32 ``[C, B, H]``.
+            targets: class numbers ``[C, B]``, any whole type.
+        """
+        kernel, bias = self._checked(outer, targets)
+        if targets.shape != outputs.shape[:2]:
+            allowed = f"{list(outputs.shape[:2])}, as the outputs"
+            raise RevRNNError("E_SHAPE", "targets", f"shape {list(targets.shape)}", allowed)
+        steps, rows = targets.shape
+
+        def block(sums: Tree, part: Tree) -> tuple[Tree, None]:
+            total, count = self._block(kernel, bias, *part)
+            return (sums[0] + total, sums[1] + count), None
+
+        size, zero = max(1, _BLOCK_ROWS // rows), jnp.float32(0)
+        if size >= steps:
+            return block((zero, zero), (outputs, targets))[0]
+        # The logits of a block are made again on the way back.
+        (total, count), _ = over_chunks(
+            jax.checkpoint(block), (zero, zero), steps, size, (outputs, targets)
+        )
+        return total, count
+
+    def out_of_range(self, outer: Tree, targets: jax.Array) -> jax.Array:
+        """Say whether a target is neither a class nor ignored, bool."""
+        kernel, _ = self._checked(outer, targets)
+        return self._wrong(targets, kernel.shape[1]).any()
+
+    def _checked(self, outer: Tree, targets: Any) -> tuple[jax.Array, jax.Array | None]:
+        """Return kernel and bias, float32; see that they and the targets' type fit."""
+        found = self.layer(outer)
+        kernel, bias = found if isinstance(found, (tuple, list)) else (found, None)
+        wanted = [("kernel", kernel, 2), ("bias", bias, 1), ("weight", self.weight, 1)]
+        for name, value, axes in wanted:
+            if value is None and name != "kernel":
+                continue
+            shape = jnp.shape(value)
+            if len(shape) != axes or (axes == 1 and shape != jnp.shape(kernel)[1:]):
+                allowed = "[H, V]" if axes == 2 else f"{list(jnp.shape(kernel)[1:])}, the classes"
+                raise RevRNNError("E_SHAPE", name, f"shape {list(shape)}", allowed)
+        kind = getattr(targets, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.integer):
+            given = type(targets).__name__ if kind is None else f"elements of {kind}"
+            raise RevRNNError("E_DTYPE", "targets", given, "class numbers, of a whole type")
+        return jnp.asarray(kernel, jnp.float32), _float(bias)
+
+    def _ignored(self, targets: jax.Array) -> jax.Array:
+        """Say which targets count nothing."""
+        ends = jnp.iinfo(targets.dtype)
+        if not ends.min <= self.ignore_index <= ends.max:
+            return jnp.zeros_like(targets, jnp.bool_)
+        return targets == jnp.asarray(self.ignore_index, targets.dtype)
+
+    def _wrong(self, targets: jax.Array, classes: int) -> jax.Array:
+        """Say which targets are neither a class nor ignored."""
+        last = jnp.asarray(min(classes - 1, jnp.iinfo(targets.dtype).max), targets.dtype)
+        wrong: jax.Array = ((targets < 0) | (targets > last)) & ~self._ignored(targets)
+        return wrong
+
+    def _block(
+        self, kernel: jax.Array, bias: jax.Array | None, outputs: jax.Array, targets: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        classes, smooth = kernel.shape[1], self.label_smoothing
+        ignored, wrong = self._ignored(targets), self._wrong(targets, classes)
+        # What is not finite in an ignored place must not get into the gradient as 0·NaN.
+        logits = jnp.where(ignored[..., None], 0, outputs) @ kernel
+        if bias is not None:
+            logits = logits + bias[None, None]
+        norm = jax.nn.logsumexp(logits, axis=-1)
+        label = jnp.where(ignored | wrong, jnp.zeros_like(targets), targets)
+        picked = jnp.take_along_axis(logits, label[..., None].astype(jnp.int32), -1)[..., 0]
+        weight = _float(self.weight)
+        counts = jnp.ones_like(norm) if weight is None else weight[label]
+        losses = counts * (norm - picked)
+        if smooth:
+            if weight is None:
+                spread = norm - logits.mean(-1)
+            else:
+                spread = (norm * weight.sum() - logits @ weight) / classes
+            losses = (1 - smooth) * losses + smooth * spread
+        losses = jnp.where(wrong, jnp.float32(jnp.nan), losses)
+        zero = jnp.zeros_like(norm)
+        return jnp.where(ignored, zero, losses).sum(), jnp.where(ignored, zero, counts).sum()
+
+
+def _float(value: Any) -> jax.Array | None:
+    return None if value is None else jnp.asarray(value, jnp.float32)

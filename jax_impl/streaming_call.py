@@ -1,0 +1,254 @@
+"""One sequence by chunks, with functions of the caller's before and after the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+
+from .autodiff import quantise_parameters, start_of
+from .bptt import Bptt
+from .checks import Floats, Params, check_arrays, check_function, check_initial
+from .chunks import axes_of, vary_together
+from .closures import Hoisted, hoist, is_float
+from .losses import Reader, reader_of
+from .passing import Data, Settings
+from .quantise import dequantise, nonfinite
+from .readout import LinearCrossEntropy
+from .sequence import gains_fault, mark
+from .state import State
+from .status import NONFINITE, TARGETS, first, flag
+from .x64 import with_x64
+
+Tree = Any
+# From the outer parameters and a cut of the inputs to float32 [C, B, I].
+Embed = Callable[[Tree, Tree], jax.Array]
+# From the outer parameters, outputs [C, B, H] and a cut of the targets to a scalar, or to
+# (sum, count), two scalars.
+Readout = Callable[[Tree, jax.Array, Tree], Any]
+# What embed and readout close over.
+Values = tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]
+
+
+class Free(NamedTuple):
+    """What a loss may be differentiated by, that has no gradient of its own in the result.
+
+    Attributes:
+        values: traced values that ``embed`` and ``readout`` close over.
+        inputs: a pytree of arrays ``[T, …]``.
+        targets: the same.
+    """
+
+    values: Values
+    inputs: Tree
+    targets: Tree
+
+
+class Given(NamedTuple):
+    """The other arrays of a call."""
+
+    params: dict[str, jax.Array]
+    outer: Tree
+    hx: tuple[jax.Array, ...] | None
+    start: State
+    mask: jax.Array
+    gains: jax.Array | None
+    resets: jax.Array | None
+    fault: jax.Array
+
+    def data(self, own: Tree) -> Data:
+        """Return what has an axis of steps."""
+        return Data(own, self.mask, self.gains, self.resets)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What is static of a call: settings, and the caller's functions."""
+
+    settings: Settings
+    embed: Hoisted
+    reader: Reader | None
+
+    def bptt(self, given: Given) -> Bptt:
+        """Return the pass over the sequence."""
+        exact = _exact(self.settings.config, given.params)
+        return Bptt(self.settings, exact, *given.mask.shape)
+
+
+def prepare(
+    settings: Settings,
+    params: Params,
+    outer: Tree,
+    inputs: Tree,
+    targets: Tree,
+    embed: Embed | None,
+    readout: Readout | None,
+    hx: Floats = None,
+    state: State | None = None,
+    mask: jax.Array | None = None,
+    gains: jax.Array | None = None,
+    resets: jax.Array | None = None,
+    *,
+    mean: bool = False,
+    to_train: bool = True,
+) -> tuple[Run, Free, Given]:
+    """Check what a caller gave, and trace his functions for each length of cut."""
+    config, floats = settings.config, check_initial(hx, state)
+    if embed is not None:
+        check_function("embed", embed)
+    outer = _arrays_of("outer", outer, to_train)
+    steps = _length(inputs, targets)
+    tree = (params, outer, inputs, targets, floats, state, mask, gains, resets)
+    params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
+    lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
+    made, of_embed = hoist(
+        _as_given if embed is None else embed,
+        [(outer, _cut(inputs, length)) for length in sorted(lengths)],
+    )
+    x = made.shapes(outer, _cut(inputs, max(lengths)))
+    name = "inputs" if embed is None else "embed"
+    if not hasattr(x, "shape"):
+        raise RevRNNError("E_ARGUMENT", name, f"a {type(x).__name__}", "an array [C, B, I]")
+    if x.shape[:1] == (max(lengths),):
+        x = jax.ShapeDtypeStruct((steps, *x.shape[1:]), x.dtype)
+    elif len(x.shape) == 3:
+        raise RevRNNError("E_SHAPE", name, f"shape {list(x.shape)}", f"{max(lengths)} steps")
+    check_arrays(params, x, config, floats, state, mask, gains, resets, name=name)
+    rows = x.shape[1]
+    mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
+    start, fault = _start(config, rows, dict(params), floats, state, gains)
+    start, fault, mask, _ = vary_together((start, fault, mask, (outer, inputs, targets)))
+    reader, of_readout = None, ()
+    if readout is not None:
+        check_function("readout", readout)
+        examples = [
+            (outer, outputs_like(start.h, length), _cut(targets, length))
+            for length in sorted(lengths)
+        ]
+        read, of_readout = hoist(readout, examples)
+        reader = reader_of(read, examples[-1], steps, mean, to_train)
+        if isinstance(readout, LinearCrossEntropy):
+            wrong = readout.out_of_range(outer, targets)
+            fault = first(fault, flag(wrong, TARGETS))
+    free = Free((of_embed, of_readout), inputs, targets)
+    given = Given(dict(params), outer, floats, start, mask, gains, resets, fault)
+    return Run(settings, made, reader), free, given
+
+
+def floats_of(config: Config, exact: jax.Array | None, status: jax.Array) -> Any:
+    """Return exact states as floats, NaN after a fault."""
+    if exact is None:
+        return None
+    return mark(dequantise(exact, config.formats.state_bits), status)
+
+
+def marked(tree: Tree, status: jax.Array) -> Tree:
+    """Return floats as they are, or NaN after a fault (ERR-003)."""
+    return jax.tree.map(lambda v: mark(v, status).astype(v.dtype), tree)
+
+
+@jax.custom_vjp
+def undifferentiable(tree: Tree) -> Tree:
+    """Return what is given; its derivative is refused, where it would else be wrong (GRAD-022)."""
+    return tree
+
+
+def refuse(*_: object) -> Any:
+    """Raise ``E_UNSUPPORTED``."""
+    raise RevRNNError("E_UNSUPPORTED", "streaming", "a derivative", "the gradients it gives")
+
+
+undifferentiable.defvjp(refuse, refuse)
+
+
+def same_axes(free: Free, given: Given, wanted: tuple[bool, ...]) -> None:
+    """Raise ``E_UNSUPPORTED`` for a closed-over value whose gradients would have to be summed.
+
+    In ``shard_map`` a value that all devices share gets the sum of their gradients; that is done
+    for arguments (:func:`~revrnn.jax_impl.chunks.vary_together`), which can be made to vary.
+    """
+    axes = axes_of(given.start.h)
+    for leaf, yes in zip(jax.tree.leaves(free), wanted, strict=True):
+        if yes and axes_of(leaf) != axes:
+            raise RevRNNError(
+                "E_UNSUPPORTED",
+                "embed or readout",
+                "a variable closed over that all devices share",
+                "in shard_map such variables in outer, or made to vary by jax.lax.pcast",
+            )
+
+
+def _as_given(outer: Tree, inputs: Tree) -> jax.Array:
+    x: jax.Array = inputs
+    return x
+
+
+def _arrays_of(name: str, tree: Tree, to_train: bool) -> Tree:
+    """Return a tree of arrays; raise ``E_DTYPE`` if one of them has no gradient."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        where = name + jax.tree_util.keystr(path)
+        try:
+            differentiable = is_float(leaf)
+        except TypeError:
+            raise RevRNNError("E_DTYPE", where, type(leaf).__name__, "an array") from None
+        if to_train and not differentiable:
+            given = f"elements of {jnp.result_type(leaf)}"
+            allowed = "floats; what has no gradient belongs to the inputs or into a closure"
+            raise RevRNNError("E_DTYPE", where, given, allowed)
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def _length(inputs: Tree, targets: Tree) -> int:
+    """Return T; raise ``E_SHAPE`` unless all arrays have it."""
+    lengths: dict[int, str] = {}
+    for name, tree in (("inputs", inputs), ("targets", targets)):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            where, shape = name + jax.tree_util.keystr(path), jnp.shape(leaf)
+            if not shape or not shape[0]:
+                raise RevRNNError("E_SHAPE", where, f"shape {list(shape)}", "[T, …], T at least 1")
+            lengths.setdefault(shape[0], where)
+    if len(lengths) > 1:
+        (steps, one), (others, other) = list(lengths.items())[:2]
+        given = f"{others} steps, and {steps} in {one}"
+        raise RevRNNError("E_SHAPE", other, given, "arrays of equal length T")
+    if not jax.tree.leaves(inputs):
+        raise RevRNNError("E_SHAPE", "inputs", "no arrays", "arrays [T, …], T at least 1")
+    return next(iter(lengths))
+
+
+def _cut(tree: Tree, length: int) -> Tree:
+    return jax.tree.map(lambda a: jnp.asarray(a)[:length], tree)
+
+
+def outputs_like(h: jax.Array, length: int) -> jax.Array:
+    """Return zeros like the outputs ``[C, B, H]`` of a chunk, sharded as the state is."""
+    return jnp.zeros((length, 1, 1), jnp.float32) * h[-1:].astype(jnp.float32)
+
+
+@with_x64
+@partial(jax.jit, static_argnums=0)
+def _exact(config: Config, params: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return quantise_parameters(params, config)
+
+
+@with_x64
+@partial(jax.jit, static_argnums=(0, 1))
+def _start(
+    config: Config,
+    rows: int,
+    params: dict[str, jax.Array],
+    hx: tuple[jax.Array, ...] | None,
+    state: State | None,
+    gains: jax.Array | None,
+) -> tuple[State, jax.Array]:
+    """Return the exact state to start from, and faults (QNT-004, SEQ-012)."""
+    wrong = jnp.stack([nonfinite(v) for v in (*params.values(), *(hx or ()))]).any()
+    fault = first(flag(wrong, NONFINITE), gains_fault(gains))
+    return start_of(config, rows, hx, state), fault

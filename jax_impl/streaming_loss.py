@@ -1,0 +1,241 @@
+"""The loss of a sequence and its gradients, chunk by chunk, as one function with a derivative."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.custom_derivatives import SymbolicZero
+
+from .checks import Floats
+from .closures import divide, is_float, unite
+from .losses import Reader, Sums, count_varies
+from .passing import CarryBack, Remembered, Undo
+from .state import State
+from .status import check, is_concrete
+from .streaming_call import (
+    Free,
+    Given,
+    Run,
+    floats_of,
+    marked,
+    outputs_like,
+    refuse,
+    same_axes,
+    undifferentiable,
+)
+
+Tree = Any
+
+
+class Streamed(NamedTuple):
+    """What :func:`value_and_grad` and :func:`value` give.
+
+    Attributes:
+        loss: float32; NaN after a fault.
+        grads: of ``params`` and of ``outer``; of :func:`value` ``None``.
+        state: the exact final state, to be carried to the next call.
+        wraps: int32, how often a state left int32 (MUL-006).
+        status: int32, 0, or the faults for :func:`revrnn.jax_impl.check`, forwards and back.
+        grad_hx: the gradient with respect to ``hx``, as :func:`value_and_grad` was given it.
+        h_n: float32 ``[L, B, H]``, the final ``h``.
+        c_n: the same for RevLSTM's ``c``, or ``None``.
+    """
+
+    loss: jax.Array
+    grads: Tree
+    state: State
+    wraps: jax.Array
+    status: jax.Array
+    grad_hx: Floats = None
+    h_n: Any = None
+    c_n: Any = None
+
+
+export.register_namedtuple_serialization(Streamed, serialized_name="revrnn.Streamed")
+
+
+def measure(run: Run, free: Free, given: Given) -> Streamed:
+    """Return the loss, going forward once."""
+    pieces = _Pieces(run, free, given, _none(free))
+    kept, (total, count) = pieces.forward(keep=False)
+    loss = marked(pieces.reader.loss(total, count), kept.end.status)
+    return _streamed(run, kept, kept.end.status, loss)
+
+
+def train(run: Run, free: Free, given: Given) -> Streamed:
+    """Return the loss and its gradients."""
+    out: Streamed = _train(run, free, given)
+    return out
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _train(run: Run, free: Free, given: Given) -> Streamed:
+    return _gradients(run, free, given, _none(free))[0]
+
+
+def _train_forward(run: Run, free: Tree, given: Tree) -> tuple[Streamed, Free]:
+    """Return the result, and gradients of what the loss is being differentiated by."""
+    leaves = jax.tree.leaves(free, is_leaf=_is_primal)
+    wanted = tuple(bool(leaf.perturbed) and is_float(leaf.value) for leaf in leaves)
+    free, given = jax.tree.map(lambda leaf: leaf.value, (free, given), is_leaf=_is_primal)
+    free, given = undifferentiable((free, given))  # GRAD-022
+    same_axes(free, given, wanted)
+    out, further = _gradients(run, free, given, wanted)
+    if is_concrete(out.status):
+        check(out.status)
+    return out, further
+
+
+def _train_backward(run: Run, further: Free, gradient: Streamed) -> tuple[Free, None]:
+    """Return gradients with respect to :class:`Free`, from that of the loss."""
+    of_loss, *others = gradient
+    for leaf in jax.tree.leaves(others, is_leaf=_is_zero):
+        if not _is_zero(leaf) and is_float(leaf):
+            refuse()
+    if _is_zero(of_loss):
+        of_loss = jnp.zeros(of_loss.shape, of_loss.dtype)
+    of_loss = undifferentiable(of_loss)
+    return jax.tree.map(lambda g: (of_loss * g).astype(g.dtype), further), None
+
+
+_train.defvjp(_train_forward, _train_backward, symbolic_zeros=True)
+
+
+def _is_primal(leaf: Any) -> bool:
+    return hasattr(leaf, "perturbed")
+
+
+def _is_zero(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)
+
+
+def _none(free: Free) -> tuple[bool, ...]:
+    return (False,) * len(jax.tree.leaves(free))
+
+
+class _Pieces:
+    """The caller's functions of cuts, and what their gradients are asked for."""
+
+    def __init__(self, run: Run, free: Free, given: Given, wanted: tuple[bool, ...]) -> None:
+        """Divide ``free`` into what is differentiated by, and the rest."""
+        assert run.reader is not None
+        self.run, self.given = run, given
+        self.reader: Reader = run.reader
+        self.chosen, self.others = divide(free, wanted)
+        # What is the same for all chunks; gradients with respect to it are added up.
+        self.shared = given.outer, self.chosen.values
+        chosen, others = self.chosen, self.others
+        own = (chosen.inputs, chosen.targets), (others.inputs, others.targets)
+        self.data, self.bptt = given.data(own), run.bptt(given)
+
+    def embed(self, shared: Tree, chosen: Tree, others: Tree) -> jax.Array:
+        """Return inputs ``[C, B, I]`` of a cut of the inputs, in two parts."""
+        outer, values = shared
+        of_embed, _ = unite(values, self.others.values)
+        x: jax.Array = self.run.embed(of_embed, outer, unite(chosen, others))
+        return x
+
+    def read(self, shared: Tree, outputs: jax.Array, chosen: Tree, others: Tree) -> Sums:
+        """Return the sum and count of a cut."""
+        outer, values = shared
+        _, of_readout = unite(values, self.others.values)
+        return self.reader(of_readout, outer, outputs, unite(chosen, others))
+
+    def embedded(self, own: Tree) -> jax.Array:
+        """Return inputs ``[C, B, I]`` of a cut of the own data."""
+        return self.embed(self.shared, own[0][0], own[1][0])
+
+    def forward(self, keep: bool, read: bool = True) -> tuple[Remembered, Any]:
+        """Go forward; read out too, and return the sum and the count, if asked to."""
+
+        def deliver(own: Tree, outputs: jax.Array, _: jax.Array) -> Tree:
+            found = self.read(self.shared, outputs, own[0][1], own[1][1])
+            return jax.tree.map(lambda v: v[None], found)
+
+        start, fault = self.given.start, self.given.fault
+        kept, found = self.bptt.forward(
+            start, fault, self.data, self.embedded, deliver if read else None, keep
+        )
+        return kept, jax.tree.map(jnp.sum, found) if read else None
+
+    def count_varies(self) -> bool:
+        """Say whether gradients flow through the readout's count."""
+        if not self.reader.divides:
+            return False
+        steps = min(self.run.settings.chunk, self.reader.steps)
+        chosen, others = jax.tree.map(lambda v: v[:steps], self.data.own)
+        outputs = outputs_like(self.given.start.h, steps)
+
+        def read(shared: Tree, outputs: jax.Array, chosen: Tree) -> Sums:
+            return self.read(shared, outputs, chosen, others[1])
+
+        return count_varies(read, self.shared, outputs, chosen[1])
+
+
+def _gradients(
+    run: Run, free: Free, given: Given, wanted: tuple[bool, ...]
+) -> tuple[Streamed, Free]:
+    """Return the result, and the gradients with respect to the leaves of ``free`` ``wanted``."""
+    pieces = _Pieces(run, free, given, wanted)
+    reader, two_passes = pieces.reader, pieces.count_varies()
+    kept, known = pieces.forward(keep=True, read=two_passes)
+    # The loss S/N has the differential dS/N − S·dN/N². Where N has no derivative, gradients of S
+    # are divided in the end, when N is known; else the readout ran before, for both.
+    of_total, of_count = jnp.float32(1), jnp.float32(0)
+    if two_passes:
+        total, count = known
+        of_total, of_count = 1 / count, -total / (count * count)
+
+    def chunk(extra: Tree, own: Tree, undo: Undo, carry_back: CarryBack) -> tuple[Tree, Tree]:
+        (inputs, targets), (other_inputs, other_targets) = own
+        x, pull = jax.vjp(lambda s, i: pieces.embed(s, i, other_inputs), pieces.shared, inputs)
+        found, pull_read = jax.vjp(
+            lambda s, o, t: pieces.read(s, o, t, other_targets), pieces.shared, undo(x), targets
+        )
+        given = [
+            jnp.broadcast_to(g, v.shape) + jnp.zeros_like(v)
+            for g, v in zip((of_total, of_count), found, strict=True)
+        ]
+        added, grad_outputs, of_targets = pull_read(tuple(given))
+        from_input, of_inputs = pull(carry_back(grad_outputs))
+        total, count, sums = extra
+        sums = jax.tree.map(lambda a, b, c: a + b + c, sums, added, from_input)
+        return (total + found[0], count + found[1], sums), (of_inputs, of_targets)
+
+    extra = jnp.float32(0), jnp.float32(0), jax.tree.map(_zeros, pieces.shared)
+    back, delivered = pieces.bptt.backward(
+        kept, given.start, pieces.data, pieces.embedded, chunk, extra
+    )
+    total, count, (of_outer, of_values) = back.extra
+    grads: Tree = (back.grads, of_outer), back.grad_state, (of_values, *delivered)
+    if reader.divides and not two_passes:
+        grads = jax.tree.map(lambda g: g / count, grads)
+    loss, grads = marked((reader.loss(total, count), grads), back.status)
+    (of_params, of_outer), of_state, further = grads
+    of_outer = jax.tree.map(lambda g, v: g.astype(v.dtype), of_outer, given.outer)
+    further = jax.tree.map(lambda g, v: g.astype(v.dtype), Free(*further), pieces.chosen)
+    grad_hx = None if given.hx is None else tuple(g for g in of_state if g is not None)
+    out = _streamed(run, kept, back.status, loss, (of_params, of_outer), grad_hx)
+    return out, further
+
+
+def _zeros(leaf: jax.Array) -> jax.Array:
+    """Return zeros to add gradients to: in float32 where the leaf has fewer bits."""
+    return jnp.zeros_like(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
+
+
+def _streamed(
+    run: Run,
+    kept: Remembered,
+    status: jax.Array,
+    loss: jax.Array,
+    grads: Tree = None,
+    grad_hx: Any = None,
+) -> Streamed:
+    config, end = run.settings.config, kept.end
+    h_n, c_n = (floats_of(config, v, status) for v in (end.state.h, end.state.c))
+    return Streamed(loss, grads, end.state, end.wraps, status, grad_hx, h_n, c_n)
