@@ -14,7 +14,7 @@ from revrnn.config import Config
 from .buffer import Buffer, Store, empty_store, heads_of, make_buffer
 from .groups import Groups
 from .resets import Replaced, nothing_replaced
-from .sequence import State
+from .state import State
 from .status import OVERFLOW, RESETS, first, flag, sized
 from .x64 import with_x64
 
