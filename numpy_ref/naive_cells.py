@@ -220,7 +220,7 @@ class Stack:
         )
         default = 1024 if config.cell == "revgru" else 1023 - (1 << formats.state_bits) // 2**21
         self.z_max = default if config.z_max is None else config.z_max  # FMT-005
-        self.p_max = min(self.z_max, 896) if config.p_max is None else config.p_max  # FMT-007
+        self.p_max = min(self.z_max, 768) if config.p_max is None else config.p_max  # FMT-007
 
     def forward(self, x: Grid, mask: list[bool], gains: list[Grid]) -> None:
         """Do one step; ``gains`` has a grid for every layer above the first, or is empty."""

@@ -192,7 +192,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "hard_coded_shift": (("25 - bits", "2"), ("30 - bits", "7")),
     "z_max_default": (("default = 1024 if", "default = 1024 if True or"),),
-    "p_max_default": (("min(self.z_max, 896)", "self.z_max"),),
+    "p_max_default": (("min(self.z_max, 768)", "self.z_max"),),
     "p_max_cap": (("if config.p_max is None else config.p_max", "if True else 0"),),
     "old_cell": (
         (

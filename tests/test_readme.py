@@ -18,6 +18,25 @@ def test_program(number: int) -> None:
     exec(program, names)
 
 
+TRAINING = [text for text in PROGRAMS if "for _ in range(2):" in text]
+
+
+def test_two_programs_train() -> None:
+    assert len(TRAINING) == 2
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_training_goes_on(number: int) -> None:
+    """In 100 updates the loss falls, and at no time is it much above where it began."""
+    text = TRAINING[number].replace("range(2)", "range(100)")
+    losses: list[float] = []
+    program = compile(f"{text}    losses.append(float(step.loss))\n", "README.md", "exec")
+    exec(program, {"__name__": "readme", "losses": losses})
+    assert len(losses) == 100
+    assert max(losses) < losses[0] + 0.1
+    assert sum(losses[-5:]) / 5 < 0.97 * losses[0]
+
+
 def test_claim_about_tanh() -> None:
     oracle = re.search(r"'y': array\(\[(-?\d+)\]", README.read_text(encoding="utf-8"))
     assert oracle is not None

@@ -226,7 +226,7 @@ def test_wraps_are_counted_and_undone(implementation: Implementation, z_max: int
 
 
 @pytest.mark.rule("FMT-007")
-@pytest.mark.parametrize(("p_max", "bound"), [(None, 8.01), (1024, 20.0)])
+@pytest.mark.parametrize(("p_max", "bound"), [(None, 4.01), (1024, 20.0)])
 def test_hidden_states_of_revlstm_are_bounded(
     implementation: Implementation, p_max: int | None, bound: float
 ) -> None:

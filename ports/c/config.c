@@ -105,7 +105,7 @@ static enum error_code parse_p_max(const struct json *object, struct config *con
                                    struct fault *fault)
 {
     struct value inner;
-    config->p_max = config->z_max < 896 ? config->z_max : 896;
+    config->p_max = config->z_max < 768 ? config->z_max : 768;
     if (!member(object, "p_max", &inner) || inner.kind == KIND_NONE)
         return NO_ERROR;
     if (config->cell != REVLSTM || !config->forgetting)
