@@ -65,14 +65,19 @@ class Inputs(NamedTuple):
 
 
 def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
-    """Return float32 parameters, uniform in ±1/sqrt(``hidden_size``)."""
+    """Return float32 parameters, uniform in ±1/sqrt(``hidden_size``).
+
+    Biases of RevLSTM's input and output gates lie around 1 (``config.initial_bias()``).
+    """
     bound = config.hidden_size**-0.5
     shapes = config.parameter_shapes()
     keys = jax.random.split(key, len(shapes))
-    return {
-        name: jax.random.uniform(k, shape, jnp.float32, -bound, bound)
-        for k, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
+    params = {}
+    for k, (name, shape) in zip(keys, shapes.items(), strict=True):
+        params[name] = jax.random.uniform(k, shape, jnp.float32, -bound, bound)
+        if name.startswith("bias"):
+            params[name] += jnp.asarray(config.initial_bias(), jnp.float32)
+    return params
 
 
 def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:

@@ -181,6 +181,16 @@ class Config:
             shapes[f"bias_l{layer}"] = (rows,)
         return shapes
 
+    def initial_bias(self) -> list[float]:
+        """Return what the first bias of each row is drawn around, ``[N·H]``.
+
+        The forgetting RevLSTM starts with its input and output gates rather open, at 1: with a
+        limit of 3 bits it follows ``nn.LSTM`` more closely then. All else is drawn around 0.
+        """
+        opens = {"i", "o"} if "p" in self.gates else set()
+        one = [1.0 if gate in opens else 0.0 for gate in self.gates for _ in range(self.group_size)]
+        return one + one
+
     def words_bound(self, steps: int) -> int:
         """Words that one unit can push in so many steps of the stack, at most (BUF-035)."""
         operations = steps * self.operations_per_step

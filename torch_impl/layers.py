@@ -175,10 +175,16 @@ class RevRNNLayers(KnowsItsStack):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, uniform in ±1/√hidden_size."""
-        bound = self.hidden_size**-0.5
-        for parameter in self.parameters():
+        """Draw all parameters anew, uniform in ±1/√hidden_size.
+
+        Biases of RevLSTM's input and output gates lie around 1 (``config.initial_bias()``).
+        """
+        bound, centre = self.hidden_size**-0.5, self.config.initial_bias()
+        for name, parameter in self.named_parameters():
             nn.init.uniform_(parameter, -bound, bound)
+            if is_bias(name):
+                with torch.no_grad():
+                    parameter += parameter.new_tensor(centre)
 
     def any_weight(self) -> Tensor:
         """Return a parameter, for its type and device; no parametrised weight is made for it."""
