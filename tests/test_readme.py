@@ -34,7 +34,7 @@ def test_training_goes_on(number: int) -> None:
     exec(program, {"__name__": "readme", "losses": losses})
     assert len(losses) == 100
     assert max(losses) < losses[0] + 0.1
-    assert sum(losses[-5:]) / 5 < 0.97 * losses[0]
+    assert sum(losses[-5:]) / 5 < 0.9 * losses[0]
 
 
 def test_claim_about_tanh() -> None:

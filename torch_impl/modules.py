@@ -53,7 +53,7 @@ class RevRNNBase(RevRNNLayers):
         checkpoint_every: int | None = None,
         offload: bool = False,
     ) -> None:
-        """Make the parameters, uniform in ±1/√hidden_size.
+        """Make the parameters, uniform in ±1/√hidden_size (see :meth:`reset_parameters`).
 
         Args:
             input_size: features of the input.
