@@ -8,7 +8,7 @@ from revrnn.plan import Plan, plan
 
 from .autodiff import Output, apply, init, quantise_parameters
 from .dropout import dropout_gains, step_dropout
-from .files import load_parameters, save_parameters
+from .files import load_parameters, load_state, save_parameters, save_state
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .state import State, initial_state
@@ -29,10 +29,12 @@ __all__ = [
     "init",
     "initial_state",
     "load_parameters",
+    "load_state",
     "plan",
     "product_method",
     "quantise_parameters",
     "save_parameters",
+    "save_state",
     "set_product_method",
     "step_dropout",
     "value",

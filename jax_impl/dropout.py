@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
@@ -30,8 +31,7 @@ def dropout_gains(
     Returns:
         int32 ``[T, L-1, B, H]``.
     """
-    if not (0 <= rate <= _LARGEST or rate == 1):
-        raise RevRNNError("E_ARGUMENT", "rate", repr(rate), f"0 … {_LARGEST} or 1")
+    check_gain_rate("rate", rate)
     shape = (config.num_layers - 1, rows, config.hidden_size)
     gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
     kept = _kept(key, rate, shape, steps, locked)
@@ -50,8 +50,7 @@ def step_dropout(
         steps: their numbers, int32 ``[C]``; what is dropped in a step depends on its number alone.
         locked: whether all steps drop the same (variational dropout).
     """
-    if not 0 <= rate <= 1:
-        raise RevRNNError("E_ARGUMENT", "rate", repr(rate), "0 … 1")
+    _check_rate("rate", rate, 1.0, "0 … 1")
     if rate == 0:
         return x
     kept = _kept(key, rate, x.shape[1:], steps, locked)
@@ -70,10 +69,22 @@ def _kept(
     return jax.vmap(lambda step: draw(jax.random.fold_in(key, step)))(steps)
 
 
+def check_gain_rate(name: str, rate: object) -> None:
+    """Raise ``E_ARGUMENT`` unless ``rate`` can be dropped between layers (SEQ-012)."""
+    _check_rate(name, rate, _LARGEST, f"0 … {_LARGEST} or 1")
+
+
+def _check_rate(name: str, rate: object, largest: float, allowed: str) -> None:
+    number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
+    if not number or not (0 <= rate <= largest or rate == 1):  # type: ignore[operator]
+        raise RevRNNError("E_ARGUMENT", name, repr(rate), allowed)
+
+
 def module_gains(
-    key: jax.Array | None, rate: float, config: Config, x: jax.Array
+    key: jax.Array | None, rate: float, config: Config, x: jax.Array, locked: bool = False
 ) -> jax.Array | None:
     """Return the gains of a module with dropout ``rate`` for inputs ``[T, B, I]``, if any."""
     if key is None or rate == 0 or config.num_layers == 1:
         return None
-    return dropout_gains(key, rate, config, jnp.arange(len(x), dtype=jnp.int32), x.shape[1])
+    steps = jnp.arange(len(x), dtype=jnp.int32)
+    return dropout_gains(key, rate, config, steps, x.shape[1], locked)

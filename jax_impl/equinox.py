@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from os import PathLike
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
 
 from revrnn.config import Config
+from revrnn.formats import Formats
 
-from .autodiff import Output, apply, init
-from .dropout import module_gains
+from .autodiff import Output, init
+from .files import load_stack, save_parameters
+from .modules import check_key, checked_config, loaded_arguments, run, with_biases, without_biases
+from .state import State, initial_state
+
+
+class Mode(eqx.Module):
+    """What ``eqx.nn.inference_mode`` changes; only modules with dropout have one.
+
+    Attributes:
+        inference: whether nothing is dropped, whatever a call is given.
+    """
+
+    inference: bool
 
 
 class _RevRNN(eqx.Module):
     """What both cells share.
 
     Attributes:
-        params: the parameters by name, as the functions of ``revrnn.jax_impl`` take them.
+        params: the parameters by name, as the functions of ``revrnn.jax_impl`` take them, biases
+            left out if there are none.
+        mode: whether dropout is off, ``None`` without dropout.
         config: the stack.
-        dropout: probability of dropping outputs of all layers but the last.
+        bias: whether there are biases.
         batch_first: whether inputs and outputs are ``[B, T, …]`` instead of ``[T, B, …]``.
+        dropout: probability of dropping outputs of all layers but the last.
+        locked_dropout: whether all steps drop the same units.
+        chunk_size: steps handled together; ``None`` for 16.
+        checkpoint_every: see :func:`revrnn.jax_impl.apply`.
     """
 
     params: dict[str, jax.Array]
+    mode: Mode | None
     config: Config = eqx.field(static=True)
-    dropout: float = eqx.field(static=True)
+    bias: bool = eqx.field(static=True)
     batch_first: bool = eqx.field(static=True)
+    dropout: float = eqx.field(static=True)
+    locked_dropout: bool = eqx.field(static=True)
+    chunk_size: int | None = eqx.field(static=True)
+    checkpoint_every: int | None = eqx.field(static=True)
     _cell: ClassVar[str]
 
     def __init__(
@@ -34,32 +59,114 @@ class _RevRNN(eqx.Module):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
-        *,
-        key: jax.Array,
-        dropout: float = 0.0,
+        bias: bool = True,
         batch_first: bool = False,
-        **options: Any,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        key: jax.Array | None = None,
+        max_forget_bits: int | None = 3,
+        forgetting: bool = True,
+        buffer: str = "stream",
+        slice_size: int = 0,
+        z_max: int | None = None,
+        formats: Formats | None = None,
+        p_max: int | None = None,
+        locked_dropout: bool = False,
+        chunk_size: int | None = None,
+        checkpoint_every: int | None = None,
     ) -> None:
-        """Make new parameters from ``key``; ``options`` are further fields of Config."""
-        self.config = Config(self._cell, input_size, hidden_size, num_layers, **options)
-        self.dropout, self.batch_first = dropout, batch_first
-        self.params = init(key, self.config)
-
-    def __call__(self, x: jax.Array, *, key: jax.Array | None = None, **settings: Any) -> Output:
-        """Run over a batch of sequences, float32 ``[T, B, I]``.
+        """Make new parameters, uniform in ±1/√hidden_size.
 
         Args:
-            x: the inputs.
-            key: with it outputs between layers are dropped.
-            settings: as for :func:`revrnn.jax_impl.apply`: ``hx``, ``state``, ``mask``, …; what has
-                an axis of steps is ``[T, B, …]``, whatever ``batch_first``.
+            input_size: features of the input.
+            hidden_size: units of a layer, an even number: two groups of half as many.
+            num_layers: layers of the stack.
+            bias: whether there are biases.
+            batch_first: whether inputs and outputs are ``[B, T, …]``.
+            dropout: probability of dropping outputs of all layers but the last, 0 … 0.9375 or 1.
+            bidirectional: must be ``False``.
+            key: of ``jax.random``, for the parameters.
+            max_forget_bits: how many bits a unit may forget in one multiplication, 1 … 10, or
+                ``None`` for no limit (ACT-004, ACT-005). It bounds the buffer.
+            forgetting: without it nothing is forgotten and nothing stored (CELL-030, CELL-031).
+            buffer: ``"stream"`` or ``"wordlist"``.
+            slice_size: units whose values are kept for attention (SEQ-007).
+            z_max: largest forget gate in 1024ths (FMT-005).
+            formats: number formats (FMT-002).
+            p_max: largest gate ``p`` of RevLSTM in 1024ths (FMT-007).
+            locked_dropout: whether ``dropout`` drops the same units in all steps.
+            chunk_size: steps handled together, by default 16.
+            checkpoint_every: see :func:`revrnn.jax_impl.apply`.
+
+        Raises:
+            RevRNNError: for a bad argument, by its name.
         """
-        x = x.swapaxes(0, 1) if self.batch_first else x
-        gains = module_gains(key, self.dropout, self.config, x)
-        found = apply(self.params, x, self.config, gains=gains, **settings)
-        if self.batch_first:
-            found = found._replace(outputs=found.outputs.swapaxes(0, 1))
-        return found
+        self.config = checked_config(self._cell, locals())
+        self.params = without_biases(init(check_key("key", key), self.config), bias)
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.locked_dropout = locked_dropout
+        self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
+        self.mode = Mode(False) if dropout else None
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return a fresh exact state, to be given as ``state`` (SEQ-006)."""
+        return initial_state(self.config, batch_size)
+
+    def __call__(
+        self,
+        x: jax.Array,
+        hx: jax.Array | tuple[jax.Array, ...] | State | None = None,
+        *,
+        key: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        resets: jax.Array | None = None,
+        **settings: Any,
+    ) -> Output:
+        """Run over a sequence, as :func:`revrnn.jax_impl.apply`, in the layout of ``x``.
+
+        Args:
+            x: float32 ``[T, B, I]``, ``[B, T, I]`` with ``batch_first``, or ``[T, I]``.
+            hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]`` (``[L, H]`` for
+                one sequence); or an exact state, as ``state``.
+            key: with it outputs between layers are dropped.
+            mask: bool, shaped as ``x`` without its features: which steps a row has (SEQ-002).
+            resets: bool of the same shape: where a row starts anew from zero (SEQ-013).
+            settings: others of :func:`revrnn.jax_impl.apply`: ``state``, ``capacity``, …
+
+        Returns:
+            As :func:`revrnn.jax_impl.apply`; ``outputs`` in the layout of ``x``. For one sequence
+            ``state`` alone has a batch, of one row.
+
+        Raises:
+            RevRNNError: for bad input, by the argument's name.
+        """
+        if key is not None:
+            check_key("key", key)
+        if self.mode is not None and self.mode.inference:
+            key = None
+        settings |= {"hx": hx, "mask": mask, "resets": resets}
+        return run(self, with_biases(self.params, self.config), x, key, settings)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write parameters and configuration: :func:`revrnn.jax_impl.save_parameters`."""
+        save_parameters(path, self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
+        """Return a module with the parameters of a file that any implementation wrote.
+
+        Args:
+            path: the file.
+            settings: arguments of the module that are no part of its configuration:
+                ``batch_first``, ``dropout``, ``bias``, ….
+
+        Raises:
+            RevRNNError: for a file that cannot be read, or is of another cell or two directions.
+        """
+        params, config = load_stack(path, cls._cell, settings.get("bias", True))
+        module = cls(**loaded_arguments(config, settings), key=jax.random.key(0))
+        return eqx.tree_at(lambda m: m.params, module, params)
 
 
 class RevGRU(_RevRNN):

@@ -1,0 +1,161 @@
+"""What the Flax and the Equinox modules share: their doors, and a call in the caller's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError
+from revrnn.formats import Formats
+from revrnn.parameter_files import is_bias
+
+from .autodiff import Output, apply
+from .checks import settings_of
+from .dropout import check_gain_rate, module_gains
+from .passing import CHUNK_SIZE
+from .state import State, check_config
+
+
+def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
+    """Return the configuration of a constructor's arguments, all of which are checked.
+
+    Args:
+        cell: ``"revgru"`` or ``"revlstm"``.
+        given: the arguments by name.
+
+    Raises:
+        RevRNNError: for a bad argument, by its name.
+    """
+    for name in ("bias", "batch_first", "bidirectional", "locked_dropout"):
+        _check_flag(name, given[name])
+    if given["bidirectional"]:
+        allowed = "False: run a second module on the reversed inputs"
+        raise RevRNNError("E_UNSUPPORTED", "bidirectional", "True", allowed)
+    check_gain_rate("dropout", given["dropout"])
+    formats = Formats() if given["formats"] is None else given["formats"]
+    fields = {name: given[name] for name in Config.__dataclass_fields__ if name in given}
+    config = Config(**(fields | {"cell": cell, "formats": formats}))
+    check_config(config)
+    _check_sizes(config, given["chunk_size"], given["checkpoint_every"])
+    return config
+
+
+def loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a module for a stack from a file, and other settings.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a setting that the file decides.
+    """
+    stack = {name: getattr(config, name) for name in config.as_dict() if name != "cell"}
+    for name in settings:
+        if name in stack:
+            given = repr(settings[name])
+            raise RevRNNError("E_ARGUMENT", name, given, "nothing, since the file says it")
+    return stack | dict(settings)
+
+
+def check_key(name: str, key: object) -> jax.Array:
+    """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    raw = dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
+    if not (typed and getattr(key, "shape", None) == ()) and not raw:
+        given = type(key).__name__ if dtype is None else f"{dtype}{list(getattr(key, 'shape', ()))}"
+        raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
+    return key  # type: ignore[return-value] # an array, by its dtype
+
+
+def with_biases(params: Mapping[str, jax.Array], config: Config) -> dict[str, jax.Array]:
+    """Return parameters with zeros for the biases that a module without biases lacks."""
+    shapes = config.parameter_shapes()
+    missing = {n: jnp.zeros(s, jnp.float32) for n, s in shapes.items() if n not in params}
+    return {name: params[name] if name in params else missing[name] for name in shapes}
+
+
+def without_biases(params: Mapping[str, jax.Array], bias: bool) -> dict[str, jax.Array]:
+    """Return the parameters that a module has."""
+    return {name: value for name, value in params.items() if bias or not is_bias(name)}
+
+
+def run(
+    module: Any, params: dict[str, jax.Array], x: jax.Array, key: jax.Array | None, given: Any
+) -> Output:
+    """Call :func:`apply` with what a module's call was given, in the layout of its inputs.
+
+    Args:
+        module: a module, for its settings, which may have been changed since it was made.
+        params: its parameters, all of them.
+        x: the inputs, ``[T, B, I]``, ``[B, T, I]`` with ``batch_first``, or ``[T, I]``.
+        key: with it outputs between layers are dropped.
+        given: settings of :func:`apply`; masks and resets in the layout of the inputs.
+    """
+    settings = {"chunk_size": module.chunk_size, "checkpoint_every": module.checkpoint_every}
+    settings |= given
+    if settings["chunk_size"] is None:
+        settings["chunk_size"] = CHUNK_SIZE
+    _check_flag("batch_first", module.batch_first)
+    _check_flag("locked_dropout", module.locked_dropout)
+    check_gain_rate("dropout", module.dropout)
+    if isinstance(settings.get("hx"), State) and settings.get("state") is None:
+        settings["state"] = settings.pop("hx")
+    if not hasattr(x, "ndim"):
+        raise RevRNNError("E_DTYPE", "x", type(x).__name__, "an array")
+    batched = x.ndim != 2
+    by_step = [name for name in ("mask", "resets") if settings.get(name) is not None]
+    if not batched:
+        x = x[:, None]
+        for name in by_step:
+            settings[name] = _wider(name, settings[name], 1)
+        hx = settings.get("hx")
+        if hx is not None:
+            several = isinstance(hx, (tuple, list))
+            parts = tuple(_wider("hx", v, 2) for v in (hx if several else (hx,)))
+            settings["hx"] = parts if several else parts[0]
+    elif module.batch_first:
+        x = _swapped("x", x, 3)
+        for name in by_step:
+            settings[name] = _swapped(name, settings[name], 2)
+    if key is not None and module.dropout and module.config.num_layers > 1:
+        if settings.get("gains") is not None:
+            raise RevRNNError("E_ARGUMENT", "gains", "gains and a key", "one of the two")
+        settings["gains"] = module_gains(
+            key, module.dropout, module.config, x, module.locked_dropout
+        )
+    out = apply(params, x, module.config, **settings)
+    if not batched:
+        rows = {name: getattr(out, name) for name in ("outputs", "h_n", "c_n", "slices", "context")}
+        return out._replace(**{n: None if v is None else v[:, 0] for n, v in rows.items()})
+    if module.batch_first:
+        return out._replace(outputs=out.outputs.swapaxes(0, 1))
+    return out
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
+
+
+def _check_sizes(config: Config, chunk_size: Any, checkpoint_every: Any) -> None:
+    size = CHUNK_SIZE if chunk_size is None else chunk_size
+    settings_of(config, size, checkpoint_every, None, None, None)
+
+
+def _wider(name: str, value: Any, axes: int) -> Any:
+    """Return what belongs to an input without a batch with one row, in its second axis."""
+    if getattr(value, "ndim", None) != axes:
+        given = f"shape {list(jnp.shape(value))}"
+        raise RevRNNError("E_SHAPE", name, given, f"{axes} axes, since x has no batch")
+    return value[:, None]
+
+
+def _swapped(name: str, value: Any, axes: int) -> Any:
+    """Return what is ``[B, T, …]`` as ``[T, B, …]``."""
+    if getattr(value, "ndim", None) != axes:
+        given = f"shape {list(jnp.shape(value))}"
+        allowed = "[B, T, I]" if axes == 3 else "[B, T], as x with batch_first"
+        raise RevRNNError("E_SHAPE", name, given, allowed)
+    return value.swapaxes(0, 1)
