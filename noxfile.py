@@ -16,7 +16,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 CONSTRAINTS = "constraints.txt"
 # What the kernels were checked with; PyTorch's CUDA build brings its own.
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers")
+TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers", "peft")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
     "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks", "ports",

@@ -13,7 +13,14 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .bptt import Bptt
-from .checks import Params, check_arrays, check_initial, check_reset_capacity, settings_of
+from .checks import (
+    Params,
+    check_arrays,
+    check_initial,
+    check_reset_capacity,
+    check_sharding,
+    settings_of,
+)
 from .chunks import vary_together
 from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite, quantise
@@ -149,6 +156,7 @@ def apply(
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
+    check_sharding(params=dict(params), x=x, hx=floats, mask=mask)
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
     out: Output = _run(settings, with_outputs, inputs)
     if is_concrete(out.status):

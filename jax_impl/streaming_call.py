@@ -15,7 +15,7 @@ from revrnn.errors import RevRNNError
 
 from .autodiff import quantise_parameters, start_of
 from .bptt import Bptt
-from .checks import Floats, Params, check_arrays, check_function, check_initial
+from .checks import Floats, Params, check_arrays, check_function, check_initial, check_sharding
 from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
 from .losses import Reader, reader_of
@@ -105,6 +105,7 @@ def prepare(
         check_function("embed", embed)
     outer = _arrays_of("outer", outer, to_train)
     steps = _length(inputs, targets)
+    check_sharding(params=dict(params), outer=outer, inputs=inputs, targets=targets)
     tree = (params, outer, inputs, targets, floats, state, mask, gains, resets)
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}

@@ -22,11 +22,14 @@ R = TypeVar("R")
 
 
 def with_x64(function: Callable[P, R]) -> Callable[P, R]:
-    """Return ``function`` made to run, or to be traced, with 64-bit types on."""
+    """Return ``function`` made to run, or to be traced, with 64-bit types on.
+
+    Arrays of fewer axes may meet others in it, also where the user has forbidden that to his own.
+    """
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.numpy_rank_promotion("allow"):
             return function(*args, **kwargs)
 
     return wrapper

@@ -1,0 +1,83 @@
+"""JAX's stricter modes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from revrnn import Config, RevRNNError
+from revrnn.jax_impl import LinearCrossEntropy, apply, encode, init, value, value_and_grad
+
+CONFIGS = (
+    Config("revgru", 3, 4, 2, max_forget_bits=3, slice_size=1),
+    Config("revlstm", 3, 4, 2, buffer="wordlist"),
+)
+Tree = Any
+
+
+def everything(config: Config) -> Tree:
+    """Return results of all functions, with masks, gains, resets and initial states."""
+    params = init(jax.random.key(0), config)
+    x = jax.random.normal(jax.random.key(1), (5, 2, 3))
+    mask = jnp.ones((5, 2), jnp.bool_).at[3:, 1].set(False)
+    resets = None if config.slice_size else jnp.zeros((5, 2), jnp.bool_).at[2, 0].set(True)
+    gains = jnp.full((5, 1, 2, 4), 4096, jnp.int32)
+    h = jnp.zeros((2, 2, 4))
+    hx = (h, h) if config.has_cell_state else h
+    outer = {"kernel": jnp.ones((4, 5)), "bias": jnp.arange(5.0)}
+    readout = LinearCrossEntropy(lambda o: (o["kernel"], o["bias"]), label_smoothing=0.1)
+    targets = jnp.arange(10, dtype=jnp.int32).reshape(5, 2) % 5
+
+    def loss(params: Tree, x: jax.Array, hx: Tree) -> jax.Array:
+        out = apply(params, x, config, hx=hx, mask=mask, gains=gains, resets=resets, chunk_size=2)
+        return (out.outputs**2).mean()
+
+    results = [jax.value_and_grad(loss, (0, 1, 2))(params, x, hx)]
+    step = value_and_grad(
+        params,
+        outer,
+        x,
+        targets,
+        config,
+        readout=readout,
+        hx=hx,
+        mask=mask,
+        gains=gains,
+        chunk_size=2,
+        checkpoint_every=2,
+    )
+    results += [step.loss, step.grads]
+    results += [value(params, outer, x, targets, config, readout=readout, chunk_size=2).loss]
+    if config.slice_size:
+        results += [encode(params, {}, x, config).context]
+    return results
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["gru", "lstm"])
+def test_strict_promotion_of_ranks(config: Config) -> None:
+    with jax.numpy_rank_promotion("raise"):
+        strict = everything(config)
+    jax.tree.map(np.testing.assert_array_equal, strict, everything(config))
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_meshes(kind: str) -> None:
+    """Automatic axes work; of explicit ones a line says what to do."""
+    config = CONFIGS[0]
+    types = (getattr(jax.sharding.AxisType, kind),)
+    mesh = jax.make_mesh((1,), ("data",), axis_types=types)
+    spec = jax.sharding.PartitionSpec(None, "data")
+    params, x = init(jax.random.key(0), config), jnp.ones((5, 2, 3))
+    wanted = apply(params, x, config).outputs
+    with jax.set_mesh(mesh):
+        sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+        if kind == "Auto":
+            got = jax.jit(lambda x: apply(params, x, config).outputs)(sharded)
+            np.testing.assert_array_equal(got, wanted)
+        else:
+            with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*x.*explicit.*AxisType.Auto"):
+                apply(params, sharded, config)
