@@ -152,7 +152,8 @@ def check_arrays(
 
 
 def _check_names(params: Params, shapes: Mapping[str, Any]) -> None:
-    if not isinstance(params, Mapping):
+    given: object = params
+    if not isinstance(given, Mapping):
         given = f"a {type(params).__name__}"
         raise RevRNNError("E_ARGUMENT", "params", given, "arrays by name, as init gives them")
     for name in (*params, *shapes):

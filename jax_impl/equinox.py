@@ -166,7 +166,8 @@ class _RevRNN(eqx.Module):
         """
         params, config = load_stack(path, cls._cell, settings.get("bias", True))
         module = cls(**loaded_arguments(config, settings), key=jax.random.key(0))
-        return eqx.tree_at(lambda m: m.params, module, params)
+        filled: Self = eqx.tree_at(lambda m: m.params, module, params)
+        return filled
 
 
 class RevGRU(_RevRNN):

@@ -62,7 +62,7 @@ def save_parameters(
     if isinstance(own, Config):
         if config is not None and config != own:
             raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
-        config, named = own, params.params
+        config, named = own, named.params
         named = named() if callable(named) else named
     if not isinstance(config, Config):
         raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")

@@ -10,6 +10,7 @@ from flax import nnx
 
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
+from revrnn.parameter_files import is_bias
 
 from .autodiff import Output, init
 from .files import load_stack, save_parameters
@@ -95,7 +96,7 @@ class _RevRNN(nnx.Module):
 
     def params(self) -> dict[str, jax.Array]:
         """Return the parameters by name, as the functions of ``revrnn.jax_impl`` take them."""
-        names = without_biases(dict.fromkeys(self.config.parameter_shapes()), self.bias)
+        names = [n for n in self.config.parameter_shapes() if self.bias or not is_bias(n)]
         return with_biases({name: getattr(self, name)[...] for name in names}, self.config)
 
     def initial_state(self, batch_size: int) -> State:

@@ -73,7 +73,7 @@ def reader_of(
     if len(leaves) != (2 if counts else 1) or any(shapes) or (len(leaves) == 1) == counts:
         given = f"shapes {shapes}" if shapes else "nothing"
         raise RevRNNError("E_SHAPE", "readout", given, _ALLOWED)
-    if not counts and jax.tree.structure(found) != jax.tree.structure(0):
+    if not counts and not jax.tree_util.treedef_is_leaf(jax.tree.structure(found)):
         raise RevRNNError("E_SHAPE", "readout", f"a {type(found).__name__}", _ALLOWED)
     for leaf in leaves:
         floats = leaf is leaves[0] and to_train

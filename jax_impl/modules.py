@@ -127,8 +127,10 @@ def run(
         )
     out = apply(params, x, module.config, **settings)
     if not batched:
-        rows = {name: getattr(out, name) for name in ("outputs", "h_n", "c_n", "slices", "context")}
-        return out._replace(**{n: None if v is None else v[:, 0] for n, v in rows.items()})
+        names = ("outputs", "h_n", "c_n", "slices", "context")
+        fields = {name: getattr(out, name) for name in names}
+        rows: dict[str, Any] = {n: None if v is None else v[:, 0] for n, v in fields.items()}
+        return out._replace(**rows)
     if module.batch_first:
         return out._replace(outputs=out.outputs.swapaxes(0, 1))
     return out

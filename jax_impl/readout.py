@@ -47,7 +47,8 @@ class LinearCrossEntropy:
             ignore_index: targets that count nothing.
             label_smoothing: share of each target that is spread over all classes, 0 … 1.
         """
-        if not callable(layer):
+        given: object = layer
+        if not callable(given):
             given = f"a {type(layer).__name__}"
             raise RevRNNError("E_ARGUMENT", "layer", given, "a function of the outer parameters")
         if not is_int(ignore_index):
@@ -80,7 +81,8 @@ class LinearCrossEntropy:
 
         size, zero = max(1, _BLOCK_ROWS // rows), jnp.float32(0)
         if size >= steps:
-            return block((zero, zero), (outputs, targets))[0]
+            sums: tuple[jax.Array, jax.Array] = block((zero, zero), (outputs, targets))[0]
+            return sums
         # The logits of a block are made again on the way back.
         (total, count), _ = over_chunks(
             jax.checkpoint(block), (zero, zero), steps, size, (outputs, targets)
@@ -112,14 +114,14 @@ class LinearCrossEntropy:
 
     def _ignored(self, targets: jax.Array) -> jax.Array:
         """Say which targets count nothing."""
-        ends = jnp.iinfo(targets.dtype)
+        ends = np.iinfo(targets.dtype)
         if not ends.min <= self.ignore_index <= ends.max:
             return jnp.zeros_like(targets, jnp.bool_)
         return targets == jnp.asarray(self.ignore_index, targets.dtype)
 
     def _wrong(self, targets: jax.Array, classes: int) -> jax.Array:
         """Say which targets are neither a class nor ignored."""
-        last = jnp.asarray(min(classes - 1, jnp.iinfo(targets.dtype).max), targets.dtype)
+        last = jnp.asarray(min(classes - 1, int(np.iinfo(targets.dtype).max)), targets.dtype)
         wrong: jax.Array = ((targets < 0) | (targets > last)) & ~self._ignored(targets)
         return wrong
 

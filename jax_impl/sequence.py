@@ -382,8 +382,9 @@ def mark(v: jax.Array, status: jax.Array) -> jax.Array:
 def gains_fault(gains: jax.Array | None) -> jax.Array:
     """Return the fault of gains out of range (SEQ-012)."""
     if gains is None:
-        return jnp.int32(0)
-    return flag(((gains < 0) | (gains > 16 << GAIN_BITS)).any(), GAINS)
+        return flag(jnp.bool_(False), GAINS)
+    wrong = ((gains < 0) | (gains > 16 << GAIN_BITS)).any()
+    return flag(wrong, GAINS)
 
 
 def status_of(buffer: Buffer | None, replaced: Replaced | None = None) -> jax.Array:

@@ -103,7 +103,8 @@ def value_and_grad(
     out = train(run, free, given)
     _look_at(out, params, outer, inputs, hx)
     if hx is not None and not isinstance(hx, tuple):
-        out = out._replace(grad_hx=out.grad_hx[0])
+        (of_h,) = out.grad_hx or ()
+        out = out._replace(grad_hx=of_h)
     return out._replace(state=carried(out.state, state, config))
 
 

@@ -126,7 +126,8 @@ def prepare(
     mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
     start, fault = _start(config, rows, dict(params), floats, state, gains)
     start, fault, mask, _ = vary_together((start, fault, mask, (outer, inputs, targets)))
-    reader, of_readout = None, ()
+    reader: Reader | None = None
+    of_readout: tuple[jax.Array, ...] = ()
     if readout is not None:
         check_function("readout", readout)
         examples = [

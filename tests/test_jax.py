@@ -24,7 +24,8 @@ from revrnn.jax_impl import (
     initial_state,
     set_product_method,
 )
-from revrnn.jax_impl.autodiff import Inputs, _backward, _forward, settings_of
+from revrnn.jax_impl.autodiff import Inputs, _backward, _forward
+from revrnn.jax_impl.checks import settings_of
 from revrnn.jax_impl.evaluate import JaxImplementation
 from revrnn.jax_impl.status import REVERSAL, UNDERFLOW
 from strategies import FIXED, name_of

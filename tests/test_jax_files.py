@@ -124,12 +124,14 @@ def test_a_state_is_written_and_read(buffer: str, tmp_path: Path) -> None:
     ],
 )
 def test_modules_check_their_arguments(change: dict[str, Any], named: str) -> None:
+    arguments: dict[str, Any] = {"input_size": 3, "hidden_size": 4, "rngs": nnx.Rngs(0)}
     with pytest.raises(RevRNNError, match=named):
-        flax.RevLSTM(**({"input_size": 3, "hidden_size": 4, "rngs": nnx.Rngs(0)} | change))
+        flax.RevLSTM(**(arguments | change))
 
 
 def test_modules_are_written_read_copied() -> None:
-    module = flax.RevLSTM(np.int64(3), 4, rngs=nnx.Rngs(0), p_max=900)
+    three: Any = np.int64(3)
+    module = flax.RevLSTM(three, 4, rngs=nnx.Rngs(0), p_max=900)
     assert module.config == Config("revlstm", 3, 4, max_forget_bits=3, p_max=900)
     x = jnp.ones((3, 2, 3))
     wanted = module(x).outputs

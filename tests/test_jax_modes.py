@@ -36,7 +36,7 @@ def everything(config: Config) -> Tree:
         out = apply(params, x, config, hx=hx, mask=mask, gains=gains, resets=resets, chunk_size=2)
         return (out.outputs**2).mean()
 
-    results = [jax.value_and_grad(loss, (0, 1, 2))(params, x, hx)]
+    results: list[Any] = [jax.value_and_grad(loss, (0, 1, 2))(params, x, hx)]
     step = value_and_grad(
         params,
         outer,

@@ -27,7 +27,8 @@ def forgetful(config: Config) -> dict[str, jax.Array]:
 
 
 def readout(outer: Tree, outputs: jax.Array, targets: jax.Array) -> jax.Array:
-    return ((outputs - targets) ** 2).mean() * outer["scale"]
+    loss: jax.Array = ((outputs - targets) ** 2).mean() * outer["scale"]
+    return loss
 
 
 OUTER = {"scale": jnp.float32(1.5)}
@@ -142,5 +143,6 @@ def test_doors_name_the_argument(change: dict[str, Any], named: str) -> None:
 def test_numpy_whole_numbers_are_whole_numbers() -> None:
     arguments = (init(jax.random.key(2), CONFIG), OUTER, X, Y, CONFIG)
     one = value_and_grad(*arguments, readout=readout, chunk_size=8)
-    other = value_and_grad(*arguments, readout=readout, chunk_size=np.int64(8))
+    whole: Any = np.int64(8)
+    other = value_and_grad(*arguments, readout=readout, chunk_size=whole)
     assert one.loss == other.loss

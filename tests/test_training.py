@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def bits_of_updates(cell: type[nn.LSTM] | type[RevLSTM], seed: int, updates: int
     embed, rnn, linear = nn.Embedding(characters, 64), cell(64, UNITS), nn.Linear(UNITS, characters)
     parameters = [*embed.parameters(), *rnn.parameters(), *linear.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=3e-3)
-    state = rnn.initial_state(ROWS) if isinstance(rnn, RevLSTM) else None
+    state: Any = rnn.initial_state(ROWS) if isinstance(rnn, RevLSTM) else None
     losses = []
     for batch in islice(batches(CORPUS, ROWS, STEPS), updates):
         tokens, targets = (torch.from_numpy(a).long() for a in (batch.tokens, batch.targets))
@@ -32,7 +33,7 @@ def bits_of_updates(cell: type[nn.LSTM] | type[RevLSTM], seed: int, updates: int
             state = tuple(part.detach() for part in state)
         loss = nn.functional.cross_entropy(linear(outputs).flatten(0, 1), targets.flatten())
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         losses.append(loss.item() / math.log(2))

@@ -184,7 +184,7 @@ class RevRNNLayers(KnowsItsStack):
             nn.init.uniform_(parameter, -bound, bound)
             if is_bias(name):
                 with torch.no_grad():
-                    parameter += parameter.new_tensor(centre)
+                    parameter.add_(parameter.new_tensor(centre))
 
     def any_weight(self) -> Tensor:
         """Return a parameter, for its type and device; no parametrised weight is made for it."""
