@@ -25,15 +25,21 @@ LINTED = (
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    """Install requirements at the versions of the constraints file."""
-    session.install("-c", CONSTRAINTS, *requirements)
+    """Install requirements at the versions of the constraints file.
+
+    Python compiles what is imported when it is imported; compiling all of PyTorch and JAX
+    beforehand takes longer than the rest of the installation.
+    """
+    session.install("--no-compile", "-c", CONSTRAINTS, *requirements)
 
 
 def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
-    """Install the project as its users do, from a wheel, with the given extras and tools."""
+    """Install the project as its users do, from a wheel, with the given extras and tools.
+
+    pip builds a folder anew each time and replaces what is installed, although the version did not
+    change.
+    """
     install(session, f".[{extras}]" if extras else ".", *tools)
-    # The version does not change with the code, so say that this build must replace the last.
-    session.install("--force-reinstall", "--no-deps", ".")
 
 
 @nox.session

@@ -8,102 +8,32 @@ several batches, and ends with a table and a plot. The exit status is 1 if one b
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
+import multiprocessing
 import sys
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
+from queue import Empty
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from revrnn import Config
 from revrnn.comparison import differences
-from revrnn.evaluation import fresh_heads, load
 
-from .agreement import Agreement, compare_batch, exact_arguments, largest_difference
-from .charlm import Trainer, Weights, initial_weights
-from .charlm_jax import JaxTrainer
-from .charlm_torch import TorchTrainer
+from .agreement import Agreement, largest_difference
+from .charlm import initial_weights
+from .demo_runs import LAYOUTS, TRAINERS, Job, Run, name_of, train_all
 from .plots import Curve, Panel, write
-from .text import Batch, batches, help_topics
+from .text import batches, help_topics
 
-TRAINERS: tuple[type[TorchTrainer] | type[JaxTrainer], ...] = (TorchTrainer, JaxTrainer)
-LAYOUTS = ("stream", "wordlist")
 # GRAD-021
 TOLERANCE = 1e-4
-
-
-@dataclass
-class Bits:
-    """Bits per unit and step at one batch (ACC-005).
-
-    Attributes:
-        update: after how many updates.
-        ideal: what was forgotten.
-        stored: what each layout keeps, by layout.
-    """
-
-    update: int
-    ideal: float
-    stored: dict[str, float]
-
-
-@dataclass
-class Run:
-    """One training run."""
-
-    cell: str
-    framework: str
-    losses: list[float] = field(default_factory=list)
-    bits: list[Bits] = field(default_factory=list)
-    agreement: Agreement = field(default_factory=Agreement)
-    first_gradients: Weights = field(default_factory=dict)
-    first_state: Weights = field(default_factory=dict)
-
-
-def measure(config: Config, weights: Weights, batch: Batch, carried: Weights, update: int) -> Bits:
-    """Account for one batch in every layout, by the oracle."""
-    oracle = load("numpy")
-    stored, ideal = {}, 0.0
-    for layout in LAYOUTS:
-        variant = dataclasses.replace(config, buffer=layout)
-        state = dict(carried)
-        if layout != config.buffer:
-            state["heads"] = fresh_heads(layout, *carried["heads"].shape)
-        arguments = exact_arguments(oracle, variant, weights, batch, state)
-        got = oracle.evaluate("sequence_storage", arguments)
-        units = got["plain_bits"] / 32
-        stored[layout] = got["stored_bits"] / units
-        if layout == config.buffer:
-            ideal = float(got["ideal_bits"]) / units
-    return Bits(update, ideal, stored)
-
-
-def train(
-    trainer: Trainer, config: Config, data: list[Batch], checks: set[int], progress: Progress
-) -> Run:
-    """Train on all batches; at the updates in ``checks`` compare with the oracle and measure."""
-    run = Run(config.cell, trainer.framework, first_gradients=trainer.gradients(data[0]))
-    name = f"{config.cell} {trainer.framework}"
-    task = progress.add_task(
-        name, total=len(data), loss="compiling" if name.endswith("jax") else ""
-    )
-    for update, batch in enumerate(data):
-        weights, carried = trainer.weights(), trainer.carried()
-        run.losses.append(trainer.step(batch))
-        run.first_state = run.first_state or trainer.carried()
-        if update in checks:
-            after = trainer.carried()
-            framework = trainer.framework
-            run.agreement += compare_batch(framework, config, weights, batch, carried, after)
-            run.bits.append(measure(config, weights, batch, carried, update))
-        progress.update(task, advance=1, loss=f"loss {run.losses[-1]:.3f}")
-    return run
 
 
 def table(runs: list[Run]) -> Table:
@@ -190,22 +120,56 @@ def main(arguments: list[str] | None = None) -> int:
     )
     last = given.updates - 1
     checks = {round(i * last / max(given.checks - 1, 1)) for i in range(given.checks)}
-    columns = (TextColumn("{task.description:14}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn("{task.fields[loss]}"))  # fmt: skip
-    runs = []
-    with Progress(*columns, console=console) as progress:
-        for cell in ("revgru", "revlstm"):
-            config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
-            weights = initial_weights(config, len(corpus.vocabulary), given.seed)
-            file = given.out.with_name(f"{cell}_initial.safetensors")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            save_file(weights, file)
-            for make in TRAINERS:
-                trainer = make(config, load_file(file), given.rows, given.learning_rate)
-                runs.append(train(trainer, config, data, checks, progress))
+    starts = []
+    for cell in ("revgru", "revlstm"):
+        config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
+        weights = initial_weights(config, len(corpus.vocabulary), given.seed)
+        file = given.out.with_name(f"{cell}_initial.safetensors")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, file)
+        starts.append((config, file))
+    jobs = [Job(name, starts, data, given.rows, given.learning_rate, checks) for name in TRAINERS]
+    runs = train_beside(jobs, console)
     console.print(table(runs))
     console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
     return verdict(runs, given.out, console)
+
+
+def train_beside(jobs: list[Job], console: Console) -> list[Run]:
+    """Train all jobs at the same time, each in a process of its own, and show how they go on."""
+    columns = (
+        TextColumn("{task.description:14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[word]}"),
+    )
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(len(jobs), mp_context=context) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        reports: Any = manager.Queue()
+        futures = [pool.submit(train_all, job, reports.put) for job in jobs]
+        tasks = {
+            name_of(config, job.framework): progress.add_task(
+                name_of(config, job.framework), total=len(job.data), word="", start=False
+            )
+            for config, _ in jobs[0].starts
+            for job in jobs
+        }
+        while not all(future.done() for future in futures) or not reports.empty():
+            try:
+                name, done, word = reports.get(timeout=0.1)
+            except Empty:
+                continue
+            if not done:
+                progress.start_task(tasks[name])
+            progress.update(tasks[name], completed=done, word=word)
+        by_framework = [future.result() for future in futures]
+    # Cell by cell, as the table shows them.
+    return [run for runs in zip(*by_framework, strict=True) for run in runs]
 
 
 def verdict(runs: list[Run], out: Path, console: Console) -> int:
