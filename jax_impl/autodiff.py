@@ -24,9 +24,9 @@ from .checks import (
 from .chunks import vary_together
 from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite, quantise
-from .sequence import mark
+from .sequence import gains_fault, mark
 from .state import State, carried, initial_state
-from .status import NONFINITE, check, flag, is_concrete
+from .status import NONFINITE, check, first, flag, is_concrete
 from .x64 import with_x64
 
 
@@ -209,6 +209,7 @@ def _forward(
     steps, rows, _ = inputs.x.shape
     faults = [nonfinite(v) for v in (*inputs.params.values(), *(inputs.hx or ()))]
     status = flag(jnp.stack(faults).any(), NONFINITE)  # QNT-004
+    status = first(status, gains_fault(inputs.gains))  # SEQ-012
     start = start_of(config, rows, inputs.hx, inputs.state)
 
     def deliver(_: Any, outputs: jax.Array, slices: jax.Array) -> tuple[Any, Any]:

@@ -146,3 +146,16 @@ def test_numpy_whole_numbers_are_whole_numbers() -> None:
     whole: Any = np.int64(8)
     other = value_and_grad(*arguments, readout=readout, chunk_size=whole)
     assert one.loss == other.loss
+
+
+@pytest.mark.rule("SEQ-012")
+def test_gains_out_of_range_are_told_by_apply() -> None:
+    config = Config("revgru", 3, 4, 2)
+    params, x = init(jax.random.key(0), config), jnp.ones((2, 2, 3))
+    program = jax.jit(lambda gains: apply(params, x, config, gains=gains))
+    for gain in (-1, (16 << 12) + 1):
+        out = program(jnp.full((2, 1, 2, 4), gain, jnp.int32))
+        assert np.isnan(out.outputs).all()
+        with pytest.raises(RevRNNError, match=r"E_RANGE.*gains"):
+            check(out.status)
+    check(program(jnp.full((2, 1, 2, 4), 16 << 12, jnp.int32)).status)
