@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 
 from revrnn.config import Config
@@ -17,15 +18,17 @@ from .checks import (
     Params,
     check_arrays,
     check_initial,
+    check_key,
     check_reset_capacity,
     check_sharding,
+    check_trees,
     settings_of,
 )
 from .chunks import vary_together
 from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import gains_fault, mark
-from .state import State, carried, initial_state
+from .state import State, carried, check_config, initial_state
 from .status import NONFINITE, check, first, flag, is_concrete
 from .x64 import with_x64
 
@@ -75,7 +78,12 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
     """Return float32 parameters, uniform in ±1/sqrt(``hidden_size``).
 
     Biases of RevLSTM's input and output gates lie around 1 (``config.initial_bias()``).
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` or ``E_UNSUPPORTED``.
     """
+    check_config(config)
+    check_key("key", key)
     bound = config.hidden_size**-0.5
     shapes = config.parameter_shapes()
     keys = jax.random.split(key, len(shapes))
@@ -91,7 +99,12 @@ def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     """Return float32 parameters in fixed point (QNT-005): weights int16, biases int32.
 
     NaN becomes 0; :func:`apply` reports it in its status.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, ``E_UNSUPPORTED`` or ``E_DTYPE``.
     """
+    check_config(config)
+    check_trees(config, params, None, {})
     return {
         name: quantise("bias" if name.startswith("bias") else "weight", value, config.formats)
         for name, value in params.items()
@@ -150,7 +163,14 @@ def apply(
     settings = settings_of(
         config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, states
     )
+    if not isinstance(with_outputs, (bool, np.bool_)):
+        given = f"a {type(with_outputs).__name__}"
+        raise RevRNNError("E_ARGUMENT", "with_outputs", given, "True, False")
     floats = check_initial(hx, state)
+    if x is None:
+        raise RevRNNError("E_ARGUMENT", "x", "nothing", "an array [T, B, I]")
+    arrays = {"x": x, "mask": mask, "gains": gains, "resets": resets}
+    check_trees(config, params, state, arrays, hx=hx)
     check_arrays(params, x, config, floats, state, mask, gains, resets)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)

@@ -16,7 +16,7 @@ from revrnn.formats import is_int
 from .passing import Settings
 from .product import product_method
 from .state import State, check_config, check_state_config, initial_state
-from .status import is_concrete
+from .status import is_array_or_number, is_concrete
 
 Params = Mapping[str, jax.Array]
 Floats = jax.Array | tuple[jax.Array, ...] | None
@@ -45,6 +45,8 @@ def settings_of(
         )
     )
     piece = None if every is None else -(-every // chunk) * chunk
+    if resets is not None and str(getattr(resets, "dtype", "")) != "bool":
+        raise RevRNNError("E_DTYPE", "resets", _kind_of(resets), "bool")
     if rows is None and resets is not None and is_concrete(resets):
         # A power of two, so that other numbers of resets find the same program.
         rows = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
@@ -90,6 +92,65 @@ def check_function(name: str, function: object) -> None:
         raise RevRNNError("E_ARGUMENT", name, f"a {type(function).__name__}", "a function")
 
 
+def check_trees(
+    config: Config, params: Params, state: State | None, arrays: Mapping[str, Any], **trees: Any
+) -> None:
+    """Raise an error for what cannot be taken for arrays.
+
+    It comes before all else that looks at the arrays, since JAX names no argument.
+
+    Args:
+        config: the stack.
+        params: must be arrays by the names of the stack.
+        state: must be a state of the stack.
+        arrays: what must be one array each, or ``None``, by name.
+        trees: what may be any pytree of arrays and numbers, by name.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` or ``E_DTYPE``, with the argument's name.
+    """
+    _check_names(params, config.parameter_shapes())
+    if state is not None:
+        check_state_config(state, config)
+    for name, value in arrays.items():
+        if value is not None and not hasattr(value, "dtype"):
+            raise RevRNNError("E_DTYPE", name, _kind_of(value), "an array")
+    given = {"params": dict(params), **arrays, **trees, "state": state}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(given):
+        if not is_array_or_number(leaf):
+            name = path[0].key + jax.tree_util.keystr(path[1:])
+            raise RevRNNError("E_DTYPE", name, _kind_of(leaf), "an array of numbers")
+        _check_width(path, leaf)
+
+
+def _check_width(path: Any, leaf: Any) -> None:
+    """Raise ``E_RANGE`` for whole numbers of NumPy's that JAX would cut down to 32 bits."""
+    if not isinstance(leaf, (np.ndarray, np.integer)) or leaf.dtype.kind not in "iu":
+        return
+    ends = np.iinfo(jax.dtypes.canonicalize_dtype(leaf.dtype))
+    if leaf.size and not ends.min <= int(leaf.min()) <= int(leaf.max()) <= ends.max:
+        name = path[0].key + jax.tree_util.keystr(path[1:])
+        given = f"{leaf.dtype}, {leaf.min()} … {leaf.max()}"
+        raise RevRNNError("E_RANGE", name, given, f"{ends.min} … {ends.max}, or jax_enable_x64")
+
+
+def check_key(name: str, key: object) -> jax.Array:
+    """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
+    dtype = getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    raw = dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
+    if not (typed and getattr(key, "shape", None) == ()) and not raw:
+        given = type(key).__name__ if dtype is None else f"{dtype}{list(getattr(key, 'shape', ()))}"
+        raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
+    return key  # type: ignore[return-value] # an array, by its dtype
+
+
+def _kind_of(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
+    return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
+
+
 def check_initial(hx: Floats, state: State | None) -> tuple[jax.Array, ...] | None:
     """Return the arrays of ``hx``; raise ``E_ARGUMENT`` if there are both, or an exact ``hx``."""
     if hx is not None and state is not None:
@@ -116,7 +177,7 @@ def check_arrays(
     """Check names, then types, then shapes (ERR-002); ``name`` is what the caller calls ``x``."""
     shapes = config.parameter_shapes()
     _check_names(params, shapes)
-    length = x.shape[:2] if len(jnp.shape(x)) == 3 else (0, 1)
+    length = x.shape[:2] if len(x.shape) == 3 else (0, 1)
     layers = (config.num_layers, length[1], config.hidden_size)
     wanted: list[tuple[str, Any, str, tuple[int, ...]]] = [
         (f"params[{key!r}]", params[key], "float32", shape) for key, shape in shapes.items()
@@ -144,11 +205,11 @@ def check_arrays(
         if str(given) != dtype:
             raise RevRNNError("E_DTYPE", key, f"elements of {given}", dtype)
     for key, value, _, shape in wanted:
-        if value.shape != shape or (key == name and length[1] == 0):
+        if np.shape(value) != shape or (key == name and length[1] == 0):
             allowed = f"{list(shape)}"
             if key == name and value.ndim != 3:
                 allowed = f"[T, B, {config.input_size}]"
-            raise RevRNNError("E_SHAPE", key, f"shape {list(value.shape)}", allowed)
+            raise RevRNNError("E_SHAPE", key, f"shape {list(np.shape(value))}", allowed)
 
 
 def _check_names(params: Params, shapes: Mapping[str, Any]) -> None:

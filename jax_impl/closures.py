@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-from .status import is_concrete
+from revrnn.errors import RevRNNError
+
+from .status import is_array_or_number, is_concrete
 
 Tree = Any
 
@@ -24,18 +26,25 @@ Tree = Any
 class Hoisted:
     """A caller's function, free of traced values; called with those it closed over."""
 
-    def __init__(self, function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]) -> None:
-        """Trace ``function`` for arguments like each of ``examples``.
+    def __init__(
+        self, name: str, function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]
+    ) -> None:
+        """Trace ``function``, the caller's argument ``name``, for arguments like each example.
 
         What it closes over is in :attr:`values` until they are taken by :func:`hoist`.
         """
+        self.name = name
         self.values: list[jax.Array] = []
         self.programs = {_key(example): self._trace(function, example) for example in examples}
 
     def _trace(self, function: Callable[..., Tree], example: tuple[Tree, ...]) -> _Program:
         # JAX remembers by the function what it traced; this one is new, so nothing is remembered.
         def anew(*arguments: Tree) -> Tree:
-            return function(*arguments)
+            made = function(*arguments)
+            for leaf in jax.tree.leaves(made):
+                if not is_array_or_number(leaf):
+                    raise RevRNNError("E_DTYPE", self.name, f"a {type(leaf).__name__}", "an array")
+            return made
 
         closed, shapes = jax.make_jaxpr(anew, return_shape=True)(*example)
         places = [self._place(value) for value in closed.consts]
@@ -79,10 +88,10 @@ class _Program:
 
 
 def hoist(
-    function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]
+    name: str, function: Callable[..., Tree], examples: Sequence[tuple[Tree, ...]]
 ) -> tuple[Hoisted, tuple[jax.Array, ...]]:
     """Return ``function`` without traced values in it, and those it closed over."""
-    made = Hoisted(function, examples)
+    made = Hoisted(name, function, examples)
     values, made.values = tuple(made.values), []
     return made, values
 

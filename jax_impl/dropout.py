@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,10 @@ import numpy as np
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
+from .checks import check_key, whole_number
 from .sequence import GAIN_BITS
+from .state import check_config
+from .status import is_array_or_number
 
 # The largest gain is 16 (SEQ-012).
 _LARGEST = 1 - 2.0**-4
@@ -30,8 +35,14 @@ def dropout_gains(
 
     Returns:
         int32 ``[T, L-1, B, H]``.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, ``E_DTYPE`` or ``E_SHAPE``.
     """
+    check_config(config)
+    check_key("key", key)
     check_gain_rate("rate", rate)
+    rows, steps = whole_number("rows", rows), _numbers(steps)
     shape = (config.num_layers - 1, rows, config.hidden_size)
     gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
     kept = _kept(key, rate, shape, steps, locked)
@@ -49,8 +60,19 @@ def step_dropout(
         x: some steps of a sequence.
         steps: their numbers, int32 ``[C]``; what is dropped in a step depends on its number alone.
         locked: whether all steps drop the same (variational dropout).
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, ``E_DTYPE`` or ``E_SHAPE``.
     """
+    check_key("key", key)
     _check_rate("rate", rate, 1.0, "0 … 1")
+    kind = getattr(x, "dtype", None)
+    if not is_array_or_number(x) or kind is None or not jnp.issubdtype(kind, jnp.floating):
+        given = f"a {type(x).__name__}" if kind is None else f"elements of {kind}"
+        raise RevRNNError("E_DTYPE", "x", given, "an array of floats")
+    x, steps = jnp.asarray(x), _numbers(steps)
+    if x.shape[:1] != steps.shape:
+        raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", f"{len(steps)} steps")
     if rate == 0:
         return x
     kept = _kept(key, rate, x.shape[1:], steps, locked)
@@ -62,11 +84,26 @@ def _kept(
     key: jax.Array, rate: float, shape: tuple[int, ...], steps: jax.Array, locked: bool
 ) -> jax.Array:
     def draw(key: jax.Array) -> jax.Array:
-        return jax.random.bernoulli(key, 1 - rate, shape)
+        # A whole number, 0 or 1, is a rate as well; bernoulli wants a float.
+        return jax.random.bernoulli(key, 1 - float(rate), shape)
 
     if locked:
         return jnp.broadcast_to(draw(key), (len(steps), *shape))
     return jax.vmap(lambda step: draw(jax.random.fold_in(key, step)))(steps)
+
+
+def _numbers(steps: Any) -> jax.Array:
+    """Return numbers of steps as an array; raise ``E_DTYPE`` or ``E_SHAPE`` for what is none."""
+    parts = steps if isinstance(steps, (list, tuple, range)) else [steps]
+    wrong = [part for part in parts if not is_array_or_number(part)]
+    if wrong:
+        raise RevRNNError("E_DTYPE", "steps", f"a {type(wrong[0]).__name__}", "whole numbers")
+    numbers = jnp.asarray(steps)
+    if not jnp.issubdtype(numbers.dtype, jnp.integer) and numbers.size:
+        raise RevRNNError("E_DTYPE", "steps", f"elements of {numbers.dtype}", "whole numbers")
+    if numbers.ndim != 1:
+        raise RevRNNError("E_SHAPE", "steps", f"shape {list(numbers.shape)}", "[T]")
+    return numbers.astype(jnp.int32)
 
 
 def check_gain_rate(name: str, rate: object) -> None:

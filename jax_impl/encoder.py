@@ -13,7 +13,7 @@ from jax.custom_derivatives import SymbolicZero
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .checks import Params, settings_of
+from .checks import Params, check_trees, settings_of
 from .closures import divide, is_float, unite
 from .passing import CHUNK_SIZE, CarryBack, Remembered, Undo
 from .quantise import dequantise
@@ -84,6 +84,8 @@ def encode(
     settings = settings_of(config, chunk_size, checkpoint_every, capacity, None, None)
     if not config.slice_size:
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
+    arrays = {"mask": mask, "gains": gains}
+    check_trees(config, params, state, arrays, outer=outer, inputs=inputs)
     run, free, given = prepare(
         settings, params, outer, inputs, None, embed, None, None, state, mask, gains, to_train=False
     )

@@ -12,8 +12,9 @@ from revrnn.config import Config
 from revrnn.formats import Formats
 
 from .autodiff import Output, init
+from .checks import check_key
 from .files import load_stack, save_parameters
-from .modules import check_key, checked_config, loaded_arguments, run, with_biases, without_biases
+from .modules import checked_config, loaded_arguments, run, with_biases, without_biases
 from .state import State, initial_state
 
 

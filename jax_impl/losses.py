@@ -44,7 +44,10 @@ class Reader:
         if self.counts:
             total, count = (jnp.asarray(value).astype(jnp.float32) for value in found)
             return total, count
-        total = found * (len(outputs) / self.steps) if self.mean else found
+        # A readout may return Python's number, which has no type of its own.
+        total = jnp.asarray(found)
+        if self.mean:
+            total = total * (len(outputs) / self.steps)
         return total.astype(jnp.float32), jnp.float32(0)
 
     @property

@@ -58,17 +58,6 @@ def loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, A
     return stack | dict(settings)
 
 
-def check_key(name: str, key: object) -> jax.Array:
-    """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
-    dtype = getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
-    if not (typed and getattr(key, "shape", None) == ()) and not raw:
-        given = type(key).__name__ if dtype is None else f"{dtype}{list(getattr(key, 'shape', ()))}"
-        raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
-    return key  # type: ignore[return-value] # an array, by its dtype
-
-
 def with_biases(params: Mapping[str, jax.Array], config: Config) -> dict[str, jax.Array]:
     """Return parameters with zeros for the biases that a module without biases lacks."""
     shapes = config.parameter_shapes()

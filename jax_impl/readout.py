@@ -13,6 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import is_int
 
 from .chunks import over_chunks
+from .status import is_array_or_number
 
 Tree = Any
 
@@ -56,6 +57,10 @@ class LinearCrossEntropy:
         numbers = isinstance(label_smoothing, (int, float, np.number))
         if not numbers or isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
             raise RevRNNError("E_ARGUMENT", "label_smoothing", repr(label_smoothing), "0 … 1")
+        leaves = jax.tree.leaves(weight, is_leaf=lambda leaf: leaf is None)
+        if weight is not None and not all(map(is_array_or_number, leaves)):
+            given = f"a {type(weight).__name__}"
+            raise RevRNNError("E_DTYPE", "weight", given, "an array of numbers")
         self.layer, self.weight = layer, weight
         self.ignore_index, self.label_smoothing = int(ignore_index), float(label_smoothing)
 
@@ -70,9 +75,13 @@ class LinearCrossEntropy:
             targets: class numbers ``[C, B]``, any whole type.
         """
         kernel, bias = self._checked(outer, targets)
+        if kernel.shape[0] != outputs.shape[2]:
+            allowed = f"[{outputs.shape[2]}, V], as the outputs"
+            raise RevRNNError("E_SHAPE", "kernel", f"shape {list(kernel.shape)}", allowed)
         if targets.shape != outputs.shape[:2]:
             allowed = f"{list(outputs.shape[:2])}, as the outputs"
             raise RevRNNError("E_SHAPE", "targets", f"shape {list(targets.shape)}", allowed)
+        targets = jnp.asarray(targets)
         steps, rows = targets.shape
 
         def block(sums: Tree, part: Tree) -> tuple[Tree, None]:
@@ -92,16 +101,21 @@ class LinearCrossEntropy:
     def out_of_range(self, outer: Tree, targets: jax.Array) -> jax.Array:
         """Say whether a target is neither a class nor ignored, bool."""
         kernel, _ = self._checked(outer, targets)
-        return self._wrong(targets, kernel.shape[1]).any()
+        return self._wrong(jnp.asarray(targets), kernel.shape[1]).any()
 
     def _checked(self, outer: Tree, targets: Any) -> tuple[jax.Array, jax.Array | None]:
         """Return kernel and bias, float32; see that they and the targets' type fit."""
         found = self.layer(outer)
-        kernel, bias = found if isinstance(found, (tuple, list)) else (found, None)
+        pair = found if isinstance(found, (tuple, list)) else (found, None)
+        if len(pair) != 2:
+            raise RevRNNError("E_ARGUMENT", "layer", f"{len(pair)} results", "kernel, bias")
+        kernel, bias = pair
         wanted = [("kernel", kernel, 2), ("bias", bias, 1), ("weight", self.weight, 1)]
         for name, value, axes in wanted:
             if value is None and name != "kernel":
                 continue
+            if not isinstance(value, (list, tuple)) and not is_array_or_number(value):
+                raise RevRNNError("E_DTYPE", name, f"a {type(value).__name__}", "an array")
             shape = jnp.shape(value)
             if len(shape) != axes or (axes == 1 and shape != jnp.shape(kernel)[1:]):
                 allowed = "[H, V]" if axes == 2 else f"{list(jnp.shape(kernel)[1:])}, the classes"

@@ -18,7 +18,7 @@ from revrnn.errors import RevRNNError, one_of
 from revrnn.formats import is_int
 
 from .buffer import LAYOUTS, fresh_heads
-from .status import is_concrete
+from .status import is_array_or_number, is_concrete
 
 # What a state does not depend on: another input or other slices can go on from it.
 _FREE = ("input_size", "slice_size")
@@ -87,6 +87,10 @@ class State:
             RevRNNError: ``E_DTYPE``, ``E_SHAPE``, and outside jit ``E_RANGE``, for ``rows``. Under
                 jit a row that is not there has no head of any layout, which the next call reports.
         """
+        parts = rows if isinstance(rows, Sequence) and not isinstance(rows, str) else [rows]
+        for part in parts:
+            if not is_array_or_number(part):
+                raise RevRNNError("E_DTYPE", "rows", f"a {type(part).__name__}", "whole numbers")
         at = jnp.asarray(rows)
         if at.ndim != 1 or not len(at):
             raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "[n], n at least 1")
@@ -113,9 +117,9 @@ class State:
         Raises:
             RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
         """
-        parts = list(states)
+        parts = list(states) if isinstance(states, Iterable) else []
         if not parts or not all(isinstance(part, State) for part in parts):
-            raise RevRNNError("E_ARGUMENT", "states", parts, "one State or more")
+            raise RevRNNError("E_ARGUMENT", "states", states, "one State or more")
         kinds = {jax.tree.structure(part) for part in parts}
         sizes = {(part.h.shape[0], part.h.shape[2]) for part in parts}
         if len(kinds) > 1 or len(sizes) > 1:
@@ -217,6 +221,9 @@ def check_state_config(state: State, config: Config) -> None:
     """Raise ``E_ARGUMENT`` unless ``state`` is a state, of this stack if it knows of which."""
     if not isinstance(state, State):
         raise RevRNNError("E_ARGUMENT", "state", f"a {type(state).__name__}", "a State")
+    if state.config is not None and not isinstance(state.config, Config):
+        given = f"a {type(state.config).__name__}"
+        raise RevRNNError("E_ARGUMENT", "state.config", given, "a Config, or None")
     name = other_field(state, config)
     if name:
         given = f"a state of {name}={getattr(state.config, name)!r}"

@@ -76,6 +76,15 @@ def is_concrete(value: object) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
+def is_array_or_number(leaf: object) -> bool:
+    """Say whether JAX takes ``leaf`` for an array: no text, no objects, no mere shape."""
+    if isinstance(leaf, (bool, int, float, complex)) or hasattr(leaf, "__jax_array__"):
+        return True
+    dtype = getattr(leaf, "dtype", None)
+    text = getattr(dtype, "kind", "") in tuple("OSUMm")
+    return dtype is not None and not text and not isinstance(leaf, jax.ShapeDtypeStruct)
+
+
 def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:
     """Raise the error that a status word stands for; several words (vmap) are taken together.
 
@@ -90,6 +99,9 @@ def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:
     """
     if not is_concrete(status):
         raise RevRNNError("E_ARGUMENT", "status", "a traced value", "a status outside jit")
+    if hasattr(status, "status"):
+        given = f"a {type(status).__name__}"
+        raise RevRNNError("E_ARGUMENT", "status", given, "the status of a result, int32")
     words = np.asarray(status)
     if words.dtype.kind not in "iu":
         given = f"{type(status).__name__} of {words.dtype}"

@@ -13,7 +13,14 @@ import jax
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
-from .checks import Floats, Params, check_reset_capacity, settings_of
+from .checks import (
+    Floats,
+    Params,
+    check_function,
+    check_reset_capacity,
+    check_trees,
+    settings_of,
+)
 from .encoder import Encoded, encode
 from .passing import CHUNK_SIZE
 from .state import State, carried
@@ -95,6 +102,9 @@ def value_and_grad(
     """
     settings = settings_of(config, chunk_size, checkpoint_every, capacity, reset_capacity, resets)
     check_reset_capacity(settings, resets)
+    arrays = {"mask": mask, "gains": gains, "resets": resets}
+    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
+    check_function("readout", readout)
     params, outer, hx = undifferentiable((params, outer, hx))
     run, free, given = prepare(
         settings, params, outer, inputs, targets, embed, readout, hx, state, mask, gains, resets,
@@ -133,7 +143,10 @@ def value(
     Raises:
         RevRNNError: as :func:`value_and_grad`.
     """
-    settings = settings_of(config, chunk_size, None, None, None, None)
+    settings = settings_of(config, chunk_size, None, None, None, resets)
+    arrays = {"mask": mask, "gains": gains, "resets": resets}
+    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
+    check_function("readout", readout)
     tree = undifferentiable((params, outer, inputs, targets, hx))
     params, outer, inputs, targets, hx = tree
     run, free, given = prepare(

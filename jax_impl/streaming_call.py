@@ -110,6 +110,7 @@ def prepare(
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
     made, of_embed = hoist(
+        "inputs" if embed is None else "embed",
         _as_given if embed is None else embed,
         [(outer, _cut(inputs, length)) for length in sorted(lengths)],
     )
@@ -134,7 +135,7 @@ def prepare(
             (outer, outputs_like(start.h, length), _cut(targets, length))
             for length in sorted(lengths)
         ]
-        read, of_readout = hoist(readout, examples)
+        read, of_readout = hoist("readout", readout, examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)
