@@ -2,82 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from revrnn.errors import RevRNNError
 
+from .averages import Watch
+from .halves import HOW, Halves
 from .readout import LinearCrossEntropy
 
 _LOW = (torch.float16, torch.bfloat16)
-# What PyTorch averages over the targets that count, not over all.
-_AVERAGING: dict[Any, inspect.Signature] = {
-    function: inspect.signature(function)
-    for function in (functional.cross_entropy, functional.nll_loss)
-}
-_HOW = (
-    "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
-    " over all chunks"
-)
-
-
-class Watch(TorchFunctionMode):
-    """Notes cross-entropies that are computed, so that a mean can be told from its sum.
-
-    Attributes:
-        averages: each result, and its count if it is a mean.
-        uneven: whether means were over something else than all targets, bool scalars.
-    """
-
-    def __init__(self) -> None:
-        """Watch from here on."""
-        super().__init__()
-        self.averages: list[tuple[Tensor, Tensor | None]] = []
-        self.uneven: list[Tensor] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Call ``func``."""
-        given = dict(kwargs or {})
-        if func not in _AVERAGING or torch.compiler.is_compiling():
-            return func(*args, **given)
-        bound = _AVERAGING[func].bind(*args, **given)
-        bound.apply_defaults()
-        values = bound.arguments
-        old_names = values["size_average"] is not None or values["reduce"] is not None
-        if values["reduction"] not in ("mean", "sum") or old_names:
-            return func(*args, **given)
-        return self._noted(func, values)
-
-    def _noted(self, func: Callable[..., Any], values: dict[str, Any]) -> Tensor:
-        # Nothing is computed otherwise than without this: checkpoints compare.
-        result: Tensor = func(**values)
-        if values["reduction"] == "sum":
-            self.averages.append((result, None))
-            return result
-        scores, target = values["input"], values["target"]
-        with torch.no_grad():
-            positions = float(target.numel())
-            if target.is_floating_point():
-                positions /= scores.shape[1 if scores.dim() > 1 else 0]
-                count = torch.tensor(positions, device=target.device)
-            else:
-                keep, weight = target != values["ignore_index"], values["weight"]
-                each = keep.float()
-                if weight is not None:
-                    each = torch.where(keep, weight.float()[torch.where(keep, target, 0).long()], 0)
-                count = each.sum()
-            self.uneven.append(count != positions)
-        self.averages.append((result, count))
-        return result
 
 
 class Tally:
@@ -85,9 +23,10 @@ class Tally:
 
     Chunks come in any order. A readout gives of each chunk
 
-    * a scalar: with reduction ``"mean"`` its mean over the chunk's steps, with ``"sum"`` its sum;
+    * a scalar: with reduction ``"mean"`` a mean or a sum over the chunk's steps, with ``"sum"``
+      whatever is to be added;
     * ``(sum, count)``: the loss is the sum of all sums over the sum of all counts;
-    * the very result of ``F.cross_entropy`` or ``F.nll_loss``, which is taken apart into the two.
+    * a mean over some targets, such as ``F.cross_entropy``, which is taken apart into the two.
 
     Gradients of the third kinds need the count of all chunks before it is known. So they are those
     of the sum over ``reference``, near the count, and :meth:`factor` puts that right at the end:
@@ -111,24 +50,65 @@ class Tally:
         self.count: Tensor | None = None
         self._nan: list[Tensor] = []
         self._uneven: list[Tensor] = []
+        self._counts: list[Tensor] = []
+        self._finish: Callable[[Tensor], Tensor] | None = None
+        self._sizes: list[float | None] = []
+        self._steps = 0
+        self._used = False
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
-        with Watch() as watch:
+        loss = self._read(outputs, part)
+        self._steps += len(outputs)
+        return loss
+
+    def _read(self, outputs: Tensor, part: Any) -> Tensor:
+        halves = Halves(self.readout, outputs, part)
+        with Watch(*outputs.shape[:2]) as watch:
             result = self.readout(outputs, part)
         if isinstance(result, (tuple, list)):
             return self.add_counted(*_pair(result))
         _check_loss(result)
-        for value, count in watch.averages:
-            if value is result and (self.mean or self.known):
-                return self._add_average(result, count)
+        self._used |= result.requires_grad
         if self.known and (self.mean or self.readout.reduction == "mean"):
             averaged = self.readout.reduction == "mean"
             return self._add_average(result, self.readout.count(part) if averaged else None)
-        if self.mean:
-            self._uneven += watch.uneven
-            self._nan.append(result.detach().isnan())
-        return self._add("mean", result * (len(outputs) / self.steps if self.mean else 1.0))
+        if not self.mean:
+            return self._add("mean", result * 1.0)
+        made, steps = watch.of(result), len(outputs)
+        if (made is None or not made.sure) and steps < self.steps:
+            made = halves.tell(made, result)
+            if made is None:
+                return result * 0
+        if made is not None and made.kind == "sum" and steps < self.steps:
+            return self.add_counted(result, None)
+        if made is not None and made.kind == "mean" and made.count is not None:
+            self._finish = made.finish
+            self._count_from_here()
+            count = torch.as_tensor(made.count, device=result.device)
+            if made.total is None:
+                return self._add_average(result, count)
+            return self.add_counted(made.total, count)
+        size = None if made is None else made.size
+        if self.kind == "count" and size is not None:
+            return self._add_average(result, torch.tensor(size, device=result.device))
+        self._uneven += watch.uneven
+        self._nan.append(result.detach().isnan())
+        self._sizes.append(None if size is None else size / steps)
+        return self._add("mean", result * (steps / self.steps))
+
+    def _count_from_here(self) -> None:
+        """Take means over all steps so far for means over so many elements."""
+        each = set(self._sizes)
+        if self.kind != "mean" or self.total is None or len(each) != 1 or None in each:
+            return
+        # Gradients so far were those of the sum over all elements that there would be.
+        (size,) = each
+        assert size is not None
+        self.reference = size * self.steps
+        self.total = self.total * self.reference
+        self.count = self.total.new_tensor(size * self._steps)
+        self.kind = "count"
 
     def _add_average(self, result: Tensor, count: Tensor | None) -> Tensor:
         """Add a chunk's mean over ``count``, or its sum."""
@@ -182,21 +162,26 @@ class Tally:
         values = torch.stack(flags).tolist()
         if any(values[len(self._nan) :]):
             given = "a loss with a mean over some targets (ignore_index, weights of classes)"
-            raise RevRNNError("E_ARGUMENT", "readout", given, _HOW)
+            raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         if any(values):
             given = "NaN as the mean of a chunk"
-            raise RevRNNError("E_NONFINITE", "readout", given, f"numbers, or {_HOW}")
+            raise RevRNNError("E_NONFINITE", "readout", given, f"numbers, or {HOW}")
 
     def loss(self) -> Tensor:
         """Return the loss of the whole sequence."""
-        assert self.total is not None
-        return self.total if self.count is None else self.total / self.count
+        if self.total is None:  # nothing, in whatever way it counts
+            return torch.zeros(())
+        return self.total if self.count is None else self.total / self._whole(self.count)
 
     def factor(self) -> Tensor | None:
         """Return what all gradients are still to be multiplied by; 0 if nothing counted."""
         if self.count is None:
             return None
-        return torch.where(self.count > 0, self.reference / self.count, 0)
+        count = self._whole(self.count)
+        return torch.where(count > 0, self.reference / count, 0)
+
+    def _whole(self, count: Tensor) -> Tensor:
+        return count if self._finish is None else self._finish(count)
 
 
 def _wide(value: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ class Readout(Protocol):
     def __call__(self, outputs: Tensor, targets: Any, /) -> Tensor | tuple[Tensor, Tensor | float]:
         """Return the loss of a chunk's outputs ``[C, B, H]`` and targets.
 
-        Either a scalar, which with reduction ``"mean"`` is the mean over the chunk's steps; or
-        ``(sum, count)``: what the losses come to, and over how many targets, both of which are
+        Either a scalar, which with reduction ``"mean"`` is a mean or a sum over the chunk's steps;
+        or ``(sum, count)``: what the losses come to, and over how many targets, both of which are
         added up over all chunks.
         """
 
@@ -88,10 +88,11 @@ def value_and_grad(
 
     The loss is that of the whole sequence. A readout that is a :class:`LinearCrossEntropy`, or that
     returns the very result of ``F.cross_entropy`` or ``F.nll_loss``, gives what these would give of
-    all steps at once, however its ignored targets and class weights are spread. Any other one says
-    how much a chunk weighs by returning ``(sum, count)``; a scalar is taken for a mean over all of
-    the chunk's steps, and an error is raised if it is seen to be another. If nothing counts, the
-    mean is NaN and gradients are 0.
+    all steps at once, however its ignored targets and class weights are spread. So does a scalar
+    that is seen to be a mean over all or some of a chunk's steps, or a sum; where it is not seen
+    from its computation, the readout is also called for the halves of every chunk. A scalar that
+    is neither is an error. ``(sum, count)`` says how much a chunk weighs whatever it was made of.
+    If nothing counts, the mean is NaN and gradients are 0.
 
     Gradients reach the module's parameters and all that ``embed`` and ``readout`` use, by ordinary
     autograd: parameters, and tensors that hang on a graph of their own, which is gone through once,
@@ -123,7 +124,7 @@ def value_and_grad(
         mask: bool ``[T, B]``, which steps a row has (SEQ-002); the readout sees the unchanged
             outputs of the others, which count like any unless their targets are ignored.
         resets: bool ``[T, B]``, where a row starts anew from zero (SEQ-013).
-        reduction: ``"mean"``: the mean over the sequence, see above; ``"sum"``: losses of chunks
+        reduction: ``"mean"``: the loss of the sequence, see above; ``"sum"``: losses of chunks
             are added, of ``(sum, count)`` the sums. A :class:`LinearCrossEntropy` gives the sum of
             all losses if either says so.
         loss_scale: what gradients, but not the loss returned, are multiplied by.

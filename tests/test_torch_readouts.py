@@ -1,0 +1,161 @@
+"""A readout's scalar is put together as what it is: a mean or a sum; or it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_torch_losses import CHUNK, ROWS, STEPS, WORDS, Model
+from test_torch_modules import close, gradients_of
+from torch import Tensor, nn
+from torch.nn import functional
+
+from revrnn import RevRNNError
+from revrnn.torch_impl import value, value_and_grad
+
+Read = Callable[[Tensor, Tensor], Tensor]
+WEIGHT = torch.linspace(0.2, 2, WORDS)
+
+
+def _numbers() -> Tensor:
+    return torch.randn(STEPS, ROWS, 6, generator=torch.Generator().manual_seed(2))
+
+
+def _padded() -> Tensor:
+    """Return classes; a chunk has none, another all, and others some."""
+    targets = torch.randint(6, (STEPS, ROWS), generator=torch.Generator().manual_seed(3))
+    targets[:4], targets[6:, 0], targets[9:11, 1] = -100, -100, -100
+    return targets
+
+
+def _keep(y: Tensor) -> Tensor:
+    return (y >= 0).float()
+
+
+def _each(h: Tensor, y: Tensor) -> Tensor:
+    return functional.cross_entropy(h.flatten(0, 1), y.clamp(min=0).flatten(), reduction="none")
+
+
+def _added(h: Tensor, y: Tensor) -> Tensor:
+    loss = (h - y).square().mean()
+    loss += 0.5 * h.abs().mean()
+    return loss
+
+
+def _by_steps(h: Tensor, y: Tensor) -> Tensor:
+    losses = [(h[t] - y[t]).square().mean() for t in range(len(h))]
+    return torch.stack(losses).mean()
+
+
+F = functional
+NUMBERS: dict[str, Read] = {
+    "mse": lambda h, y: F.mse_loss(h, y),
+    "module": lambda h, y: nn.SmoothL1Loss(beta=0.5)(h, y),
+    "bce": lambda h, y: F.binary_cross_entropy_with_logits(h, y.sigmoid(), pos_weight=WEIGHT[:6]),
+    "kl": lambda h, y: F.kl_div(h.log_softmax(-1), y.softmax(-1), reduction="batchmean"),
+    "gaussian": lambda h, y: F.gaussian_nll_loss(h, y, (0.1 * h).exp()),
+    "cosine": lambda h, y: F.cosine_embedding_loss(
+        h.flatten(0, 1), y.flatten(0, 1), torch.ones(h.shape[0] * h.shape[1])
+    ),
+    "sum": lambda h, y: F.mse_loss(h, y, reduction="sum"),
+    "sum over rows": lambda h, y: F.mse_loss(h, y, reduction="sum") / h.shape[1],
+    "sum over steps": lambda h, y: (h - y).square().sum((0, 2)).mean(),
+    "sum over a known count": lambda h, y: (h - y).abs().sum() / torch.tensor(200.0),
+    "mean, made by hand": lambda h, y: (h - y).abs().sum() / y.numel(),
+    "two means": lambda h, y: F.mse_loss(h, y) + 0.1 * h.square().mean() - 3,
+    "added in place": _added,
+    "step by step": _by_steps,
+    "batch first": lambda h, y: F.mse_loss(h.transpose(0, 1), y.transpose(0, 1)),
+    "chunk's length": lambda h, y: F.mse_loss(h, y) * len(h),
+    "einsum": lambda h, y: torch.einsum("tbh,tbh->", h, y),
+}
+CLASSES: dict[str, Read] = {
+    "cross-entropy, scaled": lambda h, y: 2 * F.cross_entropy(h.flatten(0, 1), y.flatten()).float(),
+    "sum over count": lambda h, y: (_each(h, y) * _keep(y).flatten()).sum() / _keep(y).sum(),
+    "sum over clamped count": lambda h, y: (
+        (h.sum(-1) * _keep(y)).sum() / _keep(y).sum().clamp(min=1)
+    ),
+    "sum over count and a bit": lambda h, y: (h.sum(-1) * _keep(y)).sum() / (_keep(y).sum() + 1e-8),
+    "sum over a number": lambda h, y: (h.sum(-1) * _keep(y)).sum() / max(1, int(_keep(y).sum())),
+    "mean of chosen": lambda h, y: h.sum(-1)[y >= 0].mean(),
+    "mse of chosen": lambda h, y: F.mse_loss(h[y >= 0], h[y >= 0].detach() + 1),
+    "chosen targets": lambda h, y: F.cross_entropy(h[y >= 0], y[y >= 0]),
+    "masked sum over rows": lambda h, y: (h.sum(-1) * _keep(y)).sum() / h.shape[1],
+    "margins": lambda h, y: F.multi_margin_loss(h.flatten(0, 1), y.clamp(min=0).flatten()),
+}  # fmt: skip
+CASES = [("numbers", name) for name in NUMBERS] + [("classes", name) for name in CLASSES]
+
+
+@pytest.mark.parametrize(("kind", "name"), CASES)
+def test_a_scalar_is_put_together_as_what_it_is(kind: str, name: str) -> None:
+    read = (NUMBERS if kind == "numbers" else CLASSES)[name]
+    y = _numbers() if kind == "numbers" else _padded()
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    loss: Any = read(model.rnn(model.embed(x))[0], y)
+    loss.backward()
+    wanted = gradients_of(model)
+    found = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
+    assert torch.allclose(found.loss, loss.detach(), rtol=1e-4)
+    assert close(gradients_of(model), wanted)
+    only = value(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
+    assert torch.allclose(only.loss, loss.detach(), rtol=1e-4)
+
+
+NEITHER: dict[str, Read] = {
+    "root": lambda h, y: F.mse_loss(h, y).sqrt(),
+    "exponential": lambda h, y: F.mse_loss(9 * h, y).exp(),
+    "last step": lambda h, y: (h[-1] - y[-1]).square().mean(),
+    "differences": lambda h, y: (h[1:] - h[:-1]).square().mean(),
+    "largest": lambda h, y: h.max(),
+    "other power": lambda h, y: (h.sum(-1) * y.exp()[:, :, 0]).sum() / y.exp().sum() ** 1.5,
+    "over the steps": lambda h, y: ((h.softmax(0) - y).square()).sum() ** 2,
+    "one step": lambda h, y: h.norm(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NEITHER)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_what_is_neither_mean_nor_sum_is_refused(name: str) -> None:
+    read, model, y = NEITHER[name], Model(), _numbers()
+    x = torch.randint(WORDS, (STEPS, ROWS))
+    size = 1 if name == "one step" else CHUNK
+    for run in (value_and_grad, value):
+        with pytest.raises(RevRNNError, match=r"readout: .*count") as caught:
+            run(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
+        assert caught.value.code == "E_ARGUMENT"
+        assert not gradients_of(model)
+    # In one chunk any scalar is the loss of the whole.
+    loss: Any = read(model.rnn(model.embed(x))[0], y)
+    loss.backward()
+    wanted = gradients_of(model)
+    found = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=STEPS)
+    assert torch.allclose(found.loss, loss.detach(), rtol=1e-5)
+    assert close(gradients_of(model), wanted)
+
+
+def test_trying_the_halves_leaves_no_trace() -> None:
+    """Neither in buffers of the readout nor in random numbers; what is a mean is read once."""
+    model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), _numbers()
+    norm, calls = nn.BatchNorm1d(6), list[int]()
+
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        calls.append(len(h))
+        return F.mse_loss(norm(h.flatten(0, 1)).view(h.shape) * 0 + h, y)
+
+    norm.train()
+    value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
+    assert calls == [2, 4, 4, 4]
+    once = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm.reset_running_stats()
+    torch.manual_seed(5)
+    value_and_grad(
+        model.rnn, x, y, lambda h, y: torch.stack([read(h, y), torch.zeros(())]).sum(),
+        embed=model.embed, chunk_size=CHUNK,
+    )  # fmt: skip
+    after = torch.rand(1)
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(1))
+    assert len(calls) == 4 + 4 * 3
+    assert all(torch.allclose(value, once[name]) for name, value in norm.state_dict().items())

@@ -1,0 +1,264 @@
+"""What a scalar is a sum or a mean of, as far as that is seen from how it was computed.
+
+The loss of a whole sequence is put together from those of its chunks, and for that a mean must be
+known from a sum, and how much it is a mean of. :class:`Watch` looks on while a readout computes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+# What PyTorch averages over the targets that count, not over all.
+_CROSS: Final[dict[Any, inspect.Signature]] = {
+    function: inspect.signature(function)
+    for function in (functional.cross_entropy, functional.nll_loss)
+}
+# Losses whose mean is over all elements of what they compare.
+_LOSSES: Final = {
+    getattr(functional, name)
+    for name in (
+        "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "binary_cross_entropy",
+        "binary_cross_entropy_with_logits", "poisson_nll_loss", "soft_margin_loss",
+        "hinge_embedding_loss",
+    )
+}  # fmt: skip
+_SAME: Final = {
+    "float", "double", "half", "bfloat16", "to", "type", "clone", "contiguous", "squeeze", "view",
+    "reshape", "flatten", "requires_grad", "mean", "sum", "cpu", "cuda", "type_as", "nanmean",
+}  # fmt: skip
+
+Count = Tensor | float
+
+
+@dataclass(frozen=True)
+class Average:
+    """How a scalar was made from a chunk.
+
+    Attributes:
+        kind: a mean, or a sum.
+        sure: whether it is known to be one over all steps of the chunk, or over ``count``; else
+            that is still to be seen.
+        count: over what it is a mean; ``None`` for something that every step has as much of.
+        total: what was divided by ``count``, with its graph, if that is known.
+        finish: what is done to a count before it divides, ``clamp(min=1)`` for instance.
+        size: elements of what was reduced, if that is known.
+    """
+
+    kind: Literal["mean", "sum"]
+    sure: bool
+    count: Count | None = None
+    total: Tensor | None = None
+    finish: Callable[[Tensor], Tensor] | None = None
+    size: float | None = None
+
+
+class Watch(TorchFunctionMode):
+    """Looks on while scalars are computed from a chunk.
+
+    Attributes:
+        uneven: whether means of cross-entropies were over something else than all targets, bool
+            scalars.
+    """
+
+    def __init__(self, steps: int, rows: int) -> None:
+        """Watch from here on.
+
+        Args:
+            steps: of the chunk.
+            rows: of the batch.
+        """
+        super().__init__()
+        self.steps, self.rows = steps, rows
+        self.uneven: list[Tensor] = []
+        # Tensors are kept so that no other one can get the number of one that is gone.
+        self._known: dict[int, tuple[Tensor, Average]] = {}
+        self._counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
+
+    def of(self, result: Tensor) -> Average | None:
+        """Return how a scalar was made, or ``None`` if that was not seen."""
+        found = self._known.get(id(result))
+        return None if found is None else found[1]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``. Nothing is computed otherwise than without this: checkpoints compare."""
+        given = dict(kwargs or {})
+        result = func(*args, **given)
+        if torch.compiler.is_compiling():
+            return result
+        if isinstance(result, Tensor) and result.dim() == 0 and result.is_floating_point():
+            made = self._made(func, result, args, given)
+            # What was known of a tensor that is changed in place is no more so.
+            self._known.pop(id(result), None)
+            if made is not None:
+                self._known[id(result)] = (result, made)
+        if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
+            self._note_count(_name(func), result, args, given)
+        return result
+
+    # --- scalars from arrays -----------------------------------------------------------------
+
+    def _made(self, func: Any, result: Tensor, args: Any, given: dict[str, Any]) -> Average | None:
+        if func in _CROSS:
+            return self._cross(func, args, given)
+        name = _name(func)
+        if func in _LOSSES:
+            return self._loss(name, args, given)
+        first = args[0] if args else given.get("input")
+        if not isinstance(first, Tensor):
+            first, args = (args[1], (args[1], args[0])) if len(args) == 2 else (first, args)
+            if not isinstance(first, Tensor) or name not in ("add", "mul", "radd", "rmul"):
+                return None
+        if name in ("mean", "sum") and first.dim():
+            return self._reduced(name, first)
+        if name in ("div", "divide", "true_divide", "truediv"):
+            return self._divided(result, first, args, given)
+        known = self.of(first)
+        if known is None:
+            return None
+        if name in _SAME:
+            total = None if known.total is None else known.total.to(result.dtype)
+            return replace(known, total=total)
+        return self._combined(name, known, args, given)
+
+    def _reduced(self, name: Any, whole: Tensor) -> Average:
+        sure = self._has_steps(whole)
+        if name == "sum":
+            return Average("sum", sure)
+        size = float(whole.numel())
+        return Average("mean", sure, None if sure else size, size=size)
+
+    def _has_steps(self, whole: Tensor) -> bool:
+        """Say whether an array has as much for each step and row: ``[C, B, …]``, or flat."""
+        shape, size = whole.shape, self.steps * self.rows
+        return (
+            tuple(shape[:2]) == (self.steps, self.rows)
+            or (len(shape) == 3 and shape[0] == self.steps and shape[2] == self.rows)
+            or (shape[0] > 0 and shape[0] % size == 0)
+        )
+
+    def _loss(self, name: str, args: Any, given: dict[str, Any]) -> Average | None:
+        old_names = ("size_average", "reduce")
+        if any(given.get(key) is not None for key in old_names) or len(args) > 2:
+            return None
+        if given.get("weight") is not None and not name.startswith("binary"):
+            return None  # means over the sum of weights
+        reduction = given.get("reduction", "mean")
+        parts = [*args, given.get("input"), given.get("target")]
+        both = [part.shape for part in parts if isinstance(part, Tensor)]
+        whole = torch.empty(torch.broadcast_shapes(*both), device="meta")
+        return self._reduced(reduction, whole) if reduction in ("mean", "sum") else None
+
+    def _cross(self, func: Any, args: Any, given: dict[str, Any]) -> Average | None:
+        bound = _CROSS[func].bind(*args, **given)
+        bound.apply_defaults()
+        values = bound.arguments
+        old_names = values["size_average"] is not None or values["reduce"] is not None
+        if values["reduction"] not in ("mean", "sum") or old_names:
+            return None
+        scores, target = values["input"].detach(), values["target"].detach()
+        positions = float(target.numel())
+        if target.is_floating_point():
+            positions /= scores.shape[1 if scores.dim() > 1 else 0]
+        if values["reduction"] == "sum":
+            return Average("sum", positions % (self.steps * self.rows) == 0)
+        if target.is_floating_point():
+            count = torch.tensor(positions, device=target.device)
+        else:
+            keep, weight = target != values["ignore_index"], values["weight"]
+            each = keep.float()
+            if weight is not None:
+                wide = weight.detach().float()
+                each = torch.where(keep, wide[torch.where(keep, target, 0).long()], 0)
+            count = each.sum()
+        self.uneven.append(count != positions)
+        return Average("mean", True, count)
+
+    # --- scalars from scalars ----------------------------------------------------------------
+
+    def _divided(
+        self, result: Tensor, first: Tensor, args: Any, given: dict[str, Any]
+    ) -> Average | None:
+        by = args[1] if len(args) > 1 else given.get("other")
+        if first.dim() or first is result or given.get("rounding_mode"):
+            return None
+        known = self.of(first)
+        if known is not None and known.kind == "mean" and self._is_constant(by):
+            total = None if known.total is None else known.total / by
+            return replace(known, total=total)
+        if isinstance(by, Tensor) and (by.dim() or by.requires_grad):
+            return None
+        finish = None
+        if isinstance(by, Tensor):
+            while id(by) in self._counts:
+                _, by, own = self._counts[id(by)]
+                finish = own if finish is None else _chained(own, finish)
+            by = by.clone()  # which may be changed in place
+        elif not _is_number(by):
+            return None
+        # Divided before it is seen whether it is a count, so the dividend has to be kept.
+        return Average("mean", False, by, first, finish)
+
+    def _combined(
+        self, name: str, known: Average, args: Any, given: dict[str, Any]
+    ) -> Average | None:
+        other = args[1] if len(args) > 1 else given.get("other")
+        if name == "neg":
+            return replace(known, total=None if known.total is None else -known.total)
+        if name in ("mul", "rmul", "multiply") and _is_number(other):
+            total = None if known.total is None else known.total * other
+            return replace(known, total=total, sure=known.sure and self._is_constant(other))
+        if name not in ("add", "radd", "sub", "rsub", "subtract"):
+            return None
+        if _is_number(other):
+            return known if (known.kind, known.count, known.sure) == ("mean", None, True) else None
+        theirs = self.of(other) if isinstance(other, Tensor) else None
+        if theirs is None or not (known.sure and theirs.sure) or known.kind != theirs.kind:
+            return None
+        # Counts of cross-entropies that differ from the whole are seen in ``uneven``.
+        return Average(known.kind, True)
+
+    def _is_constant(self, value: object) -> bool:
+        """Say whether a number is the same for all chunks: not what has to do with the steps."""
+        return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
+
+    def _note_count(self, name: str, result: Tensor, args: Any, given: dict[str, Any]) -> None:
+        """Remember that a count was kept from being 0."""
+        at_least = ("clamp", "clamp_min", "clip", "add", "maximum")
+        if name not in at_least or len(args) + len(given) != 2 or not args:
+            return
+        source, least = args[0], [*args[1:], *given.values()][0]
+        fits = isinstance(source, Tensor) and source.dim() == 0 and source is not result
+        if isinstance(least, Tensor) and least.dim() == 0 and not least.requires_grad:
+            least = float(least)
+        if not fits or not _is_number(least) or (given and "min" not in given):
+            return
+
+        def finish(count: Tensor) -> Tensor:
+            return count + least if name == "add" else count.clamp(min=least)
+
+        self._counts[id(result)] = (result, source, finish)
+
+
+def _chained(
+    inner: Callable[[Tensor], Tensor], outer: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    return lambda count: outer(inner(count))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _name(func: Any) -> str:
+    return str(getattr(func, "__name__", "")).strip("_")

@@ -1,0 +1,165 @@
+"""Whether a readout's scalar is a mean or a sum over the steps of a chunk, tried on its halves.
+
+Most losses are seen to be one or the other (:mod:`.averages`). Of the rest, what a chunk's two
+halves give tells; a scalar that is neither (a root, a perplexity, what looks at the last step
+alone) would make another loss with every ``chunk_size``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError
+
+from .averages import Average, Count, Watch
+from .repeat import modules_of, random_state, set_random_state
+
+HOW: Final = (
+    "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
+    " over all chunks"
+)
+_LOW: Final = (torch.float16, torch.bfloat16)
+
+
+class Halves:
+    """One chunk, and its halves if they are needed."""
+
+    def __init__(self, readout: Callable[..., Any], outputs: Tensor, part: Any) -> None:
+        """Note how things are before the readout is called.
+
+        Args:
+            readout: the user's.
+            outputs: of the chunk, ``[C, B, H]``.
+            part: the targets' cut.
+        """
+        self.readout, self.outputs, self.part = readout, outputs, part
+        self._version = outputs._version
+        self._random = random_state(outputs.device)
+
+    def tell(self, made: Average | None, result: Tensor) -> Average | None:
+        """Return what the scalar is, or ``None`` if it is nothing, in whatever way it counts.
+
+        Args:
+            made: what was seen of it, not sure.
+            result: the scalar.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum.
+        """
+        steps = len(self.outputs)
+        whole = float(result.detach())
+        after = random_state(self.outputs.device)
+        drawn = not all(torch.equal(a, b) for a, b in zip(after, self._random, strict=True))
+        even = Average("mean", True)
+        if self.outputs._version != self._version or not self._can_be_cut():
+            return even
+        if steps == 1:
+            given = "a scalar of which one step does not tell whether it is a mean or a sum"
+            raise RevRNNError(
+                "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
+            )
+        first, second = (self._of(part) for part in (slice(0, steps // 2), slice(steps // 2, None)))
+        if made is not None and made.kind == "mean" and made.count is not None:
+            told = _by_counts(made, result, first, second, values=not drawn)
+            if told != "no":
+                return None if told == "nothing" else replace(made, sure=True)
+        if drawn and (made is None or made.count is None):
+            return even  # random numbers differ between a chunk and its halves
+        a, b = float(first[0]), float(second[0])
+        low = self.outputs.dtype in _LOW or result.dtype in _LOW
+        low = low or torch.is_autocast_enabled(self.outputs.device.type)
+        close = _Close(0.05 if low else 5e-5)
+        mean = (a * (steps // 2) + b * (steps - steps // 2)) / steps
+        if not drawn and (whole != whole or close(whole, mean, a, b)):
+            return even
+        if not drawn and close(whole, a + b, a, b):
+            return Average("sum", True)
+        given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
+        raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
+
+    def _can_be_cut(self) -> bool:
+        try:
+            return len(self.part[0:1]) == 1
+        except Exception:
+            return False
+
+    def _of(self, steps: slice) -> tuple[Tensor, Average | None]:
+        """Return the scalar of some steps, and what is seen of it, leaving no trace."""
+        outputs = self.outputs.detach()[steps].clone()
+        watch = Watch(*outputs.shape[:2])
+        with torch.no_grad(), _no_trace(self.readout, outputs.device), watch:
+            result = self.readout(outputs, self.part[steps])
+        if not isinstance(result, Tensor) or result.dim():
+            given = "a scalar for a chunk, something else for its half"
+            raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
+        return result.detach(), watch.of(result)
+
+
+def _by_counts(
+    made: Average,
+    result: Tensor,
+    first: tuple[Tensor, Average | None],
+    second: tuple[Tensor, Average | None],
+    values: bool,
+) -> str:
+    """Say whether what a mean was divided by is a count: ``"yes"``, ``"no"``, ``"nothing"``."""
+    counts, totals = [], []
+    for scalar, one in ((result, made), *(first, second)):
+        if one is None or (one.count is None and one.size is None):
+            return "no"
+        count = _number(one.size if one.count is None else one.count)
+        counts.append(count)
+        totals.append(
+            float(scalar.detach()) * count if one.total is None else float(one.total.detach())
+        )
+    (n, a, b), (s, sa, sb) = counts, totals
+    close = _Close(1e-4)
+    if s == sa == sb == 0 and n != a + b:
+        return "nothing"
+    # A count that is kept from being 0 as a number: max(1, keep.sum().item()).
+    counted = close(n, a + b) or (
+        not n == a == b and ((sa == 0 and n == b) or (sb == 0 and n == a))
+    )
+    if not counted:
+        return "no"
+    finite = all(value - value == 0 for value in (s, sa, sb))
+    return "yes" if not values or not finite or close(s, sa + sb, sa, sb) else "no"
+
+
+def _number(count: Count) -> float:
+    return float(count.detach() if isinstance(count, Tensor) else count)
+
+
+class _Close:
+    """Whether numbers are equal but for rounding."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def __call__(self, a: float, b: float, *size: float) -> bool:
+        largest = max(abs(value) for value in (a, b, *size))
+        return abs(a - b) <= self.share * largest or a == b
+
+
+@contextmanager
+def _no_trace(function: object, device: torch.device) -> Iterator[None]:
+    """Put buffers of modules and random numbers back where they were."""
+    random, held = random_state(device), []
+    for module in modules_of(function):
+        buffers = dict(module._buffers)
+        held.append((module, buffers))
+        for name, value in buffers.items():
+            module._buffers[name] = None if value is None else value.clone()
+    try:
+        yield
+    finally:
+        set_random_state(random, device)
+        for module, buffers in held:
+            module._buffers.clear()
+            module._buffers.update(buffers)
