@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+import numpy as np
+
 from .errors import RevRNNError, one_of
 from .formats import P_MAX, Formats, as_python_ints, check_format_field, is_int
 
@@ -35,7 +37,7 @@ _WHOLE: Final = (
 class Config:
     """Everything about a stack of layers that is not a number to be learnt.
 
-    Whole numbers may be NumPy's; they are kept as Python's.
+    Whole numbers and truth values may be NumPy's; they are kept as Python's.
 
     Attributes:
         cell: ``"revgru"`` or ``"revlstm"``.
@@ -77,6 +79,9 @@ class Config:
             value = getattr(self, name)
             if not is_int(value) or value < 1:
                 raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
+        forgetting: object = self.forgetting
+        if isinstance(forgetting, np.bool_):
+            object.__setattr__(self, "forgetting", bool(forgetting))
         if not isinstance(self.forgetting, bool):
             raise RevRNNError("E_ARGUMENT", "forgetting", repr(self.forgetting), "True or False")
         if not isinstance(self.formats, Formats):
@@ -256,6 +261,13 @@ def formats_from_dict(mapping: object) -> Formats:
     return Formats(**mapping)
 
 
+def check_config(config: object, name: str = "config") -> None:
+    """Raise ``E_ARGUMENT`` unless ``config`` is a :class:`Config`."""
+    if not isinstance(config, Config):
+        allowed = "a Config; that of a module is module.config"
+        raise RevRNNError("E_ARGUMENT", name, type(config).__name__, allowed)
+
+
 def check_max_forget_bits(value: object) -> None:
     """Raise ``E_FORGET_BITS`` unless ``value`` is ``None`` or 1 … 10 (ACT-006)."""
     if value is not None and (not is_int(value) or not 1 <= value <= 10):
@@ -269,5 +281,5 @@ def check_slice_size(value: object, group_size: int) -> None:
 
 
 def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise RevRNNError("E_ARGUMENT", name, repr(value), one_of(allowed))

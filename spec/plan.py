@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .config import Config
+from .config import Config, check_config
 from .errors import RevRNNError
 from .formats import is_int
 
@@ -86,6 +86,7 @@ def plan(
     Raises:
         RevRNNError: ``E_ARGUMENT`` for sizes below 1 or bits out of range.
     """
+    check_config(config)
     chunk = CHUNK_SIZE if chunk_size is None else chunk_size
     for name, given in (("steps", steps), ("batch_size", batch_size), ("chunk_size", chunk)):
         if not is_int(given) or given < 1:

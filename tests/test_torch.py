@@ -340,9 +340,9 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "mask shape": ({"mask": torch.ones(3, 6, dtype=torch.bool)}, "E_SHAPE", "mask"),
     "states": ({"states": "both"}, "E_ARGUMENT", "states"),
     "chunk": ({"chunk_size": 0}, "E_ARGUMENT", "chunk_size"),
-    "hx": ({"hx": torch.zeros(1, 2, 6)}, "E_SHAPE", "hx[0]"),
+    "hx": ({"hx": torch.zeros(1, 2, 6)}, "E_SHAPE", "hx"),
     "two hx": ({"hx": (torch.zeros(1, 3, 6),) * 2}, "E_ARGUMENT", "hx"),
-    "infinite hx": ({"hx": torch.full((1, 3, 6), float("inf"))}, "E_NONFINITE", "hx[0]"),
+    "infinite hx": ({"hx": torch.full((1, 3, 6), float("inf"))}, "E_NONFINITE", "hx"),
     "no state": ({"state": 3}, "E_ARGUMENT", "state"),
     "float state": (
         {"state": State(torch.zeros(1, 3, 6), None, None)},

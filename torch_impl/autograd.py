@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from revrnn.config import Config
+from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation
 
 from .call import Call
-from .checks import check_params, check_settings, check_state, check_tensor
+from .checks import check_params, check_settings, check_state, check_tensor, flag
 from .engine import Settings
 from .function import RevRNNFunction
-from .quantise import quantise, quantise_parameters
+from .quantise import check_finite, quantise
+from .quantise import quantise_parameters as _quantised
 from .schedule import Gains, check_schedule, make_schedule
 from .state import State, fresh_state
 from .transforms import check_surroundings, not_compiled, transformed
@@ -106,8 +107,7 @@ def rev_rnn(
             ``E_NONFINITE``, ``E_RANGE``); in the backward pass ``E_REVERSAL`` if the reversal fails
             (SEQ-009) and ``E_UNSUPPORTED`` for a second derivative (GRAD-022).
     """
-    if not isinstance(config, Config):
-        raise RevRNNError("E_ARGUMENT", "config", type(config).__name__, "a Config")
+    check_config(config)
     check_tensor("x", x, None, (None, None, config.input_size))
     steps, rows, _ = x.shape
     if rows == 0:
@@ -116,6 +116,7 @@ def rev_rnn(
     settings = check_settings(states, chunk_size, checkpoint_every, offload)
     check_schedule(config, steps, rows, x.device, mask, resets, gains)
     given = initial_floats(hx, state, config, rows, x.device)
+    flag("with_outputs", with_outputs)
     return run(
         x,
         params,
@@ -127,7 +128,25 @@ def rev_rnn(
         resets=resets,
         gains=gains,
         with_outputs=with_outputs,
+        words={"hx[0]": "hx"} if isinstance(hx, Tensor) else None,
     )
+
+
+def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """Return float parameters in fixed point: int16 weights, int32 biases (QNT-002, QNT-005).
+
+    Args:
+        params: as in :func:`rev_rnn`, ``module.state_dict()`` for instance.
+        config: the stack.
+
+    Raises:
+        RevRNNError: as there, for ``params`` and ``config``.
+    """
+    check_config(config)
+    first = next(iter(params.values()), None) if isinstance(params, Mapping) else None
+    check_params(params, config, first.device if isinstance(first, Tensor) else torch.device("cpu"))
+    check_finite(**params)
+    return _quantised(params, config)
 
 
 def run(
@@ -214,12 +233,17 @@ def initial_floats(
         return []
     if hx is None:
         return []
+    axes = "(layers, batch, hidden_size)"
+    if isinstance(hx, State):
+        raise RevRNNError("E_ARGUMENT", "hx", "a State", "floats; a State is given as state")
     given: list[Any] = list(hx) if isinstance(hx, (tuple, list)) else [hx]
     if len(given) != config.state_arrays:
-        allowed = "(h, c)" if config.has_cell_state else "one tensor"
+        allowed = f"(h, c), each {axes}" if config.has_cell_state else f"one tensor {axes}"
         raise RevRNNError("E_ARGUMENT", "hx", f"{len(given)} tensors", allowed)
-    for name, value in zip(("hx[0]", "hx[1]"), given, strict=False):
-        check_tensor(name, value, None, (config.num_layers, rows, config.hidden_size), device)
+    names = ("hx[0]", "hx[1]") if isinstance(hx, (tuple, list)) else ("hx",)
+    shape = (config.num_layers, rows, config.hidden_size)
+    for name, value in zip(names, given, strict=False):
+        check_tensor(name, value, None, shape, device, axes)
     return given
 
 

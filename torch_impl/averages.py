@@ -37,6 +37,7 @@ _SAME: Final = {
 }  # fmt: skip
 
 Count = Tensor | float
+_broadcast: Any = torch.broadcast_shapes
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ class Watch(TorchFunctionMode):
         reduction = given.get("reduction", "mean")
         parts = [*args, given.get("input"), given.get("target")]
         both = [part.shape for part in parts if isinstance(part, Tensor)]
-        whole = torch.empty(torch.broadcast_shapes(*both), device="meta")
+        whole = torch.empty(_broadcast(*both), device="meta")
         return self._reduced(reduction, whole) if reduction in ("mean", "sum") else None
 
     def _cross(self, func: Any, args: Any, given: dict[str, Any]) -> Average | None:
@@ -189,7 +190,7 @@ class Watch(TorchFunctionMode):
     def _divided(
         self, result: Tensor, first: Tensor, args: Any, given: dict[str, Any]
     ) -> Average | None:
-        by = args[1] if len(args) > 1 else given.get("other")
+        by: Any = args[1] if len(args) > 1 else given.get("other")
         if first.dim() or first is result or given.get("rounding_mode"):
             return None
         known = self.of(first)
@@ -212,7 +213,7 @@ class Watch(TorchFunctionMode):
     def _combined(
         self, name: str, known: Average, args: Any, given: dict[str, Any]
     ) -> Average | None:
-        other = args[1] if len(args) > 1 else given.get("other")
+        other: Any = args[1] if len(args) > 1 else given.get("other")
         if name == "neg":
             return replace(known, total=None if known.total is None else -known.total)
         if name in ("mul", "rmul", "multiply") and _is_number(other):

@@ -13,6 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt, Settings
+from .checks import check_heads
 from .gradients import Gradients
 from .quantise import check_finite, dequantise, operand_passes, quantise, quantise_parameters
 from .schedule import Gains, make_schedule
@@ -140,6 +141,7 @@ class Call:
         config, x = self.config, given["x"]
         if "state.h" in given:
             c, heads = given.get("state.c"), given.get("state.heads")
+            check_heads(self.words.get("state.heads", "state.heads"), heads, config)
             return State(given["state.h"], c, heads, config)
         fresh = fresh_state(config, x.shape[1], x.device)
         if "hx[0]" not in given:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from revrnn.config import Config
+from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
 from revrnn.formats import is_int
+from revrnn.parameter_files import head_range
 
 from .bptt import Settings
 from .sequence import CHUNK_SIZE
 from .state import State, other_field
+from .transforms import is_abstract
 
 # The types of floats that are taken; what is computed with does not depend on them (QNT-003).
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -94,6 +97,8 @@ def check_state(
         device: where it must be.
         name: what the caller calls it.
     """
+    if state.config is not None:
+        check_config(state.config, f"{name}.config")
     other = other_field(state, config)
     if other:
         given = f"a State of a stack with {getattr(state.config, other)!r}"
@@ -113,18 +118,30 @@ def check_state(
         raise RevRNNError("E_ARGUMENT", f"{name}.heads", "a tensor", "None without forgetting")
 
 
+def check_heads(name: str, heads: Tensor | None, config: Config) -> None:
+    """Raise ``E_RANGE`` for heads that no buffer has (BUF-020, BUF-030)."""
+    if heads is None or not config.forgetting or not heads.numel() or is_abstract([heads]):
+        return
+    low, high = head_range(config)
+    if bool((heads < low).any()):
+        raise RevRNNError("E_RANGE", name, int(heads.min()), f"{low} … {high}")
+
+
 def whole(name: str, value: object) -> int:
-    """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``."""
+    """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``.
+
+    It is a number of steps; what is more than any sequence has is all of it.
+    """
     if not is_int(value) or value < 1:
         raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
-    return int(value)
+    return min(int(value), 2**31 - 1)
 
 
 def flag(name: str, value: object) -> bool:
-    """Return ``True`` or ``False``, or raise ``E_ARGUMENT``."""
-    if not isinstance(value, bool):
+    """Return ``True`` or ``False``, of Python or NumPy, or raise ``E_ARGUMENT``."""
+    if not isinstance(value, (bool, np.bool_)):
         raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
-    return value
+    return bool(value)
 
 
 def check_settings(

@@ -22,7 +22,7 @@ from .collect import Collector, now
 from .plain import is_plain_embedding
 from .quantise import operand_passes, quantise
 from .readout import add_embedding_gradient
-from .repeat import Repeat
+from .repeat import Repeat, modules_of
 
 
 class Cut:
@@ -101,10 +101,21 @@ class ChunkInputs:
         self._early: dict[int, Tensor] = {}
         self._start: Tensor | None = None
         self._finite: list[Tensor] = []
+        self._often: Tensor | None = None
         self._repeat: Repeat | None = None
         if into is not None and not self.in_place and (embed is not None or hooks.before):
             both: Any = _All((embed, hooks.module)) if hooks.before else embed
             self._repeat = Repeat(both, device)
+
+    def check_cuts(self, chunk_size: int) -> None:
+        """Raise ``E_UNSUPPORTED`` for gradients that depend on how steps are cut."""
+        if self.into is None or self.in_place or self.embed is None or self.steps <= chunk_size:
+            return
+        for module in modules_of(self.embed):
+            if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:
+                given = "scale_grad_by_freq inside another function, which sees a chunk at a time"
+                allowed = "the nn.Embedding itself as embed; or one chunk"
+                raise RevRNNError("E_UNSUPPORTED", "embed", given, allowed)
 
     # --- forwards and again ------------------------------------------------------------------
 
@@ -205,7 +216,11 @@ class ChunkInputs:
         dx = dx if beside is None else dx + beside
         if self.in_place:
             assert isinstance(self.embed, nn.Embedding)
-            add_embedding_gradient(self.embed, self.cut.part(first, first + len(dx)), dx, self.into)
+            part = self.cut.part(first, first + len(dx))
+            if self.embed.scale_grad_by_freq and self._often is None:
+                size, tokens = self.embed.num_embeddings, self.cut.data.flatten()
+                self._often = torch.bincount(tokens, minlength=size)
+            add_embedding_gradient(self.embed, part, dx, self.into, self._often)
             return
         # What a readout found in this chunk's graph goes the same way.
         others = self.into.take_since(since)

@@ -161,15 +161,22 @@ def _packed(
     data, sizes = packed.data, packed.batch_sizes
     check_dense(name, data)
     _check_floats(module, f"{name}.data", data, {2: "(all steps, input_size)"})
-    counts = sizes.tolist()
+    plain = isinstance(sizes, Tensor) and sizes.dim() == 1 and sizes.dtype == torch.int64
+    counts = sizes.tolist() if plain else []
     falling = all(a >= b for a, b in pairwise(counts))
     if not counts or not falling or counts[-1] < 1 or sum(counts) != len(data):
-        allowed = f"numbers that fall, at least 1, {len(data)} in all"
-        raise RevRNNError("E_SHAPE", f"{name}.batch_sizes", counts, allowed)
+        allowed = f"int64 numbers that fall, at least 1, {len(data)} in all"
+        given = counts if plain else f"{type(sizes).__name__} {sizes}"
+        raise RevRNNError("E_SHAPE", f"{name}.batch_sizes", given, allowed)
     for key, order in (("sorted", packed.sorted_indices), ("unsorted", packed.unsorted_indices)):
         if order is not None and sorted(order.tolist()) != list(range(counts[0])):
             allowed = f"an order of {counts[0]} rows"
             raise RevRNNError("E_RANGE", f"{name}.{key}_indices", order.tolist(), allowed)
+    there, back = packed.sorted_indices, packed.unsorted_indices
+    rows = torch.arange(counts[0], device=data.device)
+    if there is not None and back is not None and not torch.equal(there[back], rows):
+        given = f"{back.tolist()} beside sorted_indices {there.tolist()}"
+        raise RevRNNError("E_RANGE", f"{name}.unsorted_indices", given, "the inverse order")
     x, lengths = pad_packed_sequence(PackedSequence(data, sizes))
     floats, _ = _initial(module, hx, counts[0], True, data.device)
     if packed.sorted_indices is not None:

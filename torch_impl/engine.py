@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor
 
-from revrnn.config import Config
+from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 
 from .gradients import Gradients
@@ -259,6 +259,14 @@ class EnginePlan:
         return "\n".join([*lines, *(f"not {name}: {why}" for name, why in self.refused.items())])
 
 
+def as_device(device: torch.device | str) -> torch.device:
+    """Return a device, which need not be here, or raise ``E_ARGUMENT``."""
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device") from error
+
+
 def engine_plan(
     config: Config, device: torch.device | str = "cpu", settings: Settings | None = None
 ) -> EnginePlan:
@@ -272,7 +280,8 @@ def engine_plan(
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
     """
-    settings, where = settings or Settings(), torch.device(device)
+    check_config(config)
+    settings, where = settings or Settings(), as_device(device)
     found = choose(config, where, settings)
     _, reasons = _first(config, where, settings)
     return EnginePlan(found.name, found.product(config, where), reasons)

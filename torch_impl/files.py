@@ -30,10 +30,10 @@ from revrnn.parameter_files import (
     write,
 )
 
-from .checks import check_state
+from .checks import check_heads, check_state
 from .layers import RevRNNLayers
 from .quantise import check_finite
-from .state import State
+from .state import State, check_device
 
 Path = str | PathLike[str]
 
@@ -68,6 +68,8 @@ def save_parameters(
         given = type(params).__name__
         raise RevRNNError("E_ARGUMENT", "params", given, "a RevGRU or RevLSTM, or its state_dict()")
     for name, value in named.items():
+        if not isinstance(name, str):
+            raise RevRNNError("E_ARGUMENT", "params", f"the name {name!r}", "texts")
         if not isinstance(value, Tensor):
             raise RevRNNError("E_DTYPE", str(name), type(value).__name__, "a torch.Tensor")
     what = {
@@ -117,9 +119,13 @@ def save_state(path: Path, state: State) -> None:
     """
     if not isinstance(state, State):
         raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
-    if state.config is None:
-        raise RevRNNError("E_ARGUMENT", "state.config", None, "the Config it belongs to")
+    if not isinstance(state.config, Config):
+        given = None if state.config is None else type(state.config).__name__
+        raise RevRNNError("E_ARGUMENT", "state.config", given, "the Config it belongs to")
+    if not isinstance(state.h, Tensor):
+        raise RevRNNError("E_DTYPE", "state.h", type(state.h).__name__, "a torch.Tensor")
     check_state(state, state.config, state.h.shape[1] if state.h.dim() == 3 else 1, state.h.device)
+    check_heads("state.heads", state.heads, state.config)
     tensors = {name: _plain(name, value) for name, value in state.tensors().items()}
     if "heads" in tensors:
         tensors["heads"] = tensors["heads"].to(torch.int64)
@@ -145,11 +151,7 @@ def load_state(path: Path, device: torch.device | str | None = None) -> State:
 
 
 def _read(path: Path, kind: Kind, device: torch.device | str | None) -> Contents:
-    try:
-        place = torch.device("cpu" if device is None else device)
-        torch.empty(0, device=place)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device that is here") from error
+    place = check_device("device", "cpu" if device is None else device)
     open_file = partial(safe_open, framework="pt", device="cpu")
     found = read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
     for name, value in found.tensors.items():

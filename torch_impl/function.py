@@ -100,7 +100,8 @@ def _refuse_batched() -> NoReturn:
 
 
 def _is_kept(key: str) -> bool:
-    return key == "x" or key.startswith(("weight", "bias"))
+    kinds = ("weight", "bias", "state")
+    return key in ("x", "mask", "gains") or key.startswith(kinds)
 
 
 def _back(call: Call, wants_x: bool, count: int, *tensors: Any) -> tuple[Any, ...]:

@@ -111,9 +111,10 @@ def _by_counts(
     """Say whether what a mean was divided by is a count: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []
     for scalar, one in ((result, made), *(first, second)):
-        if one is None or (one.count is None and one.size is None):
+        over = None if one is None else one.count if one.count is not None else one.size
+        if one is None or over is None:
             return "no"
-        count = _number(one.size if one.count is None else one.count)
+        count = _number(over)
         counts.append(count)
         totals.append(
             float(scalar.detach()) * count if one.total is None else float(one.total.detach())

@@ -15,6 +15,7 @@ from revrnn.parameter_files import is_bias, parameter_shapes, stacks
 from .checks import FLOATS, check_dense, flag, whole
 from .dropout import check_gain_probability, check_probability
 from .saved import KnowsItsStack
+from .state import check_device
 
 # Settings that may be changed at any time, their defaults, and what checks them.
 _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
@@ -166,6 +167,7 @@ class RevRNNLayers(KnowsItsStack):
     def _make_parameters(
         self, device: torch.device | str | int | None, dtype: torch.dtype | None
     ) -> None:
+        check_device("device", device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in FLOATS:
             allowed = ", ".join(map(str, FLOATS))

@@ -50,7 +50,7 @@ class Tally:
         self.count: Tensor | None = None
         self._nan: list[Tensor] = []
         self._uneven: list[Tensor] = []
-        self._counts: list[Tensor] = []
+        self._wrong: list[Tensor] = []
         self._finish: Callable[[Tensor], Tensor] | None = None
         self._sizes: list[float | None] = []
         self._steps = 0
@@ -67,7 +67,10 @@ class Tally:
         with Watch(*outputs.shape[:2]) as watch:
             result = self.readout(outputs, part)
         if isinstance(result, (tuple, list)):
-            return self.add_counted(*_pair(result))
+            total, count = _pair(result)
+            self._used |= total.requires_grad
+            self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
+            return self.add_counted(total, count)
         _check_loss(result)
         self._used |= result.requires_grad
         if self.known and (self.mean or self.readout.reduction == "mean"):
@@ -79,7 +82,8 @@ class Tally:
         if (made is None or not made.sure) and steps < self.steps:
             made = halves.tell(made, result)
             if made is None:
-                return result * 0
+                nothing: Tensor = result * 0
+                return nothing
         if made is not None and made.kind == "sum" and steps < self.steps:
             return self.add_counted(result, None)
         if made is not None and made.kind == "mean" and made.count is not None:
@@ -156,16 +160,27 @@ class Tally:
 
     def check(self) -> None:
         """Raise if the chunks' means cannot be put together, with one synchronisation."""
-        if not (self._nan or self._uneven):
+        kinds = (self._nan, self._uneven, self._wrong)
+        flags = [flag for kind in kinds for flag in kind]
+        if not flags:
             return
-        flags = self._nan + [flag.to(self._nan[0].device) for flag in self._uneven]
-        values = torch.stack(flags).tolist()
-        if any(values[len(self._nan) :]):
+        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
+        uneven, wrong = len(self._nan), len(self._nan) + len(self._uneven)
+        if any(values[wrong:]):
+            given = "a count that is negative, infinite or NaN"
+            raise RevRNNError("E_ARGUMENT", "readout", given, "0 or more")
+        if any(values[uneven:wrong]):
             given = "a loss with a mean over some targets (ignore_index, weights of classes)"
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
-        if any(values):
+        if any(values[:uneven]):
             given = "NaN as the mean of a chunk"
             raise RevRNNError("E_NONFINITE", "readout", given, f"numbers, or {HOW}")
+
+    def check_used(self) -> None:
+        """Raise if nothing has a gradient, as ``backward`` of such a loss does."""
+        if not self._used and (self.count is None or bool(self.count > 0)):
+            given = "a loss without a graph (detached, or computed without the outputs)"
+            raise RevRNNError("E_ARGUMENT", "readout", given, "a loss that can be differentiated")
 
     def loss(self) -> Tensor:
         """Return the loss of the whole sequence."""
@@ -203,11 +218,13 @@ def _pair(result: Any) -> tuple[Tensor, Tensor]:
     total, count = result
     _check_loss(total, "(sum, count), both scalars")
     if isinstance(count, Tensor):
-        if count.numel() != 1 or count.is_complex():
+        if count.numel() != 1 or count.is_complex() or count.dtype == torch.bool:
             given = f"a count of shape {list(count.shape)}, {count.dtype}"
             raise RevRNNError("E_SHAPE", "readout", given, "(sum, count), both scalars")
         return total, count.detach().reshape(())
     try:
+        if isinstance(count, bool):
+            raise TypeError
         number = float(operator.index(count) if not hasattr(count, "is_integer") else count)
     except (TypeError, ValueError):
         given = f"a count of type {type(count).__name__}"

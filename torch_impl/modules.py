@@ -205,7 +205,7 @@ class RevRNNBase(RevRNNLayers):
     ) -> Output:
         params = self.stack_parameters(*stack)  # draws its random numbers before the gains
         x = given.x
-        words = {"x": name} | self._own_names(*stack)
+        words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
         settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)

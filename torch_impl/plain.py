@@ -57,12 +57,11 @@ def is_plain_linear(module: object) -> bool:
 
 
 def is_plain_embedding(module: object) -> bool:
-    """Say whether ``module`` is ``nn.Embedding`` with a gradient that is a plain sum of rows."""
+    """Say whether ``module`` is ``nn.Embedding`` with a gradient that is a sum of rows."""
     return (
         is_bare(module, nn.Embedding)
         and isinstance(module, nn.Embedding)
         and has_plain_parameters(module, "weight")
         and not module.sparse
-        and not module.scale_grad_by_freq
         and module.max_norm is None
     )

@@ -258,12 +258,18 @@ def reads_in_place(readout: object, targets: object) -> bool:
 
 @torch.no_grad()
 def add_embedding_gradient(
-    embed: nn.Embedding, tokens: Tensor, dx: Tensor, into: Collector
+    embed: nn.Embedding, tokens: Tensor, dx: Tensor, into: Collector, often: Tensor | None = None
 ) -> None:
-    """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``."""
+    """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``.
+
+    ``often`` says how often each token is met in the whole sequence, if gradients are divided by
+    that (``scale_grad_by_freq``).
+    """
     total = into.in_place(embed.weight)
     if total is None:
         return
     if embed.padding_idx is not None:
         dx = dx * (tokens != embed.padding_idx).unsqueeze(-1)
+    if often is not None:
+        dx = dx / often[tokens.long()].unsqueeze(-1)
     total.index_add_(0, tokens.flatten(), dx.flatten(0, -2).to(total.dtype))

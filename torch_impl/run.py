@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
 
-from .autograd import initial_floats, make_schedule, quantise_parameters, start_of
+from .autograd import initial_floats, make_schedule, start_of
 from .bptt import Bptt, Settings
 from .call_hooks import CallHooks
-from .checks import check_settings
+from .checks import check_heads, check_settings
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
-from .quantise import check_finite, dequantise
+from .quantise import check_finite, dequantise, quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
 from .state import State
 from .stream_checks import check_flag, check_inputs, check_module
@@ -90,6 +90,7 @@ class Run:
         self.inputs = ChunkInputs(
             inputs, embed, config, device, self.hooks, self.autocast, self.into
         )
+        self.inputs.check_cuts(self.settings.chunk_size)
         if self.hooks.before:  # they make parameters
             self.inputs.start(self.settings.chunk_size)
         # In the order in which the module draws its random numbers when it is called.
@@ -98,7 +99,10 @@ class Run:
         self.dtype = self.tensors["weight_ih_l0"].dtype
         gains = module.gains(self.rows, device)
         self.schedule = type(schedule)(schedule.mask, schedule.resets, gains)
-        check_finite(**self.tensors, **{f"hx[{i}]": value for i, value in enumerate(floats)})
+        names = ["hx"] if isinstance(hx, Tensor) else ["hx[0]", "hx[1]"]
+        check_finite(**self.tensors, **dict(zip(names, floats, strict=False)))
+        if state is not None:
+            check_heads("state.heads", state.heads, config)
         self.start = start_of(floats, state, config, self.rows, device)
 
     def _settings(
@@ -111,7 +115,11 @@ class Run:
         checked = check_settings("reversed", chosen, every, kept)
         count = check_flag("report", report)
         return Settings(
-            checked.chunk_size, "reversed", checked.checkpoint_every, checked.offload, count
+            min(checked.chunk_size, self.steps),
+            "reversed",
+            checked.checkpoint_every,
+            checked.offload,
+            count,
         )
 
     def autocast(self, users: bool = True) -> torch.autocast:
@@ -157,6 +165,8 @@ class Run:
         back = _Back(self, tally, cut, scale)
         grads = self.gradients(bptt, (None, None), back.outputs, back.inputs)
         tally.check()
+        if not back.short:
+            tally.check_used()
         for name, tensor in self.tensors.items():
             if tensor.requires_grad:
                 self.into.add(tensor, grads.params[name].to(tensor.dtype))

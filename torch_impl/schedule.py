@@ -11,10 +11,29 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .checks import check_tensor
+from .dropout import GainsOfDropout
 from .sequence import GAIN_BITS, Schedule
 
 # A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
 Gains = Callable[[int], Tensor]
+
+
+class _Checked:
+    """Gains from a function of the caller's, looked at as they come."""
+
+    def __init__(self, gains: Gains, shape: tuple[int, int, int], device: torch.device) -> None:
+        self.gains, self.shape, self.device = gains, shape, device
+        self.known = isinstance(gains, GainsOfDropout)
+
+    def __call__(self, t: int) -> Tensor:
+        """Return the gains of step ``t``."""
+        found = self.gains(t)
+        if not self.known:
+            check_tensor(f"gains({t})", found, [torch.int32], self.shape, self.device)
+            if bool((found < 0).any() | (found > 16 << GAIN_BITS).any()):
+                allowed = f"0 … {16 << GAIN_BITS}"
+                raise RevRNNError("E_RANGE", f"gains({t})", "a value outside", allowed)
+        return found
 
 
 def make_schedule(
@@ -34,7 +53,7 @@ def make_schedule(
             raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {16 << GAIN_BITS}")
         by_step = gains.__getitem__
     elif gains is not None:
-        by_step = gains
+        by_step = _Checked(gains, (config.num_layers - 1, rows, config.hidden_size), device)
     starts = None
     if resets is not None:
         # One look at the whole: which rows are reset must be known on the host.

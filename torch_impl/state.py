@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree
 
-from revrnn.config import Config
+from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats, is_int
 
@@ -96,10 +96,9 @@ class State:
         """
         if isinstance(device, torch.dtype):
             raise RevRNNError("E_DTYPE", "device", device, "a device: a State has its own types")
-        try:
-            place = torch.device(device)
-        except (RuntimeError, TypeError) as error:
-            raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device") from error
+        if device is None:
+            raise RevRNNError("E_ARGUMENT", "device", None, "a device")
+        place = check_device("device", device)
         return self._each(lambda _, value: value.to(place, non_blocking=non_blocking))
 
     def cpu(self) -> State:
@@ -127,7 +126,13 @@ class State:
         Raises:
             RevRNNError: ``E_DTYPE``, ``E_SHAPE`` or ``E_RANGE``, for ``rows``.
         """
-        at = rows if isinstance(rows, Tensor) else torch.tensor(rows, device=self.device)
+        try:
+            at = rows if isinstance(rows, Tensor) else torch.tensor(rows, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            allowed = "whole numbers, a tensor or a list"
+            raise RevRNNError("E_DTYPE", "rows", repr(rows), allowed) from error
+        if at.dim() == 1 and len(at) == 0:
+            raise RevRNNError("E_SHAPE", "rows", "no rows", "one row or more")
         if at.dtype not in (torch.int32, torch.int64):
             raise RevRNNError("E_DTYPE", "rows", at.dtype, "torch.int64")
         if at.dim() != 1 or len(at) == 0:
@@ -144,7 +149,7 @@ class State:
         Raises:
             RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
         """
-        parts = list(states)
+        parts = [] if isinstance(states, State) else list(states)
         if not parts or not all(isinstance(part, State) for part in parts):
             raise RevRNNError("E_ARGUMENT", "states", parts, "one State or more")
         first = parts[0]
@@ -181,7 +186,23 @@ class State:
             raise RevRNNError("E_ARGUMENT", "mapping", mapping, f"a mapping of {names}")
         config = mapping.get("config")
         known = Config.from_dict(config) if isinstance(config, Mapping) else config
+        if known is not None and not isinstance(known, Config):
+            given = type(known).__name__
+            raise RevRNNError("E_ARGUMENT", "mapping.config", given, "a Config, or its fields")
+        for name in ("h", "c", "heads"):
+            value = mapping.get(name)
+            if not isinstance(value, Tensor) and (name == "h" or value is not None):
+                given = type(value).__name__
+                raise RevRNNError("E_DTYPE", f"mapping.{name}", given, "a torch.Tensor")
         return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
+
+
+def check_device(name: str, device: torch.device | str | int | None) -> torch.device:
+    """Return a device that is here, by default the present one, or raise ``E_ARGUMENT``."""
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
+        raise RevRNNError("E_ARGUMENT", name, repr(device), "a device that is here") from error
 
 
 def initial_state(
@@ -197,6 +218,8 @@ def initial_state(
     Raises:
         RevRNNError: ``E_ARGUMENT`` if ``batch_size`` is no such number.
     """
+    check_config(config)
+    check_device("device", device)
     if not is_int(batch_size) or batch_size < 1:
         allowed = "a whole number, at least 1"
         raise RevRNNError("E_ARGUMENT", "batch_size", repr(batch_size), allowed)

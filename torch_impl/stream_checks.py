@@ -11,9 +11,11 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError, one_of
 
+from .checks import check_dense
 from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
+from .transforms import is_abstract
 
 
 def check_module(module: object) -> None:
@@ -37,6 +39,11 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
     """Raise unless ``inputs`` has steps and rows, and the features if nothing embeds it."""
     if not isinstance(inputs, Tensor):
         raise RevRNNError("E_DTYPE", "inputs", type(inputs).__name__, "a tensor [T, B, …]")
+    check_dense("inputs", inputs)
+    if is_abstract([inputs]) or device.type == "meta":
+        name, given = ("inputs", inputs) if is_abstract([inputs]) else ("module", "parameters")
+        kind = "a tensor without numbers (meta, fake)" if name == "inputs" else f"{given} on meta"
+        raise RevRNNError("E_UNSUPPORTED", name, kind, "numbers: streaming looks at losses")
     if inputs.dim() < 2 or 0 in inputs.shape[:2]:
         given = f"shape {list(inputs.shape)}"
         raise RevRNNError("E_SHAPE", "inputs", given, "[T, B, …], steps first, T and B at least 1")
@@ -87,7 +94,7 @@ def check_readout(readout: object) -> None:
 
 def check_reduction(reduction: object) -> bool:
     """Raise unless ``reduction`` is known; return whether it is a mean."""
-    if reduction not in ("mean", "sum"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"
 
@@ -112,12 +119,25 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
         if scale.device.type == "cpu" and not bool(torch.isfinite(scale)):
             raise RevRNNError("E_NONFINITE", "loss_scale", float(scale), allowed)
         wide = scale.dtype if scale.dtype == torch.float64 else torch.float32
+        _narrow(scale.reshape(()).to(torch.float64))
         return scale.reshape(()).to(device, wide)
     plain: Any = scale
     number = isinstance(scale, (int, float, np.number, np.ndarray)) and np.size(plain) == 1
     if not number or isinstance(scale, bool) or np.asarray(plain).dtype.kind not in "iuf":
         raise RevRNNError("E_ARGUMENT", "loss_scale", repr(scale), allowed)
-    value = float(plain)
+    try:
+        value = float(np.asarray(plain).item())
+    except OverflowError:
+        value = math.inf
     if not math.isfinite(value):
         raise RevRNNError("E_NONFINITE", "loss_scale", value, allowed)
-    return torch.tensor(value, device=device, dtype=torch.float64).to(torch.float32)
+    return _narrow(torch.tensor(value, device=device, dtype=torch.float64))
+
+
+def _narrow(scale: Tensor) -> Tensor:
+    """Return a scale in float32, in which losses are; refuse what does not fit."""
+    narrow = scale.to(torch.float32)
+    if scale.device.type == "cpu" and not bool(torch.isfinite(narrow)):
+        largest = torch.finfo(torch.float32).max
+        raise RevRNNError("E_RANGE", "loss_scale", float(scale), f"at most {largest:.3g}")
+    return narrow

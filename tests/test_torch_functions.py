@@ -1,0 +1,247 @@
+"""What does not fit is said by functions beside the modules, in the caller's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
+
+from revrnn import Config, RevRNNError
+from revrnn.torch_impl import (
+    LinearCrossEntropy,
+    RevGRU,
+    RevLSTM,
+    State,
+    engine_plan,
+    initial_state,
+    plan,
+    quantise_parameters,
+    rev_rnn,
+    save_parameters,
+    save_state,
+    value,
+    value_and_grad,
+)
+
+X = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))
+MODULE = RevGRU(3, 6, 2)
+CONFIG, PARAMS = MODULE.config, MODULE.state_dict()
+START = MODULE.initial_state(2)
+HEADS: Any = START.heads
+PACKED = pack_sequence([X[:2, 0], X[:, 1]], enforce_sorted=False)
+
+
+def run(**changes: Any) -> Any:
+    given: dict[str, Any] = {"x": X, "params": PARAMS, "config": CONFIG}
+    return rev_rnn(**given | changes)
+
+
+def gains(made: Any) -> Callable[[], Any]:
+    return lambda: run(gains=lambda t: made)
+
+
+def stream(**changes: Any) -> Any:
+    given: dict[str, Any] = {"module": MODULE, "inputs": X, "targets": X}
+    given["readout"] = lambda h, y: h.mean()
+    return value_and_grad(**given | changes)
+
+
+def counted(count: Any) -> Callable[[], Any]:
+    return lambda: stream(readout=lambda h, y: (h.sum(), count), chunk_size=2)
+
+
+def state(**changes: Any) -> State:
+    return replace(START, **changes)
+
+
+def packed(**changes: Any) -> PackedSequence:
+    return PACKED._replace(**changes)
+
+
+ones = torch.ones(1, 2, 6, dtype=torch.int32)
+other: Any = "x"
+# What is called, the code, and the argument as the caller wrote it.
+CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "gains, none": (gains(None), "E_DTYPE", "gains(0)"),
+    "gains, shape": (gains(ones[0]), "E_SHAPE", "gains(0)"),
+    "gains, floats": (gains(ones.float()), "E_DTYPE", "gains(0)"),
+    "gains, large": (gains(ones * 10**6), "E_RANGE", "gains(0)"),
+    "with outputs": (lambda: run(with_outputs="no"), "E_ARGUMENT", "with_outputs"),
+    "hx of a GRU": (lambda: run(hx=X), "E_SHAPE", "hx"),
+    "NaN in hx": (lambda: run(hx=torch.full((2, 2, 6), np.nan)), "E_NONFINITE", "hx"),
+    "a state as hx": (lambda: run(hx=START), "E_ARGUMENT", "hx"),
+    "heads": (lambda: run(state=state(heads=HEADS * 0)), "E_RANGE", "state.heads"),
+    "heads, a call": (lambda: MODULE(X, state(heads=-HEADS)), "E_RANGE", "hx.heads"),
+    "heads, by chunks": (lambda: stream(state=state(heads=-HEADS)), "E_RANGE", "state.heads"),
+    "state's config": (lambda: MODULE(X, state(config=other)), "E_ARGUMENT", "hx.config"),
+    "initial state": (lambda: initial_state(other, 2), "E_ARGUMENT", "config"),
+    "initial place": (lambda: initial_state(CONFIG, 2, "moon"), "E_ARGUMENT", "device"),
+    "a module's place": (lambda: RevGRU(3, 6, device="moon"), "E_ARGUMENT", "device"),
+    "engine": (lambda: engine_plan(MODULE), "E_ARGUMENT", "config"),  # type: ignore[arg-type]
+    "engine's place": (lambda: engine_plan(CONFIG, "moon"), "E_ARGUMENT", "device"),
+    "plan": (lambda: plan(MODULE, 3, 1), "E_ARGUMENT", "config"),  # type: ignore[arg-type]
+    "quantise": (lambda: quantise_parameters({"x": X}, CONFIG), "E_ARGUMENT", "params"),
+    "quantise NaN": (
+        lambda: quantise_parameters(PARAMS | {"bias_l0": PARAMS["bias_l0"] * np.nan}, CONFIG),
+        "E_NONFINITE",
+        "bias_l0",
+    ),
+    "quantise for": (lambda: quantise_parameters(PARAMS, other), "E_ARGUMENT", "config"),
+    "batch sizes": (
+        lambda: MODULE(packed(batch_sizes=torch.ones(6))),
+        "E_SHAPE",
+        "input.batch_sizes",
+    ),
+    "a list of sizes": (lambda: MODULE(packed(batch_sizes=[6])), "E_SHAPE", "input.batch_sizes"),
+    "axes of sizes": (
+        lambda: MODULE(packed(batch_sizes=torch.ones(1, 6).long())),
+        "E_SHAPE",
+        "input.batch_sizes",
+    ),
+    "another order back": (
+        lambda: MODULE(packed(unsorted_indices=torch.tensor([0, 1]))),
+        "E_RANGE",
+        "input.unsorted_indices",
+    ),
+    "meta": (lambda: stream(inputs=X.to("meta")), "E_UNSUPPORTED", "inputs"),
+    "meta module": (
+        lambda: stream(module=RevGRU(3, 6, device="meta")),
+        "E_UNSUPPORTED",
+        "module",
+    ),
+    "sparse": (lambda: stream(inputs=X.to_sparse()), "E_UNSUPPORTED", "inputs"),
+    "nested": (
+        lambda: stream(inputs=torch.nested.nested_tensor([X[:, 0], X[:2, 0]], layout=torch.jagged)),
+        "E_UNSUPPORTED",
+        "inputs",
+    ),
+    "reductions": (lambda: stream(reduction=np.array(["mean", "sum"])), "E_ARGUMENT", "reduction"),
+    "large scale": (lambda: stream(loss_scale=1e39), "E_RANGE", "loss_scale"),
+    "larger scale": (lambda: stream(loss_scale=10**400), "E_ARGUMENT", "loss_scale"),
+    "large tensor": (
+        lambda: stream(loss_scale=torch.tensor(1e300, dtype=torch.float64)),
+        "E_RANGE",
+        "loss_scale",
+    ),
+    "count below 0": (counted(torch.tensor(-3.0)), "E_ARGUMENT", "readout"),
+    "NaN count": (counted(torch.tensor(np.nan)), "E_ARGUMENT", "readout"),
+    "count without end": (counted(torch.tensor(np.inf)), "E_ARGUMENT", "readout"),
+    "true": (counted(True), "E_ARGUMENT", "readout"),
+    "true tensor": (counted(torch.tensor(True)), "E_SHAPE", "readout"),
+    "detached": (
+        lambda: stream(readout=lambda h, y: h.detach().mean(), chunk_size=2),
+        "E_ARGUMENT",
+        "readout",
+    ),
+    "detached sum": (
+        lambda: stream(readout=lambda h, y: (h.detach().sum(), 3)),
+        "E_ARGUMENT",
+        "readout",
+    ),
+    "cells": (lambda: Config(np.array(["revgru"]), 3, 6), "E_ARGUMENT", "cell"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_calls_are_refused_in_the_callers_words(case: str) -> None:
+    call, code, argument = CALLS[case]
+    with pytest.raises(RevRNNError) as caught:
+        call()
+    assert (caught.value.code, caught.value.argument) == (code, argument)
+    assert all(parameter.grad is None for parameter in MODULE.parameters())
+
+
+STATES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "a device that is not here": (lambda: START.to("hpu"), "E_ARGUMENT", "device"),
+    "no device": (lambda: START.to(other), "E_ARGUMENT", "device"),
+    "text for rows": (lambda: START.index_select(other), "E_DTYPE", "rows"),
+    "a slice for rows": (lambda: START.index_select(slice(0, 1)), "E_DTYPE", "rows"),  # type: ignore[arg-type]
+    "no rows": (lambda: START.index_select([]), "E_SHAPE", "rows"),
+    "one for many": (lambda: State.cat(START), "E_ARGUMENT", "states"),  # type: ignore[arg-type]
+    "numbers": (lambda: State.from_dict({"h": 1}), "E_DTYPE", "mapping.h"),
+    "config": (
+        lambda: State.from_dict({"h": START.h, "config": "x"}),
+        "E_ARGUMENT",
+        "mapping.config",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_states_are_refused_in_the_callers_words(case: str) -> None:
+    call, code, argument = STATES[case]
+    with pytest.raises(RevRNNError) as caught:
+        call()
+    assert (caught.value.code, caught.value.argument) == (code, argument)
+
+
+def test_nothing_is_written_that_cannot_be_read(tmp_path: Path) -> None:
+    cases: list[tuple[Callable[[Path], Any], str]] = [
+        (lambda path: save_state(path, state(heads=HEADS * 0)), "state.heads"),
+        (lambda path: save_state(path, state(config=other)), "state.config"),
+        (lambda path: save_state(path, state(h=1)), "state.h"),
+        (lambda path: save_parameters(path, {1: X}, CONFIG), "params"),  # type: ignore[dict-item]
+    ]
+    for number, (write, name) in enumerate(cases):
+        path = tmp_path / str(number)
+        with pytest.raises(RevRNNError) as caught:
+            write(path)
+        assert caught.value.argument == name
+        assert not path.exists()
+
+
+def test_numpys_truth_values_are_truth_values() -> None:
+    yes, no = np.bool_(True), np.bool_(False)
+    settings: Any = {"bias": no, "batch_first": yes, "offload": yes, "forgetting": no}
+    module = RevGRU(3, 6, **settings)
+    for name, given in settings.items():
+        held = getattr(module.config if name == "forgetting" else module, name)
+        assert held is bool(given)
+    stream(offload=no, through_hx=no, report=yes, chunk_size=2, checkpoint_every=2)
+    MODULE.zero_grad()
+
+
+def test_no_chunk_is_longer_than_the_sequence() -> None:
+    found = [stream(chunk_size=size).loss for size in (4, 10**30)]
+    assert torch.equal(*found)
+    MODULE.zero_grad()
+
+
+@pytest.mark.parametrize("name", ["mask", "gains", "state"])
+def test_a_change_in_place_before_the_way_back_is_told(name: str) -> None:
+    """As PyTorch tells of one of weights and inputs."""
+    made: Any = {
+        "mask": torch.ones(4, 2, dtype=torch.bool),
+        "gains": torch.full((4, 1, 2, 6), 1 << 12, dtype=torch.int32),
+        "state": START.clone(),
+    }[name]
+    params = {n: p.clone().requires_grad_() for n, p in PARAMS.items()}
+    loss = run(params=params, **{name: made}).outputs.sum()
+    tensor: Tensor = made.h if name == "state" else made
+    tensor.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
+def test_gradients_by_frequency_are_those_of_the_whole_sequence(kind: Any) -> None:
+    embed, rnn, linear = nn.Embedding(5, 3, scale_grad_by_freq=True), kind(3, 6), nn.Linear(6, 5)
+    tokens = torch.randint(5, (9, 2))
+    readout = LinearCrossEntropy(linear)
+    readout(rnn(embed(tokens))[0], tokens).backward()
+    held: Any = embed.weight
+    wanted, held.grad = held.grad, None
+    value_and_grad(rnn, tokens, tokens, readout, embed=embed, chunk_size=2)
+    assert torch.allclose(held.grad, wanted, rtol=1e-4, atol=1e-7)
+    inside = nn.Sequential(embed)
+    with pytest.raises(RevRNNError, match="scale_grad_by_freq"):
+        value_and_grad(rnn, tokens, tokens, readout, embed=inside, chunk_size=2)
+    value(rnn, tokens, tokens, readout, embed=inside, chunk_size=2)
