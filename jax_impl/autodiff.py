@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
+from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
@@ -20,11 +21,11 @@ from .checks import (
     check_initial,
     check_key,
     check_reset_capacity,
-    check_sharding,
     check_trees,
     settings_of,
 )
 from .chunks import vary_together
+from .meshes import Rows, on_automatic_axes
 from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import gains_fault, mark
@@ -176,12 +177,53 @@ def apply(
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
-    check_sharding(params=dict(params), x=x, hx=floats, mask=mask)
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
-    out: Output = _run(settings, with_outputs, inputs)
+    call = _Call(settings, bool(with_outputs))
+    batches = batches_of(floats, state, mask, gains, resets)
+    out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):
         check(out.status)
     return out._replace(state=carried(out.state, state, config))
+
+
+class _Call(NamedTuple):
+    """A call of :func:`_run`, with what is static of it."""
+
+    settings: Settings
+    with_outputs: bool
+
+    def __call__(self, inputs: Inputs) -> Output:
+        """Run over a sequence."""
+        out: Output = _run(self.settings, self.with_outputs, inputs)
+        return out
+
+    def specs(self, rows: Rows) -> Output:
+        """Return how results are sharded where the batch is sharded over ``rows``."""
+        config = self.settings.config
+        by_step: Any = P(None, rows)
+        sliced = by_step if config.slice_size else None
+        state, whole = state_specs(config, rows), cast("Any", P())
+        return Output(by_step, state.h, state.c, state, sliced, sliced, whole, whole)
+
+
+def batches_of(
+    hx: tuple[jax.Array, ...] | None,
+    state: State | None,
+    mask: jax.Array | None,
+    gains: jax.Array | None,
+    resets: jax.Array | None,
+) -> list[tuple[Any, int]]:
+    """Return arrays of a call that have a batch, and which axis it is."""
+    first_h = hx[0] if hx else None if state is None else state.h
+    return [(mask, 1), (first_h, 1), (gains, 2), (resets, 1)]
+
+
+def state_specs(config: Config, rows: Rows) -> Any:
+    """Return how a state is sharded whose batch is sharded over ``rows``, as a :class:`State`."""
+    by_layer: Any = P(None, rows)
+    heads: Any = P(rows)
+    c = by_layer if config.has_cell_state else None
+    return State(by_layer, c, heads if config.forgetting else None)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -70,22 +70,6 @@ def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
         raise RevRNNError("E_ARGUMENT", "reset_capacity", "nothing", allowed)
 
 
-def check_sharding(**trees: Any) -> None:
-    """Raise ``E_UNSUPPORTED`` for an array that is sharded over explicit axes of a mesh.
-
-    JAX wants the sharding of every result said there; with automatic axes it finds them.
-    """
-    for path, leaf in jax.tree_util.tree_leaves_with_path(trees):
-        sharding = getattr(jax.typeof(leaf), "sharding", None)
-        explicit = set(getattr(getattr(sharding, "mesh", None), "explicit_axes", ()))
-        names = {str(n) for part in getattr(sharding, "spec", ()) for n in np.ravel(part or [])}
-        if explicit & names:
-            given = f"sharded over explicit axes {sorted(explicit & names)}"
-            allowed = "axes of axis_types AxisType.Auto in jax.make_mesh, or jax.shard_map"
-            name = path[0].key + jax.tree_util.keystr(path[1:])
-            raise RevRNNError("E_UNSUPPORTED", name, given, allowed)
-
-
 def check_function(name: str, function: object) -> None:
     """Raise ``E_ARGUMENT`` for what cannot be called."""
     if not callable(function):

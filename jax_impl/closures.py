@@ -18,6 +18,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from revrnn.errors import RevRNNError
 
+from .meshes import on_explicit_axes
 from .status import is_array_or_number, is_concrete
 
 Tree = Any
@@ -46,7 +47,7 @@ class Hoisted:
                     raise RevRNNError("E_DTYPE", self.name, f"a {type(leaf).__name__}", "an array")
             return made
 
-        closed, shapes = jax.make_jaxpr(anew, return_shape=True)(*example)
+        closed, shapes = _traced(anew, example)
         places = [self._place(value) for value in closed.consts]
         consts = [None if p is not None else c for p, c in zip(places, closed.consts, strict=True)]
         return _Program(closed.jaxpr, consts, places, shapes)
@@ -75,6 +76,18 @@ class Hoisted:
         run = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))
         found = run(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(program.shapes), found)
+
+
+def _traced(function: Callable[..., Tree], example: tuple[Tree, ...]) -> tuple[Any, Tree]:
+    """Return a function's program, and the shapes of its results."""
+    try:
+        return jax.make_jaxpr(function, return_shape=True)(*example)
+    except ValueError:
+        explicit = on_explicit_axes(function)
+        if explicit is None:
+            raise
+        # It closes over arrays with explicit axes, which automatic ones cannot be mixed with.
+        return jax.make_jaxpr(explicit, return_shape=True)(*example)
 
 
 @dataclass(frozen=True)

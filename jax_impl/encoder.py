@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax import export
 from jax.custom_derivatives import SymbolicZero
+from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
+from .autodiff import batches_of, state_specs
 from .checks import Params, check_trees, settings_of
 from .closures import divide, is_float, unite
+from .meshes import Rows, on_automatic_axes
 from .passing import CHUNK_SIZE, CarryBack, Remembered, Undo
 from .quantise import dequantise
 from .sequence import mark
@@ -86,13 +89,26 @@ def encode(
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
     arrays = {"mask": mask, "gains": gains}
     check_trees(config, params, state, arrays, outer=outer, inputs=inputs)
-    run, free, given = prepare(
-        settings, params, outer, inputs, None, embed, None, None, state, mask, gains, to_train=False
-    )
-    out: Encoded = _encode(run, free, given)
+
+    def encoded(tree: Tree) -> Encoded:
+        params, outer, inputs, state, mask, gains = tree
+        first = settings, params, outer, inputs, None, embed, None, None
+        out: Encoded = _encode(*prepare(*first, state, mask, gains, to_train=False))
+        return out
+
+    tree = (params, outer, inputs, state, mask, gains)
+    batches = [(leaf, 1) for leaf in jax.tree.leaves(inputs)]
+    batches += batches_of(None, state, mask, gains, None)
+    out: Encoded = on_automatic_axes(encoded, tree, batches, lambda rows: _specs(config, rows))
     if is_concrete(out.status):
         check(out.status, params=params, inputs=inputs, outer=outer)
     return out._replace(state=carried(out.state, state, config))
+
+
+def _specs(config: Config, rows: Rows) -> Any:
+    """Return how results are sharded where the batch is sharded over ``rows``."""
+    state = state_specs(config, rows)
+    return Encoded(state.h, state.h, state.c, state, *[P()] * 2)  # type: ignore[arg-type]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

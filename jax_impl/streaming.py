@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
+from .autodiff import batches_of, state_specs
 from .checks import (
     Floats,
     Params,
@@ -22,6 +24,7 @@ from .checks import (
     settings_of,
 )
 from .encoder import Encoded, encode
+from .meshes import Rows, on_automatic_axes, spec_of
 from .passing import CHUNK_SIZE
 from .state import State, carried
 from .status import check, is_concrete
@@ -105,12 +108,18 @@ def value_and_grad(
     arrays = {"mask": mask, "gains": gains, "resets": resets}
     check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
     check_function("readout", readout)
-    params, outer, hx = undifferentiable((params, outer, hx))
-    run, free, given = prepare(
-        settings, params, outer, inputs, targets, embed, readout, hx, state, mask, gains, resets,
-        mean=_is_mean(reduction),
-    )  # fmt: skip
-    out = train(run, free, given)
+    mean = _is_mean(reduction)
+
+    def trained(tree: Tree) -> Streamed:
+        params, outer, inputs, targets, hx, *others = tree
+        params, outer, hx = undifferentiable((params, outer, hx))
+        first = settings, params, outer, inputs, targets, embed, readout, hx
+        return train(*prepare(*first, *others, mean=mean))
+
+    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
+    out: Streamed = on_automatic_axes(
+        trained, tree, _batches(tree), lambda rows: _specs(config, rows, tree)
+    )
     _look_at(out, params, outer, inputs, hx)
     if hx is not None and not isinstance(hx, tuple):
         (of_h,) = out.grad_hx or ()
@@ -147,14 +156,20 @@ def value(
     arrays = {"mask": mask, "gains": gains, "resets": resets}
     check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
     check_function("readout", readout)
-    tree = undifferentiable((params, outer, inputs, targets, hx))
-    params, outer, inputs, targets, hx = tree
-    run, free, given = prepare(
-        settings, params, outer, inputs, targets, embed, readout, hx, state, mask, gains, resets,
-        mean=_is_mean(reduction), to_train=False,
-    )  # fmt: skip
-    free = free._replace(values=undifferentiable(free.values))
-    out = measure(run, free, given)
+    mean = _is_mean(reduction)
+
+    def measured(tree: Tree) -> Streamed:
+        params, outer, inputs, targets, hx, *others = tree
+        given_by = undifferentiable((params, outer, inputs, targets, hx))
+        params, outer, inputs, targets, hx = given_by
+        first = settings, params, outer, inputs, targets, embed, readout, hx
+        run, free, given = prepare(*first, *others, mean=mean, to_train=False)
+        return measure(run, free._replace(values=undifferentiable(free.values)), given)
+
+    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
+    out: Streamed = on_automatic_axes(
+        measured, tree, _batches(tree), lambda rows: _specs(config, rows)
+    )
     _look_at(out, params, outer, inputs, hx)
     return out._replace(state=carried(out.state, state, config))
 
@@ -163,6 +178,28 @@ def _is_mean(reduction: str) -> bool:
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"
+
+
+def _batches(tree: Tree) -> list[tuple[Any, int]]:
+    """Return a call's arrays that may have a batch, and which axis it is."""
+    _, _, inputs, targets, hx, state, *others = tree
+    arrays = [(leaf, 1) for leaf in jax.tree.leaves((inputs, targets))]
+    return arrays + batches_of(None if hx is None else _several(hx), state, *others)
+
+
+def _specs(config: Config, rows: Rows, tree: Tree = None) -> Any:
+    """Return how results are sharded; with ``tree`` there are gradients."""
+    state, whole = state_specs(config, rows), P()
+    grads = grad_hx = None
+    if tree is not None:
+        params, outer, *_, hx, _, _, _, _ = tree
+        grads = jax.tree.map(spec_of, ({k: params[k] for k in config.parameter_shapes()}, outer))
+        grad_hx = None if hx is None else tuple(map(spec_of, _several(hx)))
+    return Streamed(whole, grads, state, whole, whole, grad_hx, state.h, state.c)
+
+
+def _several(hx: Any) -> tuple[Any, ...]:
+    return hx if isinstance(hx, tuple) else (hx,)
 
 
 def _look_at(out: Streamed, params: Params, outer: Tree, inputs: Tree, hx: Floats) -> None:

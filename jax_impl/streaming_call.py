@@ -15,10 +15,11 @@ from revrnn.errors import RevRNNError
 
 from .autodiff import quantise_parameters, start_of
 from .bptt import Bptt
-from .checks import Floats, Params, check_arrays, check_function, check_initial, check_sharding
+from .checks import Floats, Params, check_arrays, check_function, check_initial
 from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
 from .losses import Reader, reader_of
+from .meshes import explicit_mesh
 from .passing import Data, Settings
 from .quantise import dequantise, nonfinite
 from .readout import LinearCrossEntropy
@@ -105,7 +106,6 @@ def prepare(
         check_function("embed", embed)
     outer = _arrays_of("outer", outer, to_train)
     steps = _length(inputs, targets)
-    check_sharding(params=dict(params), outer=outer, inputs=inputs, targets=targets)
     tree = (params, outer, inputs, targets, floats, state, mask, gains, resets)
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
@@ -178,6 +178,10 @@ def same_axes(free: Free, given: Given, wanted: tuple[bool, ...]) -> None:
     for arguments (:func:`~revrnn.jax_impl.chunks.vary_together`), which can be made to vary.
     """
     axes = axes_of(given.start.h)
+    chosen = [leaf for leaf, yes in zip(jax.tree.leaves(free), wanted, strict=True) if yes]
+    if explicit_mesh(chosen) is not None and explicit_mesh(given.start.h) is None:
+        given_by = "a variable closed over that lies on explicit axes of a mesh"
+        raise RevRNNError("E_UNSUPPORTED", "embed or readout", given_by, "such variables in outer")
     for leaf, yes in zip(jax.tree.leaves(free), wanted, strict=True):
         if yes and axes_of(leaf) != axes:
             raise RevRNNError(
