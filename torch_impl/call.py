@@ -209,10 +209,13 @@ class Call:
             part[:, :, :depth] += grad_context[steps]
             return part
 
+        none_saturated = self.bptt.saturation.none_of_inputs
+
         def of_inputs(first: int, dx: Tensor) -> None:
             if grad_x is not None:
                 steps = slice(first, first + len(dx))
-                grad_x[steps] = dx * operand_passes(x[steps], formats)  # GRAD-002
+                passes = none_saturated or operand_passes(x[steps], formats)
+                grad_x[steps] = dx * passes if passes is not True else dx  # GRAD-002
 
         inputs = self._inputs(x)
         final = (grads.get("h_n"), grads.get("c_n"))

@@ -24,14 +24,17 @@ class SaturationCounter:
         self.limit, self.bits = view_limit(config), config.formats.state_bits
         self.ends = torch.zeros(2, dtype=torch.int64, device=device)
         self.largest = torch.zeros((), dtype=torch.int64, device=device)
+        self.on_cpu = device.type == "cpu"
         self.inputs = self.views = 0
         self.end: State | None = None
 
     def add_inputs(self, x: Tensor) -> None:
         """Count a chunk's operands, int16 of any shape."""
         if x.numel():
-            self.ends[0] += (x.abs() == OPERAND_MAX).sum()
             self.inputs += x.numel()
+            if self.on_cpu and not _beyond(x, OPERAND_MAX - 1):
+                return
+            self.ends[0] += (x.abs() == OPERAND_MAX).sum()
 
     def add_states(self, h: Tensor) -> None:
         """Count states, int32 of any shape."""
@@ -39,8 +42,10 @@ class SaturationCounter:
             low, high = h.aminmax()
             most = torch.maximum(high.to(torch.int64), -low.to(torch.int64))
             self.largest = torch.maximum(self.largest, most)
-            self.ends[1] += ((h > self.limit) | (h < -self.limit)).sum()
             self.views += h.numel()
+            if self.on_cpu and int(most) <= self.limit:
+                return  # nothing to count, and nobody to wait for
+            self.ends[1] += ((h > self.limit) | (h < -self.limit)).sum()
 
     def read(self) -> Saturation:
         """Return the shares; this waits for the device."""
@@ -53,3 +58,13 @@ class SaturationCounter:
         return Saturation(
             inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
         )
+
+    @property
+    def none_of_inputs(self) -> bool:
+        """Whether it is known without waiting that no operand counted so far was at an end."""
+        return self.on_cpu and not int(self.ends[0])
+
+
+def _beyond(v: Tensor, limit: int) -> bool:
+    low, high = v.aminmax()
+    return int(high) > limit or int(low) < -limit

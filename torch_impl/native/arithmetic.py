@@ -1,136 +1,180 @@
-"""Activations and operands of one number at a time, for loops that a compiler makes vectors of."""
+"""Activations and views of vectors of numbers (ACT, FMT, GRAD-010)."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
-from .compiling import Array, f32, i32, i64, native, round_shift, sar
+from .compiling import Array, f32, i32, i64, inner, round_shift
+from .lanes import Group, Lanes, Place, Variable
+from .vectors import Kernel, kernel
 
 OPERAND_MAX: Final = 32512
 
-
-@native
-def clip(sums: Array, parts: Array, left: int, bits: int, c: Array, pairs: Array) -> None:
-    """Write ``(sums << left) + parts``, clipped to where tanh changes, and its places in the table.
-
-    Args:
-        sums: int32 ``[n]``.
-        parts: int64 ``[n]``.
-        left: left shift of the sums.
-        bits: fraction bits of the result.
-        c: int32 ``[n]``.
-        pairs: int32 ``[n]``.
-    """
-    end, shift = i64(1) << (bits + 3), bits - 7
-    for i in range(c.size):
-        s = (i64(sums[i]) << left) + parts[i]
-        v = i32(min(max(s, -end), end))
-        sign = sar(v, 31)
-        c[i] = v
-        pairs[i] = sar(i32(i32(v ^ sign) - sign), shift)
+# Places in the plan, int64, the numbers of a configuration.
+SUM_BITS: Final = 0
+STATE_BITS: Final = 1
+VIEW_BITS: Final = 2
+GATE_FACTOR: Final = 3  # of ACT-004: (σ·factor + term) >> shift
+GATE_TERM: Final = 4
+GATE_SHIFT: Final = 5
+Z_MAX: Final = 6
+FORGETTING: Final = 7
+INPUT_SHIFT: Final = 8  # PROD-004, of layer 0, of the layers above and of views
+LAYER_SHIFT: Final = 9
+VIEW_SHIFT: Final = 10
+SLICES: Final = 11
+FORGET_BITS: Final = 12  # the limit, 0 without one
+P_MAX: Final = 13
+NUMBERS: Final = 14
 
 
-@native
-def clip_state(h: Array, bits: int, c: Array, pairs: Array) -> None:
-    """Do the same for int32 ``h`` ``[n]``."""
-    end, shift = i32(i64(1) << (bits + 3)), bits - 7
-    for i in range(c.size):
-        v = i32(min(max(h[i], i32(-end)), end))
-        sign = sar(v, 31)
-        c[i] = v
-        pairs[i] = sar(i32(i32(v ^ sign) - sign), shift)
-
-
-@native
-def tanh(c: Array, pairs: Array, bits: int, table: Array, out: Array) -> None:
-    """Write tanh of clipped int32 ``c`` with ``bits`` fraction bits, int32 of 15 (ACT-002).
+class Tanh:
+    """The hyperbolic tangent of numbers with so many fraction bits (ACT-002).
 
     ``table`` has a value and the step to the next one in one number, as
-    :func:`revrnn.torch_impl.activations.packed_table` makes it. Looking it up is the one loop that
-    is not made vectors of, so it is one by itself.
+    :func:`revrnn.torch_impl.activations.packed_table` makes it.
     """
-    for i in range(c.size):
-        pairs[i] = table[np.uintp(pairs[i])]
-    shift = bits - 7
-    mask, half = i32((i64(1) << shift) - 1), i32(i64(1) << (shift - 1))
-    for i in range(c.size):
-        sign, pair = sar(c[i], 31), pairs[i]
-        f = i32(i32(i32(c[i] ^ sign) - sign) & mask)
-        t = i32(sar(pair, 9) + sar(i32(i32(i32(pair & 511) * f) + half), shift))
-        out[i] = i32(i32(t ^ sign) - sign)
+
+    def __init__(self, k: Kernel, table: Place, bits: Lanes) -> None:
+        """Take fraction bits, the same in all lanes."""
+        one = k.zeros() + 1
+        self.k, self.table, self.shift = k, table, bits - 7
+        self.end = one << (bits + 3)
+        self.mask, self.half = (one << self.shift) - 1, one << (self.shift - 1)
+
+    def __call__(self, s: Lanes) -> Lanes:
+        """Return int32 of 15 fraction bits."""
+        u, sign = s.magnitude(self.end), s >> 31
+        pair = self.k.look_up(self.table, u >> self.shift)
+        step = ((pair & 511) * (u & self.mask) + self.half) >> self.shift
+        return (((pair >> 9) + step) ^ sign) - sign
 
 
-@native
-def to_sigmoid(t: Array) -> None:
-    """Replace tanh of half a number by its sigmoid, int32 of 15 fraction bits (ACT-003)."""
-    for i in range(t.size):
-        t[i] = sar(i32(t[i] + 32768), 1)
+class Gates:
+    """The activations of one row of gates."""
+
+    def __init__(self, k: Kernel, plan: Place, table: Place) -> None:
+        """Take numbers of the configuration and the table."""
+        bits = k.number(plan, SUM_BITS)
+        self.tanh, self._half = Tanh(k, table, bits), Tanh(k, table, bits + 1)
+        self._factor, self._term = k.number(plan, GATE_FACTOR), k.number(plan, GATE_TERM)
+        self._shift = k.number(plan, GATE_SHIFT)
+
+    def sigmoid(self, s: Lanes) -> Lanes:
+        """Return int32 of 15 fraction bits (ACT-003): tanh of half the number."""
+        return (self._half(s) + 32768) >> 1
+
+    def unclipped(self, sigma: Lanes) -> Lanes:
+        """Return a forget gate before its clip."""
+        return (sigma * self._factor + self._term) >> self._shift
+
+    def forget(self, sigma: Lanes, top: Lanes) -> Lanes:
+        """Return forget gates (ACT-004, ACT-005)."""
+        return self.unclipped(sigma).at_least(1).at_most(top)
+
+    def forget_slope(self, sigma: Lanes, z: Lanes, scale: Lanes) -> Lanes:
+        """Return the derivative of forget gates times ``scale`` (GRAD-010)."""
+        slope = sigmoid_slope(unit(sigma)) * scale
+        return self.unclipped(sigma).equals(z).choose(slope, slope.with_value(slope.lift(0.0)))
 
 
-@native
-def forget_gates(sigma: Array, factor: int, term: int, shift: int, top: int, z: Array) -> None:
-    """Write forget gates from sigmoids (ACT-004, ACT-005)."""
-    times, plus, most = i32(factor), i32(term), i32(top)
-    for i in range(z.size):
-        z[i] = i32(min(max(sar(i32(i32(sigma[i] * times) + plus), shift), i32(1)), most))
+def unit(v: Lanes) -> Lanes:
+    """Return an int32 of 15 fraction bits as a float32."""
+    return v.as_real() * 2.0**-15
 
 
-@native
-def forget_slopes(
-    sigma: Array, z: Array, old: Array, factor: int, term: int, shift: int, limit: int,
-    unit: float, on: float, out: Array,
+def sigmoid_slope(y: Lanes) -> Lanes:
+    """Return the derivative of a sigmoid by its value."""
+    return y - y * y
+
+
+def tanh_slope(y: Lanes) -> Lanes:
+    """Return the derivative of tanh by its value."""
+    return 1.0 - y * y
+
+
+class Sums:
+    """Pre-activations of one row: recurrent sums, input sums and biases (PROD-004)."""
+
+    def __init__(
+        self, k: Kernel, stride: Any, places: tuple[Place, Place, Place], left: Any, shift: Any
+    ) -> None:
+        """Take numbers from one gate to the next, and shifts of both sums."""
+        self.k, self.stride, self.places = k, stride, places
+        self.left, self.shift = k.all_lanes(left), k.all_lanes(shift)
+
+    def of(self, group: Group, gate: int) -> Lanes:
+        """Return those of a gate."""
+        offset = self.k.times(self.stride, gate)
+        recurrent, inputs, bias = (group.load(place.after(offset)) for place in self.places)
+        return (recurrent << self.left) + ((inputs << self.shift) + bias)
+
+
+@kernel
+def view_row(k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place) -> None:
+    """Write a row of states as operands int16 (FMT-004), and raise the largest magnitude.
+
+    ``out`` has room for whole vectors; the last one is filled with zeros.
+    """
+    shift, most = k.all_lanes(bits), Variable(k.builder, k.zeros().value)
+
+    def see(group: Group) -> None:
+        v = group.load(h).rounded(shift).at_least(-OPERAND_MAX).at_most(OPERAND_MAX)
+        group.store_short(out, v)
+        now = Lanes(k.builder, most.get())
+        most.set(now.at_least(v).at_least(0 - v).value)
+
+    k.each(n, see)
+    k.raise_to(largest, most)
+
+
+@kernel
+def view_row_back(
+    k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place, scale: Any, real: Place,
+    ok: Place,
 ) -> None:  # fmt: skip
-    """Write ``old·unit`` times the derivative of forget gates (GRAD-010)."""
-    times, plus, by = i32(factor), i32(term), f32(unit)
-    scale = f32(1.0 - 2.0**-limit) * f32(on) if limit else f32(on)
-    for i in range(z.size):
-        y = f32(sigma[i]) * f32(2.0**-15)
-        slope = (y - y * y) * scale
-        unclipped = sar(i32(i32(sigma[i] * times) + plus), shift)
-        out[i] = old[i] * by * (slope if unclipped == z[i] else f32(0))
+    """Write also float32 of the operands, and 1 where nothing saturated, else 0 (GRAD-002)."""
+    shift, most, by = k.all_lanes(bits), Variable(k.builder, k.zeros().value), k.all_lanes(scale)
+
+    def see(group: Group) -> None:
+        v = group.load(h).rounded(shift)
+        w = v.at_least(-OPERAND_MAX).at_most(OPERAND_MAX)
+        group.store_short(out, w)
+        x = w.as_real() * by
+        group.store(real, x)
+        group.store(ok, v.equals(w).choose(1.0, k.zeros(real=True)))
+        now = Lanes(k.builder, most.get())
+        most.set(now.at_least(w).at_least(0 - w).value)
+
+    k.each(n, see)
+    k.raise_to(largest, most)
 
 
-@native
-def reals(v: Array, unit: float, out: Array) -> None:
-    """Write ``v·unit`` in float32."""
-    by = f32(unit)
-    for i in range(out.size):
-        out[i] = f32(v[i]) * by
-
-
-@native
-def view_rows(h: Array, shift: int, width: int, out: Array, ok: Array, base: int) -> Any:
-    """Write states ``[R, G]`` as operands (FMT-004).
-
-    Args:
-        h: int32.
-        shift: fraction bits to be lost.
-        width: row length of ``out``, even.
-        out: int16, flat.
-        ok: uint8, flat: where nothing saturated (GRAD-002).
-        base: where to begin in ``ok``, or −1 not to write there.
-
-    Returns:
-        The largest magnitude.
-    """
+@inner
+def views(h: Array, bits: int, out: Array, by_row: int, largest: Array) -> None:
+    """Write states ``[R, G]`` as operands, and the largest magnitude into ``largest``."""
     rows, units = h.shape
-    largest = i32(0)
+    largest[0] = 0
     for b in range(rows):
-        for i in range(units):
-            v = round_shift(h[b, i], shift)
-            w = i32(min(max(v, i32(-OPERAND_MAX)), i32(OPERAND_MAX)))
-            out[b * width + i] = w
-            largest = i32(max(largest, i32(max(w, i32(-w)))))
-        if base >= 0:
-            for i in range(units):
-                v = round_shift(h[b, i], shift)
-                ok[base + b * units + i] = (v <= OPERAND_MAX) & (v >= -OPERAND_MAX)
-    return i64(largest)
+        view_row(units, bits, h.reshape(-1), b * units, out, b * by_row, largest, 0)
 
 
-@native
+@inner
+def views_back(
+    h: Array, bits: int, out: Array, by_row: int, largest: Array, unit: float, tape: Array,
+    real: int, ok: int,
+) -> None:  # fmt: skip
+    """Do so, and write to the tape from ``real`` and ``ok`` on."""
+    rows, units = h.shape
+    largest[0] = 0
+    for b in range(rows):
+        view_row_back(
+            units, bits, h.reshape(-1), b * units, out, b * by_row, largest, 0, unit, tape,
+            real + b * units, tape, ok + b * units,
+        )  # fmt: skip
+
+
+@inner
 def layer_input(
     h: Array, gains: Array, shift: int, width: int, out: Array, operand: Array, slope: Array,
     base: int, bits: int,

@@ -1,178 +1,194 @@
-"""The reversible multiplication of some rows of one group, with its words (MUL, BUF).
+"""The reversible multiplication of vectors of units, and its stack of words (MUL, BUF).
 
-Forward and back go over all units twice: once to find what is pushed or popped, in the order of
-BUF-005, and once to compute, in loops that a compiler makes vectors of.
+A quotient is found from one reciprocal in float32: a first quotient, off by a little, leaves a
+small remainder, whose own quotient is then exact, since half a unit is added to the dividend and
+the error stays below half a unit over the divisor. No operation leaves int32 (BUF-034).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import numpy as np
+from llvmlite import ir
 
-from .compiling import Array, f32, i32, i64, native, sar
+from .compiling import Array, inner
+from .lanes import I16, I32, I64, Group, Lanes, Place, Variable, vector
+from .tiles import LANES, WIDE
+from .vectors import Kernel
 
 # Places in the tallies that a pass keeps, int64.
 TOP: Final = 0
 UNDERFLOW: Final = 1
 WRAPS: Final = 2
+LATER: Final = 3  # top of the words that go on the stack after those of another operation
+TALLIES: Final = 4
 
 
-@native
-def multiply(
-    h: Array, z: Array, change: Array, active: Array, depth: int, heads: Array, words: Array,
-    keep: bool, tally: Array, forgetting: bool, counts: Array,
-) -> None:  # fmt: skip
-    """Replace ``h`` by ``h·z + change`` (CELL-012, MUL-001, BUF-031).
+class Exchanged(NamedTuple):
+    """What :func:`exchange` gives.
 
-    Args:
-        h: int32 ``[R, G]``.
-        z: gates, int32 ``[R, G]``.
-        change: int32 ``[R, G]``.
-        active: uint8 ``[R]``: which rows have the step.
-        depth: units that are sliced (MUL-005).
-        heads: int32 ``[R, G]``.
-        words: int16, with room for a word more than can be pushed.
-        keep: whether to keep words.
-        tally: see :data:`TOP`.
-        forgetting: without it ``h`` is not multiplied (CELL-030).
-        counts: int64 ``[1025]`` histogram of active gates, or empty.
+    Attributes:
+        h: states.
+        head: heads.
+        word: heads whose low 16 bits go on the stack
+        full: where they do.
+        wraps: −1 where a state wrapped, else 0 or more.
     """
-    rows, units = h.shape
-    wraps = 0
-    for b in range(rows):
-        if not active[b]:
-            continue
-        first = depth if forgetting else units
-        h0, z0, change0 = h[b, :first], z[b, :first], change[b, :first]
-        h1, z1, heads1 = h[b, first:], z[b, first:], heads[b, first:]
-        if keep:
-            tally[TOP] = push(heads1, z1, words, tally[TOP])
-        wraps += add(h0, z0, change0, forgetting)
-        wraps += exchange(h1, z1, change[b, first:], heads1)
-        if counts.size:
-            for i in range(z1.size):
-                counts[z1[i]] += 1
-    tally[WRAPS] += wraps
+
+    h: Lanes
+    head: Lanes
+    word: Lanes
+    full: Lanes
+    wraps: Lanes
 
 
-@native
-def push(heads: Array, z: Array, words: Array, top: int) -> int:
-    """Push words of full heads; return the new top (BUF-031)."""
-    for i in range(z.size):
-        words[np.uintp(top)] = heads[i]  # the low 16 bits, overwritten unless they are pushed
-        top += sar(heads[i], 21) >= z[i]
-    return top
+def exchange(h: Lanes, z: Lanes, change: Lanes, head: Lanes, buffered: Lanes) -> Exchanged:
+    """Return ``h·z + change``, and what becomes of heads (CELL-012, MUL-001, BUF-001, BUF-031).
+
+    Where not ``buffered`` a unit is sliced, and inactive in the buffer (MUL-005).
+    """
+    full = ((head >> 21) >= z) & buffered
+    short = full.choose(head >> 16, head)
+    inverse = 1.0 / z.as_real()
+    # Below z·2^21: the quotient is off by one at most, the remainder in −z … 2z.
+    q = (short.as_real() * inverse).as_integer()
+    m = ((short - q * z) << 10) + (h & 1023)
+    e = ((m.as_real() + 0.5) * inverse).call("floor").as_integer()
+    residue = buffered.choose(m - e * z, h.with_value(h.lift(0)))
+    product = (h >> 10) * z + residue
+    total = product + change
+    wraps = ((product ^ total) & (change ^ total)) >> 31
+    return Exchanged(total, buffered.choose((q << 10) + e, head), head, full, wraps)
 
 
-@native
-def add(h: Array, z: Array, change: Array, forgetting: bool) -> Any:
-    """Update units that do not use the buffer; return how many wrapped (FMT-006)."""
-    wraps = i32(0)
-    for i in range(h.size):
-        product = i32(sar(h[i], 10) * z[i]) if forgetting else h[i]
-        total = i32(product + change[i])
-        wraps = i32(wraps - sar(i32(i32(product ^ total) & i32(change[i] ^ total)), 31))
-        h[i] = total
-    return wraps
-
-
-@native
-def exchange(h: Array, z: Array, change: Array, heads: Array) -> Any:
-    """Update units and their heads; return how many wrapped (BUF-001, BUF-034)."""
-    wraps = i32(0)
-    for i in range(h.size):
-        zz, head = z[i], heads[i]
-        head = sar(head, 16) if sar(head, 21) >= zz else head
-        # See floor_divide of the eager engine for why these quotients are exact.
-        q = i32(np.float64(head) / np.float64(zz))
-        m = i32(i32(i32(head - i32(q * zz)) << 10) + i32(h[i] & 1023))
-        e = i32(f32(m) / f32(zz))
-        heads[i] = i32(i32(q << 10) + e)
-        product = i32(i32(sar(h[i], 10) * zz) + i32(m - i32(e * zz)))
-        total = i32(product + change[i])
-        wraps = i32(wraps - sar(i32(i32(product ^ total) & i32(change[i] ^ total)), 31))
-        h[i] = total
-    return wraps
-
-
-@native
-def divide(
-    h: Array, z: Array, change: Array, active: Array, depth: int, restore: Array, heads: Array,
-    words: Array, tally: Array, forgetting: bool,
-) -> bool:  # fmt: skip
-    """Undo :func:`multiply` (CELL-040, MUL-003, BUF-032).
-
-    Args:
-        h: as there.
-        z: as there.
-        change: as there.
-        active: as there.
-        depth: as there.
-        restore: the old values of sliced units, int32 ``[R, D]``.
-        heads: as there.
-        words: as there.
-        tally: as there.
-        forgetting: as there.
+def exchange_back(
+    h: Lanes, z: Lanes, change: Lanes, head: Lanes, buffered: Lanes, restore: Lanes
+) -> tuple[Lanes, Lanes, Lanes]:
+    """Undo :func:`exchange` but for words (MUL-003, BUF-002, BUF-032).
 
     Returns:
-        Whether there were words enough.
+        States, those not ``buffered`` as ``restore`` says; heads; which of them want a word.
     """
-    rows, units = h.shape
-    first = depth if forgetting else units
-    missing = 0
-    for b in range(rows):
-        if not active[b]:
-            continue
-        if forgetting:
-            h[b, :first] = restore[b, :first]
+    p = h - change
+    inverse = 1.0 / z.as_real()
+    # Without its last 8 bits p is a float32 that no rounding takes out of int32.
+    a = ((p & -256).as_real() * inverse).as_integer()
+    rest = p - a * z  # its magnitude is below 2^11
+    more = ((rest.as_real() + 0.5) * inverse).call("floor").as_integer()
+    m = (head & 1023) * z + (rest - more * z)
+    old = ((a + more) << 10) + (m & 1023)
+    before = buffered.choose((head >> 10) * z + (m >> 10), head)
+    return buffered.choose(old, restore), before, (before < 32768) & buffered
+
+
+class Stack:
+    """Words in memory, with room for :data:`.tiles.LANES` more at both ends of what is used."""
+
+    def __init__(self, k: Kernel, words: Place, tally: Place, index: int = TOP) -> None:
+        """Take words, and where among the tallies their number is."""
+        self.k, self.words, self.tally, self.index = k, words, tally, index
+        self.top = Variable(k.builder, k.scalar(tally, index))
+
+    def close(self) -> None:
+        """Note the number of words."""
+        self.k.put(self.tally, self.index, self.top.get())
+
+    def push(self, group: Group, where: Lanes, heads: Lanes, keep: Any) -> None:
+        """Push words of heads, or without ``keep`` none."""
+        k, builder, top = self.k, self.k.builder, self.top.get()
+        where = group.counting(where)
+        if WIDE:
+            kind = vector(I32)
+            squeeze = k.function(
+                f"llvm.x86.avx512.mask.compress.v{LANES}i32",
+                kind, [kind, kind, where.value.type],
+            )  # fmt: skip
+            words = builder.call(squeeze, [heads.value, ir.Constant(kind, None), where.value])
+            place = builder.bitcast(self.words.after(top).pointer, vector(I16).as_pointer())
+            builder.store(builder.trunc(words, vector(I16)), place).align = 2
         else:
-            subtract(h[b], change[b])
-        missing += exchange_back(h[b, first:], z[b, first:], change[b, first:], heads[b, first:])
-    if not missing:
-        return True
-    top = tally[TOP] - missing
-    if top < 0:
-        tally[UNDERFLOW] = 1
-        return False
-    tally[TOP] = top
-    for b in range(rows):
+            before = k.before(where).value
+            for lane in range(LANES):  # overwritten unless it is pushed
+                one = ir.Constant(I32, lane)
+                offset = builder.zext(builder.extract_element(before, one), I64)
+                word = builder.trunc(builder.extract_element(heads.value, one), I16)
+                builder.store(word, self.words.after(builder.add(top, offset)).pointer)
+        count = builder.mul(k.count_of(where), keep)
+        self.top.set(builder.add(top, count))
+
+    def pop(self, group: Group, where: Lanes, heads: Lanes) -> Lanes:
+        """Return heads with their words; the top becomes negative if there were too few."""
+        k, builder, kind = self.k, self.k.builder, vector(I32)
+        where = group.counting(where)
+        top = builder.sub(self.top.get(), k.count_of(where))
+        self.top.set(top)
+        none = ir.Constant(I64, 0)
+        first = builder.select(builder.icmp_signed("<", top, none), none, top)
+        place = builder.bitcast(self.words.after(first).pointer, vector(I16).as_pointer())
+        loaded = builder.load(place)
+        loaded.align = 2
+        words = builder.zext(loaded, kind)
+        if WIDE:
+            spread = k.function(
+                f"llvm.x86.avx512.mask.expand.v{LANES}i32", kind, [kind, kind, where.value.type]
+            )
+            own = builder.call(spread, [words, ir.Constant(kind, None), where.value])
+        elif LANES == 8:
+            permute = k.function("llvm.x86.avx2.permd", kind, [kind, kind])
+            own = builder.call(permute, [words, k.before(where).value])
+        else:
+            before, own = k.before(where).value, ir.Constant(kind, ir.Undefined)
+            for lane in range(LANES):
+                one = ir.Constant(I32, lane)
+                picked = builder.extract_element(words, builder.extract_element(before, one))
+                own = builder.insert_element(own, picked, one)
+        return where.choose((heads << 16) | Lanes(builder, own), heads)
+
+
+class Wraps:
+    """Counts states that wrapped (MUL-006)."""
+
+    def __init__(self, k: Kernel, tally: Place) -> None:
+        """Start from nothing."""
+        self.k, self.tally = k, tally
+        self.total = Variable(k.builder, k.zeros().value)
+
+    def add(self, group: Group, wraps: Lanes) -> None:
+        """Count lanes that are −1."""
+        value = wraps.value
+        if group.mask is not None:
+            value = self.k.builder.select(group.mask, value, self.k.zeros().value)
+        self.total.set(self.k.builder.sub(self.total.get(), value))
+
+    def sum(self, group: Group, h: Lanes, change: Lanes) -> Lanes:
+        """Return states that are not multiplied, and count (CELL-030)."""
+        total = h + change
+        self.add(group, ((h ^ total) & (change ^ total)) >> 31)
+        return total
+
+    def close(self) -> None:
+        """Add to the tallies."""
+        builder, kind = self.k.builder, vector(I32)
+        add = self.k.function(f"llvm.vector.reduce.add.v{LANES}i32", I32, [kind])
+        count = builder.sext(builder.call(add, [self.total.get()]), I64)
+        before = self.k.scalar(self.tally, WRAPS)
+        self.k.put(self.tally, WRAPS, builder.add(before, count))
+
+
+@inner
+def count_gates(z: Array, active: Array, first: int, units: int, counts: Array) -> None:
+    """Add the active gates of units from ``first`` on to a histogram."""
+    for b in range(active.size):
         if active[b]:
-            top = pop(heads[b, first:], words, top)
-    return True
+            for i in range(first, units):
+                counts[z[b * units + i]] += 1
 
 
-@native
-def subtract(h: Array, change: Array) -> None:
-    """Take back an update without forgetting (CELL-030)."""
-    for i in range(h.size):
-        h[i] = i32(h[i] - change[i])
-
-
-@native
-def exchange_back(h: Array, z: Array, change: Array, heads: Array) -> Any:
-    """Undo :func:`exchange` but for words; return how many are wanted (BUF-002, BUF-032)."""
-    missing = i32(0)
-    for i in range(h.size):
-        zz = z[i]
-        p = i32(h[i] - change[i])
-        a = i32(np.floor(np.float64(p) / np.float64(zz)))
-        n = i64(heads[i]) * i64(zz) + i64(i32(p - i32(a * zz)))
-        h[i] = i32(i32(a << 10) + i32(i32(n) & 1023))
-        head = i32(n >> 10)
-        heads[i] = head
-        missing = i32(missing + (i32(1) if head < 32768 else i32(0)))
-    return missing
-
-
-@native
-def pop(heads: Array, words: Array, top: int) -> int:
-    """Give short heads their words from ``top`` on; return the place after the last."""
-    last = words.size - 1
-    for i in range(heads.size):
-        head = heads[i]
-        short = head < 32768
-        word = i32(words[np.uintp(min(top, last))]) & 0xFFFF
-        heads[i] = i32(i32(head << 16) | word) if short else head
-        top += short
-    return top
+@inner
+def append_later(words: Array, later: Array, tally: Array) -> None:
+    """Put words that waited on the stack."""
+    top = tally[TOP]
+    for i in range(tally[LATER]):
+        words[top + i] = later[i]
+    tally[TOP] = top + tally[LATER]
+    tally[LATER] = 0

@@ -23,6 +23,7 @@ _njit: Any = numba.njit
 _intrinsic: Any = intrinsic
 
 Array = np.ndarray[Any, Any]
+Maybe = Array | None
 
 # As compiled functions use them: with another meaning than for a type checker.
 i32: Any = np.int32
@@ -50,6 +51,11 @@ def native(function: Callable[..., Any]) -> Any:
     except RuntimeError:  # no folder that can be written: compiled anew in every process
         made = _njit(nogil=True, error_model="numpy")(function)
     return made
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """Return ``function`` to be called by compiled functions alone, within which it is kept."""
+    return _njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:

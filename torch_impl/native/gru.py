@@ -1,153 +1,293 @@
-"""RevGRU's gates and the factors of its gradients, for some rows of one group (CELL, GRAD).
-
-``plan`` holds the numbers that :func:`.work.numbers` makes of a configuration.
-"""
+"""RevGRU: updates of one group for some rows, forward and back, and factors of gradients (CELL)."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
-from .arithmetic import clip, forget_gates, forget_slopes, reals, tanh, to_sigmoid
-from .compiling import Array, f32, i32, native, round_shift
+from .arithmetic import (
+    STATE_BITS,
+    Z_MAX,
+    Gates,
+    Sums,
+    sigmoid_slope,
+    tanh_slope,
+    unit,
+)
+from .buffers import TOP, Stack, Wraps, count_gates, exchange, exchange_back
+from .compiling import Array, Maybe, inner
+from .lanes import Group, Lanes, Place
+from .vectors import Kernel, kernel
 
-# Places in the plan, int64.
-SUM_BITS: Final = 0
-STATE_BITS: Final = 1
-VIEW_BITS: Final = 2
-GATE_FACTOR: Final = 3  # of ACT-004: (σ·factor + term) >> shift
-GATE_TERM: Final = 4
-GATE_SHIFT: Final = 5
-Z_MAX: Final = 6
-FORGETTING: Final = 7
-INPUT_SHIFT: Final = 8  # PROD-004, of layer 0, of the layers above and of views
-LAYER_SHIFT: Final = 9
-VIEW_SHIFT: Final = 10
-SLICES: Final = 11
-FORGET_BITS: Final = 12  # the limit, 0 without one
-P_MAX: Final = 13
-NUMBERS: Final = 14
+# Pieces of the tape, float32: of ``h`` in z's and g's pre-activations, the part of ``h`` that is
+# kept, r, of ``u`` in r's pre-activation, u, the view, and where it passes.
+KEPT: Final = 2
+R: Final = 3
+OF_U: Final = 4
+U: Final = 5
+VIEW: Final = 6
+PASSES: Final = 7
+GRU_PIECES: Final = 8
 
 
-@native
-def gates_zr(
-    sums: Array, width: int, parts: Array, at: int, view: Array, by_row: int, plan: Array,
-    table: Array, z: Array, y: Array, u: Array,
+@kernel
+def gates_row(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, view: Place, sigma: Place, r: Place, u: Place,
 ) -> None:  # fmt: skip
-    """Write gate z, the sigmoids of z and r, and the candidate's operand (CELL-010, CELL-011).
+    """Write the sigmoids that z is made of, r, and the candidate's operand (CELL-010, CELL-011)."""
+    sums, gates = Sums(k, stride, (s, x, bias), left, shift), Gates(k, plan, table)
 
-    Args:
-        sums: recurrent sums, int32, flat.
-        width: their row length.
-        parts: the other sums, int64 ``[R, …]``.
-        at: their first column.
-        view: int16, flat.
-        by_row: its row length.
-        plan: numbers of the configuration.
-        table: of tanh.
-        z: int32 ``[R, G]``.
-        y: int32 ``[R, 2·G]``: the sigmoid that z is made of, and r.
-        u: int16, flat, of row length ``by_row``.
-    """
-    rows, units = z.shape
-    bits = plan[SUM_BITS] + 1  # a sigmoid is tanh of half of its argument
-    c, pairs = np.empty(2 * units, np.int32), np.empty(2 * units, np.int32)
-    for b in range(rows):
-        one = y[b]
-        clip(sums[b * width :], parts[b, at:], 0, bits, c, pairs)
-        tanh(c, pairs, bits, table, one)
-        to_sigmoid(one)
-        forget_gates(one, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT], plan[Z_MAX], z[b])
-        reset(one[units:], view[b * by_row :], u[b * by_row :])
+    def write(group: Group) -> None:
+        group.store(sigma, gates.sigmoid(sums.of(group, 0)))
+        reset = gates.sigmoid(sums.of(group, 1))
+        group.store(r, reset)
+        group.store_short(u, (reset * group.load(view)).rounded(15))
+
+    k.each(n, write)
 
 
-@native
-def reset(r: Array, view: Array, u: Array) -> None:
-    """Write the candidate's operand (CELL-011)."""
-    for i in range(r.size):
-        u[i] = round_shift(i32(r[i] * i32(view[i])), 15)
+class _Update:
+    """The candidate and the change of one row."""
+
+    def __init__(
+        self, k: Kernel, places: tuple[Place, Place, Place], left: Any, shift: Any, plan: Place,
+        table: Place,
+    ) -> None:  # fmt: skip
+        """Take the candidate's sums and numbers."""
+        self.sums = Sums(k, k.scalar(plan, 0), places, left, shift)
+        self.gates, self.top = Gates(k, plan, table), k.number(plan, Z_MAX)
+        self.to_state = 25 - k.number(plan, STATE_BITS)
+
+    def candidate(self, group: Group) -> Lanes:
+        """Return g."""
+        return self.gates.tanh(self.sums.of(group, 0))
+
+    def change(self, z: Lanes, g: Lanes) -> Lanes:
+        """Return what is added to the state (CELL-012)."""
+        return ((1024 - z) * g).rounded(self.to_state)
 
 
-@native
-def candidate(
-    sums: Array, width: int, parts: Array, at: int, plan: Array, table: Array, z: Array,
-    g: Array, change: Array,
+@kernel
+def forward_row(
+    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
+    table: Place, buffered: Any, sigma: Place, h: Place, heads: Place, z: Place, words: Place,
+    keep: Any, tally: Place,
 ) -> None:  # fmt: skip
-    """Write the candidate and what is added to ``h`` (CELL-011, CELL-012)."""
-    rows, units = z.shape
-    bits, shift = plan[SUM_BITS], 25 - plan[STATE_BITS]
-    c, pairs = np.empty(units, np.int32), np.empty(units, np.int32)
-    for b in range(rows):
-        clip(sums[b * width :], parts[b, at + 2 * units :], 0, bits, c, pairs)
-        tanh(c, pairs, bits, table, g[b])
-        own_change(z[b], g[b], shift, change[b])
+    """Update a row (CELL-012); gates go to ``z``."""
+    update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
+    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+
+    def write(group: Group) -> None:
+        forget = update.gates.forget(group.load(sigma), update.top)
+        change = update.change(forget, update.candidate(group))
+        new = exchange(group.load(h), forget, change, group.load(heads), everywhere)
+        stack.push(group, new.full, new.word, keep)
+        wraps.add(group, new.wraps)
+        group.store(h, new.h)
+        group.store(heads, new.head)
+        group.store(z, forget)
+
+    k.each(n, write)
+    stack.close()
+    wraps.close()
 
 
-@native
-def own_change(z: Array, g: Array, shift: int, change: Array) -> None:
-    """Write what is added to ``h`` (CELL-012)."""
-    for i in range(z.size):
-        change[i] = round_shift(i32(i32(1024 - z[i]) * g[i]), shift)
-
-
-@native
-def factors(
-    z: Array, g: Array, y: Array, view: Array, u: Array, by_row: int, h: Array, active: Array,
-    plan: Array, tape: Array, base: int, size: int,
+@kernel
+def plain_row(
+    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
+    table: Place, sigma: Place, h: Place, tally: Place,
 ) -> None:  # fmt: skip
-    """Write what the group's gradients are multiplied by (GRAD-010 … GRAD-012, GRAD-015).
+    """Update a row without forgetting (CELL-030)."""
+    update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
 
-    ``tape`` is float32, flat: pieces of ``size`` numbers one after the other, in each ``[R, G]``
-    from ``base`` on: of ``h`` in z's and g's pre-activations, the part of ``h`` that is kept, r,
-    of ``u`` in r's pre-activation, the view, u.
-    """
-    rows, units = z.shape
-    state, operand = f32(2.0 ** -plan[STATE_BITS]), f32(2.0 ** -plan[VIEW_BITS])
-    gate, own = f32(2.0**-15), np.empty(units, np.float32)
-    forgetting = plan[FORGETTING] != 0
-    for b in range(rows):
-        at, on = base + b * units, f32(active[b])
-        difference(h[b], state if forgetting else f32(0), g[b], own)
-        forget_slopes(
-            y[b], z[b], own, plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT],
-            plan[FORGET_BITS], f32(1), on, tape[at : at + units],
+    def write(group: Group) -> None:
+        forget = update.gates.forget(group.load(sigma), update.top)
+        change = update.change(forget, update.candidate(group))
+        group.store(h, wraps.sum(group, group.load(h), change))
+
+    k.each(n, write)
+    wraps.close()
+
+
+class _Back:
+    """What undoing a row writes whether or not there is forgetting."""
+
+    def __init__(
+        self, k: Kernel, update: _Update, tape: Place, size: Any, unit_h: Any, unit_view: Any,
+        scale: Any,
+    ) -> None:  # fmt: skip
+        """Take the tape, units of numbers, and m of GRAD-010."""
+        self.k, self.update, self.tape, self.size = k, update, tape, size
+        self.unit_h, self.unit_view = k.all_lanes(unit_h), k.all_lanes(unit_view)
+        self.scale = k.all_lanes(scale)
+
+    def write(self, group: Group, piece: int, value: Lanes) -> None:
+        """Write into a piece of the tape."""
+        group.store(self.k.piece(self.tape, self.size, piece), value)
+
+    def factors(
+        self, group: Group, sigma: Lanes, z: Lanes, g: Lanes, h: Lanes | None, r: Lanes, u: Lanes
+    ) -> None:
+        """Write factors; ``h`` is the state before, ``None`` without forgetting."""
+        gg, zz, view = unit(g), z.as_real() * 2.0**-10, group.load(self.view_piece())
+        own = 0.0 - gg if h is None else h.as_real() * self.unit_h - gg
+        self.write(group, 0, own * self.update.gates.forget_slope(sigma, z, self.scale))
+        self.write(group, 1, (1.0 - zz) * tanh_slope(gg))
+        if h is not None:
+            self.write(group, KEPT, zz)
+        y = unit(r)
+        self.write(group, R, y)
+        self.write(group, OF_U, view * sigmoid_slope(y))
+        self.write(group, U, u.as_real() * self.unit_view)
+
+    def view_piece(self) -> Place:
+        """Return where the view is, which has been written before."""
+        return self.k.piece(self.tape, self.size, VIEW)
+
+
+@kernel
+def back_row(
+    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
+    table: Place, buffered: Any, sigma: Place, r: Place, u: Place, h: Place, restore: Place,
+    heads: Place, words: Place, tally: Place, unit_h: Any, unit_view: Any, scale: Any,
+    tape: Place, size: Any,
+) -> None:  # fmt: skip
+    """Undo a row, and write its factors (CELL-040, GRAD-010 … GRAD-012)."""
+    update = _Update(k, (s, x, bias), left, shift, plan, table)
+    back = _Back(k, update, tape, size, unit_h, unit_view, scale)
+    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+
+    def undo(group: Group) -> None:
+        y, g = group.load(sigma), update.candidate(group)
+        z = update.gates.forget(y, update.top)
+        old, head, wanting = exchange_back(
+            group.load(h), z, update.change(z, g), group.load(heads), everywhere,
+            group.load(restore),
         )  # fmt: skip
-        candidate_slopes(z[b], g[b], on, tape[size + at : size + at + units])
-        kept = tape[2 * size + at : 2 * size + at + units]
-        if forgetting and active[b]:
-            reals(z[b], f32(2.0**-10), kept)
+        group.store(h, old)
+        group.store(heads, stack.pop(group, wanting, head))
+        back.factors(group, y, z, g, old, group.load(r), group.load(u))
+
+    k.each(n, undo, backwards=True)
+    stack.close()
+
+
+@kernel
+def plain_back(
+    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
+    table: Place, recovered: Any, sigma: Place, r: Place, u: Place, h: Place, restore: Place,
+    unit_h: Any, unit_view: Any, scale: Any, tape: Place, size: Any,
+) -> None:  # fmt: skip
+    """Undo a row without forgetting, or look it up, and write its factors (CELL-030)."""
+    update, computed = _Update(k, (s, x, bias), left, shift, plan, table), k.truth(recovered)
+    back = _Back(k, update, tape, size, unit_h, unit_view, scale)
+
+    def undo(group: Group) -> None:
+        y, g = group.load(sigma), update.candidate(group)
+        z = update.gates.forget(y, update.top)
+        before = group.load(h) - update.change(z, g)
+        group.store(h, computed.choose(before, group.load(restore)))
+        back.factors(group, y, z, g, None, group.load(r), group.load(u))
+
+    k.each(n, undo)
+
+
+@inner
+def gates(
+    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
+    shift: int, plan: Array, table: Array, view: Array, by_row: int, units: int, sigma: Array,
+    r: Array, u: Array,
+) -> None:  # fmt: skip
+    """Write gates and operands of some rows.
+
+    Arguments are those of :func:`.lstm.advance`, and:
+        view: int16, flat.
+        by_row: its row length, and that of ``u``.
+        units: G.
+        sigma: int32, flat ``[R, G]``: the sigmoids that z is made of.
+        r: the same: r.
+        u: int16, flat: the candidate's operand.
+    """
+    for b in range(sigma.size // units):
+        gates_row(
+            units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
+            table, 0, view, b * by_row, sigma, b * units, r, b * units, u, b * by_row,
+        )  # fmt: skip
+
+
+@inner
+def advance(
+    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
+    shift: int, plan: Array, table: Array, sigma: Array, h: Array, heads: Maybe, z: Array,
+    active: Array, depth: int, words: Array, keep: int, tally: Array, counts: Array,
+) -> None:  # fmt: skip
+    """Update one group of some rows; arguments are those of :func:`.lstm.advance`."""
+    rows, units = h.shape
+    flat = h.reshape(-1)
+    for b in range(rows):
+        if not active[b]:
+            continue
+        if heads is None:
+            plain_row(
+                units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0, table,
+                0, sigma, b * units, flat, b * units, tally, 0,
+            )  # fmt: skip
         else:
-            kept[:] = f32(1)
-        r, to_r = tape[3 * size + at : 3 * size + at + units], tape[4 * size + at :]
-        v = tape[5 * size + at : 5 * size + at + units]
-        reals(y[b, units:], gate, r)
-        reals(view[b * by_row :], operand, v)
-        reset_slopes(r, v, to_r)
-        reals(u[b * by_row :], operand, tape[6 * size + at : 6 * size + at + units])
+            for part in range(2):  # sliced units, the others
+                first, last = (0, depth) if part == 0 else (depth, units)
+                to = b * units + first
+                if first < last:
+                    forward_row(
+                        last - first, s, b * width + first, x, x_at + b * x_width + first, bias,
+                        at + first, left, shift, plan, 0, table, 0, part, sigma, to, flat, to,
+                        heads.reshape(-1), to, z, to, words, 0, keep, tally, 0,
+                    )  # fmt: skip
+    if heads is not None and counts.size:
+        count_gates(z, active, depth, units, counts)
 
 
-@native
-def difference(h: Array, unit: float, g: Array, out: Array) -> None:
-    """Write ``h·unit − g``."""
-    by = f32(unit)
-    for i in range(out.size):
-        out[i] = f32(h[i]) * by - f32(g[i]) * f32(2.0**-15)
+@inner
+def recover(
+    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
+    shift: int, plan: Array, table: Array, sigma: Array, r: Array, u: Array, by_row: int,
+    h: Array, heads: Maybe, old_h: Array, active: Array, depth: int, stored: bool, words: Array,
+    tally: Array, unit_h: Any, unit_view: Any, scale: Any, tape: Array, base: int, size: int,
+) -> bool:  # fmt: skip
+    """Take one group of some rows back; arguments are those of :func:`.lstm.recover`."""
+    rows, units = h.shape
+    flat, old = h.reshape(-1), old_h.reshape(-1)
+    on = 0 if stored else 1
+    for back in range(rows):
+        b = rows - 1 - back
+        place = base + b * units
+        if not active[b]:
+            idle(tape, place, size, units)
+        elif heads is None:
+            plain_back(
+                units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0, table,
+                0, on, sigma, b * units, r, b * units, u, b * by_row, flat, b * units, old,
+                b * units, unit_h, unit_view, scale, tape, place, size,
+            )  # fmt: skip
+        else:
+            for part in range(2):  # in the order of units from the last to the first
+                first, last = (depth, units) if part == 0 else (0, depth)
+                to = b * units + first
+                if first < last:
+                    back_row(
+                        last - first, s, b * width + first, x, x_at + b * x_width + first, bias,
+                        at + first, left, shift, plan, 0, table, 0, on * (1 - part), sigma, to, r,
+                        to, u, b * by_row + first, flat, to, old, to, heads.reshape(-1), to,
+                        words, 0, tally, 0, unit_h, unit_view, scale, tape, place + first, size,
+                    )  # fmt: skip
+    return bool(tally[TOP] >= 0)
 
 
-@native
-def candidate_slopes(z: Array, g: Array, on: float, out: Array) -> None:
-    """Write the derivatives of ``h`` by g's pre-activation."""
-    for i in range(out.size):
-        gg = f32(g[i]) * f32(2.0**-15)
-        out[i] = (f32(1) - f32(z[i]) * f32(2.0**-10)) * (f32(1) - gg * gg) * f32(on)
-
-
-@native
-def reset_slopes(r: Array, v: Array, out: Array) -> None:
-    """Write the derivatives of ``u`` by r's pre-activation."""
-    for i in range(r.size):
-        out[i] = v[i] * (r[i] - r[i] * r[i])
-
-
-GRU_PIECES: Final = 7
+@inner
+def idle(tape: Array, place: int, size: int, units: int) -> None:
+    """Write the factors of a row that does not have the step (GRAD-015)."""
+    for piece in range(VIEW):
+        value = np.float32(1) if piece == KEPT else np.float32(0)
+        for i in range(units):
+            tape[piece * size + place + i] = value

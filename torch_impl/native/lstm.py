@@ -1,164 +1,152 @@
-"""RevLSTM's gates and the factors of its gradients, for some rows of one group (CELL, GRAD).
-
-Gates lie side by side in their order: f, i, g, o, p, or i, g, o without forgetting (CELL-002).
-"""
+"""RevLSTM: updates of one group for some rows, forward and back (CELL, BUF-005)."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any
 
 import numpy as np
 
-from .arithmetic import (
-    clip,
-    clip_state,
-    forget_gates,
-    forget_slopes,
-    reals,
-    tanh,
-    to_sigmoid,
-)
-from .compiling import Array, f32, i32, i64, native, round_shift
-from .gru import (
-    FORGET_BITS,
-    FORGETTING,
-    GATE_FACTOR,
-    GATE_SHIFT,
-    GATE_TERM,
-    P_MAX,
-    STATE_BITS,
-    SUM_BITS,
-    VIEW_BITS,
-    VIEW_SHIFT,
-    Z_MAX,
+from .buffers import TOP, append_later, count_gates
+from .compiling import Array, Maybe, inner
+from .lstm_rows import (
+    KEPT_C,
+    KEPT_H,
+    VIEW,
+    cell_back,
+    forward_row,
+    hidden_back,
+    plain_back,
+    plain_row,
 )
 
 
-@native
-def gates(
-    sums: Array, width: int, parts: Array, at: int, plan: Array, table: Array, f: Array, p: Array,
-    y: Array, change: Array,
+@inner
+def advance(
+    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
+    shift: int, plan: Array, table: Array, c: Array, h: Array, heads: Maybe, z: Array, p: Array,
+    active: Array, depth: int, words: Array, later: Array, keep: int, tally: Array,
+    counts: Array,
 ) -> None:  # fmt: skip
-    """Write all gates, and what is added to ``c`` (CELL-020, CELL-021).
+    """Update one group of some rows.
 
     Args:
-        sums: recurrent sums, int32, flat.
+        s: recurrent sums, int32, flat.
         width: their row length.
-        parts: the other sums, int64 ``[R, …]``.
-        at: their first column.
+        x: input sums, int32, flat; row b's begin at ``x_at + b·x_width``.
+        x_at: see ``x``.
+        x_width: see ``x``.
+        bias: int32, flat.
+        at: where the group's begin.
+        left: left shift of recurrent sums.
+        shift: left shift of input sums.
         plan: numbers of the configuration.
         table: of tanh.
-        f: forget gate of ``c``, int32 ``[R, G]``.
-        p: forget gate of ``h``.
-        y: sigmoids of f, i, o, p and tanh of g, int32 ``[R, 5·G]``.
-        change: int32 ``[R, G]``.
+        c: int32 ``[R, G]``, in place; as are ``h`` and ``heads``.
+        h: see ``c``.
+        heads: see ``c``; ``None`` without forgetting.
+        z: room for gates, int32, flat.
+        p: the same.
+        active: uint8 ``[R]``: which rows have the step.
+        depth: units of ``h`` that are sliced (MUL-005).
+        words: int16, with room for more than can be pushed.
+        later: the same for one operation.
+        keep: whether to keep words, 1 or 0.
+        tally: see :mod:`.buffers`.
+        counts: int64 ``[1025]`` histogram of active gates, or empty.
     """
-    rows, units = f.shape
-    bits = plan[SUM_BITS] + 1  # a sigmoid is tanh of half of its argument
-    left, shift = plan[VIEW_SHIFT], 30 - plan[STATE_BITS]
-    count = 5 if plan[FORGETTING] else 3
-    skip = (5 - count) // 2 * units
-    factor, term, by = plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT]
-    c, pairs = np.empty(count * units, np.int32), np.empty(count * units, np.int32)
+    rows, units = h.shape
+    flat_c, flat_h = c.reshape(-1), h.reshape(-1)
     for b in range(rows):
-        for q in range(count):
-            n, g = q * units, q * units + skip == 2 * units
-            # tanh(s, R) is tanh(2·s, R + 1), so that g goes with the others.
-            doubled(
-                sums[b * width + n :], parts[b, at + n :], left, i64(g), bits,
-                c[n : n + units], pairs[n : n + units],
+        if not active[b]:
+            continue
+        if heads is None:
+            plain_row(
+                units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
+                table, 0, flat_c, b * units, flat_h, b * units, tally, 0,
             )  # fmt: skip
-        one = y[b, skip : skip + count * units]
-        tanh(c, pairs, bits, table, one)
-        to_sigmoid(y[b, skip : 2 * units])
-        to_sigmoid(y[b, 3 * units : skip + count * units])
-        if count == 5:
-            forget_gates(y[b], factor, term, by, plan[Z_MAX], f[b])
-            forget_gates(y[b, 4 * units :], factor, term, by, plan[P_MAX], p[b])  # FMT-007
-        product(y[b, units : 2 * units], y[b, 2 * units :], shift, change[b])
+        else:
+            for part in range(2):  # sliced units, the others
+                first, last = (0, depth) if part == 0 else (depth, units)
+                to = b * units + first
+                if first < last:
+                    forward_row(
+                        last - first, units, s, b * width + first, x, x_at + b * x_width + first,
+                        bias, at + first, left, shift, plan, 0, table, 0, part, flat_c, to,
+                        flat_h, to, heads.reshape(-1), to, z, to, p, to, words, 0, later, 0, keep,
+                        tally, 0,
+                    )  # fmt: skip
+    if heads is not None:
+        append_later(words, later, tally)
+        if counts.size:
+            count_gates(z, active, 0, units, counts)
+            count_gates(p, active, depth, units, counts)
 
 
-@native
-def doubled(
-    sums: Array, parts: Array, left: int, more: int, bits: int, c: Array, pairs: Array
-) -> None:
-    """Do as :func:`.arithmetic.clip`, of a sum that is shifted left by ``more`` in the end."""
-    if not more:
-        clip(sums, parts, left, bits, c, pairs)
-        return
-    clip(sums, parts, left, bits - 1, c, pairs)
-    for i in range(c.size):
-        c[i] = i32(c[i] << 1)
+@inner
+def recover(
+    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
+    shift: int, plan: Array, table: Array, c: Array, h: Array, heads: Maybe, old_c: Array,
+    old_h: Array, active: Array, depth: int, stored: bool, words: Array, tally: Array,
+    unit_h: Any, scale: Any, tape: Array, base: int, size: int,
+) -> bool:  # fmt: skip
+    """Take one group of some rows back, and write its tape.
 
+    Arguments are those of :func:`advance`, and:
+        old_c: int32 ``[R, G]``, read where states are stored.
+        old_h: the same, and read for sliced units.
+        stored: whether states are looked up.
+        unit_h: 2 to the minus fraction bits of states.
+        scale: of forget gates, m in GRAD-010.
+        tape: float32, flat: pieces one after the other, each ``[L, 2, C, B, G]``.
+        base: where the group begins in a piece.
+        size: of a piece.
 
-@native
-def product(a: Array, b: Array, shift: int, out: Array) -> None:
-    """Write rounded products of gates (CELL-021, CELL-022)."""
-    for i in range(out.size):
-        out[i] = round_shift(i32(a[i] * b[i]), shift)
-
-
-@native
-def hidden_change(c: Array, y: Array, plan: Array, table: Array, t: Array, change: Array) -> None:
-    """Write ``tanh(c)`` and what is added to ``h`` (CELL-022)."""
-    rows, units = c.shape
-    bits, shift = plan[STATE_BITS], 30 - plan[STATE_BITS]
-    clipped, pairs = np.empty(units, np.int32), np.empty(units, np.int32)
-    for b in range(rows):
-        clip_state(c[b], bits, clipped, pairs)
-        tanh(clipped, pairs, bits, table, t[b])
-        product(y[b, 3 * units :], t[b], shift, change[b])
-
-
-@native
-def factors(
-    f: Array, p: Array, y: Array, t: Array, view: Array, by_row: int, h: Array, c: Array,
-    active: Array, plan: Array, tape: Array, base: int, size: int,
-) -> None:  # fmt: skip
-    """Write what the group's gradients are multiplied by (GRAD-010, 011, 013, 015).
-
-    ``tape`` is as RevGRU's; its pieces: of ``c`` in the pre-activations of f, i, g; of ``h`` in
-    those of o, p; of ``h`` in ``c``; the parts of ``c`` and ``h`` that are kept; the view.
+    Returns:
+        Whether there were words enough.
     """
-    rows, units = f.shape
-    state, operand = f32(2.0 ** -plan[STATE_BITS]), f32(2.0 ** -plan[VIEW_BITS])
-    factor, term, by = plan[GATE_FACTOR], plan[GATE_TERM], plan[GATE_SHIFT]
-    limit, tenth, real = plan[FORGET_BITS], f32(2.0**-10), np.empty(units, np.float32)
-    for b in range(rows):
-        at, on = base + b * units, f32(active[b])
-        i, g, o = y[b, units : 2 * units], y[b, 2 * units :], y[b, 3 * units :]
-        slopes(g, i, True, on, tape[size + at : size + at + units])
-        slopes(i, g, False, on, tape[2 * size + at : 2 * size + at + units])
-        slopes(t[b], o, True, on, tape[3 * size + at : 3 * size + at + units])
-        slopes(o, t[b], False, on, tape[5 * size + at : 5 * size + at + units])
-        kept_c = tape[6 * size + at : 6 * size + at + units]
-        kept_h = tape[7 * size + at : 7 * size + at + units]
-        kept_c[:] = f32(1)
-        kept_h[:] = f32(1)
-        if plan[FORGETTING]:
-            reals(c[b], state, real)
-            forget_slopes(
-                y[b], f[b], real, factor, term, by, limit, f32(1), on, tape[at : at + units]
-            )
-            reals(h[b], state, real)
-            forget_slopes(
-                y[b, 4 * units :], p[b], real, factor, term, by, limit, f32(1), on,
-                tape[4 * size + at : 4 * size + at + units],
+    rows, units = h.shape
+    flat_c, flat_h = c.reshape(-1), h.reshape(-1)
+    from_c, from_h = old_c.reshape(-1), old_h.reshape(-1)
+    on = 0 if stored else 1
+    for back in range(rows):
+        b = rows - 1 - back
+        place = base + b * units
+        if not active[b]:
+            idle(tape, place, size, units)
+        elif heads is None:
+            plain_back(
+                units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
+                table, 0, on, flat_c, b * units, flat_h, b * units, from_c, b * units, from_h,
+                b * units, tape, place, size,
             )  # fmt: skip
+        else:
+            for part in range(2):  # in the order of units from the last to the first
+                first, last = (depth, units) if part == 0 else (0, depth)
+                to = b * units + first
+                if first < last:
+                    hidden_back(
+                        last - first, units, s, b * width + first, x, x_at + b * x_width + first,
+                        bias, at + first, left, shift, plan, 0, table, 0, on * (1 - part), flat_c,
+                        to, flat_h, to, from_h, to, heads.reshape(-1), to, words, 0, tally, 0,
+                        unit_h, scale, tape, place + first, size,
+                    )  # fmt: skip
+    if heads is not None:
+        for back in range(rows):
+            b = rows - 1 - back
             if active[b]:
-                reals(f[b], tenth, kept_c)
-                reals(p[b], tenth, kept_h)
-        reals(view[b * by_row :], operand, tape[8 * size + at : 8 * size + at + units])
+                cell_back(
+                    units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift,
+                    plan, 0, table, 0, on, flat_c, b * units, from_c, b * units,
+                    heads.reshape(-1), b * units, words, 0, tally, 0, unit_h, scale, tape,
+                    base + b * units, size,
+                )  # fmt: skip
+    return bool(tally[TOP] >= 0)
 
 
-@native
-def slopes(a: Array, b: Array, sigmoid: bool, on: float, out: Array) -> None:
-    """Write ``a`` times the derivative of a sigmoid, or of tanh, by its value ``b``."""
-    whole = f32(0) if sigmoid else f32(1)
-    linear = f32(1) if sigmoid else f32(0)
-    for i in range(out.size):
-        y = f32(b[i]) * f32(2.0**-15)
-        out[i] = f32(a[i]) * f32(2.0**-15) * (whole + linear * y - y * y) * f32(on)
-
-
-LSTM_PIECES: Final = 9
+@inner
+def idle(tape: Array, place: int, size: int, units: int) -> None:
+    """Write the factors of a row that does not have the step (GRAD-015)."""
+    for piece in range(VIEW):
+        value = np.float32(1) if piece in (KEPT_C, KEPT_H) else np.float32(0)
+        for i in range(units):
+            tape[piece * size + place + i] = value

@@ -12,82 +12,68 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, f32, i32, i64, native
+from .compiling import Array, i32, i64, inner, native
+from .lanes import Group, Place
+from .packing import pack_int16, padded, padded_columns
 from .tiles import (
+    LANES,
     PANEL,
     TALL,
     float_1,
-    float_2,
     float_4,
     float_8,
+    float_add_4,
+    float_add_8,
+    float_thin_1,
+    float_thin_4,
+    float_thin_8,
     int16_1,
-    int16_2,
     int16_4,
     int16_8,
+    int16_thin_1,
+    int16_thin_4,
+    int16_thin_8,
 )
+from .vectors import Kernel, kernel
+
+
+@kernel
+def add_row(k: Kernel, n: Any, a: Place, out: Place) -> None:
+    """Add ``a``."""
+
+    def add(group: Group) -> None:
+        group.store(out, group.load(out) + group.load(a))
+
+    k.each(n, add)
+
 
 # 512 · 128 · 32512 is below 2^31.
 _PAIRS: Final = 256
-_LIMIT: Final = 2**31 - 1
+LIMIT: Final = 2**31 - 1
 
 
-def padded(columns: int) -> int:
-    """Return a number of columns made up to whole panels."""
-    return -(-columns // PANEL) * PANEL
-
-
-padded_columns = native(padded)
-
-
-@native
-def pack_int16(w: Array, out: Array) -> Any:
-    """Pack weights ``[N, K]`` as the right operand with N columns.
-
-    ``out``, int16, flat, has by panel, pair of indices and column the pair's two numbers.
-
-    Returns:
-        The norm: the largest sum of a column's magnitudes.
-    """
-    n, k = w.shape
-    pairs = (k + 1) // 2
-    norm = i64(0)
-    for c in range(n):
-        total = i64(0)
-        for i in range(k):
-            total += abs(i64(w[c, i]))
-        norm = max(norm, total)
-    for p in range(-(-n // PANEL)):
-        used = min(PANEL, n - p * PANEL)
-        for q in range(pairs):
-            at = (p * pairs + q) * 2 * PANEL
-            for i in range(used):
-                out[at + 2 * i] = w[p * PANEL + i, 2 * q]
-                out[at + 2 * i + 1] = w[p * PANEL + i, 2 * q + 1] if 2 * q + 1 < k else 0
-            for i in range(2 * used, 2 * PANEL):
-                out[at + i] = 0
-    return norm
-
-
-@native
-def pack_float(w: Array, scale: float, out: Array) -> None:
-    """Pack ``w·scale``, ``[K, N]``, as the right operand with N columns, float32, flat."""
-    k, n = w.shape
-    for p in range(-(-n // PANEL)):
-        used = min(PANEL, n - p * PANEL)
-        for q in range(k):
-            at = (p * k + q) * PANEL
-            for i in range(used):
-                out[at + i] = f32(w[q, p * PANEL + i]) * f32(scale)
-            for i in range(used, PANEL):
-                out[at + i] = f32(0)
-
-
-@native
+@inner
 def tile_rows(
     a: Array, a_at: int, by_row: int, rows: int, w: Array, w_at: int, pairs: int, out: Array,
-    out_at: int, by_out: int,
+    out_at: int, by_out: int, columns: int,
 ) -> None:  # fmt: skip
-    """Multiply some rows by one panel of int16."""
+    """Multiply some rows by one panel of int16, or the vectors of it that have columns."""
+    if columns <= PANEL - LANES:
+        for c in range(0, columns, LANES):
+            r, w_to = 0, w_at + 2 * c
+            while r + 8 <= rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                int16_thin_8(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
+                r += 8
+            while r + 4 <= rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                int16_thin_4(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
+                r += 4
+            while r < rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                int16_thin_1(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
+                r += 1
+        return
     r = 0
     while TALL == 8 and r + 8 <= rows:
         at, to = a_at + r * by_row, out_at + r * by_out
@@ -97,24 +83,22 @@ def tile_rows(
         at, to = a_at + r * by_row, out_at + r * by_out
         int16_4(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
         r += 4
-    if r + 2 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        int16_2(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
-        r += 2
-    if r < rows:
+    while r < rows:
         at, to = a_at + r * by_row, out_at + r * by_out
         int16_1(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
+        r += 1
 
 
-@native
+@inner
 def exact_product(
-    a: Array, largest: int, rows: int, pairs: int, w: Array, norm: int, columns: int, sums: Array,
-    wide: Array, wide_at: int, shift: int,
+    a: Array, by_row: int, largest: int, rows: int, pairs: int, w: Array, norm: int, columns: int,
+    sums: Array, wide: Array, shift: int,
 ) -> bool:  # fmt: skip
     """Multiply ``[rows, 2·pairs]`` by packed weights (PROD-001).
 
     Args:
         a: int16, flat.
+        by_row: from one of its rows to the next.
         largest: the largest magnitude in ``a``.
         rows: rows of ``a``.
         pairs: half of its columns.
@@ -122,48 +106,64 @@ def exact_product(
         norm: their norm.
         columns: columns of the result.
         sums: int32, flat, room for ``rows`` times whole panels: the result, if it fits.
-        wide: int64 ``[rows, …]``: else the result, shifted, is added here, from ``wide_at`` on.
-        wide_at: first column there.
+        wide: int64 ``[rows, columns]``: else the result, shifted, is added here.
         shift: left shift of what is added.
 
     Returns:
         Whether the result is in ``sums``.
     """
-    panels = -(-columns // PANEL)
-    width = panels * PANEL
-    if largest * norm <= _LIMIT:
-        for p in range(panels):
-            at = p * pairs * PANEL * 2
-            tile_rows(a, 0, 2 * pairs, rows, w, at, pairs, sums, p * PANEL, width)
+    width = padded_columns(columns)
+    if largest * norm <= LIMIT:
+        for c in range(0, columns, PANEL):
+            left = min(PANEL, columns - c)
+            tile_rows(a, i64(0), by_row, rows, w, c * 2 * pairs, pairs, sums, c, width, left)
         return True
-    high = np.empty(rows * 2 * pairs, np.int16)
-    low = np.empty(rows * 2 * pairs, np.int16)
-    for i in range(rows * 2 * pairs):
+    high = np.empty(rows * by_row, np.int16)
+    low = np.empty(rows * by_row, np.int16)
+    for i in range(rows * by_row):
         h = (i32(a[i]) + 128) >> 8  # FMT-003
         high[i] = h
         low[i] = a[i] - 256 * h
     high_sums = np.empty(rows * PANEL, np.int32)
     low_sums = np.empty(rows * PANEL, np.int32)
-    for p in range(panels):
-        used = min(PANEL, columns - p * PANEL)
+    for c in range(0, columns, PANEL):
+        used = min(PANEL, columns - c)
         for first in range(0, pairs, _PAIRS):
             length = min(_PAIRS, pairs - first)
-            at = (p * pairs + first) * PANEL * 2
-            tile_rows(high, 2 * first, 2 * pairs, rows, w, at, length, high_sums, 0, PANEL)
-            tile_rows(low, 2 * first, 2 * pairs, rows, w, at, length, low_sums, 0, PANEL)
+            at = c * 2 * pairs + first * PANEL * 2
+            for part, to in ((high, high_sums), (low, low_sums)):
+                tile_rows(
+                    part, 2 * first, by_row, rows, w, at, length, to, i64(0), i64(PANEL), used
+                )
             for r in range(rows):
                 for i in range(used):
                     total = i64(high_sums[r * PANEL + i]) * 256 + low_sums[r * PANEL + i]
-                    wide[r, wide_at + p * PANEL + i] += total << shift
+                    wide[r, c + i] += total << shift
     return False
 
 
-@native
+@inner
 def float_rows(
     a: Array, a_at: int, by_row: int, by_index: int, rows: int, w: Array, w_at: int, length: int,
-    out: Array, out_at: int, by_out: int,
+    out: Array, out_at: int, by_out: int, columns: int,
 ) -> None:  # fmt: skip
-    """Multiply some rows by one panel of float32."""
+    """Multiply some rows by one panel of float32, or the vectors of it that have columns."""
+    if columns <= PANEL - LANES:
+        for c in range(0, columns, LANES):
+            r, w_to = 0, w_at + c
+            while r + 8 <= rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                float_thin_8(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
+                r += 8
+            while r + 4 <= rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                float_thin_4(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
+                r += 4
+            while r < rows:
+                at, to = a_at + r * by_row, out_at + r * by_out + c
+                float_thin_1(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
+                r += 1
+        return
     r = 0
     while TALL == 8 and r + 8 <= rows:
         at, to = a_at + r * by_row, out_at + r * by_out
@@ -173,27 +173,24 @@ def float_rows(
         at, to = a_at + r * by_row, out_at + r * by_out
         float_4(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
         r += 4
-    if r + 2 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        float_2(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
-        r += 2
-    if r < rows:
+    while r < rows:
         at, to = a_at + r * by_row, out_at + r * by_out
         float_1(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
+        r += 1
 
 
-@native
+@inner
 def float_product(
     a: Array, a_at: int, by_row: int, rows: int, length: int, w: Array, columns: int, out: Array
 ) -> None:
     """Multiply float32 ``[rows, length]`` by packed weights into whole panels of ``out``, flat."""
-    panels = -(-columns // PANEL)
-    for p in range(panels):
-        at = p * length * PANEL
-        float_rows(a, a_at, by_row, 1, rows, w, at, length, out, p * PANEL, panels * PANEL)
+    width = padded_columns(columns)
+    for c in range(0, columns, PANEL):
+        left = min(PANEL, columns - c)
+        float_rows(a, a_at, by_row, i64(1), rows, w, c * length, length, out, c, width, left)
 
 
-@native
+@inner
 def add_outer_products(
     a: Array, a_at: int, by_index: int, rows: int, length: int, packed: Array, columns: int,
     into: Array, first: int,
@@ -211,18 +208,42 @@ def add_outer_products(
         into: float32 ``[…, columns]``.
         first: first row there.
     """
-    work = np.empty(8 * PANEL, np.float32)
-    for p in range(-(-columns // PANEL)):
-        used = min(PANEL, columns - p * PANEL)
-        for r in range(0, rows, 8):
-            some = min(8, rows - r)
+    flat, work = into.reshape(-1), np.empty(TALL * PANEL, np.float32)
+    for c in range(0, columns, PANEL):
+        used, at = min(PANEL, columns - c), c * length
+        for r in range(0, rows, TALL):
+            some, to = min(TALL, rows - r), (first + r) * columns + c
+            if used == PANEL and some == TALL:
+                if TALL == 8:
+                    float_add_8(a, a_at + r, 1, by_index, packed, at, length, flat, to, columns)
+                else:
+                    float_add_4(a, a_at + r, 1, by_index, packed, at, length, flat, to, columns)
+                continue
             float_rows(
-                a, a_at + r, 1, by_index, some, packed, p * length * PANEL, length, work, 0, PANEL
+                a,
+                a_at + r,
+                i64(1),
+                by_index,
+                some,
+                packed,
+                at,
+                length,
+                work,
+                i64(0),
+                i64(PANEL),
+                used,
             )
             for q in range(some):
-                own = into[first + r + q, p * PANEL : p * PANEL + used]
-                for i in range(own.size):
-                    own[i] += work[q * PANEL + i]
+                add_row(used, work, q * PANEL, flat, to + q * columns)
+
+
+@native
+def checked_product(
+    a: Array, by_row: int, largest: int, rows: int, pairs: int, w: Array, norm: int, columns: int,
+    sums: Array, wide: Array, shift: int,
+) -> bool:  # fmt: skip
+    """Do as :func:`exact_product`, called from Python."""
+    return bool(exact_product(a, by_row, largest, rows, pairs, w, norm, columns, sums, wide, shift))
 
 
 def self_check() -> bool:
@@ -242,11 +263,11 @@ def self_check() -> bool:
             sums = np.zeros((rows, padded(outputs)), np.int32)
             wide = np.zeros((rows, outputs), np.int64)
             largest = int(np.abs(a.astype(np.int64)).max())
-            one: Any = exact_product(
-                a.reshape(-1), largest, rows, pairs, packed, norm, outputs,
-                sums.reshape(-1), wide, 0, 0,
+            one: Any = checked_product(
+                a.reshape(-1), 2 * pairs, largest, rows, pairs, packed, norm, outputs,
+                sums.reshape(-1), wide, 0,
             )  # fmt: skip
-            found = sums[:, :outputs].astype(np.int64) if one else wide
-            if not np.array_equal(found, wanted):
+            given = sums[:, :outputs].astype(np.int64) if one else wide
+            if not np.array_equal(given, wanted):
                 return False
     return True

@@ -17,8 +17,9 @@ from revrnn.errors import RevRNNError
 
 from ..engine import Store
 from ..state import State
-from .buffers import TOP, UNDERFLOW
+from .buffers import TALLIES, TOP, UNDERFLOW
 from .compiling import Array
+from .tiles import LANES
 
 
 def by_group(tensor: Tensor, rows: slice) -> Array:
@@ -33,6 +34,13 @@ def by_layer(groups: Array) -> Array:
     """Return ``[L, 2, R, G]`` as ``[L, R, H]``."""
     layers, _, rows, units = groups.shape
     return groups.transpose(0, 2, 1, 3).reshape(layers, rows, 2 * units)
+
+
+def _with_room(words: Array) -> Array:
+    """Return a copy behind which a whole vector can be read."""
+    room = np.empty(len(words) + LANES, np.int16)
+    room[: len(words)] = words
+    return room[: len(words)]
 
 
 class Rows:
@@ -58,13 +66,23 @@ class Rows:
         shape = (rows.stop - rows.start, config.group_size)
         heads = None if state.heads is None else state.heads[rows].numpy()
         self.heads = np.zeros(shape, np.int32) if heads is None else np.array(heads, order="C")
-        self.tally = np.zeros(3, np.int64)
+        self.tally = np.zeros(TALLIES, np.int64)
         self.blocks: list[Array] = []
         self.slices: list[Array] = []
         self.aside: list[Array] = []
         self.states: list[Array] = []
         self.left_over = 0
-        self._block = np.empty(0, np.int16)
+        self._block = np.empty(LANES, np.int16)
+
+    @property
+    def cells(self) -> Array | None:
+        """``c``, if there is one."""
+        return self.c if self.config.has_cell_state else None
+
+    @property
+    def digits(self) -> Array | None:
+        """The heads, if they are used."""
+        return self.heads if self.config.forgetting else None
 
     @property
     def count(self) -> int:
@@ -73,15 +91,15 @@ class Rows:
 
     def load(self, store: Store) -> None:
         """Take what was kept of the chunk at whose end this stands; of a whole batch only."""
-        self.blocks = [store.words.numpy()] if self.config.forgetting else []
+        self.blocks = [_with_room(store.words.numpy())] if self.config.forgetting else []
         self.slices = [] if store.slices is None else [store.slices.numpy()]
 
     def room(self, steps: int, keeps_words: bool) -> Array:
         """Return where a chunk's words go, with room for one a unit and operation."""
         if keeps_words:
             words = steps * self.config.operations_per_step * self.heads.size
-            if self._block.size <= words:
-                self._block = np.empty(words + 1, np.int16)  # untouched pages cost nothing
+            if self._block.size < words + LANES:
+                self._block = np.empty(words + LANES, np.int16)  # untouched pages cost nothing
         return self._block
 
     def new_chunk(self, steps: int, anew: int) -> tuple[Array, Array, Array]:
@@ -98,7 +116,7 @@ class Rows:
     def close(self, slices: Array, aside: Array, states: Array, keeps_words: bool) -> None:
         """Keep what going back over a chunk needs."""
         if keeps_words:
-            self.blocks.append(self._block[: self.tally[TOP]].copy())
+            self.blocks.append(_with_room(self._block[: self.tally[TOP]]))
         self.tally[TOP] = 0
         if self.keep:
             self.slices.append(slices)
@@ -107,11 +125,10 @@ class Rows:
 
     def reopen(self, steps: int) -> tuple[Array, Array, Array, Array]:
         """Return the last chunk's words, slices, states set aside and all states."""
-        words = np.zeros(1, np.int16)
+        words = _with_room(np.empty(0, np.int16))
         if self.blocks:
             words = self.blocks.pop()
             self.tally[TOP] = len(words)
-            words = words if len(words) else np.zeros(1, np.int16)
         slices, aside, states = self.new_chunk(steps, 0)
         if self.slices:
             slices = self.slices.pop()

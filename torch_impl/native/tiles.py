@@ -72,10 +72,11 @@ def _add_product(builder: Any, total: Any, a: Any, w: Any) -> Any:
     return builder.call(fma, [a, w, total])
 
 
-def _make(of_int16: bool, rows: int) -> Any:
+def _make(of_int16: bool, rows: int, vectors: int = VECTORS, adds: bool = False) -> Any:
     """Return a tile ``(a, at, by_row, by_index, w, at, length, out, at, by_row)``.
 
-    Element ``k`` (pair ``k``) of row ``r`` is at ``a[at + r·by_row + k·by_index]``.
+    Element ``k`` (pair ``k``) of row ``r`` is at ``a[at + r·by_row + k·by_index]``. Of a panel the
+    first ``vectors`` are used. With ``adds`` the sums are added to what is there.
     """
     per = 2 if of_int16 else 1
     sums = ir.VectorType(_I32 if of_int16 else _F32, LANES)
@@ -97,14 +98,14 @@ def _make(of_int16: bool, rows: int) -> Any:
         builder.position_at_end(head)
         k = builder.phi(_I64)
         k.add_incoming(_int(0), before)
-        total = [[builder.phi(sums) for _ in range(VECTORS)] for _ in range(rows)]
+        total = [[builder.phi(sums) for _ in range(vectors)] for _ in range(rows)]
         for phi in (p for row in total for p in row):
             phi.add_incoming(ir.Constant(sums, None), before)
         builder.cbranch(builder.icmp_signed("<", k, length), body, done)
         builder.position_at_end(body)
         panel = builder.gep(w, [builder.mul(k, _int(per * PANEL))])
         columns = []
-        for v in range(VECTORS):
+        for v in range(vectors):
             place = builder.gep(panel, [_int(v * per * LANES)])
             loaded = builder.load(builder.bitcast(place, vector.as_pointer()))
             loaded.align = 2 if of_int16 else 4
@@ -126,6 +127,10 @@ def _make(of_int16: bool, rows: int) -> Any:
             for v, phi in enumerate(row):
                 at = builder.add(builder.mul(out_by_row, _int(r)), _int(v * LANES))
                 place = builder.bitcast(builder.gep(out, [at]), sums.as_pointer())
+                if adds:
+                    before = builder.load(place)
+                    before.align = 4
+                    phi = builder.fadd(before, phi)
                 builder.store(phi, place).align = 4
         return context.get_dummy_value()
 
@@ -139,7 +144,11 @@ def _make(of_int16: bool, rows: int) -> Any:
     return intrinsic(tile)
 
 
-int16_8, int16_4, int16_2, int16_1 = (_make(True, rows) for rows in (8, 4, 2, 1))
-float_8, float_4, float_2, float_1 = (_make(False, rows) for rows in (8, 4, 2, 1))
+int16_8, int16_4, int16_1 = (_make(True, rows) for rows in (8, 4, 1))
+float_8, float_4, float_1 = (_make(False, rows) for rows in (8, 4, 1))
+float_add_8, float_add_4 = (_make(False, rows, adds=True) for rows in (8, 4))
+# One vector of a panel alone, for columns that do not fill it.
+int16_thin_8, int16_thin_4, int16_thin_1 = (_make(True, rows, 1) for rows in (8, 4, 1))
+float_thin_8, float_thin_4, float_thin_1 = (_make(False, rows, 1) for rows in (8, 4, 1))
 # Rows of the tallest tile: on 16 registers four rows of two vectors leave room for operands.
 TALL: Final = 8 if LANES == 16 or not X86 else 4

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from revrnn.config import Config
 
+from .arithmetic import NUMBERS
 from .compiling import Array
-from .gru import NUMBERS
-from .products import pack_float, pack_int16, padded
+from .packing import pack_float, pack_int16, padded
 
 
 def numbers(config: Config) -> Array:
@@ -54,6 +54,12 @@ def _floats(parts: list[Array], scale: float) -> Array:
     return out
 
 
+def forget_scale(config: Config) -> Any:
+    """Return m of GRAD-010, float32."""
+    n = config.max_forget_bits
+    return np.float32(1.0 if n is None else 1.0 - 2.0**-n)
+
+
 class Weights:
     """Packed weights; those for gradients are made when they are first asked for.
 
@@ -74,30 +80,31 @@ class Weights:
         groups = [w[j * rows : (j + 1) * rows] for w in both for j in (0, 1)]
         self._views = [w[: 2 * units] for w in groups] if gru else groups
         self._candidates = [w[2 * units :] for w in groups] if gru else []
-        norms = np.zeros((config.num_layers, 5), np.int64)
+        norms = np.zeros((config.num_layers, 6), np.int64)
         w_x, norms[:1, 0] = _packed(self._inputs[:1])
         w_l = np.empty((0, 0), np.int16)
         if config.num_layers > 1:
             w_l, norms[1:, 0] = _packed(self._inputs[1:])
         w_h, of_views = _packed(self._views)
         norms[:, 1:3] = np.reshape(of_views, (-1, 2))
-        w_u = np.empty((config.num_layers, 2, 0), np.int16)
+        w_u = None
         if gru:
             packed, of_candidates = _packed(self._candidates)
             w_u, norms[:, 3:5] = _by_group(packed), np.reshape(of_candidates, (-1, 2))
-        bias = np.stack([arrays[f"bias_l{k}"] for k in layers]).astype(np.int64)
+        bias = np.stack([arrays[f"bias_l{k}"] for k in layers])
+        norms[:, 5] = np.abs(bias.astype(np.int64)).max(1)
         self.exact: tuple[Any, ...] = (w_x[0], w_l, _by_group(w_h), w_u, norms, bias)
         self.multiplications = sum(w.size for w in (*self._inputs, *both))
 
     @cached_property
-    def floats(self) -> tuple[Array, Array, Array]:
+    def floats(self) -> tuple[Array, Array, Array | None]:
         """What :func:`.pullback.pull` takes as ``w_l``, ``w_h`` and ``w_u``."""
         scale = 2.0**-self.config.formats.weight_bits
         none = np.empty((0, 2, 0), np.float32)
         w_l = none
         if len(self._inputs) > 1:
             w_l = _by_group(_floats([g for w in self._inputs[1:] for g in _halves(w)], scale))
-        w_u = _by_group(_floats(self._candidates, scale)) if self._candidates else none
+        w_u = _by_group(_floats(self._candidates, scale)) if self._candidates else None
         return w_l, _by_group(_floats(self._views, scale)), w_u
 
     @cached_property

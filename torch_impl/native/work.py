@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -16,30 +16,17 @@ from ..activations import packed_table
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
-from ..slopes import real
 from ..state import State
+from . import gru, lstm_rows
 from .buffers import WRAPS
 from .compiling import Array
-from .gru import GRU_PIECES
-from .lstm import LSTM_PIECES
-from .products import pack_float, padded
-from .pullback import add_bias, add_weights, input_gradient, pull
+from .memory import Floats
+from .parameters import Tape, products
+from .pullback import pull
 from .rows import Rows, by_group, by_layer
 from .sweeps import forward, recover
 from .threads import Task, run, shares, split
-from .weights import Weights, numbers
-
-
-@dataclass
-class Tape:
-    """A chunk taken back, and what its gradients need; see :func:`.sweeps.recover`."""
-
-    x: Tensor
-    aside_at: list[Array]
-    pieces: Array
-    ok: Array
-    operands: Array
-    slopes: Array
+from .weights import Weights, forget_scale, numbers
 
 
 class NativeWork:
@@ -126,10 +113,10 @@ class NativePass:
         at, number = _numbered(anew[:, rows])
         slices, aside, states = share.new_chunk(steps, number)
         forward(
-            work.plan, work.table, _operands(x, rows), share.h, share.c, share.heads,
+            work.plan, work.table, _operands(x, rows), share.h, share.cells, share.digits,
             *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
             np.ascontiguousarray(gains[:, :, rows]), share.room(steps, self.keeps_words),
-            self.keeps_words, share.tally, to, rows.start, slices, states, self._counts[n],
+            int(self.keeps_words), share.tally, to, rows.start, slices, states, self._counts[n],
             self._pushed[n],
         )  # fmt: skip
         share.close(slices, aside, states, self.keeps_words and not self.stored)
@@ -156,11 +143,11 @@ class NativePass:
         work, rows, steps = self.work, share.rows, len(x)
         words, slices, aside, states = share.reopen(steps)
         recover(
-            work.plan, work.table, _operands(x, rows), share.h, share.c, share.heads,
+            work.plan, work.table, _operands(x, rows), share.h, share.cells, share.digits,
             *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
             np.ascontiguousarray(gains[:, :, rows]), words, share.tally, to, rows.start,
             self.batch, slices[len(slices) - 1 - steps :] if len(slices) else slices, states,
-            tape.pieces, tape.ok, tape.operands, tape.slopes,
+            forget_scale(self.config), tape.pieces, tape.operands, tape.slopes,
         )  # fmt: skip
         share.finish(words, slices, steps, finish)
 
@@ -186,15 +173,14 @@ class NativePass:
     def _new_tape(self, x: Tensor) -> Tape:
         config, steps = self.config, len(x)
         size = config.num_layers * steps * self.batch * config.hidden_size
-        between = (config.num_layers - 1) * steps * self.batch * config.hidden_size
-        pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
+        above = (config.num_layers - 1) * steps * self.batch * config.hidden_size
+        pieces = gru.GRU_PIECES if config.cell == "revgru" else lstm_rows.LSTM_PIECES
         old = self._tape  # its memory serves the next chunk
-        if old is None or old.ok.size != size:
-            old = Tape(
-                x, [], np.empty(pieces * size, np.float32), np.empty(size, np.uint8),
-                np.empty(between, np.float32), np.empty(between, np.float32),
-            )  # fmt: skip
-        self._tape = Tape(x, [], old.pieces, old.ok, old.operands, old.slopes)
+        if old is None or old.pieces.size != pieces * size:
+            memory = Floats(pieces * size)
+            between = [np.empty(above, np.float32) for _ in range(2)]
+            old = Tape(x, [], memory, memory.array[: pieces * size], *between)
+        self._tape = Tape(x, [], old.memory, old.pieces, old.operands, old.slopes)
         return self._tape
 
     # --- gradients ---------------------------------------------------------------------------
@@ -203,79 +189,29 @@ class NativePass:
         """Carry the gradient over a chunk that was just recovered."""
         config, (steps, batch, _) = self.config, tape.x.shape
         columns = config.num_gates * config.group_size
-        ds = np.empty((config.num_layers, 2, steps, batch, columns), np.float32)
+        memory = Floats(config.num_layers * 2 * steps * batch * columns)
+        shape = (config.num_layers, 2, steps, batch, columns)
+        ds = memory.array[: math.prod(shape)].reshape(shape)
         given = np.empty((0, 0, 0), np.float32)
         if grad_outputs is not None:
             given = grad_outputs.detach().float().contiguous().numpy()
         h = [by_group(into.h, share.rows) for share in self.shares]
-        none = np.empty((0, *h[0].shape[1:]), np.float32)
-        c = [none if into.c is None else by_group(into.c, share.rows) for share in self.shares]
+        c = [None if into.c is None else by_group(into.c, share.rows) for share in self.shares]
         forgets = config.forgetting
         floats = self.work.weights.floats
         tasks: list[Task] = [
             partial(
-                pull, dh, dc, given, share.rows.start, tape.pieces, tape.ok, tape.slopes, at,
-                *floats, config.num_gates, forgets, ds,
+                pull, dh, dc, given, share.rows.start, tape.pieces, tape.slopes, at, *floats,
+                forgets, ds,
             )
             for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True)
         ]  # fmt: skip
         run(tasks, self.threads)
         into.h = torch.from_numpy(np.concatenate([by_layer(part) for part in h], 1))
         if into.c is not None:
-            into.c = torch.from_numpy(np.concatenate([by_layer(part) for part in c], 1))
-        return self._products(tape, ds, into)
-
-    def _products(self, tape: Tape, ds: Array, into: Gradients) -> Tensor:
-        """Add the gradients of parameters and return that of the input (GRAD-014)."""
-        config, (steps, batch, length) = self.config, tape.x.shape
-        layers, columns, total = config.num_layers, ds.shape[-1], steps * batch
-        dx = np.empty((total, length), np.float32)
-        if not total:
-            return torch.from_numpy(dx.reshape(steps, batch, length))
-        flat = ds.reshape(layers, 2, total, columns)
-        tasks: list[Task] = []
-        where = split(total, self.threads, 8)
-        for part in where:
-            w = self.work.weights.of_input
-            tasks.append(partial(input_gradient, flat[0], w, part.start, dx[part]))
-        x = real(tape.x, config.formats.operand_bits).numpy()
-        inputs = [
-            x.reshape(total, length),
-            *tape.operands.reshape(layers - 1, total, config.hidden_size),
-        ]
-        for k in range(layers):
-            names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
-            of_input, of_state, of_bias = (into.params[name].numpy() for name in names)
-            packed = _packed(inputs[k])
-            for j in (0, 1):
-                whole, at = flat[k, j], j * columns
-                tasks.append(partial(add_bias, whole, of_bias, at))
-                spans = [(slice(0, columns), packed, inputs[k].shape[1], of_input)]
-                spans += [(s, p, config.group_size, of_state) for s, p in self._seen(tape, k, j)]
-                for span, operand, width, to in spans:
-                    for part in split(span.stop - span.start, self.threads, 8):
-                        first = span.start + part.start
-                        tasks.append(
-                            partial(
-                                add_weights, whole, first, part.stop - part.start, columns,
-                                operand, width, to, at + first,
-                            )
-                        )  # fmt: skip
-        run(tasks, self.threads)
-        return torch.from_numpy(dx.reshape(steps, batch, length))
-
-    def _seen(self, tape: Tape, layer: int, group: int) -> list[tuple[slice, Array]]:
-        """Return which gates of a group see which recurrent operand, packed."""
-        config = self.config
-        pieces = tape.pieces.reshape(-1, config.num_layers, 2, *tape.x.shape[:2], config.group_size)
-        own = pieces[:, layer, group].reshape(len(pieces), -1, config.group_size)
-        units = config.group_size
-        if config.cell == "revgru":
-            return [
-                (slice(0, 2 * units), _packed(own[5])),
-                (slice(2 * units, 3 * units), _packed(own[6])),
-            ]
-        return [(slice(0, config.num_gates * units), _packed(own[8]))]
+            parts = [by_layer(part) for part in c if part is not None]
+            into.c = torch.from_numpy(np.concatenate(parts, 1))
+        return products(self.work.weights, self.config, tape, ds, self.threads, into)
 
     # --- what is left ------------------------------------------------------------------------
 
@@ -332,10 +268,3 @@ def _numbered(anew: Array) -> tuple[Array, int]:
     where = anew.nonzero()
     at[where] = np.arange(len(where[0]), dtype=np.int32)
     return at, len(where[0])
-
-
-def _packed(values: Array) -> Array:
-    """Pack float32 ``[K, N]``."""
-    out = np.empty(len(values) * padded(values.shape[1]), np.float32)
-    pack_float(values, 1.0, out)
-    return out

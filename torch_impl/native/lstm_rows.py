@@ -1,0 +1,214 @@
+"""RevLSTM: one row of one group, forward and back, and factors of its gradients (CELL, GRAD).
+
+A row goes once through the registers: gates, cell, output and both multiplications. On the way
+back the words of ``h`` must all be off the stack before those of ``c``, so a group goes twice, and
+each time only the gates that it needs are computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .arithmetic import (
+    P_MAX,
+    STATE_BITS,
+    Z_MAX,
+    Gates,
+    Sums,
+    Tanh,
+    sigmoid_slope,
+    tanh_slope,
+    unit,
+)
+from .buffers import (
+    LATER,
+    TOP,
+    Stack,
+    Wraps,
+    exchange,
+    exchange_back,
+)
+from .lanes import Group, Lanes, Place
+from .vectors import Kernel, kernel
+
+# Pieces of the tape, float32: of ``c`` in the pre-activations of f, i, g; of ``h`` in those of o,
+# p; of ``h`` in ``c``; the parts of ``c`` and ``h`` that are kept; the view, and where it passes.
+OF_C: Final = 5
+KEPT_C: Final = 6
+KEPT_H: Final = 7
+VIEW: Final = 8
+PASSES: Final = 9
+LSTM_PIECES: Final = 10
+
+
+class _Cell:
+    """The gates and changes of one row."""
+
+    def __init__(
+        self, k: Kernel, stride: Any, places: tuple[Place, Place, Place], left: Any, shift: Any,
+        plan: Place, table: Place, forgetting: bool,
+    ) -> None:  # fmt: skip
+        """Take sums and numbers; without forgetting the gates are i, g, o (CELL-031)."""
+        self.sums, self.gates = Sums(k, stride, places, left, shift), Gates(k, plan, table)
+        bits = k.number(plan, STATE_BITS)
+        self.tanh, self.to_state = Tanh(k, table, bits), 30 - bits
+        self.z_max, self.p_max = k.number(plan, Z_MAX), k.number(plan, P_MAX)
+        self.first = 1 if forgetting else 0
+
+    def sigmoid(self, group: Group, gate: int) -> Lanes:
+        """Return f, i, o or p, by number from f = 0 on, before the clip of forget gates."""
+        return self.gates.sigmoid(self.sums.of(group, gate - 1 + self.first))
+
+    def candidate(self, group: Group) -> Lanes:
+        """Return g."""
+        return self.gates.tanh(self.sums.of(group, 1 + self.first))
+
+    def change(self, a: Lanes, b: Lanes) -> Lanes:
+        """Return what is added to a state (CELL-021, CELL-022)."""
+        return (a * b).rounded(self.to_state)
+
+
+@kernel
+def forward_row(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, buffered: Any, c: Place, h: Place, heads: Place, z: Place,
+    p: Place, words: Place, later: Place, keep: Any, tally: Place,
+) -> None:  # fmt: skip
+    """Update a row (CELL-020 … CELL-022); gates go to ``z`` and ``p``."""
+    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
+    of_c, of_h = Stack(k, words, tally, TOP), Stack(k, later, tally, LATER)
+    wraps, everywhere, all_or_none = Wraps(k, tally), k.truth(1), k.truth(buffered)
+
+    def update(group: Group) -> None:
+        head = group.load(heads)
+        forget = cell.gates.forget(cell.sigmoid(group, 0), cell.z_max)
+        change = cell.change(cell.sigmoid(group, 1), cell.candidate(group))
+        new = exchange(group.load(c), forget, change, head, everywhere)
+        of_c.push(group, new.full, new.word, keep)
+        wraps.add(group, new.wraps)
+        group.store(c, new.h)
+        group.store(z, forget)
+        forget = cell.gates.forget(cell.sigmoid(group, 4), cell.p_max)  # FMT-007
+        change = cell.change(cell.sigmoid(group, 3), cell.tanh(new.h))
+        new = exchange(group.load(h), forget, change, new.head, all_or_none)
+        of_h.push(group, new.full, new.word, keep)
+        wraps.add(group, new.wraps)
+        group.store(h, new.h)
+        group.store(p, forget)
+        group.store(heads, new.head)
+
+    k.each(n, update)
+    of_c.close()
+    of_h.close()
+    wraps.close()
+
+
+@kernel
+def plain_row(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, c: Place, h: Place, tally: Place,
+) -> None:  # fmt: skip
+    """Update a row without forgetting (CELL-031)."""
+    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
+    wraps = Wraps(k, tally)
+
+    def update(group: Group) -> None:
+        new = wraps.sum(
+            group, group.load(c), cell.change(cell.sigmoid(group, 1), cell.candidate(group))
+        )
+        group.store(c, new)
+        change = cell.change(cell.sigmoid(group, 3), cell.tanh(new))
+        group.store(h, wraps.sum(group, group.load(h), change))
+
+    k.each(n, update)
+    wraps.close()
+
+
+@kernel
+def hidden_back(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, buffered: Any, c: Place, h: Place, restore: Place, heads: Place,
+    words: Place, tally: Place, unit_h: Any, scale: Any, tape: Place, size: Any,
+) -> None:  # fmt: skip
+    """Undo a row's ``h``, and write the factors that belong to it (CELL-040, GRAD-013)."""
+    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
+    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+    real, by = k.all_lanes(unit_h), k.all_lanes(scale)
+
+    def undo(group: Group) -> None:
+        t, o = cell.tanh(group.load(c)), cell.sigmoid(group, 3)
+        sigma = cell.sigmoid(group, 4)
+        forget = cell.gates.forget(sigma, cell.p_max)
+        old, head, wanting = exchange_back(
+            group.load(h), forget, cell.change(o, t), group.load(heads), everywhere,
+            group.load(restore),
+        )  # fmt: skip
+        group.store(h, old)
+        group.store(heads, stack.pop(group, wanting, head))
+        y, tt = unit(o), unit(t)
+        group.store(k.piece(tape, size, 3), tt * sigmoid_slope(y))
+        slope = cell.gates.forget_slope(sigma, forget, by)
+        group.store(k.piece(tape, size, 4), old.as_real() * real * slope)
+        group.store(k.piece(tape, size, OF_C), y * tanh_slope(tt))
+        group.store(k.piece(tape, size, KEPT_H), forget.as_real() * 2.0**-10)
+
+    k.each(n, undo, backwards=True)
+    stack.close()
+
+
+@kernel
+def cell_back(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, buffered: Any, c: Place, restore: Place, heads: Place,
+    words: Place, tally: Place, unit_h: Any, scale: Any, tape: Place, size: Any,
+) -> None:  # fmt: skip
+    """Undo a row's ``c``, and write the factors that belong to it (CELL-040, GRAD-013)."""
+    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
+    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+    real, by = k.all_lanes(unit_h), k.all_lanes(scale)
+
+    def undo(group: Group) -> None:
+        i, g, sigma = cell.sigmoid(group, 1), cell.candidate(group), cell.sigmoid(group, 0)
+        forget = cell.gates.forget(sigma, cell.z_max)
+        old, head, wanting = exchange_back(
+            group.load(c), forget, cell.change(i, g), group.load(heads), everywhere,
+            group.load(restore),
+        )  # fmt: skip
+        group.store(c, old)
+        group.store(heads, stack.pop(group, wanting, head))
+        slope = cell.gates.forget_slope(sigma, forget, by)
+        group.store(k.piece(tape, size, 0), old.as_real() * real * slope)
+        y, gg = unit(i), unit(g)
+        group.store(k.piece(tape, size, 1), gg * sigmoid_slope(y))
+        group.store(k.piece(tape, size, 2), y * tanh_slope(gg))
+        group.store(k.piece(tape, size, KEPT_C), forget.as_real() * 2.0**-10)
+
+    k.each(n, undo, backwards=True)
+    stack.close()
+
+
+@kernel
+def plain_back(
+    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
+    plan: Place, table: Place, recovered: Any, c: Place, h: Place, old_c: Place, old_h: Place,
+    tape: Place, size: Any,
+) -> None:  # fmt: skip
+    """Undo a row without forgetting, or look it up, and write its factors."""
+    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
+    computed = k.truth(recovered)
+
+    def undo(group: Group) -> None:
+        now = group.load(c)
+        t, o = cell.tanh(now), cell.sigmoid(group, 3)
+        i, g = cell.sigmoid(group, 1), cell.candidate(group)
+        before = group.load(h) - cell.change(o, t)
+        group.store(h, computed.choose(before, group.load(old_h)))
+        group.store(c, computed.choose(now - cell.change(i, g), group.load(old_c)))
+        y, tt = unit(o), unit(t)
+        group.store(k.piece(tape, size, 3), tt * sigmoid_slope(y))
+        group.store(k.piece(tape, size, OF_C), y * tanh_slope(tt))
+        y, gg = unit(i), unit(g)
+        group.store(k.piece(tape, size, 1), gg * sigmoid_slope(y))
+        group.store(k.piece(tape, size, 2), y * tanh_slope(gg))
+
+    k.each(n, undo)
