@@ -45,7 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         importlib.import_module(module).run(given, console)
     except RevRNNError as error:
-        console.print(str(error), markup=False, style="red")
+        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        return 2
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        text = f"out: {place}{error.strerror or error}"
+        console.print(text, markup=False, style="red", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         more = " --resume" if "resume" in given else ""

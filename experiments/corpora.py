@@ -48,6 +48,9 @@ def read_sentences(path: Path) -> list[list[str]]:
             found = [line.split() for line in file]
     except (UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
         raise RevRNNError("E_ARGUMENT", "data", str(path), f"UTF-8 text ({error})") from error
+    except OSError as error:
+        given = f"{path}, which cannot be read: {error.strerror or error}"
+        raise RevRNNError("E_ARGUMENT", "data", given, "text that may be read") from error
     if not any(found):
         raise RevRNNError("E_ARGUMENT", "data", str(path), "a text that is not empty")
     return found

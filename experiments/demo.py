@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from revrnn import Config
 from revrnn.comparison import differences
+from revrnn.errors import RevRNNError
 
 from .agreement import Agreement, largest_difference
 from .charlm import initial_weights
@@ -104,7 +105,22 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checks", type=int, default=6, help="batches compared with the oracle")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out", "demo"), help="where the plot goes")
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    for name in ("updates", "steps", "rows", "checks"):
+        if getattr(given, name) < 1:
+            parser.error(f"argument --{name}: got {getattr(given, name)}; allowed: at least 1")
+    if not 0 < given.learning_rate < math.inf:
+        parser.error(f"argument --learning-rate: got {given.learning_rate}; allowed: above 0")
+    if given.seed < 0:
+        parser.error(f"argument --seed: got {given.seed}; allowed: at least 0")
+    try:
+        Config("revgru", 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+    except RevRNNError as error:
+        parser.error(str(error))
+    except OSError as error:
+        parser.error(f"argument --out: {given.out}: {error.strerror or error}")
+    return given
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,6 +128,10 @@ def main(arguments: list[str] | None = None) -> int:
     given = options(arguments)
     console = Console()
     corpus = help_topics()
+    longest = (len(corpus.ids) - 1) // given.rows
+    if given.steps > longest:
+        console.print(f"steps: got {given.steps}; allowed: at most {longest} with so many rows")
+        return 2
     data = list(islice(batches(corpus, given.rows, given.steps), given.updates))
     console.print(
         f"{len(corpus.ids):,} characters of Python's help, {len(corpus.vocabulary)} kinds; "

@@ -22,6 +22,9 @@ def tree_from(name: str, arrays: Arrays, like: Tree) -> Tree:
     """Return the pytree that :func:`tree_arrays` took apart, of the structure of ``like``."""
     own = without_prefix(name, arrays)
     leaves = [jnp.array(own[str(i)]) for i in range(len(own))]
+    for number, (leaf, wanted) in enumerate(zip(leaves, jax.tree.leaves(like), strict=True)):
+        if leaf.shape != jnp.shape(wanted):
+            raise ValueError(f"{name}/{number} of shape {leaf.shape}, not {jnp.shape(wanted)}")
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

@@ -14,19 +14,48 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from revrnn.errors import RevRNNError
 
 Arrays = dict[str, npt.NDArray[Any]]
 _METRICS, _CONFIG, _SUMMARY = "metrics.jsonl", "config.json", "summary.json"
+
+
+_FAULTS = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+    SafetensorError,
+)
+
+
+@contextmanager
+def of_a_run(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong while a run is read from its folder.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, for ``out``.
+    """
+    try:
+        yield
+    except RevRNNError:
+        raise
+    except _FAULTS as error:
+        lines = str(error).splitlines() or [""]
+        given = f"{path}, damaged or of another run: {type(error).__name__}: {lines[0][:200]}"
+        raise RevRNNError("E_ARGUMENT", "out", given, "a run's folder as it was left") from error
 
 
 class RunFolder:
@@ -47,12 +76,16 @@ class RunFolder:
         Raises:
             RevRNNError: ``E_ARGUMENT`` if there is something in the folder.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            allowed = "a new or empty folder, or --resume to go on with the run in it"
-            raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
-        path.mkdir(parents=True, exist_ok=True)
-        run = cls(path)
-        run.set_config(config)
+        allowed = "a new or empty folder, or --resume to go on with the run in it"
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            run.set_config(config)
+        except OSError as error:
+            given = f"{path}, which cannot be written: {error.strerror or error}"
+            raise RevRNNError("E_ARGUMENT", "out", given, allowed) from error
         return run
 
     @classmethod
@@ -70,13 +103,18 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """The settings that the run began with."""
-        found: dict[str, Any] = json.loads((self.path / _CONFIG).read_text(encoding="utf-8"))
-        return found
+        return self._object(_CONFIG)
 
     @property
     def summary(self) -> dict[str, Any]:
         """What a run that has ended came to."""
-        found: dict[str, Any] = json.loads((self.path / _SUMMARY).read_text(encoding="utf-8"))
+        return self._object(_SUMMARY)
+
+    def _object(self, name: str) -> dict[str, Any]:
+        with of_a_run(self.path / name):
+            found: object = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise TypeError(f"it holds {found!r}")
         return found
 
     @property
@@ -101,7 +139,8 @@ class RunFolder:
     def rewind(self) -> None:
         """Take back the metrics that were written after the latest checkpoint, to go on from it."""
         found = self.load("last")
-        length = 0 if found is None else int(found[1]["metrics_bytes"])
+        with of_a_run(self.path / "last.safetensors"):
+            length = 0 if found is None else int(found[1]["metrics_bytes"])
         metrics = self.path / _METRICS
         if metrics.exists():
             with metrics.open("r+b") as file:
@@ -112,8 +151,9 @@ class RunFolder:
         metrics = self.path / _METRICS
         if not metrics.exists():
             return []
-        lines = metrics.read_text(encoding="utf-8").splitlines()
-        return [found for found in map(json.loads, lines) if found["event"] == event]
+        with of_a_run(metrics):
+            lines = metrics.read_text(encoding="utf-8").splitlines()
+            return [found for found in map(json.loads, lines) if found["event"] == event]
 
     def save(self, name: str, arrays: Arrays, progress: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all.
@@ -131,14 +171,30 @@ class RunFolder:
         self.write(f"{name}.safetensors", save(whole, info))
 
     def load(self, name: str) -> tuple[Arrays, dict[str, Any]] | None:
-        """Return the arrays and the progress of a checkpoint, or ``None`` if there is none."""
+        """Return the arrays and the progress of a checkpoint, or ``None`` if there is none.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for a damaged one.
+        """
         path = self.path / f"{name}.safetensors"
         if not path.exists():
             return None
-        with safe_open(path, framework="numpy") as file:
+        with of_a_run(path), safe_open(path, framework="numpy") as file:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-            progress = json.loads(file.metadata()["progress"])
+            progress = json.loads((file.metadata() or {})["progress"])
         return arrays, progress
+
+    def best(self) -> Arrays:
+        """Return the arrays of the best checkpoint.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if there is none, or a damaged one.
+        """
+        found = self.load("best")
+        if found is None:
+            given = f"{self.path} without best.safetensors"
+            raise RevRNNError("E_ARGUMENT", "out", given, "a run's folder with all its files")
+        return found[0]
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file, whole or not at all: a reader sees the old one or the new one."""

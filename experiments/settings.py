@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -40,6 +41,19 @@ def limit(max_forget_bits: int | None) -> str:
     if max_forget_bits is None:
         return "no limit"
     return "1 bit" if max_forget_bits == 1 else f"{max_forget_bits} bits"
+
+
+def check_number(name: str, value: float, least: float = 0.0, above: bool = True) -> None:
+    """Raise ``E_ARGUMENT`` unless a number is finite and above ``least``, or at least that."""
+    good = value > least if above else value >= least
+    check(
+        name, value, good and math.isfinite(value), f"{'above' if above else 'at least'} {least:g}"
+    )
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``E_ARGUMENT`` unless all frameworks take a seed."""
+    check("seed", seed, 0 <= seed < 2**31, "0 … 2147483647")
 
 
 def check(name: str, value: object, good: bool, allowed: str) -> None:
@@ -101,7 +115,11 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
         RevRNNError: ``E_ARGUMENT`` if something else is given.
     """
     found = dict(config)
-    may_grow = settings(**config).may_grow
+    try:
+        may_grow = settings(**config).may_grow
+    except (TypeError, ValueError, AttributeError) as error:
+        what = f"config.json of another experiment, or damaged: {error}"
+        raise RevRNNError("E_ARGUMENT", "out", what, "that of a run of this experiment") from error
     for name, value in given.items():
         if name not in config or config[name] == value:
             continue

@@ -20,6 +20,8 @@ def seed_from(*numbers: int) -> None:
 def set_parameters(model: nn.Module, arrays: Arrays) -> None:
     """Give a model's parameters, by name, new values."""
     for name, value in model.named_parameters():
+        if arrays[name].shape != value.shape:
+            raise ValueError(f"{name} of shape {arrays[name].shape}, not {tuple(value.shape)}")
         value.copy_(torch.from_numpy(arrays[name]))
 
 

@@ -14,7 +14,7 @@ from rich.progress import Progress, TaskID
 from revrnn.errors import RevRNNError
 
 from .progress import bar
-from .runs import Arrays, RunFolder
+from .runs import Arrays, RunFolder, of_a_run
 
 B = TypeVar("B")
 Shown = tuple[Progress, TaskID]
@@ -137,8 +137,9 @@ def train(
     found = folder.load("last")
     if found is not None:
         arrays, progress = found
-        trainer.restore(arrays)
-        place = Place(**{name: progress[name] for name in asdict(place)})
+        with of_a_run(folder.path / "last.safetensors"):
+            trainer.restore(arrays)
+            place = Place(**{name: progress[name] for name in asdict(place)})
     with bar(console) as progress_bar:
         task = progress_bar.add_task(settings.cell, total=None, note="")
         while place.epoch < settings.epochs:

@@ -110,7 +110,12 @@ NEITHER: dict[str, Read] = {
     "differences": lambda h, y: (h[1:] - h[:-1]).square().mean(),
     "largest": lambda h, y: h.max(),
     "other power": lambda h, y: (h.sum(-1) * y.exp()[:, :, 0]).sum() / y.exp().sum() ** 1.5,
+    "scaled by what is kept": lambda h, y: F.mse_loss(h, y) * (y > 0).float().mean(),
     "over the steps": lambda h, y: ((h.softmax(0) - y).square()).sum() ** 2,
+    "lengths of the whole": lambda h, y: F.ctc_loss(
+        h.log_softmax(-1), torch.ones(ROWS, 2).long(), torch.full((ROWS,), len(h)),
+        torch.full((ROWS,), 2),
+    ),
     "one step": lambda h, y: h.norm(),
 }  # fmt: skip
 
@@ -135,7 +140,7 @@ def test_what_is_neither_mean_nor_sum_is_refused(name: str) -> None:
     assert close(gradients_of(model), wanted)
 
 
-def test_trying_the_halves_leaves_no_trace() -> None:
+def test_trying_parts_leaves_no_trace() -> None:
     """Neither in buffers of the readout nor in random numbers; what is a mean is read once."""
     model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), _numbers()
     norm, calls = nn.BatchNorm1d(6), list[int]()
@@ -157,5 +162,5 @@ def test_trying_the_halves_leaves_no_trace() -> None:
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
-    assert len(calls) == 4 + 4 * 3
+    assert len(calls) == 4 + 3 + 3 * 4
     assert all(torch.allclose(value, once[name]) for name, value in norm.state_dict().items())

@@ -12,7 +12,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .averages import Watch
-from .halves import HOW, Halves
+from .parts import HOW, Parts
 from .readout import LinearCrossEntropy
 
 _LOW = (torch.float16, torch.bfloat16)
@@ -63,7 +63,7 @@ class Tally:
         return loss
 
     def _read(self, outputs: Tensor, part: Any) -> Tensor:
-        halves = Halves(self.readout, outputs, part)
+        parts = Parts(self.readout, outputs, part)
         with Watch(*outputs.shape[:2]) as watch:
             result = self.readout(outputs, part)
         if isinstance(result, (tuple, list)):
@@ -80,7 +80,7 @@ class Tally:
             return self._add("mean", result * 1.0)
         made, steps = watch.of(result), len(outputs)
         if (made is None or not made.sure) and steps < self.steps:
-            made = halves.tell(made, result)
+            made = parts.tell(made, result)
             if made is None:
                 nothing: Tensor = result * 0
                 return nothing

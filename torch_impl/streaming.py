@@ -90,7 +90,7 @@ def value_and_grad(
     returns the very result of ``F.cross_entropy`` or ``F.nll_loss``, gives what these would give of
     all steps at once, however its ignored targets and class weights are spread. So does a scalar
     that is seen to be a mean over all or some of a chunk's steps, or a sum; where it is not seen
-    from its computation, the readout is also called for the halves of every chunk. A scalar that
+    from its computation, the readout is also called for parts of every chunk. A scalar that
     is neither is an error. ``(sum, count)`` says how much a chunk weighs whatever it was made of.
     If nothing counts, the mean is NaN and gradients are 0.
 

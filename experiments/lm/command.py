@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.runs import of_a_run
 from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.training import perplexity
 
-from .corpus import load
+from .corpus import Corpus, load
 from .memory import measure
 from .report import describe, write_report
 from .segments import streams
@@ -27,9 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser, LmSettings, PRESETS, "out/lm")
 
 
+def _corpus(settings: LmSettings) -> Corpus:
+    """Return the corpus of a run, all of whose parts are long enough."""
+    corpus = load(settings.data)
+    streams(corpus.train, settings.batch_size)
+    streams(corpus.valid, EVALUATION_ROWS, "valid")
+    streams(corpus.test, EVALUATION_ROWS, "test")
+    return corpus
+
+
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a language model, measure it, and write the report."""
-    asked, corpus, folder = begin(LmSettings, PRESETS, given, lambda settings: load(settings.data))
+    asked, corpus, folder = begin(LmSettings, PRESETS, given, _corpus)
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))
     console.print(
@@ -38,17 +48,17 @@ def run(given: dict[str, Any], console: Console) -> None:
     )
     trainer = make_trainer(settings, corpus.log_frequencies())
     place = train(trainer, settings, corpus, folder, console)
-    best = folder.load("best")
-    assert best is not None
-    trainer.set_parameters(best[0])
-    test = trainer.evaluate(streams(corpus.test, EVALUATION_ROWS))
+    best = folder.best()
+    with of_a_run(folder.path / "best.safetensors"):
+        trainer.set_parameters(best)
+    test = trainer.evaluate(streams(corpus.test, EVALUATION_ROWS, "test"))
     data = streams(corpus.train, settings.batch_size)
     saved: list[dict[str, Any]] = []
     if settings.cell in REVERSIBLE and settings.forgetting:
         from .savings import PAPER_STEPS, savings
 
         for steps in dict.fromkeys((settings.steps, PAPER_STEPS)):
-            found = savings(settings, len(corpus.vocabulary), best[0], data, steps)
+            found = savings(settings, len(corpus.vocabulary), best, data, steps)
             saved += [saving.as_dict() for saving in found]
     memory = None
     if settings.measure_memory:

@@ -13,13 +13,17 @@ from .corpus import Ids
 _HALF, _SPREAD, _LEAST = 0.05, 5.0, 5
 
 
-def streams(ids: Ids, rows: int) -> Ids:
+def streams(ids: Ids, rows: int, part: str = "train") -> Ids:
     """Return a text ``[N]`` as ``[N // rows, rows]``; what does not fill a step is left out.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if the text has not two words for every stream.
+        RevRNNError: ``E_ARGUMENT`` if the text has not two words for every stream; for
+            ``batch_size``, of another part of the corpus than ``train`` for ``data``.
     """
     length = len(ids) // rows
+    if length < 2 and part != "train":
+        given = f"{len(ids)} words in the {part} text"
+        raise RevRNNError("E_ARGUMENT", "data", given, f"at least {2 * rows}")
     if length < 2:
         allowed = f"at most {len(ids) // 2}, so that a stream has two words"
         raise RevRNNError("E_ARGUMENT", "batch_size", rows, allowed)

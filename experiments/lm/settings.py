@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import FRAMEWORKS, LAYOUTS, OWN, REVERSIBLE, check, described
+from revrnn.experiments.settings import (
+    FRAMEWORKS,
+    LAYOUTS,
+    OWN,
+    REVERSIBLE,
+    check,
+    check_number,
+    check_seed,
+    described,
+)
 
 # Reversible cells; the same cells in float arithmetic, with all states stored; the frameworks' own.
 # The reversible cells in float arithmetic, with all states stored.
@@ -74,10 +83,11 @@ class LmSettings:
                      "weight_drop"):  # fmt: skip
             check(name, getattr(self, name), 0 <= getattr(self, name) < 0.9375, "0 … 0.9375")
         for name in ("learning_rate", "clip"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+            check_number(name, getattr(self, name))
+        check_seed(self.seed)
         check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
         check("patience", self.patience, self.patience >= 0, "at least 0")
-        check("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        check_number("weight_decay", self.weight_decay, above=False)
         for name, allowed in (
             ("cell", CELLS),
             ("framework", FRAMEWORKS),

@@ -22,7 +22,8 @@ def train(
     trainer: Trainer, settings: LmSettings, corpus: Corpus, folder: RunFolder, console: Console
 ) -> training.Place:
     """Train to the end; see :func:`revrnn.experiments.training.train`."""
-    data, valid = streams(corpus.train, settings.batch_size), streams(corpus.valid, EVALUATION_ROWS)
+    data = streams(corpus.train, settings.batch_size)
+    valid = streams(corpus.valid, EVALUATION_ROWS, "valid")
 
     def segments(epoch: int) -> list[Segment]:
         drawn = settings.random_steps, settings.seed, epoch

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 from revrnn.experiments.progress import bar
-from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
 from revrnn.experiments.torch_training import TorchTraining
 
 from .model import Repeater, bits, measure
@@ -110,14 +110,16 @@ def train(settings: MemorySettings, folder: RunFolder, console: Console) -> None
     found = folder.load("last")
     if found is not None:
         arrays, progress = found
-        place = Place(**{name: progress[name] for name in asdict(place)})
+        with of_a_run(folder.path / "last.safetensors"):
+            place = Place(**{name: progress[name] for name in asdict(place)})
     with bar(console) as progress_bar, _one_thread():
         total, done = settings.updates * len(jobs), settings.updates * place.job + place.update
         task = progress_bar.add_task("repeat", total=total, completed=done, note="")
         while place.job < len(jobs):
             trainer = Trainer(settings, jobs[place.job])
             if place.update:
-                trainer.restore(arrays)
+                with of_a_run(folder.path / "last.safetensors"):
+                    trainer.restore(arrays)
             _finish(trainer, settings, folder, place, (progress_bar, task))
             folder.log("result", **trainer.result(), seconds=place.seconds)
             place = Place(job=place.job + 1)

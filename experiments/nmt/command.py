@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from revrnn.experiments.command import add_run_options, begin
-from revrnn.experiments.runs import Arrays, RunFolder
+from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
 from revrnn.experiments.settings import LAYOUTS
 from revrnn.experiments.training import Place, perplexity
 
@@ -48,12 +48,12 @@ def run(given: dict[str, Any], console: Console) -> None:
         _log_bits(trainer, settings, batches, folder, place)
 
     place = train(trainer, settings, corpus, folder, console, after_pass)
-    best = folder.load("best")
-    assert best is not None
-    trainer.set_parameters(best[0])
+    best = folder.best()
+    with of_a_run(folder.path / "best.safetensors"):
+        trainer.set_parameters(best)
     summary = _summary(trainer, settings, corpus, place, console)
     summary["parameters"] = count
-    summary["savings"] = _savings(settings, best[0], batches)
+    summary["savings"] = _savings(settings, best, batches)
     summary["memory"] = _memory(settings, corpus)
     write_report(folder, summary)
     console.print(

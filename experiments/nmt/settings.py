@@ -7,7 +7,16 @@ from typing import Any, Final
 
 from revrnn.config import Config
 from revrnn.errors import one_of
-from revrnn.experiments.settings import FRAMEWORKS, LAYOUTS, OWN, REVERSIBLE, check, described
+from revrnn.experiments.settings import (
+    FRAMEWORKS,
+    LAYOUTS,
+    OWN,
+    REVERSIBLE,
+    check,
+    check_number,
+    check_seed,
+    described,
+)
 
 from .context import Context
 
@@ -74,14 +83,14 @@ class NmtSettings:
                      "chunk_size"):  # fmt: skip
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "clip"):
-            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        for name in ("patience", "seed"):
-            check(name, getattr(self, name), getattr(self, name) >= 0, "at least 0")
+            check_number(name, getattr(self, name))
+        check_seed(self.seed)
+        check("patience", self.patience, self.patience >= 0, "at least 0")
         for name, choices in (("cell", CELLS), ("framework", FRAMEWORKS), ("buffer", LAYOUTS)):
             check(name, getattr(self, name), getattr(self, name) in choices, one_of(choices))
         check("dropout", self.dropout, 0 <= self.dropout < 0.9375, "0 … 0.9375")
         check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")
-        check("length_penalty", self.length_penalty, self.length_penalty >= 0, "at least 0")
+        check_number("length_penalty", self.length_penalty, above=False)
         for name in ("source", "target"):
             check(name, getattr(self, name), bool(getattr(self, name)), "the ending of files")
         check("target", self.target, self.source != self.target, "another language than source")

@@ -1,15 +1,17 @@
-"""Whether a readout's scalar is a mean or a sum over the steps of a chunk, tried on its halves.
+"""Whether a readout's scalar is a mean or a sum over the steps of a chunk, tried on its parts.
 
-Most losses are seen to be one or the other (:mod:`.averages`). Of the rest, what a chunk's two
-halves give tells; a scalar that is neither (a root, a perplexity, what looks at the last step
-alone) would make another loss with every ``chunk_size``.
+Most losses are seen to be one or the other (:mod:`.averages`). Of the rest, what three unequal
+parts of a chunk give tells; a scalar that is neither (a root, a perplexity, what looks at the last
+step alone) would make another loss with every ``chunk_size``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Final
 
 import torch
@@ -27,8 +29,8 @@ HOW: Final = (
 _LOW: Final = (torch.float16, torch.bfloat16)
 
 
-class Halves:
-    """One chunk, and its halves if they are needed."""
+class Parts:
+    """One chunk, and its parts if they are needed."""
 
     def __init__(self, readout: Callable[..., Any], outputs: Tensor, part: Any) -> None:
         """Note how things are before the readout is called.
@@ -50,7 +52,8 @@ class Halves:
             result: the scalar.
 
         Raises:
-            RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum.
+            RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum, ``E_NONFINITE`` if that
+                cannot be told of infinity.
         """
         steps = len(self.outputs)
         whole = float(result.detach())
@@ -64,21 +67,26 @@ class Halves:
             raise RevRNNError(
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
             )
-        first, second = (self._of(part) for part in (slice(0, steps // 2), slice(steps // 2, None)))
+        ends = sorted({0, 1, steps // 2 + 1, steps})
+        found = [self._of(slice(*pair)) for pair in pairwise(ends)]
         if made is not None and made.kind == "mean" and made.count is not None:
-            told = _by_counts(made, result, first, second, values=not drawn)
+            told = _by_counts(made, result, found, values=not drawn)
             if told != "no":
                 return None if told == "nothing" else replace(made, sure=True)
+        if abs(whole) == math.inf:
+            given = "infinity for a chunk, of which no part tells whether it is a mean"
+            raise RevRNNError("E_NONFINITE", "readout", given, f"finite numbers, or {HOW}")
         if drawn and (made is None or made.count is None):
-            return even  # random numbers differ between a chunk and its halves
-        a, b = float(first[0]), float(second[0])
+            return even  # random numbers differ between a chunk and its parts
+        each = [float(scalar) for scalar, _ in found]
         low = self.outputs.dtype in _LOW or result.dtype in _LOW
         low = low or torch.is_autocast_enabled(self.outputs.device.type)
         close = _Close(0.05 if low else 5e-5)
-        mean = (a * (steps // 2) + b * (steps - steps // 2)) / steps
-        if not drawn and (whole != whole or close(whole, mean, a, b)):
+        sizes = [stop - first for first, stop in pairwise(ends)]
+        mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
+        if not drawn and (whole != whole or close(whole, mean, *each)):
             return even
-        if not drawn and close(whole, a + b, a, b):
+        if not drawn and close(whole, sum(each), *each):
             return Average("sum", True)
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
@@ -96,7 +104,7 @@ class Halves:
         with torch.no_grad(), _no_trace(self.readout, outputs.device), watch:
             result = self.readout(outputs, self.part[steps])
         if not isinstance(result, Tensor) or result.dim():
-            given = "a scalar for a chunk, something else for its half"
+            given = "a scalar for a chunk, something else for a part of it"
             raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
         return result.detach(), watch.of(result)
 
@@ -104,13 +112,12 @@ class Halves:
 def _by_counts(
     made: Average,
     result: Tensor,
-    first: tuple[Tensor, Average | None],
-    second: tuple[Tensor, Average | None],
+    parts: list[tuple[Tensor, Average | None]],
     values: bool,
 ) -> str:
     """Say whether what a mean was divided by is a count: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []
-    for scalar, one in ((result, made), *(first, second)):
+    for scalar, one in ((result, made), *parts):
         over = None if one is None else one.count if one.count is not None else one.size
         if one is None or over is None:
             return "no"
@@ -119,18 +126,16 @@ def _by_counts(
         totals.append(
             float(scalar.detach()) * count if one.total is None else float(one.total.detach())
         )
-    (n, a, b), (s, sa, sb) = counts, totals
+    (n, *each), (s, *sums) = counts, totals
     close = _Close(1e-4)
-    if s == sa == sb == 0 and n != a + b:
+    if not any(totals) and n != sum(each):
         return "nothing"
     # A count that is kept from being 0 as a number: max(1, keep.sum().item()).
-    counted = close(n, a + b) or (
-        not n == a == b and ((sa == 0 and n == b) or (sb == 0 and n == a))
-    )
-    if not counted:
+    some = sum(count for count, total in zip(each, sums, strict=True) if total)
+    if not close(n, sum(each)) and (set(each) == {n} or not close(n, some)):
         return "no"
-    finite = all(value - value == 0 for value in (s, sa, sb))
-    return "yes" if not values or not finite or close(s, sa + sb, sa, sb) else "no"
+    finite = all(value - value == 0 for value in totals)
+    return "yes" if not values or not finite or close(s, sum(sums), *sums) else "no"
 
 
 def _number(count: Count) -> float:
