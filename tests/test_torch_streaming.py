@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -442,43 +440,3 @@ def test_plan() -> None:
     for bad in ({"steps": 0}, {"batch_size": True}, {"expected_bits": 4.0}, {"chunk_size": 0}):
         with pytest.raises(RevRNNError, match=next(iter(bad))):
             plan(config, **{"steps": 5, "batch_size": 2} | bad)
-
-
-def _train(rank: int, folder: str) -> None:
-    """Do one step on half of the batch, as one of two processes."""
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2,
-        timeout=timedelta(seconds=60),
-    )  # fmt: skip
-    torch.manual_seed(0)
-    module = RevGRU(3, 6, 2)
-    parallel = nn.parallel.DistributedDataParallel(module)
-    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(1))
-    parallel(x[:, 2 * rank : 2 * rank + 2])[0].square().mean().backward()
-    torch.save(gradients_of(module), f"{folder}/{rank}.part")
-    Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="built without distribution")
-def test_two_processes_find_the_gradients_of_one(tmp_path: Path) -> None:
-    # What counts is what they wrote; how they end is PyTorch's affair.
-    context = torch.multiprocessing.start_processes(  # type: ignore[attr-defined, no-untyped-call]
-        _train, (str(tmp_path),), nprocs=2, join=False, start_method="spawn"
-    )
-    assert context is not None
-    try:
-        for _ in range(2):  # each call sees one process end
-            context.join(timeout=60)
-    finally:
-        for process in context.processes:
-            process.kill()
-    torch.manual_seed(0)
-    module = RevGRU(3, 6, 2)
-    x = torch.randn(5, 4, 3, generator=torch.Generator().manual_seed(1))
-    module(x)[0].square().mean().backward()
-    wanted = gradients_of(module)
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert same(first, second)
-    assert close(first, wanted)
