@@ -83,6 +83,9 @@ def step_dropout(
 def _kept(
     key: jax.Array, rate: float, shape: tuple[int, ...], steps: jax.Array, locked: bool
 ) -> jax.Array:
+    # One key serves many chunks, each with step numbers of its own: that is no use of it again.
+    key = jax.random.clone(key)
+
     def draw(key: jax.Array) -> jax.Array:
         # A whole number, 0 or 1, is a rate as well; bernoulli wants a float.
         return jax.random.bernoulli(key, 1 - float(rate), shape)

@@ -18,6 +18,7 @@ from .bptt import Bptt
 from .checks import Floats, Params, check_arrays, check_function, check_initial
 from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
+from .keys import Keys, with_keys
 from .losses import Reader, reader_of
 from .meshes import explicit_mesh
 from .passing import Data, Settings
@@ -106,12 +107,15 @@ def prepare(
         check_function("embed", embed)
     outer = _arrays_of("outer", outer, to_train)
     steps = _length(inputs, targets)
+    of_outer, of_inputs, of_targets = Keys(outer), Keys(inputs), Keys(targets)
+    outer, inputs = of_outer.numbers(outer), of_inputs.numbers(inputs)
+    targets = of_targets.numbers(targets)
     tree = (params, outer, inputs, targets, floats, state, mask, gains, resets)
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
     made, of_embed = hoist(
         "inputs" if embed is None else "embed",
-        _as_given if embed is None else embed,
+        with_keys(_as_given if embed is None else embed, of_outer, of_inputs),
         [(outer, _cut(inputs, length)) for length in sorted(lengths)],
     )
     x = made.shapes(outer, _cut(inputs, max(lengths)))
@@ -135,7 +139,8 @@ def prepare(
             (outer, outputs_like(start.h, length), _cut(targets, length))
             for length in sorted(lengths)
         ]
-        read, of_readout = hoist("readout", readout, examples)
+        keyed = with_keys(readout, of_outer, None, of_targets)
+        read, of_readout = hoist("readout", keyed, examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)

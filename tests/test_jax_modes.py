@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from revrnn import Config
-from revrnn.jax_impl import LinearCrossEntropy, apply, encode, init, value, value_and_grad
+from revrnn.jax_impl import (
+    LinearCrossEntropy,
+    apply,
+    encode,
+    init,
+    step_dropout,
+    value,
+    value_and_grad,
+)
 
 CONFIGS = (
     Config("revgru", 3, 4, 2, max_forget_bits=3, slice_size=1),
@@ -77,3 +85,56 @@ def test_meshes_of_one_device(kind: str) -> None:
     with jax.set_mesh(mesh):
         got = jax.jit(lambda x: apply(params, x, config).outputs)(sharded)
     np.testing.assert_array_equal(got, wanted)
+
+
+KEYED = Config("revgru", 3, 4, max_forget_bits=3, slice_size=1)
+WEIGHTS = init(jax.random.key(0), KEYED)
+DATA = jax.random.normal(jax.random.key(1), (5, 2, 3))
+
+
+def noisy(outer: Tree, inputs: Tree) -> jax.Array:
+    """Add noise from keys among the inputs."""
+    x, keys = inputs
+    noise: jax.Array = jax.vmap(lambda key: jax.random.normal(key, (2, 3)))(keys)
+    return x * outer["scale"] + 0.1 * noise
+
+
+def thinned(outer: Tree, outputs: jax.Array, keys: Tree) -> jax.Array:
+    """Drop outputs by keys among the targets."""
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (2, 4)))(keys["targets"])
+    return (outputs * kept).mean() * outer["scale"]
+
+
+def keyed(keys: Tree) -> Tree:
+    """Return results of all functions that take keys among their data."""
+    outer = {"scale": jnp.float32(1)}
+    one, two = keys
+    first = WEIGHTS, outer, (DATA, one), {"targets": two}, KEYED
+    settings: Any = {"embed": noisy, "chunk_size": 2}
+    step = value_and_grad(*first, readout=thinned, **settings)
+    loss = value(*first, readout=thinned, **settings).loss
+    context = encode(WEIGHTS, outer, (DATA, one), KEYED, **settings).context
+    return step.loss, step.grads, loss, context
+
+
+def closed_key(key: jax.Array) -> Tree:
+    """Return a loss with dropout from one key, and from step numbers among the inputs."""
+
+    def embed(_: Tree, inputs: Tree) -> jax.Array:
+        return step_dropout(key, 0.5, *inputs)
+
+    data = DATA, jnp.arange(5)
+    return value(
+        WEIGHTS, {}, data, (), KEYED, embed=embed, readout=lambda _, h, __: h.mean(), chunk_size=2
+    ).loss
+
+
+def test_the_check_for_keys_used_again() -> None:
+    def keys() -> Tree:
+        return tuple(jax.random.split(jax.random.key(seed), 5) for seed in (3, 4))
+
+    wanted = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
+    with jax.debug_key_reuse(True):
+        found = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+    np.testing.assert_allclose(wanted[0][0], wanted[0][2], rtol=1e-6)

@@ -1,0 +1,58 @@
+"""Keys of ``jax.random`` among a caller's data, gone through as plain numbers.
+
+A cut of the steps is handled more than once, while tracing, forwards and back. That is no second
+use of a key: what is drawn is the same. ``jax_debug_key_reuse`` would take it for one, so keys are
+made anew of their numbers for each call of the caller's function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+
+
+class Keys:
+    """Where keys stand among a tree's leaves, and of which kind they are."""
+
+    def __init__(self, tree: Tree) -> None:
+        """Look for keys."""
+        leaves, self._structure = jax.tree.flatten(tree)
+        self._kinds = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+
+    def numbers(self, tree: Tree) -> Tree:
+        """Return the tree with the numbers of keys, uint32, in their place."""
+        leaves = jax.tree.leaves(tree)
+        found = [
+            leaf if kind is None else jax.random.key_data(leaf)
+            for leaf, kind in zip(leaves, self._kinds, strict=True)
+        ]
+        return jax.tree.unflatten(self._structure, found)
+
+    def keys(self, tree: Tree) -> Tree:
+        """Return a tree of numbers, or of cuts of them, with keys again."""
+        leaves = jax.tree.leaves(tree)
+        found = [
+            leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
+            for leaf, kind in zip(leaves, self._kinds, strict=True)
+        ]
+        return jax.tree.unflatten(self._structure, found)
+
+
+def with_keys(function: Callable[..., Tree], *places: Keys | None) -> Callable[..., Tree]:
+    """Return ``function`` of numbers, given keys in their places; ``None`` for no keys."""
+
+    def called(*arguments: Tree) -> Tree:
+        pairs = zip(places, arguments, strict=True)
+        return function(*(given if at is None else at.keys(given) for at, given in pairs))
+
+    return called
+
+
+def _is_key(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
