@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from revrnn import Config, RevRNNError
 from revrnn.torch_impl import (
     LinearCrossEntropy,
+    LockedDropout,
     RevGRU,
     RevLSTM,
     State,
@@ -145,6 +147,19 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "E_ARGUMENT",
         "readout",
     ),
+    "another width": (
+        lambda: stream(readout=LinearCrossEntropy(nn.Linear(5, 4)), targets=X[:, :, 0].long()),
+        "E_SHAPE",
+        "readout.linear",
+    ),
+    "a layer's tuple": (
+        lambda: stream(
+            readout=LinearCrossEntropy(lambda h: (h,)),  # type: ignore[arg-type, return-value]
+            targets=torch.zeros(4, 2).long(),
+        ),
+        "E_DTYPE",
+        "linear",
+    ),
     "cells": (lambda: Config(np.array(["revgru"]), 3, 6), "E_ARGUMENT", "cell"),  # type: ignore[arg-type]
 }
 
@@ -245,3 +260,41 @@ def test_gradients_by_frequency_are_those_of_the_whole_sequence(kind: Any) -> No
     with pytest.raises(RevRNNError, match="scale_grad_by_freq"):
         value_and_grad(rnn, tokens, tokens, readout, embed=inside, chunk_size=2)
     value(rnn, tokens, tokens, readout, embed=inside, chunk_size=2)
+
+
+def test_threads_keep_their_own_masks() -> None:
+    """Locked dropout of one sequence does not take the masks of another thread's."""
+    meanwhile, done = threading.Event(), threading.Event()
+
+    def train(wait: bool) -> Tensor:
+        torch.manual_seed(1)
+        module, drop = RevGRU(3, 6), LockedDropout(0.5)
+        calls: list[int] = []
+
+        def embed(x: Tensor) -> Any:
+            calls.append(1)
+            if wait and len(calls) == 2:
+                other.start()
+                meanwhile.wait(60)
+            return drop(x)
+
+        found = value_and_grad(module, X, X, lambda h, y: h.square().mean(), embed=embed,
+                               chunk_size=2)  # fmt: skip
+        return found.loss
+
+    def beside() -> None:
+        def embed(x: Tensor) -> Tensor:
+            meanwhile.set()
+            done.wait(60)
+            return x
+
+        torch.rand(1)
+        value(MODULE, X, X, lambda h, y: h.mean(), embed=embed)
+
+    other = threading.Thread(target=beside)
+    alone = train(wait=False)
+    try:
+        assert torch.equal(train(wait=True), alone)
+    finally:
+        done.set()
+        other.join()

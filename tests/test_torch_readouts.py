@@ -73,6 +73,9 @@ NUMBERS: dict[str, Read] = {
 }
 CLASSES: dict[str, Read] = {
     "cross-entropy, scaled": lambda h, y: 2 * F.cross_entropy(h.flatten(0, 1), y.flatten()).float(),
+    "weights below 0": lambda h, y: F.cross_entropy(
+        h.flatten(0, 1), y.flatten(), -WEIGHT[:6], reduction="mean"
+    ),
     "sum over count": lambda h, y: (_each(h, y) * _keep(y).flatten()).sum() / _keep(y).sum(),
     "sum over clamped count": lambda h, y: (
         (h.sum(-1) * _keep(y)).sum() / _keep(y).sum().clamp(min=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -83,7 +84,7 @@ class LockedDropout(nn.Module):
         """Return ``x`` with the same features dropped in all steps, the rest scaled up."""
         if not self.training or self.p == 0:
             return x
-        sequence = _sequences[-1] if _sequences else None
+        sequence = _open.sequences[-1] if _open.sequences else None
         mask = None if sequence is None else sequence.masks.get(id(self))
         if mask is None or mask.shape[1:] != x.shape[1:] or mask.device != x.device:
             # Within a sequence PyTorch's own generator is left alone: others draw from it.
@@ -123,7 +124,14 @@ class Sequence:
         return self.used[id(module)][1]
 
 
-_sequences: list[Sequence] = []
+class _Open(threading.local):
+    """The sequences that are gone through in a thread, the innermost last."""
+
+    def __init__(self) -> None:
+        self.sequences: list[Sequence] = []
+
+
+_open = _Open()
 
 
 @contextmanager
@@ -135,10 +143,10 @@ def one_sequence(sequence: Sequence | None = None) -> Iterator[Sequence]:
     """
     sequence = Sequence() if sequence is None else sequence
     before = len(sequence.used)
-    _sequences.append(sequence)
+    _open.sequences.append(sequence)
     try:
         yield sequence
     finally:
-        _sequences.remove(sequence)
+        _open.sequences.remove(sequence)
         if sequence.used and not before:
             torch.randint(2**62, ())  # the next sequence begins from another state

@@ -120,12 +120,12 @@ class Tally:
             return self.add_counted(result, None)
         # A mean over nothing is NaN, and counts nothing.
         wide = _wide(result)
-        self.add_counted(torch.where(count > 0, wide.detach() * count, 0), count)
+        self.add_counted(torch.where(count != 0, wide.detach() * count, 0), count)
         if not self.mean:
             return wide * count
         # Exactly 1 if all is here, so that gradients are those of the mean bit for bit.
         reference = self.reference
-        return wide * torch.where(count > 0, count / reference, 0)
+        return wide * torch.where(count != 0, count / reference, 0)
 
     def add_counted(self, total: Tensor, count: Tensor | None) -> Tensor:
         """Add a chunk of known sum; return what is to be differentiated."""
@@ -145,7 +145,7 @@ class Tally:
             return 1.0
         reference = self.reference
         if isinstance(reference, Tensor):
-            return torch.where(reference > 0, 1 / reference, 0)
+            return torch.where(reference != 0, 1 / reference, 0)
         return 1 / reference
 
     def _add(self, kind: str, value: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class Tally:
         if self.count is None:
             return None
         count = self._whole(self.count)
-        return torch.where(count > 0, self.reference / count, 0)
+        return torch.where(count != 0, self.reference / count, 0)
 
     def _whole(self, count: Tensor) -> Tensor:
         return count if self._finish is None else self._finish(count)

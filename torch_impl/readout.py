@@ -84,7 +84,11 @@ class LinearCrossEntropy(nn.Module):
             outputs: of the recurrent module.
             targets: class numbers, int64 ``[C, B]``, or probabilities, float ``[C, B, classes]``.
         """
-        logits = self.linear(outputs).flatten(0, -2)
+        logits: Any = self.linear(outputs)
+        if not isinstance(logits, Tensor):
+            given = type(logits).__name__
+            raise RevRNNError("E_DTYPE", "linear", f"{given} as its result", "a torch.Tensor")
+        logits = logits.flatten(0, -2)
         flat = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
         return nn.functional.cross_entropy(
             logits, flat, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,

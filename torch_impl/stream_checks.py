@@ -84,9 +84,17 @@ def check_targets(
         raise RevRNNError("E_SHAPE", "targets", given, f"{steps} steps, as inputs have them")
 
 
-def check_readout(readout: object) -> None:
-    """Raise unless ``readout`` can be called, chunk by chunk."""
+def check_readout(readout: object, module: RevRNNBase) -> None:
+    """Raise unless ``readout`` can be called, chunk by chunk, with the module's outputs."""
     check_not_wrapped(readout=readout)
+    if isinstance(readout, LinearCrossEntropy) and not module._forward_hooks:
+        width = getattr(readout.linear, "in_features", module.hidden_size)
+        if width != module.hidden_size:
+            given, allowed = (
+                f"in_features={width}",
+                f"the module's hidden_size, {module.hidden_size}",
+            )
+            raise RevRNNError("E_SHAPE", "readout.linear", given, allowed)
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")

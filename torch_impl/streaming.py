@@ -145,7 +145,7 @@ def value_and_grad(
     scales: list[Tensor] = []
 
     def check(steps: int, rows: int, device: torch.device) -> None:
-        check_readout(readout)
+        check_readout(readout, module)
         check_targets(targets, readout, steps, rows, device)
         check_reduction(reduction)
         scales.append(check_scale(loss_scale, device))
@@ -183,7 +183,7 @@ def value(
     """Compute a loss as :func:`value_and_grad` does, without gradients, in constant memory."""
 
     def check(steps: int, rows: int, device: torch.device) -> None:
-        check_readout(readout)
+        check_readout(readout, module)
         check_targets(targets, readout, steps, rows, device)
         check_reduction(reduction)
 
