@@ -63,7 +63,10 @@ class Tally:
         return loss
 
     def _read(self, outputs: Tensor, part: Any) -> Tensor:
-        parts = Parts(self.readout, outputs, part)
+        steps = len(outputs)
+        # One chunk is the whole, of which any scalar is the loss.
+        of_many = self.mean and not self.known and steps < self.steps
+        parts = Parts(self.readout, outputs, part) if of_many else None
         with Watch(*outputs.shape[:2]) as watch:
             result = self.readout(outputs, part)
         if isinstance(result, (tuple, list)):
@@ -78,13 +81,13 @@ class Tally:
             return self._add_average(result, self.readout.count(part) if averaged else None)
         if not self.mean:
             return self._add("mean", result * 1.0)
-        made, steps = watch.of(result), len(outputs)
-        if (made is None or not made.sure) and steps < self.steps:
+        made = watch.of(result)
+        if parts is not None and (made is None or not made.sure):
             made = parts.tell(made, result)
             if made is None:
                 nothing: Tensor = result * 0
                 return nothing
-        if made is not None and made.kind == "sum" and steps < self.steps:
+        if made is not None and made.kind == "sum" and parts is not None:
             return self.add_counted(result, None)
         if made is not None and made.kind == "mean" and made.count is not None:
             self._finish = made.finish
