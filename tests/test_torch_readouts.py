@@ -106,6 +106,17 @@ def test_a_scalar_is_put_together_as_what_it_is(kind: str, name: str) -> None:
     assert torch.allclose(only.loss, loss.detach(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, STEPS - 1])
+@pytest.mark.parametrize(
+    "name", ["sum over count", "sum over clamped count", "mean of chosen", "cross-entropy, scaled"]
+)
+def test_counts_are_seen_in_chunks_of_one_step(name: str, size: int) -> None:
+    model, x, y, read = Model(), torch.randint(WORDS, (STEPS, ROWS)), _padded(), CLASSES[name]
+    wanted = read(model.rnn(model.embed(x))[0], y).detach()
+    found = value(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
+    assert torch.allclose(found.loss, wanted, rtol=1e-4)
+
+
 NEITHER: dict[str, Read] = {
     "root": lambda h, y: F.mse_loss(h, y).sqrt(),
     "exponential": lambda h, y: F.mse_loss(9 * h, y).exp(),

@@ -63,6 +63,9 @@ class Parts:
         if self.outputs._version != self._version or not self._can_be_cut():
             return even
         if steps == 1:
+            told = self._by_rows(made, result, values=not drawn)
+            if told != "no":
+                return None if told == "nothing" or made is None else replace(made, sure=True)
             given = "a scalar of which one step does not tell whether it is a mean or a sum"
             raise RevRNNError(
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
@@ -91,14 +94,27 @@ class Parts:
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
 
+    def _by_rows(self, made: Average | None, result: Tensor, values: bool) -> str:
+        """Say as :func:`_by_counts` does whether a count is one, from the rows of one step.
+
+        Only of a count that was computed: a number may be that of the rows.
+        """
+        rows, part = self.outputs.shape[1], self.part
+        computed = made is not None and (isinstance(made.count, Tensor) or made.total is None)
+        fits = isinstance(part, Tensor) and part.dim() > 1 and part.shape[1] == rows > 1
+        if made is None or made.count is None or not computed or not fits:
+            return "no"
+        cuts = (slice(0, rows // 2), slice(rows // 2, None))
+        return _by_counts(made, result, [self._of((slice(None), cut)) for cut in cuts], values)
+
     def _can_be_cut(self) -> bool:
         try:
             return len(self.part[0:1]) == 1
         except Exception:
             return False
 
-    def _of(self, steps: slice) -> tuple[Tensor, Average | None]:
-        """Return the scalar of some steps, and what is seen of it, leaving no trace."""
+    def _of(self, steps: slice | tuple[slice, slice]) -> tuple[Tensor, Average | None]:
+        """Return the scalar of some steps, or of rows, and what is seen of it; leave no trace."""
         outputs = self.outputs.detach()[steps].clone()
         watch = Watch(*outputs.shape[:2])
         with torch.no_grad(), _no_trace(self.readout, outputs.device), watch:
