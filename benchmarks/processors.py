@@ -1,0 +1,59 @@
+"""What the processor offers, and how to hold libraries to less of it.
+
+One machine stands for several: ``avx2`` holds NumPy's and PyTorch's products, oneDNN, MKL, numba
+and XLA to AVX2.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+# numba wants to be told the features beside the name.
+AVX2 = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+}
+CLASSES = {"best": {}, "avx2": AVX2}
+# From the narrowest to the widest, as Linux names them, and as people do.
+FLAGS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx_vnni": "VNNI",
+    "avx512_vnni": "VNNI",
+    "amx_tile": "AMX",
+}
+
+
+def environment(name: str, threads: int) -> dict[str, str]:
+    """Return the environment of a process held to a class of processors and to some threads."""
+    # OpenMP, OpenBLAS, MKL and numba all look here.
+    return {**os.environ, **CLASSES[name], "OMP_NUM_THREADS": str(threads)}
+
+
+def keep_to(threads: int) -> None:
+    """Keep this process to as many cores as it may have threads, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[:threads]
+        os.sched_setaffinity(0, cores)
+
+
+def describe(*packages: str) -> str:
+    """Return the machine in general terms, with the versions of packages."""
+    words = [f"{os.cpu_count()} CPU cores"]
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        words.append(platform.machine())
+    else:
+        flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
+        words += dict.fromkeys(word for flag, word in FLAGS.items() if flag in flags)
+    words += [f"{package} {version(package)}" for package in packages]
+    return ", ".join([*words, f"Python {platform.python_version()}"])

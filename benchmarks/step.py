@@ -1,0 +1,210 @@
+"""Time and memory of a training step, side by side with PyTorch's and Flax's own, in one run.
+
+``python benchmarks/step.py`` measures the recurrent stack alone (``--work layer``), with ``--work
+lm`` a language model around it. Every variant lives in a process of its own; of one case all
+variants take turns, so that other work on the machine meets all alike. Ratios are of medians. On
+one thread the processor's time counts, which does not see other work. ``--cpu best avx2`` measures
+everything again held to AVX2. ``--out NAME`` keeps the figures (``NAME.json``), the table
+(``NAME.md``) and plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from processors import CLASSES, describe, environment
+from step_report import plots, table
+
+# By kind of work and framework: label, variant, engine.
+VARIANTS: dict[tuple[str, str], tuple[tuple[str, str, str | None], ...]] = {
+    ("layer", "torch"): (
+        ("plain", "plain", None),
+        ("checkpointed", "checkpointed", None),
+        ("native", "drop_in", "native"),
+        ("eager", "drop_in", "eager"),
+    ),
+    ("layer", "jax"): (
+        ("plain", "plain", None),
+        ("checkpointed", "checkpointed", None),
+        ("reversible", "drop_in", None),
+    ),
+    ("lm", "torch"): (
+        ("plain", "plain", None),
+        ("checkpointed", "checkpointed", None),
+        ("drop-in", "drop_in", "auto"),
+        ("streaming", "streaming", "auto"),
+        ("streaming, eager", "streaming", "eager"),
+        ("hybrid", "hybrid", "auto"),
+    ),
+    ("lm", "jax"): (
+        ("plain", "plain", None),
+        ("checkpointed", "checkpointed", None),
+        ("drop-in", "drop_in", None),
+        ("streaming", "streaming", None),
+        ("hybrid", "hybrid", None),
+    ),
+}
+DEFAULT_SIZES = {
+    "layer": ("128,128,1", "200,200,1", "650,1150,1", "200,200,2"),
+    "lm": ("512,512,1",),
+}
+DEFAULTS = {"layer": {"batch": 20, "steps": [35, 70, 512, 2048]},
+            "lm": {"batch": 32, "steps": [512, 2048]}}  # fmt: skip
+
+
+@dataclass
+class Variant:
+    """One process and what it measured."""
+
+    label: str
+    options: dict[str, Any]
+    process: subprocess.Popen[str]
+    facts: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def read(self) -> dict[str, Any]:
+        """Return the next answer; a process that ended without one is an error."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.label} ended: {self.options}")
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("out_of_memory"):
+            self.facts["out_of_memory"] = True
+        return answer
+
+    def step(self, keep: bool) -> None:
+        """Have one step done."""
+        if "out_of_memory" in self.facts:
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        answer = self.read()
+        if keep and "out_of_memory" not in answer:
+            self.steps.append(answer)
+
+    def result(self) -> dict[str, Any]:
+        """Return what was measured: medians of time, the least peak."""
+        found = {"label": self.label, **self.options, **self.facts}
+        if self.steps and "out_of_memory" not in self.facts:
+            clock = "cpu_seconds" if self.options["threads"] == 1 else "seconds"
+            found["seconds"] = statistics.median(s[clock] for s in self.steps)
+            found["peak_bytes"] = min(s["peak_bytes"] for s in self.steps)
+            found["loss"] = self.steps[-1]["loss"]
+        return found
+
+
+def start(label: str, options: dict[str, Any]) -> Variant:
+    """Start a variant's process."""
+    program = Path(__file__).with_name("worker.py")
+    process = subprocess.Popen(
+        [sys.executable, str(program), json.dumps(options)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(options["cpu"], options["threads"]),
+    )
+    return Variant(label, options, process)
+
+
+def measure(case: dict[str, Any], wanted: list[str] | None, turns: int) -> list[dict[str, Any]]:
+    """Measure all variants of a case, in turns."""
+    variants = []
+    try:
+        for label, variant, engine in VARIANTS[case["work"], case["framework"]]:
+            if wanted is not None and label not in wanted:
+                continue
+            variants.append(start(label, {**case, "variant": variant, "engine": engine}))
+            # One after the other: compiling at the same time would disturb what is timed of it.
+            ready = variants[-1].read()
+            ready.pop("ready", None)
+            variants[-1].facts.update(ready)
+        for turn in range(turns + 1):
+            for variant in variants:
+                variant.step(keep=turn > 0 or turns == 0)
+    finally:
+        for variant in variants:
+            variant.process.terminate()
+            variant.process.wait()
+    return [variant.result() for variant in variants]
+
+
+def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return all cases that were asked for."""
+    defaults = DEFAULTS[options.work]
+    sizes = [[int(n) for n in s.split(",")] for s in options.sizes or DEFAULT_SIZES[options.work]]
+    return [
+        {
+            "framework": framework,
+            "work": options.work,
+            "cell": cell,
+            "inputs": inputs,
+            "hidden": hidden,
+            "layers": layers,
+            "steps": steps,
+            "threads": threads,
+            "cpu": cpu,
+            "batch": options.batch or defaults["batch"],
+            "vocabulary": options.vocabulary,
+            "bits": options.bits,
+            "chunk": options.chunk,
+            "device": options.device,
+            "limit_mb": options.limit_mb,
+        }
+        for framework, cpu, threads, (inputs, hidden, layers), steps, cell in itertools.product(
+            options.framework,
+            options.cpu,
+            options.threads,
+            sizes,
+            options.steps or defaults["steps"],
+            options.cells,
+        )
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", choices=["layer", "lm"], default="layer")
+    parser.add_argument("--framework", nargs="+", choices=["torch", "jax"], default=["torch"])
+    parser.add_argument("--cells", nargs="+", choices=["gru", "lstm"], default=["gru", "lstm"])
+    parser.add_argument("--sizes", nargs="+", help="inputs,units,layers")
+    parser.add_argument("--steps", nargs="+", type=int)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--cpu", nargs="+", choices=sorted(CLASSES), default=["best"])
+    parser.add_argument("--variants", nargs="+", help="labels; all are measured without it")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--vocabulary", type=int, default=10_000)
+    parser.add_argument("--bits", type=int, default=3, help="most bits forgotten")
+    parser.add_argument("--chunk", type=int, default=16)
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--limit-mb", type=int, help="memory that a step may take")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    words = describe(*dict.fromkeys(["numpy", *options.framework]))
+    print(words, flush=True)
+    results = []
+    for case in cases(options):
+        results.append(measure(case, options.variants, options.turns))
+        print(table(results[-1:], heading=len(results) == 1), flush=True)
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        facts = {"machine": words, "turns": options.turns, "cases": results}
+        named = options.out.with_suffix
+        named(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        named(".md").write_text(f"{words}\n\n{table(results)}\n", encoding="utf-8")
+        plots(results, options.out)
+
+
+if __name__ == "__main__":
+    main()
