@@ -116,7 +116,7 @@ def drop_in(config: Config, params: Tree, data: Tree, targets: Tree) -> Tree:
 
 def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     """Return a function that does a step and returns its loss, and facts about the variant."""
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"gradient_bytes": 0}  # they take the place of the last step's
     model: Any
     if options["variant"] in PEERS:
         model = Peer(options)
@@ -167,6 +167,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     facts["compile_seconds"] = time.perf_counter() - start
     sizes: Any = program.memory_analysis()
     facts["temporary_bytes"] = sizes.temp_size_in_bytes
+    facts["aliased_bytes"] = sizes.alias_size_in_bytes
 
     def step() -> float:
         loss, held[0] = jax.block_until_ready(program(held[0], rnn, outer, data, targets))

@@ -69,6 +69,7 @@ class Variant:
     process: subprocess.Popen[str]
     facts: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
+    peaks: list[int] = field(default_factory=list)
 
     def read(self) -> dict[str, Any]:
         """Return the next answer; a process that ended without one is an error."""
@@ -81,29 +82,38 @@ class Variant:
             self.facts["out_of_memory"] = True
         return answer
 
-    def step(self, keep: bool) -> None:
-        """Have one step done."""
+    def ask(self, quantity: str, keep: bool = True) -> None:
+        """Have one step done, for its ``time`` or its ``memory``."""
         if "out_of_memory" in self.facts:
             return
         assert self.process.stdin is not None
-        self.process.stdin.write("step\n")
+        self.process.stdin.write(quantity + "\n")
         self.process.stdin.flush()
         answer = self.read()
-        if keep and "out_of_memory" not in answer:
+        if not keep or "out_of_memory" in answer:
+            return
+        if quantity == "time":
             self.steps.append(answer)
+        else:
+            self.peaks.append(answer["peak_bytes"])
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.terminate()
+        self.process.wait()
 
     def result(self) -> dict[str, Any]:
-        """Return what was measured: medians of time, the least peak."""
+        """Return what was measured: the median of times, the peak."""
         found = {"label": self.label, **self.options, **self.facts}
         if self.steps and "out_of_memory" not in self.facts:
             clock = "cpu_seconds" if self.options["threads"] == 1 else "seconds"
             found["seconds"] = statistics.median(s[clock] for s in self.steps)
-            found["peak_bytes"] = min(s["peak_bytes"] for s in self.steps)
+            found["peak_bytes"] = self.peaks[0]
             found["loss"] = self.steps[-1]["loss"]
         return found
 
 
-def start(label: str, options: dict[str, Any]) -> Variant:
+def start(label: str, options: dict[str, Any], memory: bool = False) -> Variant:
     """Start a variant's process."""
     program = Path(__file__).with_name("worker.py")
     process = subprocess.Popen(
@@ -111,7 +121,7 @@ def start(label: str, options: dict[str, Any]) -> Variant:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=environment(options["cpu"], options["threads"]),
+        env=environment(options["cpu"], options["threads"], memory),
     )
     return Variant(label, options, process)
 
@@ -130,12 +140,26 @@ def measure(case: dict[str, Any], wanted: list[str] | None, turns: int) -> list[
             variants[-1].facts.update(ready)
         for turn in range(turns + 1):
             for variant in variants:
-                variant.step(keep=turn > 0 or turns == 0)
+                variant.ask("time", keep=turn > 0 or turns == 0)
     finally:
         for variant in variants:
-            variant.process.terminate()
-            variant.process.wait()
+            variant.stop()
+    for variant in variants:
+        weigh(variant)
     return [variant.result() for variant in variants]
+
+
+def weigh(variant: Variant) -> None:
+    """Measure memory in a process of its own, whose C library holds nothing back."""
+    other = start(variant.label, variant.options, memory=True)
+    try:
+        if "out_of_memory" not in other.read():
+            other.ask("memory")
+    finally:
+        other.stop()
+    variant.peaks = other.peaks
+    if "out_of_memory" in other.facts:
+        variant.facts["out_of_memory"] = True
 
 
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:

@@ -122,13 +122,14 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     def step(steps: int = steps) -> float:
         loss = float(do(model, data[:steps], targets[:steps]))
         for parameter in (data, *model.parameters()):
-            if parameter.grad is not None:
-                parameter.grad.zero_()
+            parameter.grad = None
         return loss
 
-    # Gradients exist, and every code path has been taken, before measuring begins.
+    # Every code path has been taken before measuring begins.
     step(min(steps, 2 * options["chunk"]))
-    return step, {"checkpoint_every": every}
+    wanted = [tensor for tensor in (data, *model.parameters()) if tensor.requires_grad]
+    gradient_bytes = sum(tensor.numel() * tensor.element_size() for tensor in wanted)
+    return step, {"checkpoint_every": every, "gradient_bytes": gradient_bytes}
 
 
 def data_of(options: Options, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,16 +1,19 @@
 """One variant of a training step, in a process of its own that does a step when asked.
 
 ``python benchmarks/worker.py '{"framework": "torch", "variant": "plain", …}'`` prints a line of
-JSON when it is ready, and one for every line that it reads: time and peak memory of a step. So
-variants can take turns, and the peak is the variant's own.
+JSON when it is ready, and one for every line that it reads: for ``time`` how long a step takes, for
+``memory`` the peak of one, above what parameters, gradients and libraries take. So variants can
+take turns, and the peak is the variant's own.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 from processors import keep_to
@@ -27,16 +30,25 @@ def serve(options: dict[str, Any]) -> None:
     step, facts = variants.build(options)
     if options.get("limit_mb"):
         process_memory.limit(options["limit_mb"] * 2**20)
-    # Memory that one step has freed the next one takes again: all count from here.
+    trim()
     before = variants.reset_peak(options)
     say({"ready": True, **facts})
-    for _ in sys.stdin:
-        variants.reset_peak(options)
+    for line in sys.stdin:
+        if line.strip() == "memory":
+            variants.reset_peak(options)
+            step()
+            say({"peak_bytes": variants.peak(options) - before - facts["gradient_bytes"]})
+            continue
         start, start_cpu = time.perf_counter(), time.process_time()
         loss = step()
         cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
-        peak = variants.peak(options) - before
-        say({"seconds": wall, "cpu_seconds": cpu, "peak_bytes": peak, "loss": loss})
+        say({"seconds": wall, "cpu_seconds": cpu, "loss": loss})
+
+
+def trim() -> None:
+    """Have the C library give what is free back to the system (glibc)."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def say(answer: dict[str, Any]) -> None:

@@ -19,8 +19,10 @@ from .checks import check_tensor
 from .collect import Collector
 from .plain import is_bare, is_plain_linear
 
-# Rows whose logits exist at a time.
-_BLOCK_ROWS = 512
+# Logits that exist at a time, 5 MB of them, and rows of them: with fewer rows products get slow,
+# with more they get no faster.
+_BLOCK_LOGITS = 5 * 2**18
+_FEWEST_ROWS, _MOST_ROWS = 64, 512
 # Targets that are looked at at a time.
 _BLOCK_TARGETS = 2**16
 
@@ -168,8 +170,9 @@ class LinearCrossEntropy(nn.Module):
             None if scale is None else into.in_place(p) for p in (linear.weight, linear.bias)
         )
         sums, counts = [], []
-        for begin in range(0, len(x), _BLOCK_ROWS):
-            rows = slice(begin, begin + _BLOCK_ROWS)
+        block_rows = min(max(_BLOCK_LOGITS // linear.out_features, _FEWEST_ROWS), _MOST_ROWS)
+        for begin in range(0, len(x), block_rows):
+            rows = slice(begin, begin + block_rows)
             logits = _wide(linear(x[rows]))
             block = (self._shares if shares else self._classes)(logits, wanted[rows])
             sums.append(block.loss)
