@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from .config import Config, check_config
 from .errors import RevRNNError
@@ -93,7 +94,9 @@ def plan(
             raise RevRNNError("E_ARGUMENT", name, repr(given), "a whole number, at least 1")
     steps, batch_size, chunk = int(steps), int(batch_size), int(chunk)
     bits = config.forget_limit / 2 if expected_bits is None else expected_bits
-    if not 0 <= bits <= config.forget_limit:
+    number: object = bits
+    real = isinstance(number, Real) and not isinstance(number, bool)
+    if not real or not 0 <= bits <= config.forget_limit:
         limit = f"0 … {config.forget_limit}"
         raise RevRNNError("E_ARGUMENT", "expected_bits", repr(expected_bits), limit)
     bits = bits if config.forgetting else 0.0

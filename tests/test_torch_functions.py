@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,12 @@ from revrnn.torch_impl import (
     RevGRU,
     RevLSTM,
     State,
+    average_gradients,
     engine_plan,
     initial_state,
     plan,
     quantise_parameters,
     rev_rnn,
-    save_parameters,
-    save_state,
     value,
     value_and_grad,
 )
@@ -160,6 +158,9 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "E_DTYPE",
         "linear",
     ),
+    "locked dropout of tokens": (lambda: LockedDropout()(X.long()), "E_DTYPE", "x"),
+    "averaging of a list": (lambda: average_gradients([MODULE]), "E_ARGUMENT", "modules"),  # type: ignore[arg-type]
+    "bits": (lambda: plan(CONFIG, 3, 1, expected_bits=other), "E_ARGUMENT", "expected_bits"),
     "cells": (lambda: Config(np.array(["revgru"]), 3, 6), "E_ARGUMENT", "cell"),  # type: ignore[arg-type]
 }
 
@@ -174,43 +175,24 @@ def test_calls_are_refused_in_the_callers_words(case: str) -> None:
     assert all(parameter.grad is None for parameter in MODULE.parameters())
 
 
-STATES: dict[str, tuple[Callable[[], Any], str, str]] = {
-    "a device that is not here": (lambda: START.to("hpu"), "E_ARGUMENT", "device"),
-    "no device": (lambda: START.to(other), "E_ARGUMENT", "device"),
-    "text for rows": (lambda: START.index_select(other), "E_DTYPE", "rows"),
-    "a slice for rows": (lambda: START.index_select(slice(0, 1)), "E_DTYPE", "rows"),  # type: ignore[arg-type]
-    "no rows": (lambda: START.index_select([]), "E_SHAPE", "rows"),
-    "one for many": (lambda: State.cat(START), "E_ARGUMENT", "states"),  # type: ignore[arg-type]
-    "numbers": (lambda: State.from_dict({"h": 1}), "E_DTYPE", "mapping.h"),
-    "config": (
-        lambda: State.from_dict({"h": START.h, "config": "x"}),
-        "E_ARGUMENT",
-        "mapping.config",
-    ),
+CHANGES: dict[str, tuple[Callable[[], nn.Module], str, tuple[Any, ...]]] = {
+    "dropout": (lambda: RevGRU(3, 6, 2), "dropout", (0.99, 2, -1, np.nan, "half")),
+    "locked": (LockedDropout, "p", (2, -0.5, np.nan, None, True)),
+    "index": (lambda: LinearCrossEntropy(nn.Linear(6, 4)), "ignore_index", (1.5, None, 10**30)),
+    "sum": (lambda: LinearCrossEntropy(nn.Linear(6, 4)), "reduction", ("none", None, 3)),
+    "smooth": (lambda: LinearCrossEntropy(nn.Linear(6, 4)), "label_smoothing", (2, -1, "x")),
 }
 
 
-@pytest.mark.parametrize("case", STATES)
-def test_states_are_refused_in_the_callers_words(case: str) -> None:
-    call, code, argument = STATES[case]
-    with pytest.raises(RevRNNError) as caught:
-        call()
-    assert (caught.value.code, caught.value.argument) == (code, argument)
-
-
-def test_nothing_is_written_that_cannot_be_read(tmp_path: Path) -> None:
-    cases: list[tuple[Callable[[Path], Any], str]] = [
-        (lambda path: save_state(path, state(heads=HEADS * 0)), "state.heads"),
-        (lambda path: save_state(path, state(config=other)), "state.config"),
-        (lambda path: save_state(path, state(h=1)), "state.h"),
-        (lambda path: save_parameters(path, {1: X}, CONFIG), "params"),  # type: ignore[dict-item]
-    ]
-    for number, (write, name) in enumerate(cases):
-        path = tmp_path / str(number)
-        with pytest.raises(RevRNNError) as caught:
-            write(path)
-        assert caught.value.argument == name
-        assert not path.exists()
+@pytest.mark.parametrize("case", CHANGES)
+def test_settings_are_checked_whenever_they_are_set(case: str) -> None:
+    make, name, wrong = CHANGES[case]
+    module = make()
+    before = getattr(module, name)
+    for value_ in wrong:
+        with pytest.raises(RevRNNError, match=name):
+            setattr(module, name, value_)
+        assert getattr(module, name) == before
 
 
 def test_numpys_truth_values_are_truth_values() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 from torch.utils import _pytree
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import RevGRU, RevLSTM, State
+from revrnn.torch_impl import RevGRU, RevLSTM, State, save_parameters, save_state
 
 SETTINGS: tuple[tuple[Any, dict[str, Any]], ...] = (
     (RevGRU, {}),
@@ -108,3 +111,47 @@ def test_what_does_not_fit_a_state_is_refused() -> None:
             state.index_select(rows)  # type: ignore[arg-type]
     with pytest.raises(RevRNNError, match="device"):
         state.to("nowhere")
+
+
+START = RevGRU(3, 6, 2).initial_state(2)
+other: Any = "x"
+
+
+STATES: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "a device that is not here": (lambda: START.to("hpu"), "E_ARGUMENT", "device"),
+    "no device": (lambda: START.to(other), "E_ARGUMENT", "device"),
+    "text for rows": (lambda: START.index_select(other), "E_DTYPE", "rows"),
+    "a slice for rows": (lambda: START.index_select(slice(0, 1)), "E_DTYPE", "rows"),  # type: ignore[arg-type]
+    "no rows": (lambda: START.index_select([]), "E_SHAPE", "rows"),
+    "one for many": (lambda: State.cat(START), "E_ARGUMENT", "states"),  # type: ignore[arg-type]
+    "numbers": (lambda: State.from_dict({"h": 1}), "E_DTYPE", "mapping.h"),
+    "config": (
+        lambda: State.from_dict({"h": START.h, "config": "x"}),
+        "E_ARGUMENT",
+        "mapping.config",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_states_are_refused_in_the_callers_words(case: str) -> None:
+    call, code, argument = STATES[case]
+    with pytest.raises(RevRNNError) as caught:
+        call()
+    assert (caught.value.code, caught.value.argument) == (code, argument)
+
+
+def test_nothing_is_written_that_cannot_be_read(tmp_path: Path) -> None:
+    zero = torch.zeros(2, 3, dtype=torch.int32)
+    cases: list[tuple[Callable[[Path], Any], str]] = [
+        (lambda path: save_state(path, replace(START, heads=zero)), "state.heads"),
+        (lambda path: save_state(path, replace(START, config=other)), "state.config"),
+        (lambda path: save_state(path, replace(START, h=other)), "state.h"),
+        (lambda path: save_parameters(path, {1: zero}, RevGRU(3, 6).config), "params"),  # type: ignore[dict-item]
+    ]
+    for number, (write, name) in enumerate(cases):
+        path = tmp_path / str(number)
+        with pytest.raises(RevRNNError) as caught:
+            write(path)
+        assert caught.value.argument == name
+        assert not path.exists()

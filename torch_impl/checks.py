@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from revrnn.config import Config, check_config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, one_of
 from revrnn.formats import is_int
 from revrnn.parameter_files import head_range
 
@@ -153,3 +154,30 @@ def check_settings(
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
     every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
     return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))
+
+
+def _reduction(value: object) -> str:
+    if not isinstance(value, str) or value not in ("mean", "sum"):
+        raise RevRNNError("E_ARGUMENT", "reduction", repr(value), one_of(("mean", "sum")))
+    return value
+
+
+def _index(value: object) -> int:
+    if not is_int(value) or not -(2**63) <= value < 2**63:
+        raise RevRNNError("E_ARGUMENT", "ignore_index", repr(value), "a whole number of 64 bits")
+    return int(value)
+
+
+def _smoothing(value: object) -> float:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not number or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
+        raise RevRNNError("E_ARGUMENT", "label_smoothing", repr(value), "a number, 0 … 1")
+    return float(value)  # type: ignore[arg-type]
+
+
+# What checks the settings of a LinearCrossEntropy, whenever they are set.
+LOSS_SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
+    "reduction": _reduction,
+    "ignore_index": _index,
+    "label_smoothing": _smoothing,
+}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from revrnn.errors import RevRNNError
@@ -24,9 +25,10 @@ _made: dict[Callable[..., Any], Callable[..., Any]] = {}
 def set_compiled_steps(enabled: bool) -> None:
     """Choose whether steps are compiled; no result depends on it."""
     global _enabled
-    if not isinstance(enabled, bool):
+    given: object = enabled
+    if not isinstance(given, (bool, np.bool_)):
         raise RevRNNError("E_ARGUMENT", "enabled", repr(enabled), "True, False")
-    _enabled = enabled
+    _enabled = bool(given)
 
 
 def steps_are_compiled() -> bool:

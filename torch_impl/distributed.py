@@ -45,6 +45,10 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
         RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2).
     """
     for module in modules:
+        given: object = module
+        if not isinstance(given, nn.Module):
+            kind = type(given).__name__
+            raise RevRNNError("E_ARGUMENT", "modules", kind, "modules, one after the other")
         check_not_sharded(module)
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     size = dist.get_world_size(group)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,10 +79,23 @@ class LockedDropout(nn.Module):
     def __init__(self, p: float = 0.5) -> None:
         """Drop with probability ``p``."""
         super().__init__()
-        self.p = check_probability("p", p)
+        self.p = p
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a probability is checked, now and later."""
+        checked: Any = check_probability("p", value) if name == "p" else value
+        super().__setattr__(name, checked)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` with the same features dropped in all steps, the rest scaled up."""
+        """Return ``x`` with the same features dropped in all steps, the rest scaled up.
+
+        Raises:
+            RevRNNError: ``E_DTYPE`` unless ``x`` is a tensor of floats.
+        """
+        given: object = x
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise RevRNNError("E_DTYPE", "x", kind, "a floating-point tensor")
         if not self.training or self.p == 0:
             return x
         sequence = _open.sequences[-1] if _open.sequences else None

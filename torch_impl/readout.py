@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError
 
-from .checks import check_tensor
+from .checks import LOSS_SETTINGS, check_tensor
 from .collect import Collector
 from .plain import is_bare, is_plain_linear
 
@@ -38,6 +37,9 @@ class LinearCrossEntropy(nn.Module):
     """
 
     weight: Tensor | None
+    ignore_index: int
+    reduction: str
+    label_smoothing: float
 
     def __init__(
         self,
@@ -63,21 +65,18 @@ class LinearCrossEntropy(nn.Module):
         if not callable(reads):
             given = type(linear).__name__
             raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear or what replaces one")
-        if reduction not in ("mean", "sum"):
-            raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
-        if isinstance(ignore_index, bool) or not isinstance(ignore_index, (int, np.integer)):
-            raise RevRNNError("E_ARGUMENT", "ignore_index", repr(ignore_index), "a whole number")
-        number = isinstance(label_smoothing, (int, float, np.number))
-        if not number or isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
-            given = repr(label_smoothing)
-            raise RevRNNError("E_ARGUMENT", "label_smoothing", given, "a number, 0 … 1")
         if weight is not None:
             classes = getattr(linear, "out_features", None)
             check_tensor("weight", weight, None, (classes,))
         self.linear = linear
         self.register_buffer("weight", weight)
-        self.ignore_index, self.reduction = int(ignore_index), reduction
-        self.label_smoothing = float(label_smoothing)
+        self.ignore_index, self.reduction = ignore_index, reduction
+        self.label_smoothing = label_smoothing
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; settings are checked, now and later."""
+        check = LOSS_SETTINGS.get(name)
+        super().__setattr__(name, value if check is None else check(value))
 
     def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of outputs ``[C, B, H]`` and targets.

@@ -114,13 +114,8 @@ class Run:
         kept = module.offload if offload is None else offload
         checked = check_settings("reversed", chosen, every, kept)
         count = check_flag("report", report)
-        return Settings(
-            min(checked.chunk_size, self.steps),
-            "reversed",
-            checked.checkpoint_every,
-            checked.offload,
-            count,
-        )
+        size = min(checked.chunk_size, self.steps)
+        return Settings(size, "reversed", checked.checkpoint_every, checked.offload, count)
 
     def autocast(self, users: bool = True) -> torch.autocast:
         """Return the caller's autocast for the caller's functions, or none for our own work.
