@@ -112,10 +112,10 @@ class RunFolder:
 
     def _object(self, name: str) -> dict[str, Any]:
         with of_a_run(self.path / name):
-            found: object = json.loads((self.path / name).read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise TypeError(f"it holds {found!r}")
-        return found
+            content: object = json.loads((self.path / name).read_text(encoding="utf-8"))
+            if not isinstance(content, dict):
+                raise TypeError(f"it holds {content!r}")
+        return content
 
     @property
     def has_ended(self) -> bool:
@@ -190,11 +190,11 @@ class RunFolder:
         Raises:
             RevRNNError: ``E_ARGUMENT`` if there is none, or a damaged one.
         """
-        found = self.load("best")
-        if found is None:
+        checkpoint = self.load("best")
+        if checkpoint is None:
             given = f"{self.path} without best.safetensors"
             raise RevRNNError("E_ARGUMENT", "out", given, "a run's folder with all its files")
-        return found[0]
+        return checkpoint[0]
 
     def write(self, name: str, content: bytes) -> Path:
         """Write a file, whole or not at all: a reader sees the old one or the new one."""

@@ -207,8 +207,8 @@ def test_numpys_truth_values_are_truth_values() -> None:
 
 
 def test_no_chunk_is_longer_than_the_sequence() -> None:
-    found = [stream(chunk_size=size).loss for size in (4, 10**30)]
-    assert torch.equal(*found)
+    losses = [stream(chunk_size=size).loss for size in (4, 10**30)]
+    assert torch.equal(*losses)
     MODULE.zero_grad()
 
 
@@ -260,9 +260,9 @@ def test_threads_keep_their_own_masks() -> None:
                 meanwhile.wait(60)
             return drop(x)
 
-        found = value_and_grad(module, X, X, lambda h, y: h.square().mean(), embed=embed,
+        step = value_and_grad(module, X, X, lambda h, y: h.square().mean(), embed=embed,
                                chunk_size=2)  # fmt: skip
-        return found.loss
+        return step.loss
 
     def beside() -> None:
         def embed(x: Tensor) -> Tensor:

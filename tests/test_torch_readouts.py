@@ -99,8 +99,8 @@ def test_a_scalar_is_put_together_as_what_it_is(kind: str, name: str) -> None:
     loss: Any = read(model.rnn(model.embed(x))[0], y)
     loss.backward()
     wanted = gradients_of(model)
-    found = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
-    assert torch.allclose(found.loss, loss.detach(), rtol=1e-4)
+    step = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
+    assert torch.allclose(step.loss, loss.detach(), rtol=1e-4)
     assert close(gradients_of(model), wanted)
     only = value(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
     assert torch.allclose(only.loss, loss.detach(), rtol=1e-4)
@@ -113,8 +113,8 @@ def test_a_scalar_is_put_together_as_what_it_is(kind: str, name: str) -> None:
 def test_counts_are_seen_in_chunks_of_one_step(name: str, size: int) -> None:
     model, x, y, read = Model(), torch.randint(WORDS, (STEPS, ROWS)), _padded(), CLASSES[name]
     wanted = read(model.rnn(model.embed(x))[0], y).detach()
-    found = value(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
-    assert torch.allclose(found.loss, wanted, rtol=1e-4)
+    step = value(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
+    assert torch.allclose(step.loss, wanted, rtol=1e-4)
 
 
 NEITHER: dict[str, Read] = {
@@ -149,8 +149,8 @@ def test_what_is_neither_mean_nor_sum_is_refused(name: str) -> None:
     loss: Any = read(model.rnn(model.embed(x))[0], y)
     loss.backward()
     wanted = gradients_of(model)
-    found = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=STEPS)
-    assert torch.allclose(found.loss, loss.detach(), rtol=1e-5)
+    step = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=STEPS)
+    assert torch.allclose(step.loss, loss.detach(), rtol=1e-5)
     assert close(gradients_of(model), wanted)
 
 

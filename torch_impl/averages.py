@@ -86,8 +86,8 @@ class Watch(TorchFunctionMode):
 
     def of(self, result: Tensor) -> Average | None:
         """Return how a scalar was made, or ``None`` if that was not seen."""
-        found = self._known.get(id(result))
-        return None if found is None else found[1]
+        known = self._known.get(id(result))
+        return None if known is None else known[1]
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None

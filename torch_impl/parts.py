@@ -71,9 +71,9 @@ class Parts:
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
             )
         ends = sorted({0, 1, steps // 2 + 1, steps})
-        found = [self._of(slice(*pair)) for pair in pairwise(ends)]
+        scalars = [self._of(slice(*pair)) for pair in pairwise(ends)]
         if made is not None and made.kind == "mean" and made.count is not None:
-            told = _by_counts(made, result, found, values=not drawn)
+            told = _by_counts(made, result, scalars, values=not drawn)
             if told != "no":
                 return None if told == "nothing" else replace(made, sure=True)
         if abs(whole) == math.inf:
@@ -81,7 +81,7 @@ class Parts:
             raise RevRNNError("E_NONFINITE", "readout", given, f"finite numbers, or {HOW}")
         if drawn and (made is None or made.count is None):
             return even  # random numbers differ between a chunk and its parts
-        each = [float(scalar) for scalar, _ in found]
+        each = [float(scalar) for scalar, _ in scalars]
         low = self.outputs.dtype in _LOW or result.dtype in _LOW
         low = low or torch.is_autocast_enabled(self.outputs.device.type)
         close = _Close(0.05 if low else 5e-5)

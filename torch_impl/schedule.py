@@ -27,13 +27,13 @@ class _Checked:
 
     def __call__(self, t: int) -> Tensor:
         """Return the gains of step ``t``."""
-        found = self.gains(t)
+        made = self.gains(t)
         if not self.known:
-            check_tensor(f"gains({t})", found, [torch.int32], self.shape, self.device)
-            if bool((found < 0).any() | (found > 16 << GAIN_BITS).any()):
+            check_tensor(f"gains({t})", made, [torch.int32], self.shape, self.device)
+            if bool((made < 0).any() | (made > 16 << GAIN_BITS).any()):
                 allowed = f"0 … {16 << GAIN_BITS}"
                 raise RevRNNError("E_RANGE", f"gains({t})", "a value outside", allowed)
-        return found
+        return made
 
 
 def make_schedule(
