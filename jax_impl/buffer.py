@@ -16,6 +16,7 @@ from jax import lax
 from revrnn.config import Config
 from revrnn.formats import HEAD_START
 
+from .stacks import push_chosen
 from .status import OVERFLOW, RANGE, UNDERFLOW, first, flag
 from .x64 import join64, split64
 
@@ -69,11 +70,8 @@ class StreamBuffer(NamedTuple):
         place, total = _places(full)
         words = self.words
         if words is not None:
-            # Those without a word go to places of their own beyond the end, and are dropped.
-            nowhere = _LAST - lax.iota(jnp.int32, place.shape[0])
-            place = jnp.where(full.reshape(-1), self.length + place, nowhere)
             word = (self.heads.reshape(-1) & 0xFFFF).astype(jnp.uint16)
-            words = words.at[place].set(word, mode="drop", unique_indices=True)
+            words = push_chosen(words, self.length, full.reshape(-1), place, word)
         return StreamBuffer(heads, words, self.length + total, self.status)
 
     def undo_renormalise(self, active: jax.Array) -> StreamBuffer:
@@ -83,7 +81,8 @@ class StreamBuffer(NamedTuple):
         place, total = _places(short)
         left = self.length - total
         # The units take the top words in their own order: the first of them the lowest word.
-        place = jnp.where(short.reshape(-1), jnp.maximum(left + place, 0), 0)
+        place = jnp.clip(left + place, 0, self.words.shape[0] - 1)
+        place = jnp.where(short.reshape(-1), place, 0)
         word = self.words.at[place].get(mode="clip").astype(jnp.int32).reshape(short.shape)
         heads = jnp.where(short, (self.heads << 16) + word, self.heads)
         return StreamBuffer(heads, self.words, left, self.status)

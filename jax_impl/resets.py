@@ -15,6 +15,7 @@ from jax import lax
 from revrnn.config import Config
 
 from .groups import Groups
+from .stacks import push_chosen
 from .status import RESETS, flag
 
 
@@ -50,15 +51,11 @@ def replace_rows(
     if replaced is None:
         return None, fresh
     running = lax.cumsum(rows.astype(jnp.int32))
-    capacity = replaced.h.shape[0]
-    # Rows that go on get places of their own beyond the end, and are dropped.
-    nowhere = capacity + lax.iota(jnp.int32, len(rows))
-    place = jnp.where(rows, replaced.length + running - 1, nowhere)
 
     def kept(store: jax.Array | None, now: jax.Array | None) -> Any:
         if store is None or now is None:
             return None
-        return store.at[place].set(now.swapaxes(0, 1), mode="drop")
+        return push_chosen(store, replaced.length, rows, running - 1, now.swapaxes(0, 1))
 
     h, c = groups.arrays()
     total = replaced.length + running[-1]
@@ -69,7 +66,7 @@ def restore_rows(replaced: Replaced, rows: jax.Array, groups: Groups) -> tuple[R
     """Undo :func:`replace_rows`."""
     running = lax.cumsum(rows.astype(jnp.int32))
     left = replaced.length - running[-1]
-    place = jnp.where(rows, left + running - 1, 0)
+    place = jnp.where(rows, jnp.clip(left + running - 1, 0, replaced.h.shape[0] - 1), 0)
 
     def restored(store: jax.Array | None, now: jax.Array | None) -> Any:
         if store is None or now is None:

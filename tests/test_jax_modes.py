@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 
 from revrnn import Config
 from revrnn.jax_impl import (
@@ -138,3 +139,27 @@ def test_the_check_for_keys_used_again() -> None:
         found = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     np.testing.assert_allclose(wanted[0][0], wanted[0][2], rtol=1e-6)
+
+
+def test_checks_of_indices_and_floats() -> None:
+    """``checkify`` finds nothing in gradients by reversal, of streams, resets, class numbers."""
+    outer, targets = {"kernel": jnp.ones((4, 300))}, jnp.full((5, 2), 200, jnp.uint8)
+    readout = LinearCrossEntropy(lambda outer: outer["kernel"], ignore_index=7)
+    plain = Config("revgru", 3, 4, max_forget_bits=3)
+    resets = jnp.zeros((5, 2), jnp.bool_).at[2, 0].set(True)
+
+    def both(params: Tree, x: jax.Array) -> Tree:
+        out = value_and_grad(
+            params, outer, x, targets, plain, readout=readout, resets=resets, reset_capacity=3
+        )
+        return out.loss, out.grads
+
+    errors, (loss, grads) = jax.jit(checkify.checkify(both, errors=checkify.all_checks))(
+        WEIGHTS, DATA
+    )
+    assert errors.get() is None
+    np.testing.assert_allclose(loss, np.log(300), rtol=1e-5)
+    for one, other in zip(
+        jax.tree.leaves(grads), jax.tree.leaves(jax.jit(both)(WEIGHTS, DATA)[1]), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
