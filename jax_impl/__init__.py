@@ -11,6 +11,7 @@ from .dropout import dropout_gains, step_dropout
 from .files import load_parameters, load_state, save_parameters, save_state
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
+from .saturation import saturation_of
 from .state import State, initial_state
 from .status import check
 from .streaming import Encoded, Streamed, encode, value, value_and_grad
@@ -33,6 +34,7 @@ __all__ = [
     "plan",
     "product_method",
     "quantise_parameters",
+    "saturation_of",
     "save_parameters",
     "save_state",
     "set_product_method",
