@@ -53,8 +53,8 @@ class _RevRNN(nnx.Module):
         buffer: str = "stream",
         slice_size: int = 0,
         z_max: int | None = None,
-        formats: Formats | None = None,
         p_max: int | None = None,
+        formats: Formats | None = None,
         locked_dropout: bool = False,
         chunk_size: int | None = None,
         checkpoint_every: int | None = None,
@@ -76,8 +76,8 @@ class _RevRNN(nnx.Module):
             buffer: ``"stream"`` or ``"wordlist"``.
             slice_size: units whose values are kept for attention (SEQ-007).
             z_max: largest forget gate in 1024ths (FMT-005).
-            formats: number formats (FMT-002).
             p_max: largest gate ``p`` of RevLSTM in 1024ths (FMT-007).
+            formats: number formats (FMT-002).
             locked_dropout: whether ``dropout`` drops the same units in all steps.
             chunk_size: steps handled together, by default 16.
             checkpoint_every: see :func:`revrnn.jax_impl.apply`.
