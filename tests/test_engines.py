@@ -95,6 +95,22 @@ def test_large_stacks(
         assert np.abs(native[name] - gradient).max() <= 1e-4 * scale, name
 
 
+@pytest.mark.rule("PROD-001", "PROD-004")
+@pytest.mark.parametrize("bias", [0, 2**27, 2**31 - 1], ids=["sums", "both", "bias"])
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_sums_at_the_edge_of_int32(oracle: Implementation, cell: str, bias: int) -> None:
+    """Input sums, recurrent sums and biases fit int32 one by one, and not together."""
+    config = Config(cell, 2, 34, max_forget_bits=3)
+    arguments = sequence_arguments(config, Shape(3, 2), np.random.default_rng(0))
+    for name, value in (("x", 32512), ("weight_ih_l0", 31000), ("weight_hh_l0", 4000)):
+        arguments[name][...] = value
+    arguments["bias_l0"][...] = bias
+    arguments["h"][...] = 2**24
+    assert_agree(oracle, NATIVE, "sequence_forward", arguments)
+    arguments["x"][...] = -32512
+    assert_agree(oracle, NATIVE, "sequence_forward", arguments)
+
+
 def trained(
     kind: Any, name: str, threads: int = 1, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], Any]:
