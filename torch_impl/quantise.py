@@ -13,7 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
 # Elements that are worked on at a time.
-_CACHED: Final = 2**16
+_CACHED: Final = 2**18
 
 # QNT-002
 _RANGES: Final = {
@@ -61,6 +61,9 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     bits = fraction_bits(kind, formats)
     if high == OPERAND_MAX:
         # Beyond ±32512 float32 is clipped anyhow; below it a scaled float32 is exact.
+        if x.numel() <= _CACHED:
+            whole = torch.mul(x.float(), 2.0**bits).round_().clamp_(low, high)
+            return whole.to(torch.int16).contiguous()
         found = torch.empty(x.shape, dtype=torch.int16, device=x.device)
         work: Tensor | None = None
         for rows in blocks(x):
