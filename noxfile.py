@@ -57,9 +57,27 @@ def slow(session: nox.Session) -> None:
 def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that are marked so."""
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
+    install_triton(session)
     # Files are kept together: what JAX compiled for one test serves the next.
     parallel = ("--numprocesses=auto", "--dist=loadfile")
     session.run("pytest", *parallel, "-m", marked, *session.posargs)
+    if not session.posargs:
+        run_interpreted(session, "-m", marked)
+
+
+def run_interpreted(session: nox.Session, *arguments: str) -> None:
+    """Run the tests of Triton's kernels in its interpreter, which wants a process of its own."""
+    parallel = ("--numprocesses=auto", "--dist=worksteal")
+    # Where Triton cannot be had, there is nothing to collect.
+    folder, environment = str(Path("tests", "gpu")), {"TRITON_INTERPRET": "1"}
+    session.run("pytest", folder, *parallel, *arguments, env=environment, success_codes=[0, 5])
+
+
+def install_triton(session: nox.Session) -> None:
+    """Install Triton unless PyTorch brought its own; there are wheels for Linux alone."""
+    look = "import importlib.util as u; print(u.find_spec('triton') is not None)"
+    if "True" not in str(session.run("python", "-c", look, silent=True)):
+        install(session, TRITON)
 
 
 @nox.session
@@ -70,17 +88,12 @@ def gpu(session: nox.Session) -> None:
     compiled ahead of time. No time is claimed that was not measured.
     """
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
-    look = "import importlib.util as u; print(u.find_spec('triton') is not None)"
-    if "True" not in str(session.run("python", "-c", look, silent=True)):
-        session.install(TRITON)
+    install_triton(session)
     found = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
     session.log(str(found).strip())
-    folder = str(Path("tests", "gpu"))
-    parallel = ("--numprocesses=auto", "--dist=worksteal")
-    for interpreted in ("1", "0"):
-        # Where Triton cannot be had, there is nothing to collect.
-        environment = {"TRITON_INTERPRET": interpreted}
-        session.run("pytest", folder, *parallel, env=environment, success_codes=[0, 5])
+    run_interpreted(session)
+    folder, parallel = str(Path("tests", "gpu")), ("--numprocesses=auto", "--dist=worksteal")
+    session.run("pytest", folder, *parallel, success_codes=[0, 5])
     if str(found).startswith("GPU"):
         for name in ("eager", "triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")

@@ -25,8 +25,18 @@ STREAMS = [setup for setup in FIXED if setup[0].buffer == "stream" or not setup[
 
 
 @given(seed=SEEDS)
-@settings(max_examples=6)
+@settings(max_examples=3)
 def test_random_sequences_agree_with_the_oracle(oracle: Implementation, seed: int) -> None:
+    agree(oracle, seed)
+
+
+@given(seed=SEEDS)
+@settings(max_examples=12)
+def test_more_random_sequences_agree(oracle: Implementation, seed: int) -> None:
+    agree(oracle, seed)
+
+
+def agree(oracle: Implementation, seed: int) -> None:
     random = np.random.default_rng(seed)
     arguments = arguments_of(random, config_of(random, 17), 4)
     assert_agree(oracle, KERNELS, "sequence_forward", arguments)
