@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax import export
+from jax.extend.core import jaxprs_in_params
 
 from revrnn.config import Config
 from revrnn.jax_impl import apply, init, initial_state
@@ -53,3 +55,45 @@ def test_products_for_a_gpu_are_of_bytes(cell: str, products: int) -> None:
 def test_float64_products_would_be_seen() -> None:
     set_product_method("float64")
     assert dots_of(Config("revgru", 8, 16, 2, max_forget_bits=3))["f64", "f64", "f64"] == 12
+
+
+# Each is a kernel of its own on a GPU: XLA puts none of them into a kernel with another of them.
+# Whatever else a step does, element by element, can be fused with what stands around it.
+ALONE = ("dot_general", "cumsum", "scatter", "sort", "while", "scan", "cond", "reduce_sum")
+
+
+def kernels_of_steps(config: Config) -> list[dict[str, int]]:
+    """Count what is a kernel of its own in one step of every loop over the steps."""
+    params, x = init(jax.random.key(0), config), jnp.zeros((6, 3, config.input_size))
+
+    def loss(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+        return (apply(params, x, config).outputs ** 2).mean()
+
+    loops: list[dict[str, int]] = []
+
+    def walk(jaxpr: Any, inside: Counter[str] | None) -> None:
+        for equation in jaxpr.eqns:
+            name, within = equation.primitive.name, inside
+            if name == "scan" and inside is None:
+                within = Counter()
+            elif inside is not None and name in ALONE:
+                inside[name] += 1
+            for inner in jaxprs_in_params(equation.params):
+                walk(inner, within)
+            if within is not inside:
+                loops.append(dict(within or {}))
+
+    walk(jax.make_jaxpr(jax.grad(loss))(params, x).jaxpr, None)
+    return loops
+
+
+def test_a_step_for_a_gpu_is_a_bounded_number_of_kernels() -> None:
+    forward, back, *gradient = kernels_of_steps(Config("revgru", 8, 16, 2, max_forget_bits=3))
+    # Two layers of two groups: a push scatters words, to places that are sums of what came before.
+    assert forward == {"dot_general": 9, "cumsum": 4, "scatter": 4}
+    assert back == {"dot_general": 9, "cumsum": 4}
+    assert gradient == [{"dot_general": 4}] * 2
+    forward, back, *gradient = kernels_of_steps(Config("revlstm", 8, 16, 2, max_forget_bits=3))
+    assert forward == {"dot_general": 5, "cumsum": 8, "scatter": 8}
+    assert back == {"dot_general": 5, "cumsum": 8}
+    assert gradient == [{"dot_general": 2}] * 2
