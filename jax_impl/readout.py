@@ -164,7 +164,7 @@ class LinearCrossEntropy:
             else:
                 spread = (norm * weight.sum() - logits @ weight) / classes
             losses = (1 - smooth) * losses + smooth * spread
-        losses = jnp.where(wrong, jnp.float32(jnp.nan), losses)
+        losses = jnp.where(wrong, np.float32(np.nan), losses)
         zero = jnp.zeros_like(norm)
         return jnp.where(ignored, zero, losses).sum(), jnp.where(ignored, zero, counts).sum()
 

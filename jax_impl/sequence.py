@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
@@ -376,7 +377,8 @@ def to_operand(config: Config, x: jax.Array) -> jax.Array:
 
 def mark(v: jax.Array, status: jax.Array) -> jax.Array:
     """Return floats as they are, or NaN after a fault: nothing is delivered then (ERR-003)."""
-    return jnp.where(status == 0, v, jnp.float32(jnp.nan))
+    # NumPy's NaN, since making one of JAX's is what jax_debug_nans reports.
+    return jnp.where(status == 0, v, np.float32(np.nan))
 
 
 def gains_fault(gains: jax.Array | None) -> jax.Array:

@@ -124,6 +124,8 @@ def value_and_grad(
     if hx is not None and not isinstance(hx, tuple):
         (of_h,) = out.grad_hx or ()
         out = out._replace(grad_hx=of_h)
+    of_params, of_outer = out.grads
+    out = out._replace(grads=(_as_given(params, of_params), of_outer))
     return out._replace(state=carried(out.state, state, config))
 
 
@@ -178,6 +180,15 @@ def _is_mean(reduction: str) -> bool:
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"
+
+
+def _as_given(params: Params, grads: dict[str, jax.Array]) -> Any:
+    """Return gradients by name in a mapping of the kind of ``params``, if JAX knows that."""
+    pairs, structure = jax.tree_util.tree_flatten_with_path(params)
+    names = [getattr(path[-1], "key", None) if path else None for path, _ in pairs]
+    if type(params) is dict or set(names) != set(grads):
+        return grads
+    return jax.tree.unflatten(structure, [grads[str(name)] for name in names])
 
 
 def _batches(tree: Tree) -> list[tuple[Any, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import jax
@@ -163,3 +164,17 @@ def test_checks_of_indices_and_floats() -> None:
         jax.tree.leaves(grads), jax.tree.leaves(jax.jit(both)(WEIGHTS, DATA)[1]), strict=True
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_debugging_of_nans_and_other_mappings() -> None:
+    """A pass without a fault makes no NaN; gradients come in the mapping that was given."""
+    outer, targets = {"kernel": jnp.ones((4, 5))}, jnp.ones((5, 2), jnp.int32)
+    readout = LinearCrossEntropy(lambda outer: outer["kernel"])
+    plain = Config("revgru", 3, 4, max_forget_bits=3)
+    params = OrderedDict(reversed(WEIGHTS.items()))
+    with jax.debug_nans(True):
+        out = value_and_grad(params, outer, DATA, targets, plain, readout=readout)
+        apply(params, DATA, plain)
+    assert jax.tree.structure(out.grads[0]) == jax.tree.structure(params)
+    for name, grad in out.grads[0].items():
+        assert grad.shape == params[name].shape
