@@ -164,7 +164,8 @@ def apply(
     settings = settings_of(
         config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, states
     )
-    if not isinstance(with_outputs, (bool, np.bool_)):
+    flag_given: object = with_outputs
+    if not isinstance(flag_given, (bool, np.bool_)):
         given = f"a {type(with_outputs).__name__}"
         raise RevRNNError("E_ARGUMENT", "with_outputs", given, "True, False")
     floats = check_initial(hx, state)
@@ -178,7 +179,7 @@ def apply(
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
-    call = _Call(settings, bool(with_outputs))
+    call: Any = _Call(settings, bool(with_outputs))
     batches = batches_of(floats, state, mask, gains, resets)
     out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):

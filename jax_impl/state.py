@@ -87,7 +87,7 @@ class State:
             RevRNNError: ``E_DTYPE``, ``E_SHAPE``, and outside jit ``E_RANGE``, for ``rows``. Under
                 jit a row that is not there has no head of any layout, which the next call reports.
         """
-        parts = rows if isinstance(rows, Sequence) and not isinstance(rows, str) else [rows]
+        parts: Any = rows if isinstance(rows, (list, tuple, range)) else [rows]
         for part in parts:
             if not is_array_or_number(part):
                 raise RevRNNError("E_DTYPE", "rows", f"a {type(part).__name__}", "whole numbers")
@@ -221,8 +221,9 @@ def check_state_config(state: State, config: Config) -> None:
     """Raise ``E_ARGUMENT`` unless ``state`` is a state, of this stack if it knows of which."""
     if not isinstance(state, State):
         raise RevRNNError("E_ARGUMENT", "state", f"a {type(state).__name__}", "a State")
-    if state.config is not None and not isinstance(state.config, Config):
-        given = f"a {type(state.config).__name__}"
+    known: object = state.config
+    if known is not None and not isinstance(known, Config):
+        given = f"a {type(known).__name__}"
         raise RevRNNError("E_ARGUMENT", "state.config", given, "a Config, or None")
     name = other_field(state, config)
     if name:

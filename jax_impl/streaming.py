@@ -200,8 +200,10 @@ def _batches(tree: Tree) -> list[tuple[Any, int]]:
 
 def _specs(config: Config, rows: Rows, tree: Tree = None) -> Any:
     """Return how results are sharded; with ``tree`` there are gradients."""
-    state, whole = state_specs(config, rows), P()
-    grads = grad_hx = None
+    state: Any = state_specs(config, rows)
+    whole: Any = P()
+    grads: Any = None
+    grad_hx: Any = None
     if tree is not None:
         params, outer, *_, hx, _, _, _, _ = tree
         grads = jax.tree.map(spec_of, ({k: params[k] for k in config.parameter_shapes()}, outer))

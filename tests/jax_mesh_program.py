@@ -155,7 +155,8 @@ TASKS: tuple[tuple[Callable[[Tree], Tree], bool], ...] = (
 
 def compare(got: Tree, wanted: Tree, exact: bool) -> None:
     """Assert that integers are equal, and floats too, or nearly so."""
-    assert jax.tree.structure(got) == jax.tree.structure(wanted)
+    same: bool = jax.tree.structure(got) == jax.tree.structure(wanted)  # type: ignore[operator]
+    assert same
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         if exact or not jnp.issubdtype(other.dtype, jnp.floating):
             np.testing.assert_array_equal(one, other)
@@ -176,8 +177,15 @@ def main(kind: str, names: list[str]) -> None:
     tokens = jnp.arange(STEPS * ROWS).reshape(STEPS, ROWS)
     mask = jnp.ones((STEPS, ROWS), bool).at[1:, 1].set(False)
     gains = jnp.full((STEPS, 1, ROWS, 4), 5000, jnp.int32)
-    given = {"x": x, "tokens": tokens % 7, "y": tokens % 5, "mask": mask, "hx": h, "gains": gains}
-    parts = {name: sharded(v, 2 if name == "gains" else 1) for name, v in given.items()}
+    given: Tree = {
+        "x": x,
+        "tokens": tokens % 7,
+        "y": tokens % 5,
+        "mask": mask,
+        "hx": h,
+        "gains": gains,
+    }
+    parts: Tree = {name: sharded(v, 2 if name == "gains" else 1) for name, v in given.items()}
     given["params"] = parts["params"] = PARAMS
     for task, exact in TASKS:
         if names and task.__name__ not in names:

@@ -34,6 +34,7 @@ OUTER = {"scale": jnp.float32(1.5), "kernel": jnp.ones((4, 5))}
 WORDS, THINGS = np.full((3, 2, 3), "word"), np.array([object()] * 3)
 MERE = jax.ShapeDtypeStruct((3, 2, 3), jnp.float32)
 HX = jnp.zeros((2, 2, 4))
+MADE: Any = State
 Tree = Any
 Call = Callable[..., Any]
 
@@ -45,14 +46,14 @@ def readout(outer: Tree, outputs: jax.Array, targets: Tree) -> jax.Array:
 
 def of_apply(**changes: Any) -> Any:
     """Call :func:`apply` with other arguments than the right ones."""
-    given = {"params": PARAMS, "x": X, "config": CONFIG} | changes
+    given: Any = {"params": PARAMS, "x": X, "config": CONFIG} | changes
     first = [given.pop(name) for name in ("params", "x", "config")]
     return apply(*first, **given)
 
 
 def of_encode(**changes: Any) -> Any:
     """Call :func:`encode` in the same way."""
-    given = {"params": PARAMS, "outer": OUTER, "inputs": X, "config": CONFIG} | changes
+    given: Any = {"params": PARAMS, "outer": OUTER, "inputs": X, "config": CONFIG} | changes
     first = [given.pop(name) for name in ("params", "outer", "inputs", "config")]
     return encode(*first, **given)
 
@@ -101,8 +102,8 @@ TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
     ((of_apply, *LOSSES), "hx", ("text", object(), WORDS, THINGS), r"E_DTYPE\] hx:"),
     ((of_apply, *LOSSES), "hx", (1.0, (HX, "text"), [HX], (HX, HX), ()), r"E_[A-Z]*\] hx"),
     (ALL, "state", ("text", object(), HX, (HX,), 3), r"E_ARGUMENT\] state:"),
-    (ALL, "state", (State("text"), State(None, HX), State(HX, None, "a")), r"E_[A-Z]*\] state\."),
-    (ALL, "state", (State(HX, None, None, "text"),), r"E_ARGUMENT\] state\.config:"),
+    (ALL, "state", (MADE("text"), MADE(None, HX), MADE(HX, None, "a")), r"E_[A-Z]*\] state\."),
+    (ALL, "state", (MADE(HX, None, None, "text"),), r"E_ARGUMENT\] state\.config:"),
     (ALL, "mask", (*NO_ARRAYS, X[..., 0], CLASSES), r"E_DTYPE\] mask[:\[]"),
     (ALL, "gains", (*NO_ARRAYS, jnp.ones((3, 1, 2, 4))), r"E_DTYPE\] gains[:\[]"),
     ((of_apply, *LOSSES), "resets", (*NO_ARRAYS, X[..., 0], CLASSES), r"E_DTYPE\] resets[:\[]"),

@@ -98,13 +98,15 @@ def noisy(outer: Tree, inputs: Tree) -> jax.Array:
     """Add noise from keys among the inputs."""
     x, keys = inputs
     noise: jax.Array = jax.vmap(lambda key: jax.random.normal(key, (2, 3)))(keys)
-    return x * outer["scale"] + 0.1 * noise
+    made: jax.Array = x * outer["scale"] + 0.1 * noise
+    return made
 
 
 def thinned(outer: Tree, outputs: jax.Array, keys: Tree) -> jax.Array:
     """Drop outputs by keys among the targets."""
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 0.5, (2, 4)))(keys["targets"])
-    return (outputs * kept).mean() * outer["scale"]
+    loss: jax.Array = (outputs * kept).mean() * outer["scale"]
+    return loss
 
 
 def keyed(keys: Tree) -> Tree:

@@ -43,7 +43,7 @@ def test_counts_are_those_of_pytorch() -> None:
 
 
 def test_final_states_where_there_are_no_outputs() -> None:
-    first = PARAMS, {}, X / 9, (), CONFIG
+    first: Any = PARAMS, {}, X / 9, (), CONFIG
     mask = jnp.zeros((5, 2), jnp.bool_)
     out = value(*first, readout=lambda _, h, __: h.mean(), hx=(H, H), mask=mask)
     with pytest.warns(counts.SaturationWarning, match="of the states"):

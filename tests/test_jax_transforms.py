@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
+import orbax.checkpoint as ocp  # type: ignore[import-untyped]
 import pytest
 import torch
 from flax import nnx
@@ -28,7 +28,8 @@ from revrnn.torch_impl import save_state as save_state_in_torch
 X = jax.random.normal(jax.random.key(1), (2, 2, 3))
 KEY = jax.random.key(0)
 FLAX = in_flax.RevGRU(3, 4, dropout=0.4, rngs=nnx.Rngs(0))
-EQUINOX = in_equinox.RevGRU(3, 4, dropout=0.4, key=KEY)
+IN: Any = in_equinox
+EQUINOX = IN.RevGRU(3, 4, dropout=0.4, key=KEY)
 Call = Callable[..., Any]
 
 
@@ -112,7 +113,7 @@ def test_orbax(tmp_path: Path) -> None:
 def test_leaves_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "module.eqx"
     eqx.tree_serialise_leaves(path, EQUINOX)
-    shapes = eqx.filter_eval_shape(lambda: in_equinox.RevGRU(3, 4, dropout=0.4, key=KEY))
+    shapes = eqx.filter_eval_shape(lambda: IN.RevGRU(3, 4, dropout=0.4, key=KEY))
     np.testing.assert_array_equal(
         outputs(eqx.tree_deserialise_leaves(path, shapes)), outputs(EQUINOX)
     )
