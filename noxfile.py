@@ -114,6 +114,15 @@ def deep(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Feed the protocol and the doors with anything: ``nox -s fuzz -- 100000`` inputs a test."""
+    install_wheel(session, "torch", *TEST_TOOLS)
+    count = session.posargs[0] if session.posargs else "2000"
+    tests = ("tests/test_hostile_ports.py", "-k", "fuzz")
+    session.run("pytest", *tests, env={"REVRNN_FUZZ": count})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format; ``nox -s lint -- --fix`` mends what can be mended."""
     install(session, "ruff")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from .config import Config
 from .digest import first_difference
 from .evaluation import Implementation, outcome
+from .formats import is_int
 
 
 def is_float_result(name: str) -> bool:
@@ -43,11 +44,19 @@ def differences(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str
 def _difference(name: str, expected: Any, got: Any) -> str:
     if not isinstance(expected, np.ndarray):
         if name == "ideal_bits":
-            same = abs(expected - got) <= 1e-9 * max(abs(expected), 1.0)
+            same = isinstance(got, float | np.floating) and (
+                abs(expected - got) <= 1e-9 * max(abs(expected), 1.0)
+            )
+        elif is_int(expected):
+            same = is_int(got) and expected == got
         else:
-            same = type(got) is not bool and expected == got
+            same = type(got) is type(expected) and expected == got
         return "" if same else f"{name}: {expected} expected, {got} got"
+    if not isinstance(got, np.ndarray):
+        return f"{name}: an array expected, a {type(got).__name__} got"
     if is_float_result(name):
+        if not np.issubdtype(got.dtype, np.floating):
+            return f"{name}: floats expected, {got.dtype} got"
         if close(expected, got):
             return ""
         worst = np.abs(expected - got).max() if expected.shape == got.shape else "another shape"

@@ -121,8 +121,11 @@ def prepare(
     Raises:
         RevRNNError: the first fault; nothing has been computed then.
     """
-    if operation not in OPERATIONS:
+    if not isinstance(operation, str) or operation not in OPERATIONS:
         raise RevRNNError("E_OP", "operation", repr(operation), one_of(OPERATIONS))
+    if not isinstance(arguments, Mapping):
+        given = f"a {type(arguments).__name__}"
+        raise RevRNNError("E_ARGUMENT", "arguments", given, "a mapping of names to values")
     names = OPERATIONS[operation].settings
     settings = {name: _plain(arguments[name]) for name in names if name in arguments}
     config = _config(settings) if "config" in names else None
@@ -136,7 +139,16 @@ def prepare(
     expected = tuple(a for a in expected if a.name in arguments)
     arrays = {a.name: arguments[a.name] for a in expected}
     _check_arrays(arrays, expected, layout, _axes(config, settings))
+    arrays = {name: _plain_array(value) for name, value in arrays.items()}
     return Request(operation, arrays, settings, config, formats)
+
+
+def _plain_array(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array as every framework takes it: row-major, writable, of no other class."""
+    flags = value.flags
+    if type(value) is np.ndarray and flags.c_contiguous and flags.aligned and flags.writeable:
+        return value
+    return np.array(value, order="C", subok=False)
 
 
 def _plain(value: Any) -> Any:
@@ -282,7 +294,7 @@ def _check_shape(argument: Argument, value: npt.NDArray[Any], axes: dict[str, in
         if (
             length != wanted
             or (name in "BMNKG" and length == 0)
-            or (name == "K" and length > 2**20)
+            or (name in "KIH" and length > 2**20)
         ):
             raise RevRNNError("E_SHAPE", argument.name, f"shape {list(value.shape)}", allowed)
 

@@ -15,6 +15,7 @@ from revrnn import SPEC_VERSION
 from revrnn.errors import RevRNNError
 
 from .adapters import InProcess, Port, find
+from .limits import Means
 from .process import PortError, ProcessPort, check_command
 from .profiles import PROFILES, check_profiles
 from .progress import progress
@@ -34,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--examples", type=int, default=20, help="random requests an operation")
     found.add_argument("--seed", type=int, default=None, help="of the random requests")
     found.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
+    found.add_argument("--time", type=float, default=3600.0, help="seconds for the whole run")
+    found.add_argument("--memory", type=int, default=2048, help="MiB for a program's processes")
+    found.add_argument("--processes", type=int, default=64, help="of a program, at most")
     found.add_argument("--report", type=Path, help="where to write JSON")
     found.add_argument("--html", type=Path, help="where to write a page")
     found.add_argument("--quiet", action="store_true", help="no progress")
@@ -46,14 +50,17 @@ def port_of(options: argparse.Namespace) -> Port:
     if options.adapter is not None:
         return InProcess(find(options.adapter))
     check_command(options.command)
-    return ProcessPort(options.command, options.timeout)
+    means = Means(options.memory * 2**20, options.processes)
+    return ProcessPort(options.command, options.timeout, means)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the suite and return the exit status."""
     options = parser().parse_args(arguments)
     try:
-        for name, low in (("examples", 0), ("timeout", 0.001)):
+        for name, low in (
+            ("examples", 0), ("timeout", 0.001), ("time", 0.001), ("memory", 1), ("processes", 1),
+        ):  # fmt: skip
             if getattr(options, name) < low:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
@@ -68,6 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
             runner = Runner(
                 port, profiles=profiles, examples=options.examples, seed=seed,
                 adapter=options.adapter, command=options.command, progress=tell,
+                seconds=options.time,
             )  # fmt: skip
             report = runner.run()
     finally:

@@ -37,12 +37,19 @@ class Fault:
     """That a port did not answer as a port does.
 
     Attributes:
-        kind: in a word: ``crash``, ``hang``, ``garbage``.
+        kind: in a word: ``crash``, ``hang``, ``garbage``, ``memory``, ``children``, ``time``.
         detail: what happened.
+        limit: which limit of CONF-006 it went beyond (``line``, ``answer``, ``names``, ``text``,
+            ``nesting``, ``messages``, ``memory``, ``processes``, ``time``), or ``""``.
     """
 
     kind: str
     detail: str
+    limit: str = ""
+
+    def __str__(self) -> str:
+        """Return the verdict in one line."""
+        return f"{self.kind}{f' (limit {self.limit})' if self.limit else ''}: {self.detail}"
 
 
 # The results by name, ``{"error": code}``, or what went wrong.

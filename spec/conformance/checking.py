@@ -13,6 +13,7 @@ from revrnn.evaluation import Implementation, outcome
 from revrnn.wire import decode, dump, encode
 
 from .adapters import Answer, Fault, InProcess, Port, Question, find
+from .limits import SHOWN_LINES, shortened
 from .process import ProcessPort
 
 # Answers longer than this are not shown whole.
@@ -31,11 +32,12 @@ def left_out(question: Question, answer: Answer) -> bool:
 def faults(expected: Mapping[str, Any], answer: Answer) -> list[str]:
     """Describe how an answer differs from what is due, a line each; none means that it is right."""
     if isinstance(answer, Fault):
-        return [f"{answer.kind}: {answer.detail}"]
+        return [shortened(str(answer))]
     try:
-        return differences(expected, answer)
+        lines = differences(expected, answer)
     except Exception as error:  # an answer may hold anything
-        return [f"garbage: results that cannot be compared ({type(error).__name__}: {error})"]
+        lines = [f"garbage: results that cannot be compared ({type(error).__name__}: {error})"]
+    return [shortened(line) for line in lines[:SHOWN_LINES]]
 
 
 def first_step(oracle: Implementation, port: Port, question: Question) -> str:
@@ -50,7 +52,7 @@ def first_step(oracle: Implementation, port: Port, question: Question) -> str:
     config = question.args["config"]
     config = config if isinstance(config, Config) else Config.from_dict(config)
     try:
-        return first_difference(config, expected, answer) or ""
+        return shortened(first_difference(config, expected, answer) or "")
     except Exception:  # an answer may hold anything
         return ""
 

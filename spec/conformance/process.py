@@ -17,10 +17,18 @@ from revrnn.errors import CODES, RevRNNError
 from revrnn.wire import decode, encode
 
 from .adapters import Answer, Fault, Question
+from .guard import Guard
+from .limits import (
+    LONGEST_LINE,
+    LONGEST_NAME,
+    MOST_SAID,
+    Means,
+    parsed,
+    shortened,
+    shown,
+)
 from .profiles import PROFILES
 
-# Longer lines are no answers.
-LONGEST_LINE: Final = 64 * 2**20
 # Requests that may wait for their answers at a time.
 AHEAD: Final = 32
 # A port that has to be started again more often than this is not asked any more.
@@ -34,16 +42,18 @@ class PortError(RuntimeError):
 class _Process:
     """One life of the port's process, with threads that write and read its lines."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], means: Means) -> None:
         try:
-            self.popen = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-        except OSError as error:
+            self.guard = Guard(command, means)
+        except (OSError, ValueError) as error:
             raise PortError(f"{shlex.join(command)} does not start: {error}") from error
+        self.popen = self.guard.popen
+        self._stopped = False
+        self._said = 0
         self.messages: deque[bytes] = deque(maxlen=20)
         self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # The port waits where more lines come than are taken.
+        self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         works = (self._write, self._read, self._listen)
         self._threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in self._threads:
@@ -58,33 +68,38 @@ class _Process:
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
-            return Fault("hang", f"no answer within {seconds:g} s")
+            return self._limit() or Fault("hang", f"no answer within {seconds:g} s")
         if line is None:
-            return Fault("crash", self._ending())
+            ending = self._ending()
+            return self._limit() or Fault("crash", ending)
         if not line.endswith(b"\n"):
-            return Fault("garbage", f"a line of {len(line)} bytes that does not end")
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            return Fault("garbage", f"no JSON: {_shown(line)}")
-        if not isinstance(found, dict):
-            return Fault("garbage", f"no JSON object: {_shown(line)}")
-        return found
+            fault = Fault("garbage", f"a line of {len(line)} bytes that does not end")
+            return fault if len(line) < LONGEST_LINE else Fault("garbage", fault.detail, "line")
+        return self._limit() or parsed(line)
+
+    def _limit(self) -> Fault | None:
+        """Return the fault of a process that was ended for what it used."""
+        if self._said > MOST_SAID:
+            what = f"more than {MOST_SAID} bytes on its standard error"
+            return Fault("garbage", what, "messages")
+        return self.guard.look()
 
     def end(self) -> None:
         """End the process, gently if it has gone already."""
+        self._stopped = True
         self._to_write.put(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(timeout=0.5)
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait()
+        while True:  # a reader that waits for room goes on, and sees that this is the end
+            try:
+                self._lines.get_nowait()
+            except queue.Empty:
+                break
+        self.guard.end()
         for thread in self._threads:
             thread.join(timeout=1)
 
     def _ending(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(timeout=5)
+            self.popen.wait(timeout=1)
         said = b"".join(self.messages).decode(errors="replace").strip()
         return f"the process ended with status {self.popen.returncode}" + (
             f"; it said: {said[-500:]}" if said else ""
@@ -103,42 +118,53 @@ class _Process:
         assert self.popen.stdout is not None
         with contextlib.suppress(OSError, ValueError), self.popen.stdout:
             while line := self.popen.stdout.readline(LONGEST_LINE):
-                self._lines.put(line)
-        self._lines.put(None)
+                if not self._put(line) or len(line) == LONGEST_LINE:
+                    break
+        self._put(None)
+
+    def _put(self, line: bytes | None) -> bool:
+        """Hand a line over; say whether anyone still wants more."""
+        while not self._stopped:
+            with contextlib.suppress(queue.Full):
+                self._lines.put(line, timeout=0.1)
+                return True
+        return False
 
     def _listen(self) -> None:
         assert self.popen.stderr is not None
         with contextlib.suppress(OSError, ValueError), self.popen.stderr:
             while line := self.popen.stderr.readline(10_000):
                 self.messages.append(line)
-
-
-def _shown(line: bytes) -> str:
-    text = repr(line[:80])
-    return text if len(line) <= 80 else f"{text}… ({len(line)} bytes)"
+                self._said += len(line)
+                if self._said > MOST_SAID:
+                    self.guard.kill()
+                    return
 
 
 class ProcessPort:
     """A port in a process of its own, started again after a fault."""
 
-    def __init__(self, command: str | list[str], timeout: float = 60.0) -> None:
+    def __init__(
+        self, command: str | list[str], timeout: float = 60.0, means: Means | None = None
+    ) -> None:
         """Start the port and greet it.
 
         Args:
             command: the program and its arguments; a string is split as a shell would.
             timeout: seconds that one answer may take.
+            means: what its processes may use; by default as :class:`Means` says.
 
         Raises:
             PortError: if it does not start or greet.
         """
         self.command = shlex.split(command) if isinstance(command, str) else list(command)
-        self.timeout = timeout
+        self.timeout, self.means = timeout, means or Means()
         self._restarts = 0
         self._process: _Process | None = None
         hello = self._start()
         self.name = str(hello["name"])
-        self.layouts = tuple(str(layout) for layout in hello["layouts"])
-        self.profiles = tuple(str(profile) for profile in hello["profiles"])
+        self.layouts = tuple(hello["layouts"])
+        self.profiles = tuple(hello["profiles"])
         self.spec_version = str(hello["spec_version"])
         unknown = sorted(set(self.profiles) - set(PROFILES))
         if unknown or self.spec_version != SPEC_VERSION:
@@ -199,15 +225,15 @@ class ProcessPort:
             self._process = None
 
     def _start(self) -> dict[str, Any]:
-        process = _Process(self.command)
+        process = _Process(self.command, self.means)
         process.send({"hello": {"spec_version": SPEC_VERSION}})
         answer = process.receive(self.timeout)
         hello = answer if isinstance(answer, Fault) else answer.get("hello")
         names = {"name", "layouts", "profiles", "spec_version"}
-        if not isinstance(hello, dict) or set(hello) != names:
+        if not isinstance(hello, dict) or set(hello) != names or not _is_greeting(hello):
             process.end()
-            detail = hello.detail if isinstance(hello, Fault) else f"its greeting was {answer}"
-            raise PortError(f"{shlex.join(self.command)}: {detail}")
+            detail = str(hello) if isinstance(hello, Fault) else f"its greeting was {answer}"
+            raise PortError(f"{shortened(shlex.join(self.command), 300)}: {shortened(detail)}")
         self._process = process
         return hello
 
@@ -216,17 +242,32 @@ class ProcessPort:
         if isinstance(found, Fault):
             return found
         if type(found.get("id")) is not int or found["id"] != number:
-            return Fault("garbage", f"id {found.get('id')!r} instead of {number}")
+            return Fault("garbage", f"id {shown(found.get('id'))} instead of {number}")
         if "error" in found and not set(found) - {"id", "error", "message"}:
-            if found["error"] not in CODES:
-                return Fault("garbage", f"{found['error']!r} is no code of ERR-001")
+            message = found.get("message", "")
+            if not isinstance(found["error"], str) or found["error"] not in CODES:
+                return Fault("garbage", f"{shown(found['error'])} is no code of ERR-001")
+            if not isinstance(message, str):
+                return Fault("garbage", f"message is {shown(message)} instead of a text")
             return {"error": found["error"]}
         if set(found) != {"id", "out"} or not isinstance(found["out"], dict):
-            return Fault("garbage", f"members {sorted(found)} instead of id and out or error")
+            return Fault(
+                "garbage",
+                f"members {shortened(str(sorted(found)), 200)} instead of id and out or error",
+            )
         try:
             return {name: decode(value) for name, value in found["out"].items()}
-        except (ValueError, RecursionError, OverflowError) as error:
-            return Fault("garbage", str(error))
+        except (ValueError, RecursionError, OverflowError, TypeError) as error:
+            return Fault("garbage", shortened(str(error)))
+
+
+def _is_greeting(hello: dict[str, Any]) -> bool:
+    """Say whether a greeting has texts where texts are due, none of them without end."""
+    lists = (hello["layouts"], hello["profiles"])
+    if not all(isinstance(given, list) and len(given) <= 10 for given in lists):
+        return False
+    texts = [hello["name"], hello["spec_version"], *hello["layouts"], *hello["profiles"]]
+    return all(isinstance(text, str) and len(text) <= LONGEST_NAME for text in texts)
 
 
 def check_command(command: str) -> None:

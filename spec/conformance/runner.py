@@ -153,6 +153,7 @@ class Runner:
         adapter: str | None = None,
         command: str | None = None,
         progress: Progress | None = None,
+        seconds: float = 3600.0,
     ) -> None:
         """Prepare a run.
 
@@ -164,7 +165,10 @@ class Runner:
             adapter: how the port is found again, for what is to be pasted; or
             command: how it is started.
             progress: is told an operation, how many cases are done, and how many there are.
+            seconds: after so many nothing more is asked; what is left counts as wrong. The run
+                ends at most two answers later.
         """
+        self.seconds, self.end = seconds, time.monotonic() + seconds
         self.port, self.oracle = port, load("numpy")
         judged = port.profiles if profiles is None else profiles
         self.report = Report(port.name, port.profiles, tuple(judged), seed, examples)
@@ -177,6 +181,7 @@ class Runner:
     def run(self) -> Report:
         """Ask everything."""
         start = time.monotonic()
+        self.end = start + self.seconds
         operations = [name for name in OPERATIONS if OPERATIONS[name].profile in self.report.judged]
         if self.report.judged:
             operations.insert(0, UNKNOWN_OPERATION)
@@ -190,8 +195,16 @@ class Runner:
     def _asked(self, operation: str, questions: list[Question], tally: Tally) -> list[Answer]:
         """Return the answers, up to the one where there were too many faults."""
         found: list[Answer] = []
+        if self._is_over() and questions:
+            tally.left_out += len(questions) - 1
+            return [Fault("time", f"not asked: the run's {self.seconds:g} s are over", "time")]
         for answer in self.port.answers(questions):
             found.append(answer)
+            if self._is_over() and len(found) < len(questions):
+                self.port.close()
+                what = f"not asked: the run's {self.seconds:g} s are over"
+                tally.left_out += len(questions) - len(found) - 1
+                return [*found, Fault("time", what, "time")]
             self._tell(operation, len(found), len(questions))
             if sum(isinstance(answer, Fault) for answer in found) >= PATIENCE:
                 tally.left_out += len(questions) - len(found)
@@ -199,6 +212,9 @@ class Runner:
                 self.port.close()
                 break
         return found
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self.end
 
     def _vectors(self, operation: str) -> None:
         cases = load_vectors(operation)
@@ -220,7 +236,7 @@ class Runner:
                 tally.passed += 1
                 continue
             failure = Failure(operation, case.id, case.rules, case.catches, lines)
-            self._fail(tally, failure, question)
+            self._fail(tally, failure, question, answer)
 
     def _random(self, operation: str) -> None:
         tally = self.report.random.setdefault(operation, Tally())
@@ -237,12 +253,12 @@ class Runner:
                 question, lines = self._smaller(question, lines)
             case = f"random case {number} of seed {self.report.seed}"
             rules = OPERATIONS[operation].rules
-            self._fail(tally, Failure(operation, case, rules, (), lines), question)
+            self._fail(tally, Failure(operation, case, rules, (), lines), question, answer)
 
     def _smaller(self, question: Question, lines: list[str]) -> tuple[Question, list[str]]:
         def wrong(args: dict[str, Any]) -> list[str]:
             expected = outcome(self.oracle, question.operation, args)
-            if "error" in expected:
+            if "error" in expected or self._is_over():
                 return []
             (answer,) = self.port.answers([Question(question.operation, args)])
             # A fault is another failure, and may cost the time limit.
@@ -251,11 +267,11 @@ class Runner:
         found = shrink(question.operation, question.args, lambda args: bool(wrong(args)))
         return Question(question.operation, found), wrong(found) or lines
 
-    def _fail(self, tally: Tally, failure: Failure, question: Question) -> None:
+    def _fail(self, tally: Tally, failure: Failure, question: Question, answer: Answer) -> None:
         tally.failed += 1
         if tally.failed > SHOWN:
             return
-        if not any(line.startswith(("hang", "crash")) for line in failure.lines):
+        if not isinstance(answer, Fault) and not self._is_over():
             failure.first_step = first_step(self.oracle, self.port, question)
         failure.program = reproduction(question, self.adapter, self.command)
         self.report.failures.append(failure)
