@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from revrnn.errors import RevRNNError
 
+from .averages import STEPS, Average, as_pair, average_of
 from .closures import Hoisted
 
 Tree = Any
@@ -31,12 +32,14 @@ class Reader:
         steps: T.
         mean: whether the loss is a mean.
         counts: whether the readout gives ``(sum, count)``.
+        average: how a scalar that the caller's readout gives is made.
     """
 
     readout: Hoisted
     steps: int
     mean: bool
     counts: bool
+    average: Average
 
     def __call__(self, values: Values, outer: Tree, outputs: jax.Array, targets: Tree) -> Sums:
         """Return a chunk's sum and count, from outputs ``[C, B, H]``."""
@@ -46,7 +49,7 @@ class Reader:
             return total, count
         # A readout may return Python's number, which has no type of its own.
         total = jnp.asarray(found)
-        if self.mean:
+        if self.mean and self.average.kind != "sum":
             total = total * (len(outputs) / self.steps)
         return total.astype(jnp.float32), jnp.float32(0)
 
@@ -57,11 +60,16 @@ class Reader:
 
     def loss(self, total: jax.Array, count: jax.Array) -> jax.Array:
         """Return the loss of the sequence; without anything that counts it is NaN, 0/0."""
-        return total / count if self.divides else total
+        return total / self.average.finish(count) if self.divides else total
 
 
 def reader_of(
-    readout: Hoisted, example: tuple[Tree, ...], steps: int, mean: bool, to_train: bool
+    readout: Hoisted,
+    example: tuple[Tree, ...],
+    steps: int,
+    mean: bool,
+    to_train: bool,
+    average: Average,
 ) -> Reader:
     """Return a readout as a :class:`Reader`.
 
@@ -83,7 +91,39 @@ def reader_of(
         if not _is_real(leaf.dtype) or (floats and not jnp.issubdtype(leaf.dtype, jnp.floating)):
             allowed = "a float loss" if floats else "real numbers"
             raise RevRNNError("E_DTYPE", "readout", f"elements of {leaf.dtype}", allowed)
-    return Reader(readout, steps, mean, counts)
+    return Reader(readout, steps, mean, counts, average)
+
+
+def additive(
+    readout: Callable[..., Tree], example: tuple[Tree, ...], steps: int, mean: bool
+) -> tuple[Callable[..., Tree], Average]:
+    """Return a readout whose results add up, and how the caller's own are made.
+
+    Args:
+        readout: of outer parameters, outputs and targets.
+        example: arguments like those of the first chunk.
+        steps: T.
+        mean: whether the loss is a mean.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if a scalar is known to be neither a mean nor a sum over steps.
+    """
+    outer, outputs, targets = example
+    if steps == len(outputs):  # one chunk: its loss is the sequence's
+        return readout, Average("unknown")
+
+    def longer(tree: Tree) -> Tree:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((STEPS, *a.shape[1:]), a.dtype), tree)
+
+    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
+    average = average_of(readout, like, longer(outputs), longer(targets))
+    if average.kind == "other":
+        given = "a scalar that is neither a mean nor a sum over steps, for several chunks"
+        allowed = "a mean or a sum over steps, or (sum, count)"
+        raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
+    if average.kind == "ratio" and mean:
+        return as_pair(readout, average), average
+    return readout, average
 
 
 def _is_real(dtype: Any) -> bool:

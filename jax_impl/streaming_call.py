@@ -19,7 +19,7 @@ from .checks import Floats, Params, check_arrays, check_function, check_initial
 from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
 from .keys import Keys, with_keys
-from .losses import Reader, reader_of
+from .losses import Reader, additive, reader_of
 from .meshes import explicit_mesh
 from .passing import Data, Settings
 from .quantise import dequantise, nonfinite
@@ -140,8 +140,9 @@ def prepare(
             for length in sorted(lengths)
         ]
         keyed = with_keys(readout, of_outer, None, of_targets)
+        keyed, average = additive(keyed, examples[-1], steps, mean)
         read, of_readout = hoist("readout", keyed, examples)
-        reader = reader_of(read, examples[-1], steps, mean, to_train)
+        reader = reader_of(read, examples[-1], steps, mean, to_train, average)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)
             fault = first(fault, flag(wrong, TARGETS))

@@ -188,7 +188,7 @@ def _gradients(
     of_total, of_count = jnp.float32(1), jnp.float32(0)
     if two_passes:
         total, count = known
-        of_total, of_count = 1 / count, -total / (count * count)
+        of_total, of_count = jax.grad(reader.loss, argnums=(0, 1))(total, count)
 
     def chunk(extra: Tree, own: Tree, undo: Undo, carry_back: CarryBack) -> tuple[Tree, Tree]:
         (inputs, targets), (other_inputs, other_targets) = own
@@ -213,7 +213,8 @@ def _gradients(
     total, count, (of_outer, of_values) = back.extra
     grads: Tree = (back.grads, of_outer), back.grad_state, (of_values, *delivered)
     if reader.divides and not two_passes:
-        grads = jax.tree.map(lambda g: g / count, grads)
+        divisor = reader.average.finish(count)
+        grads = jax.tree.map(lambda g: g / divisor, grads)
     loss, grads = marked((reader.loss(total, count), grads), back.status)
     (of_params, of_outer), of_state, further = grads
     of_outer = jax.tree.map(lambda g, v: g.astype(v.dtype), of_outer, given.outer)

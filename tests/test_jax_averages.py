@@ -1,0 +1,96 @@
+"""A readout's scalar, however it is made, gives the loss of all steps at once, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from revrnn import Config, RevRNNError
+from revrnn.jax_impl import apply, init, value, value_and_grad
+
+CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
+STEPS, ROWS = 7, 2
+PARAMS = init(jax.random.key(0), CONFIG)
+X = jax.random.normal(jax.random.key(1), (STEPS, ROWS, 3))
+MASK = jnp.asarray(np.arange(STEPS)[:, None] < [[4, 6]])
+OUTER = {"w": jnp.linspace(0.5, 1.5, 4)}
+Tree = Any
+
+
+def losses(outer: Tree, outputs: jax.Array) -> jax.Array:
+    """Return a loss for each step and row."""
+    return jnp.square(outputs - 0.1) @ outer["w"]
+
+
+def masked(outer: Tree, outputs: jax.Array, mask: jax.Array) -> jax.Array:
+    return (losses(outer, outputs) * mask).sum()
+
+
+READOUTS: dict[str, Callable[..., jax.Array]] = {
+    "mean": lambda o, y, m: losses(o, y).mean(),
+    "mean of elements": lambda o, y, m: jnp.square(y).mean(),
+    "mean of means": lambda o, y, m: losses(o, y).mean(0).mean(),
+    "mean over rows, then steps": lambda o, y, m: losses(o, y).mean(1).mean(0),
+    "mean and a term of its own": lambda o, y, m: losses(o, y).mean() + 0.1 * (o["w"] ** 2).sum(),
+    "sum of means": lambda o, y, m: losses(o, y).mean() + 2 * jnp.abs(y).mean(),
+    "sum": lambda o, y, m: losses(o, y).sum(),
+    "sum over the rows' number": lambda o, y, m: losses(o, y).sum() / y.shape[1],
+    "sum over steps, mean over rows": lambda o, y, m: losses(o, y).sum(0).mean(),
+    "sum over all steps' number": lambda o, y, m: losses(o, y).sum() / STEPS,
+    "scaled sum": lambda o, y, m: -0.5 * losses(o, y).sum(),
+    "masked mean": lambda o, y, m: masked(o, y, m) / m.sum(),
+    "masked mean, clamped": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), 1),
+    "masked mean, eps": lambda o, y, m: 3 * masked(o, y, m) / (m.sum() + 1e-6),
+    "masked mean, guarded": lambda o, y, m: jnp.where(m.any(), masked(o, y, m) / m.sum(), 0.0),
+    "masked mean, safe count": lambda o, y, m: (
+        masked(o, y, m) / jnp.where(m.sum() == 0, 1, m.sum())
+    ),
+    "mean where": lambda o, y, m: losses(o, y).mean(where=m),
+    "means of both": lambda o, y, m: (losses(o, y) * m).mean() / m.mean(),
+    "weighted average": lambda o, y, m: jnp.average(losses(o, y), weights=m + 0.5),
+    "dot": lambda o, y, m: jnp.vdot(losses(o, y), m),
+    "learned weights": lambda o, y, m: (
+        (losses(o, y) * jax.nn.sigmoid(y[..., 0])).sum() / jax.nn.sigmoid(y[..., 0]).sum()
+    ),
+    "under jit": jax.jit(lambda o, y, m: masked(o, y, m) / m.sum()),
+}
+OTHERS: dict[str, Callable[..., jax.Array]] = {
+    "root": lambda o, y, m: jnp.sqrt(losses(o, y).mean()),
+    "perplexity": lambda o, y, m: jnp.exp(losses(o, y).mean()),
+    "last step": lambda o, y, m: losses(o, y)[-1].mean(),
+    "largest": lambda o, y, m: losses(o, y).max(),
+    "sum and a term of its own": lambda o, y, m: losses(o, y).sum() + (o["w"] ** 2).sum(),
+    "mean and sum": lambda o, y, m: losses(o, y).mean() + losses(o, y).sum(),
+}
+
+
+@pytest.mark.parametrize("name", READOUTS)
+def test_chunks_give_the_loss_of_all_steps(name: str) -> None:
+    readout = READOUTS[name]
+
+    def whole(params: Tree, outer: Tree) -> jax.Array:
+        return readout(outer, apply(params, X, CONFIG).outputs, MASK)
+
+    wanted, grads = jax.value_and_grad(whole, (0, 1))(PARAMS, OUTER)
+    step = value_and_grad(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=3)
+    measured = value(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=3)
+    np.testing.assert_allclose(step.loss, wanted, rtol=1e-5)
+    np.testing.assert_allclose(measured.loss, wanted, rtol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), step.grads, grads
+    )
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_cannot_be_put_together_is_told(name: str) -> None:
+    readout = OTHERS[name]
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*neither a mean nor a sum"):
+        value(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=3)
+    whole = value(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=STEPS)
+    wanted = readout(OUTER, apply(PARAMS, X, CONFIG).outputs, MASK)
+    np.testing.assert_allclose(whole.loss, wanted, rtol=1e-6)
