@@ -48,11 +48,13 @@ class Peer:
     def __init__(self, options: Options) -> None:
         """Make the cells of all layers."""
         self.options = options
-        self.static, self.params = [], []
+        self.static: list[Any] = []
+        self.params: list[Any] = []
         for layer in range(options["layers"]):
             width = options["hidden"] if layer else options["inputs"]
             cell = CELLS[options["cell"]](width, options["hidden"], rngs=nnx.Rngs(layer))
-            graph, params, rest = nnx.split(cell, nnx.Param, ...)
+            graph, *states = nnx.split(cell, nnx.Param, ...)
+            params, rest = states
             self.static.append((graph, rest))
             self.params.append(params)
 
@@ -153,8 +155,8 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
                 checkpoint_every=facts.get("checkpoint_every"),
             )
             return result.loss, result.grads
-        loss = {"plain": plain, "checkpointed": checkpointed, "drop_in": drop_in}
-        function = partial(loss[options["variant"]], model)
+        losses: Any = {"plain": plain, "checkpointed": checkpointed, "drop_in": drop_in}
+        function = partial(losses[options["variant"]], model)
         if lm:
             return jax.value_and_grad(function)((rnn, outer), data, targets)
         # The float inputs want a gradient as well.

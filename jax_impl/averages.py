@@ -166,7 +166,8 @@ class _Walk:
             if place is None:
                 return Average("unknown")
             equation = self.jaxpr.eqns[place]
-            name, first, *others = equation.primitive.name, *equation.invars
+            name: str = equation.primitive.name
+            first, *others = list(equation.invars)
             if name in ("reduce_sum", "dot_general") and _has_steps(*equation.invars):
                 # A mean divides by a multiple of the steps, and a sum does not.
                 return Average("sum" if divisor % STEPS else "mean", factor=factor)
@@ -222,7 +223,8 @@ class _Walk:
         least: tuple[Literal["max", "add"], float] | None = None
         while self._varies(count) and count in self.makers:
             equation = self.jaxpr.eqns[self.makers[count]]
-            name, first, *others = equation.primitive.name, *equation.invars
+            name: str = equation.primitive.name
+            first, *others = list(equation.invars)
             if name in ("max", "add"):
                 constant, varying = (
                     (others[0], first) if self._varies(first) else (first, others[0])

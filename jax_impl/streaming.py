@@ -86,9 +86,10 @@ def value_and_grad(
         resets: bool ``[T, B]``, true where a row starts anew before the step (SEQ-013).
         reduction: how losses of chunks become that of the sequence. A ``readout`` that gives
             ``(sum, count)`` says how much its chunk weighs: ``"mean"`` is all sums by all counts,
-            with gradients of both, NaN where nothing counts, as 0/0 is; ``"sum"`` all sums. With
-            a scalar, ``"mean"`` takes it for the mean over the chunk's steps, each of which weighs
-            the same; masks and ignored targets want ``(sum, count)``. ``"sum"`` adds scalars.
+            with gradients of both, NaN where nothing counts, as 0/0 is; ``"sum"`` all sums. A
+            scalar is, with ``"mean"``, the mean over steps, the sum, or the mean over what counts
+            that its program says it is (docs/limits.md), else a mean over the chunk's steps;
+            ``"sum"`` adds scalars.
         chunk_size: steps handled together. It bounds the logits that exist at a time.
         checkpoint_every: keep the exact state every so many steps (rounded up to whole chunks) and
             the buffer of one piece at a time.

@@ -1147,11 +1147,15 @@ def _situations() -> Iterator[Draft]:
     wide = _configured(input_size=2**20 + 1)
     yield _wrong("sequence_forward", wide, "E_SHAPE", array, "PROD-002")
     # Members of an array, one too few or too many: an object, and no array.
-    for shape in ({"dtype": "i64", "shape": 1}, {"data": 5, "dtype": "i64", "shape": 1, "x": 1}):
+    shapes: tuple[Any, ...] = (
+        {"dtype": "i64", "shape": 1},
+        {"data": 5, "dtype": "i64", "shape": 1, "x": 1},
+    )
+    for shape in shapes:
         yield _wrong("tanh", {"s": shape, "bits": 24}, "E_DTYPE", array, "CONF-004")
-    for config in ({"dtype": "i64"}, None, 7, "revgru"):
+    for odd in ({"dtype": "i64"}, None, 7, "revgru"):
         error = "E_ARGUMENT"
-        yield _wrong("sequence_forward", _tiny(config=config), error, value, "EVAL-003")
+        yield _wrong("sequence_forward", _tiny(config=odd), error, value, "EVAL-003")
     good = _pushed("stream", [[1, 2]], 512, [[32768, 32768]])
     for width in (-1, 3, "one"):
         bad = good | {"slice_size": width, "h": i32([1, 2])}

@@ -123,8 +123,9 @@ def prepare(
     """
     if not isinstance(operation, str) or operation not in OPERATIONS:
         raise RevRNNError("E_OP", "operation", repr(operation), one_of(OPERATIONS))
-    if not isinstance(arguments, Mapping):
-        given = f"a {type(arguments).__name__}"
+    given_arguments: object = arguments
+    if not isinstance(given_arguments, Mapping):
+        given = f"a {type(given_arguments).__name__}"
         raise RevRNNError("E_ARGUMENT", "arguments", given, "a mapping of names to values")
     names = OPERATIONS[operation].settings
     settings = {name: _plain(arguments[name]) for name in names if name in arguments}

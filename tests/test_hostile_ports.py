@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,9 +215,10 @@ def test_the_server_answers_what_is_no_request(line: bytes) -> None:
 @pytest.mark.parametrize("name", ["numpy", "naive", "torch"])
 def test_operations_that_are_no_text_and_arrays_of_any_order(name: str) -> None:
     implementation = find(name)
-    for bad in (["tanh"], {}, None, 5, b"tanh"):
+    no_text: tuple[Any, ...] = (["tanh"], {}, None, 5, b"tanh")
+    for bad in no_text:
         with pytest.raises(RevRNNError, match="E_OP"):
-            implementation.evaluate(bad, {})  # type: ignore[arg-type]
+            implementation.evaluate(bad, {})
     with pytest.raises(RevRNNError, match="E_ARGUMENT"):
         implementation.evaluate("tanh", [("s", 1)])  # type: ignore[arg-type]
     (answer,) = InProcess(implementation).answers([Question("revmul", {

@@ -24,7 +24,8 @@ Tree = Any
 
 def losses(outer: Tree, outputs: jax.Array) -> jax.Array:
     """Return a loss for each step and row."""
-    return jnp.square(outputs - 0.1) @ outer["w"]
+    made: jax.Array = jnp.square(outputs - 0.1) @ outer["w"]
+    return made
 
 
 def masked(outer: Tree, outputs: jax.Array, mask: jax.Array) -> jax.Array:
