@@ -56,7 +56,7 @@ DEFAULT_SIZES = {
     "layer": ("128,128,1", "200,200,1", "650,1150,1", "200,200,2"),
     "lm": ("512,512,1",),
 }
-DEFAULTS = {"layer": {"batch": 20, "steps": [35, 70, 512, 2048]},
+DEFAULTS: dict[str, dict[str, Any]] = {"layer": {"batch": 20, "steps": [35, 70, 512, 2048]},
             "lm": {"batch": 32, "steps": [512, 2048]}}  # fmt: skip
 
 
@@ -139,14 +139,14 @@ def measure(case: dict[str, Any], wanted: list[str] | None, turns: int) -> list[
             ready.pop("ready", None)
             variants[-1].facts.update(ready)
         for turn in range(turns + 1):
-            for variant in variants:
-                variant.ask("time", keep=turn > 0 or turns == 0)
+            for running in variants:
+                running.ask("time", keep=turn > 0 or turns == 0)
     finally:
-        for variant in variants:
-            variant.stop()
-    for variant in variants:
-        weigh(variant)
-    return [variant.result() for variant in variants]
+        for running in variants:
+            running.stop()
+    for running in variants:
+        weigh(running)
+    return [running.result() for running in variants]
 
 
 def weigh(variant: Variant) -> None:

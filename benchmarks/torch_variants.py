@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,13 +112,14 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     every = None
     if options["variant"] == "hybrid":
         every = plan(model.rnn.config, steps, rows, chunk_size=options["chunk"]).checkpoint_every
-    do: Callable[..., Tensor] = {
+    ways: dict[str, Callable[..., Tensor]] = {
         "plain": whole,
         "drop_in": whole,
         "checkpointed": checkpointed,
         "streaming": streaming,
-        "hybrid": lambda *given: streaming(*given, every),
-    }[options["variant"]]
+        "hybrid": partial(streaming, every=every),
+    }
+    do = ways[options["variant"]]
 
     def step(steps: int = steps) -> float:
         loss = float(do(model, data[:steps], targets[:steps]))

@@ -1140,7 +1140,7 @@ def _situations() -> Iterator[Draft]:
     gate: Arguments = {"s": i64([5]), "bits": 24, "max_forget_bits": None, "z_max": 1024}
     yield _wrong("forget_gate", gate | {"z_max": None}, "E_FORMAT", value, "EVAL-004")
     yield _wrong("forget_gate", _without(gate, "z_max"), "E_ARGUMENT", name, "EVAL-004")
-    stray = {"config": {"cell": "gru", "formats": {"state_bits": 99}}}
+    stray: Arguments = {"config": {"cell": "gru", "formats": {"state_bits": 99}}}
     yield _wrong("tanh", {"s": i64([5]), "bits": 24} | stray, "E_ARGUMENT", name, "ERR-002")
     stray = {"formats": {"state_bits": 99}}
     yield _wrong("sequence_storage", _tiny() | stray, "E_ARGUMENT", name, "ERR-002")
@@ -1152,7 +1152,8 @@ def _situations() -> Iterator[Draft]:
         {"data": 5, "dtype": "i64", "shape": 1, "x": 1},
     )
     for shape in shapes:
-        yield _wrong("tanh", {"s": shape, "bits": 24}, "E_DTYPE", array, "CONF-004")
+        args = {"s": shape, "bits": 24}
+        yield _wrong("tanh", args, "E_DTYPE", array, "CONF-004")
     for odd in ({"dtype": "i64"}, None, 7, "revgru"):
         error = "E_ARGUMENT"
         yield _wrong("sequence_forward", _tiny(config=odd), error, value, "EVAL-003")
