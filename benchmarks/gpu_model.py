@@ -61,6 +61,12 @@ SIZES = ((200, 200), (650, 1150), (1024, 2048))
 BATCH = 20
 
 
+# What is compared with: float32, not measured, each way one kernel a step as persistent ones are.
+PEER = "LSTM, float32"
+# Summands that one turn of the loop of its products takes, as in our own float32 kernels.
+PEER_BLOCK = 32
+
+
 @dataclass
 class Launch:
     """One launch: its kernel, its number of programs, and the products of one program.
@@ -80,7 +86,7 @@ class Launch:
     @property
     def floats(self) -> bool:
         """Whether its products are float32, not bytes."""
-        return self.kernel in ("gru_to_u", "gru_to_view", "lstm_back", "to_layer_below")
+        return self.kernel in ("gru_to_u", "gru_to_view", "lstm_back", "to_layer_below", PEER)
 
     def weight_bytes(self) -> int:
         """Return the bytes of weights that all programs read."""
@@ -161,8 +167,39 @@ def steps_of(cell: str, size: tuple[int, int]) -> tuple[Arrays, dict[str, list[L
     }
 
 
+def peer_of(size: tuple[int, int]) -> dict[str, list[Launch]]:
+    """Return the launches of a step of a plain LSTM at its best, by the same rules.
+
+    Inputs' products and gradients of weights are done for all steps at once, as ours are.
+    """
+    hidden = size[1]
+    tile = Tiles.for_batch(BATCH).units
+    programs, turns = -(-hidden // tile), -(-hidden // PEER_BLOCK)
+    return {
+        "forward": [Launch(PEER, programs, 4 * tile, hidden, turns)],
+        "gradient": [Launch(PEER, programs, tile, 4 * hidden, turns)],
+    }
+
+
+def estimate(launches: list[Launch], device: Device, rows: int) -> tuple[float, str]:
+    """Return the µs of launches one after the other, and the bound that most of it is."""
+    bounds = [launch.bounds(device, rows) for launch in launches]
+    total = {name: sum(each[name] for each in bounds) for name in bounds[0]}
+    others = [max(µs for name, µs in each.items() if name != "launch") for each in bounds]
+    return total["launch"] + sum(others), max(total, key=lambda name: total[name])
+
+
+def of_peer(cell: str, size: tuple[int, int], device: Device) -> float:
+    """Return a whole training step of ours as a multiple of the plain LSTM's."""
+    arrays, ways = steps_of(cell, size)
+    rows = arrays.padded_rows
+    ours = sum(estimate(launches, device, rows)[0] for launches in ways.values())
+    peers = sum(estimate(launches, device, rows)[0] for launches in peer_of(size).values())
+    return ours / peers
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     print("| cell | size | way | launches | programs | weights read, MB | operations, M |", end="")
     print(" " + " | ".join(f"{name}: µs, bound" for name in DEVICES) + " |")
     print("|---|---|---|---:|---:|---:|---:|" + "---:|" * len(DEVICES))
@@ -178,11 +215,22 @@ def main() -> None:
                     f"{sum(launch.operations(rows) for launch in launches) / 1e6:.0f}",
                 ]  # fmt: skip
                 for device in DEVICES.values():
-                    bounds = [launch.bounds(device, rows) for launch in launches]
-                    time = sum(b.pop("launch") + max(b.values()) for b in (dict(b) for b in bounds))
-                    total = {n: sum(b[n] for b in bounds) for n in bounds[0]}
-                    cells.append(f"{time:.0f}, {max(total, key=lambda n: total[n])}")
+                    time, bound = estimate(launches, device, rows)
+                    cells.append(f"{time:.0f}, {bound}")
                 print("| " + " | ".join(cells) + " |")
+    names, cut = list(DEVICES), Tiles.for_batch(BATCH)
+    print(f"\n| size | {PEER}: {', '.join(names)}, µs | RevGRU of it | RevLSTM of it |")
+    print("|---|---|---|---|")
+    for size in SIZES:
+        rows = -(-BATCH // cut.rows) * cut.rows
+        times = [
+            sum(estimate(launches, device, rows)[0] for launches in peer_of(size).values())
+            for device in DEVICES.values()
+        ]
+        cells = [f"{size[0]} → {size[1]}", ", ".join(f"{time:.0f}" for time in times)]
+        for cell in ("revgru", "revlstm"):
+            cells.append(", ".join(f"{of_peer(cell, size, d):.1f}" for d in DEVICES.values()))
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

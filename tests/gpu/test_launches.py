@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu_model import DEVICES, steps_of
+from gpu_model import DEVICES, of_peer, peer_of, steps_of
 
 
 @pytest.mark.parametrize(("cell", "counts"), [("revgru", [4, 4, 5]), ("revlstm", [2, 4, 3])])
@@ -37,3 +37,13 @@ def test_a_larger_layer_takes_no_less_time() -> None:
             bounds = [launch.bounds(device, 32) for launch in ways["gradient"]]
             times.append(sum(max(each.values()) for each in bounds))
         assert times[0] < times[1]
+
+
+def test_a_plain_lstm_is_counted_by_the_same_rules() -> None:
+    ways = peer_of((20, 256))
+    for launch in ways["forward"] + ways["gradient"]:
+        assert launch.weight_bytes() == 4 * 4 * 256 * 256
+        assert launch.operations(32) == 2 * 32 * 4 * 256 * 256
+    # The larger the layer, the less a launch weighs.
+    for device in DEVICES.values():
+        assert of_peer("revlstm", (20, 2048), device) < of_peer("revlstm", (20, 200), device)
