@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -45,3 +47,15 @@ def other(request: pytest.FixtureRequest) -> Implementation:
 def implementation(request: pytest.FixtureRequest) -> Implementation:
     """Each implementation."""
     return load(request.param)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _let_compiled_programs_go() -> Iterator[None]:
+    """Let go of what JAX compiled for a file.
+
+    Every program takes some of the parts that a process's memory may have (65,530 on Linux); beyond
+    them XLA crashes.
+    """
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
