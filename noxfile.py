@@ -59,7 +59,8 @@ def run_tests(session: nox.Session, marked: str) -> None:
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     install_triton(session)
     # Files are kept together: what JAX compiled for one test serves the next.
-    parallel = ("--numprocesses=auto", "--dist=loadfile")
+    # A worker that crashed would leave the others waiting for ever.
+    parallel = ("--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
     session.run("pytest", *parallel, "-m", marked, *session.posargs)
     if not session.posargs:
         run_interpreted(session, "-m", marked)
