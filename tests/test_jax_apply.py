@@ -34,6 +34,9 @@ CELLS = {
     "lstm": Config("revlstm", 3, 6, 2, max_forget_bits=2, slice_size=1),
 }
 both = pytest.mark.parametrize("cell", CELLS)
+# One of the cells shows what compiling both would take long to show.
+gru_first = pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
+lstm_first = pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 
 
 def problem(config: Config, steps: int, rows: int) -> tuple[Any, jax.Array]:
@@ -59,7 +62,7 @@ def close(a: Any, b: Any) -> bool:
     )
 
 
-@both
+@gru_first
 @pytest.mark.rule("SEQ-013", "GRAD-016", "SEQ-008")
 def test_resets_are_segments(oracle: Implementation, cell: str) -> None:
     """The oracle, run in segments, gives the same; reversed and stored gradients are equal."""
@@ -170,7 +173,7 @@ def test_streaming_with_resets_is_apply_with_resets() -> None:
         assert close(found.grads, grads)
 
 
-@both
+@gru_first
 @pytest.mark.rule("SEQ-007")
 def test_encoder_slices_carry_gradients(cell: str) -> None:
     """An encoder's slices are the first units of its outputs, and so are their gradients."""
@@ -308,7 +311,7 @@ def test_wraps_are_counted_over_all_chunks() -> None:
         assert np.allclose(out.outputs[:, 0, 0], [255.5, -255.5, -254.5, -253.5], atol=0.01)
 
 
-@both
+@lstm_first
 @pytest.mark.rule("SEQ-009", "GRAD-020")
 def test_checkpoints_change_nothing(cell: str) -> None:
     config = CELLS[cell]

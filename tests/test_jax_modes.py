@@ -67,7 +67,11 @@ def everything(config: Config) -> Tree:
     return results
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=["gru", "lstm"])
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(CONFIGS[0], marks=pytest.mark.slow), CONFIGS[1]],
+    ids=["gru", "lstm"],
+)
 def test_strict_promotion_of_ranks(config: Config) -> None:
     with jax.numpy_rank_promotion("raise"):
         strict = everything(config)

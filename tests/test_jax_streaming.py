@@ -81,7 +81,10 @@ def assert_close(found: Any, wanted: Any) -> None:
         assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6
 
 
-@each
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "lstm slices" else []) for n in CONFIGS],
+)
 @pytest.mark.rule("GRAD-020", "SEQ-008", "SEQ-009")
 def test_chunks_equal_the_whole(name: str) -> None:
     config = CONFIGS[name]
