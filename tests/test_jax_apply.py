@@ -33,7 +33,6 @@ CELLS = {
     "gru": Config("revgru", 3, 6, 2, max_forget_bits=3, slice_size=1),
     "lstm": Config("revlstm", 3, 6, 2, max_forget_bits=2, slice_size=1),
 }
-both = pytest.mark.parametrize("cell", CELLS)
 # One of the cells shows what compiling both would take long to show.
 gru_first = pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
 lstm_first = pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])

@@ -29,7 +29,6 @@ CONFIGS = {
     "lstm slices": Config("revlstm", 3, 4, 2, max_forget_bits=3, slice_size=1),
     "gru keeping": Config("revgru", 3, 4, forgetting=False),
 }
-each = pytest.mark.parametrize("name", CONFIGS)
 
 
 def outer_params(seed: int) -> dict[str, jax.Array]:
