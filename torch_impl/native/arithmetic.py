@@ -110,22 +110,33 @@ class Sums:
         return (recurrent << self.left) + ((inputs << self.shift) + bias)
 
 
+class _Views:
+    """Operands of a row of states (FMT-004), and their largest magnitude."""
+
+    def __init__(self, k: Kernel, bits: Any) -> None:
+        """Take how many fraction bits are lost."""
+        self.k, self.shift = k, k.all_lanes(bits)
+        self.most = Variable(k.builder, k.zeros().value)
+
+    def write(self, group: Group, h: Place, out: Place) -> tuple[Lanes, Lanes]:
+        """Write operands; return them before and after the ends of their range."""
+        v = group.load(h).rounded(self.shift)
+        w = v.at_least(-OPERAND_MAX).at_most(OPERAND_MAX)
+        group.store_short(out, w)
+        now = Lanes(self.k.builder, self.most.get())
+        self.most.set(now.at_least(w).at_least(0 - w).value)
+        return v, w
+
+
 @kernel
 def view_row(k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place) -> None:
     """Write a row of states as operands int16 (FMT-004), and raise the largest magnitude.
 
     ``out`` has room for whole vectors; the last one is filled with zeros.
     """
-    shift, most = k.all_lanes(bits), Variable(k.builder, k.zeros().value)
-
-    def see(group: Group) -> None:
-        v = group.load(h).rounded(shift).at_least(-OPERAND_MAX).at_most(OPERAND_MAX)
-        group.store_short(out, v)
-        now = Lanes(k.builder, most.get())
-        most.set(now.at_least(v).at_least(0 - v).value)
-
-    k.each(n, see)
-    k.raise_to(largest, most)
+    views = _Views(k, bits)
+    k.each(n, lambda group: views.write(group, h, out))
+    k.raise_to(largest, views.most)
 
 
 @kernel
@@ -134,20 +145,15 @@ def view_row_back(
     ok: Place,
 ) -> None:  # fmt: skip
     """Write also float32 of the operands, and 1 where nothing saturated, else 0 (GRAD-002)."""
-    shift, most, by = k.all_lanes(bits), Variable(k.builder, k.zeros().value), k.all_lanes(scale)
+    views, by = _Views(k, bits), k.all_lanes(scale)
 
     def see(group: Group) -> None:
-        v = group.load(h).rounded(shift)
-        w = v.at_least(-OPERAND_MAX).at_most(OPERAND_MAX)
-        group.store_short(out, w)
-        x = w.as_real() * by
-        group.store(real, x)
+        v, w = views.write(group, h, out)
+        group.store(real, w.as_real() * by)
         group.store(ok, v.equals(w).choose(1.0, k.zeros(real=True)))
-        now = Lanes(k.builder, most.get())
-        most.set(now.at_least(w).at_least(0 - w).value)
 
     k.each(n, see)
-    k.raise_to(largest, most)
+    k.raise_to(largest, views.most)
 
 
 @inner

@@ -116,6 +116,29 @@ class Stack:
         count = builder.mul(k.count_of(where), keep)
         self.top.set(builder.add(top, count))
 
+    def update(
+        self, group: Group, state: Place, z: Lanes, change: Lanes, head: Lanes, buffered: Lanes,
+        keep: Any, wraps: Wraps,
+    ) -> Exchanged:  # fmt: skip
+        """Multiply states in place, push words and count wraps; return what became of them."""
+        new = exchange(group.load(state), z, change, head, buffered)
+        self.push(group, new.full, new.word, keep)
+        wraps.add(group, new.wraps)
+        group.store(state, new.h)
+        return new
+
+    def undo(
+        self, group: Group, state: Place, z: Lanes, change: Lanes, heads: Place, buffered: Lanes,
+        restore: Place,
+    ) -> Lanes:  # fmt: skip
+        """Undo :meth:`update` in place; return the states before (CELL-040)."""
+        old, head, wanting = exchange_back(
+            group.load(state), z, change, group.load(heads), buffered, group.load(restore)
+        )
+        group.store(state, old)
+        group.store(heads, self.pop(group, wanting, head))
+        return old
+
     def pop(self, group: Group, where: Lanes, heads: Lanes) -> Lanes:
         """Return heads with their words; the top becomes negative if there were too few."""
         k, builder, kind = self.k, self.k.builder, vector(I32)

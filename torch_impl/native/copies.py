@@ -1,8 +1,8 @@
-"""Rows of states set aside and put back; outputs, slices and stored states of a step (SEQ)."""
+"""Rows of states set aside, put back or at rest; outputs, slices, stored states of a step (SEQ)."""
 
 from __future__ import annotations
 
-from .compiling import Array, inner
+from .compiling import Array, f32, inner
 
 
 @inner
@@ -49,6 +49,27 @@ def clear_rows(h: Array, at: Array) -> None:
         if at[b] >= 0:
             for i in range(units):
                 h[b, i] = 0
+
+
+@inner
+def idle(
+    tape: Array, place: int, size: int, units: int, pieces: int, kept: int, also_kept: int
+) -> None:
+    """Write the factors of a row that does not have the step (GRAD-015).
+
+    Args:
+        tape: float32, flat.
+        place: where the row begins in its first piece.
+        size: of a piece.
+        units: G.
+        pieces: how many pieces there are of factors.
+        kept: one of what is kept, all of it here.
+        also_kept: another one, or the same.
+    """
+    for piece in range(pieces):
+        value = f32(1) if piece in (kept, also_kept) else f32(0)
+        for i in range(units):
+            tape[piece * size + place + i] = value
 
 
 @inner

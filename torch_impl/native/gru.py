@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from .arithmetic import (
     STATE_BITS,
     Z_MAX,
@@ -15,8 +13,9 @@ from .arithmetic import (
     tanh_slope,
     unit,
 )
-from .buffers import TOP, Stack, Wraps, count_gates, exchange, exchange_back
+from .buffers import TOP, Stack, Wraps, count_gates
 from .compiling import Array, Maybe, inner
+from .copies import idle
 from .lanes import Group, Lanes, Place
 from .vectors import Kernel, kernel
 
@@ -82,10 +81,8 @@ def forward_row(
     def write(group: Group) -> None:
         forget = update.gates.forget(group.load(sigma), update.top)
         change = update.change(forget, update.candidate(group))
-        new = exchange(group.load(h), forget, change, group.load(heads), everywhere)
-        stack.push(group, new.full, new.word, keep)
-        wraps.add(group, new.wraps)
-        group.store(h, new.h)
+        head = group.load(heads)
+        new = stack.update(group, h, forget, change, head, everywhere, keep, wraps)
         group.store(heads, new.head)
         group.store(z, forget)
 
@@ -162,12 +159,7 @@ def back_row(
     def undo(group: Group) -> None:
         y, g = group.load(sigma), update.candidate(group)
         z = update.gates.forget(y, update.top)
-        old, head, wanting = exchange_back(
-            group.load(h), z, update.change(z, g), group.load(heads), everywhere,
-            group.load(restore),
-        )  # fmt: skip
-        group.store(h, old)
-        group.store(heads, stack.pop(group, wanting, head))
+        old = stack.undo(group, h, z, update.change(z, g), heads, everywhere, restore)
         back.factors(group, y, z, g, old, group.load(r), group.load(u))
 
     k.each(n, undo, backwards=True)
@@ -263,7 +255,7 @@ def recover(
         b = rows - 1 - back
         place = base + b * units
         if not active[b]:
-            idle(tape, place, size, units)
+            idle(tape, place, size, units, VIEW, KEPT, KEPT)
         elif heads is None:
             plain_back(
                 units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0, table,
@@ -282,12 +274,3 @@ def recover(
                         words, 0, tally, 0, unit_h, unit_view, scale, tape, place + first, size,
                     )  # fmt: skip
     return bool(tally[TOP] >= 0)
-
-
-@inner
-def idle(tape: Array, place: int, size: int, units: int) -> None:
-    """Write the factors of a row that does not have the step (GRAD-015)."""
-    for piece in range(VIEW):
-        value = np.float32(1) if piece == KEPT else np.float32(0)
-        for i in range(units):
-            tape[piece * size + place + i] = value

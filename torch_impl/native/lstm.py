@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .buffers import TOP, append_later, count_gates
 from .compiling import Array, Maybe, inner
+from .copies import idle
 from .lstm_rows import (
     KEPT_C,
     KEPT_H,
@@ -112,7 +111,7 @@ def recover(
         b = rows - 1 - back
         place = base + b * units
         if not active[b]:
-            idle(tape, place, size, units)
+            idle(tape, place, size, units, VIEW, KEPT_C, KEPT_H)
         elif heads is None:
             plain_back(
                 units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
@@ -141,12 +140,3 @@ def recover(
                     base + b * units, size,
                 )  # fmt: skip
     return bool(tally[TOP] >= 0)
-
-
-@inner
-def idle(tape: Array, place: int, size: int, units: int) -> None:
-    """Write the factors of a row that does not have the step (GRAD-015)."""
-    for piece in range(VIEW):
-        value = np.float32(1) if piece in (KEPT_C, KEPT_H) else np.float32(0)
-        for i in range(units):
-            tape[piece * size + place + i] = value

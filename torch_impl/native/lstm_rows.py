@@ -20,14 +20,7 @@ from .arithmetic import (
     tanh_slope,
     unit,
 )
-from .buffers import (
-    LATER,
-    TOP,
-    Stack,
-    Wraps,
-    exchange,
-    exchange_back,
-)
+from .buffers import LATER, TOP, Stack, Wraps
 from .lanes import Group, Lanes, Place
 from .vectors import Kernel, kernel
 
@@ -83,17 +76,11 @@ def forward_row(
         head = group.load(heads)
         forget = cell.gates.forget(cell.sigmoid(group, 0), cell.z_max)
         change = cell.change(cell.sigmoid(group, 1), cell.candidate(group))
-        new = exchange(group.load(c), forget, change, head, everywhere)
-        of_c.push(group, new.full, new.word, keep)
-        wraps.add(group, new.wraps)
-        group.store(c, new.h)
+        new = of_c.update(group, c, forget, change, head, everywhere, keep, wraps)
         group.store(z, forget)
         forget = cell.gates.forget(cell.sigmoid(group, 4), cell.p_max)  # FMT-007
         change = cell.change(cell.sigmoid(group, 3), cell.tanh(new.h))
-        new = exchange(group.load(h), forget, change, new.head, all_or_none)
-        of_h.push(group, new.full, new.word, keep)
-        wraps.add(group, new.wraps)
-        group.store(h, new.h)
+        new = of_h.update(group, h, forget, change, new.head, all_or_none, keep, wraps)
         group.store(p, forget)
         group.store(heads, new.head)
 
@@ -124,6 +111,55 @@ def plain_row(
     wraps.close()
 
 
+class _Tape:
+    """Where factors of gradients go (GRAD-013)."""
+
+    def __init__(self, k: Kernel, tape: Place, size: Any) -> None:
+        """Take the first piece, and how large a piece is."""
+        self.k, self.tape, self.size = k, tape, size
+
+    def write(self, group: Group, piece: int, value: Lanes) -> None:
+        """Write into a piece."""
+        group.store(self.k.piece(self.tape, self.size, piece), value)
+
+    def output(self, group: Group, o: Lanes, t: Lanes) -> None:
+        """Write the factors of ``o·tanh(c)``."""
+        y, tt = unit(o), unit(t)
+        self.write(group, 3, tt * sigmoid_slope(y))
+        self.write(group, OF_C, y * tanh_slope(tt))
+
+    def input(self, group: Group, i: Lanes, g: Lanes) -> None:
+        """Write the factors of ``i·g``."""
+        y, gg = unit(i), unit(g)
+        self.write(group, 1, gg * sigmoid_slope(y))
+        self.write(group, 2, y * tanh_slope(gg))
+
+
+class _Back:
+    """Undoing one of a row's two multiplications."""
+
+    def __init__(
+        self, k: Kernel, cell: _Cell, words: Place, tally: Place, buffered: Any, unit_h: Any,
+        scale: Any, tape: _Tape,
+    ) -> None:  # fmt: skip
+        """Take the stack, the unit of states, and m of GRAD-010."""
+        self.cell, self.tape, self.stack = cell, tape, Stack(k, words, tally)
+        self.everywhere = k.truth(buffered)
+        self.real, self.by = k.all_lanes(unit_h), k.all_lanes(scale)
+
+    def undo(
+        self, group: Group, sigma: Lanes, top: Lanes, change: Lanes, state: Place, heads: Place,
+        restore: Place, to: int, kept: int,
+    ) -> None:  # fmt: skip
+        """Undo it, and write the forget gate's factor and what it keeps to two pieces."""
+        gates = self.cell.gates
+        forget = gates.forget(sigma, top)
+        old = self.stack.undo(group, state, forget, change, heads, self.everywhere, restore)
+        slope = gates.forget_slope(sigma, forget, self.by)
+        self.tape.write(group, to, old.as_real() * self.real * slope)
+        self.tape.write(group, kept, forget.as_real() * 2.0**-10)
+
+
 @kernel
 def hidden_back(
     k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
@@ -132,28 +168,16 @@ def hidden_back(
 ) -> None:  # fmt: skip
     """Undo a row's ``h``, and write the factors that belong to it (CELL-040, GRAD-013)."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
-    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
-    real, by = k.all_lanes(unit_h), k.all_lanes(scale)
+    to = _Tape(k, tape, size)
+    back = _Back(k, cell, words, tally, buffered, unit_h, scale, to)
 
     def undo(group: Group) -> None:
-        t, o = cell.tanh(group.load(c)), cell.sigmoid(group, 3)
-        sigma = cell.sigmoid(group, 4)
-        forget = cell.gates.forget(sigma, cell.p_max)
-        old, head, wanting = exchange_back(
-            group.load(h), forget, cell.change(o, t), group.load(heads), everywhere,
-            group.load(restore),
-        )  # fmt: skip
-        group.store(h, old)
-        group.store(heads, stack.pop(group, wanting, head))
-        y, tt = unit(o), unit(t)
-        group.store(k.piece(tape, size, 3), tt * sigmoid_slope(y))
-        slope = cell.gates.forget_slope(sigma, forget, by)
-        group.store(k.piece(tape, size, 4), old.as_real() * real * slope)
-        group.store(k.piece(tape, size, OF_C), y * tanh_slope(tt))
-        group.store(k.piece(tape, size, KEPT_H), forget.as_real() * 2.0**-10)
+        t, o, sigma = cell.tanh(group.load(c)), cell.sigmoid(group, 3), cell.sigmoid(group, 4)
+        back.undo(group, sigma, cell.p_max, cell.change(o, t), h, heads, restore, 4, KEPT_H)
+        to.output(group, o, t)
 
     k.each(n, undo, backwards=True)
-    stack.close()
+    back.stack.close()
 
 
 @kernel
@@ -164,27 +188,16 @@ def cell_back(
 ) -> None:  # fmt: skip
     """Undo a row's ``c``, and write the factors that belong to it (CELL-040, GRAD-013)."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
-    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
-    real, by = k.all_lanes(unit_h), k.all_lanes(scale)
+    to = _Tape(k, tape, size)
+    back = _Back(k, cell, words, tally, buffered, unit_h, scale, to)
 
     def undo(group: Group) -> None:
         i, g, sigma = cell.sigmoid(group, 1), cell.candidate(group), cell.sigmoid(group, 0)
-        forget = cell.gates.forget(sigma, cell.z_max)
-        old, head, wanting = exchange_back(
-            group.load(c), forget, cell.change(i, g), group.load(heads), everywhere,
-            group.load(restore),
-        )  # fmt: skip
-        group.store(c, old)
-        group.store(heads, stack.pop(group, wanting, head))
-        slope = cell.gates.forget_slope(sigma, forget, by)
-        group.store(k.piece(tape, size, 0), old.as_real() * real * slope)
-        y, gg = unit(i), unit(g)
-        group.store(k.piece(tape, size, 1), gg * sigmoid_slope(y))
-        group.store(k.piece(tape, size, 2), y * tanh_slope(gg))
-        group.store(k.piece(tape, size, KEPT_C), forget.as_real() * 2.0**-10)
+        back.undo(group, sigma, cell.z_max, cell.change(i, g), c, heads, restore, 0, KEPT_C)
+        to.input(group, i, g)
 
     k.each(n, undo, backwards=True)
-    stack.close()
+    back.stack.close()
 
 
 @kernel
@@ -195,7 +208,7 @@ def plain_back(
 ) -> None:  # fmt: skip
     """Undo a row without forgetting, or look it up, and write its factors."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
-    computed = k.truth(recovered)
+    computed, to = k.truth(recovered), _Tape(k, tape, size)
 
     def undo(group: Group) -> None:
         now = group.load(c)
@@ -204,11 +217,7 @@ def plain_back(
         before = group.load(h) - cell.change(o, t)
         group.store(h, computed.choose(before, group.load(old_h)))
         group.store(c, computed.choose(now - cell.change(i, g), group.load(old_c)))
-        y, tt = unit(o), unit(t)
-        group.store(k.piece(tape, size, 3), tt * sigmoid_slope(y))
-        group.store(k.piece(tape, size, OF_C), y * tanh_slope(tt))
-        y, gg = unit(i), unit(g)
-        group.store(k.piece(tape, size, 1), gg * sigmoid_slope(y))
-        group.store(k.piece(tape, size, 2), y * tanh_slope(gg))
+        to.output(group, o, t)
+        to.input(group, i, g)
 
     k.each(n, undo)

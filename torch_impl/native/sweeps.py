@@ -6,7 +6,7 @@ candidate, heads without forgetting. Numba then leaves out what would be done wi
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from .arithmetic import (
     views_back,
 )
 from .buffers import TOP, UNDERFLOW
-from .compiling import Array, Maybe, f32, i64, native
+from .compiling import Array, Maybe, f32, i64, inner, native
 from .copies import begin_anew, clear_rows, copy_all, copy_columns, put_back, write_outputs
 from .packing import padded_columns
 from .sums import input_sums, recurrent_sums
@@ -37,6 +37,33 @@ VIEW: Final = 1
 CANDIDATE: Final = 3
 BIAS: Final = 5
 NORMS: Final = 6
+
+
+@inner
+def _room_for_sums(together: int, rows: int, columns: int) -> Any:
+    """Return room for sums: recurrent, of the input, of a layer's; both in int64; zeros; a norm."""
+    room = padded_columns(columns) + LANES
+    return (
+        np.empty(rows * room, np.int32),
+        np.empty(together * rows * room, np.int32),
+        np.empty(rows * room, np.int32),
+        np.empty((together * rows, columns), np.int64),
+        np.empty((rows, columns), np.int64),
+        np.zeros(room, np.int32),
+        np.zeros(1, np.int64),
+    )
+
+
+@inner
+def _room_for_units(rows: int, units: int, by_row: int) -> Any:
+    """Return room for views, RevGRU's operands, inputs of a layer above, and two gates."""
+    return (
+        np.zeros(rows * by_row, np.int16),
+        np.zeros(rows * by_row, np.int16),
+        np.zeros(rows * 2 * units, np.int16),
+        np.empty(rows * units, np.int32),
+        np.empty(rows * units, np.int32),
+    )
 
 
 @native
@@ -83,19 +110,12 @@ def forward(
     of_view = 2 * units if c is None else own_columns
     together = max(1, min(steps, _TOGETHER // rows))
     by_row, pairs = -(-units // LANES) * LANES, (units + 1) // 2
-    room = padded_columns(columns) + LANES
-    sums = np.empty(rows * room, np.int32)
-    first_x = np.empty(together * rows * room, np.int32)
-    more_x = np.empty(rows * room, np.int32)
-    first_wide = np.empty((together * rows, columns), np.int64)
-    more_wide = np.empty((rows, columns), np.int64)
-    zeros, most = np.zeros(room, np.int32), np.zeros(1, np.int64)
-    view = np.zeros(rows * by_row, np.int16)
-    u = np.zeros(rows * by_row, np.int16)
-    operand = np.zeros(rows * 2 * units, np.int16)
+    sums, first_x, more_x, first_wide, more_wide, zeros, most = _room_for_sums(
+        together, rows, columns
+    )
+    view, u, operand, y, r = _room_for_units(rows, units, by_row)
     no_floats, no_gains = np.empty(0, np.float32), np.empty((0, 0), np.int32)
-    z, y = np.empty(rows * units, np.int32), np.empty(rows * units, np.int32)
-    r = np.empty(rows * units, np.int32)
+    z = np.empty(rows * units, np.int32)
     later = np.empty(rows * units + LANES, np.int16)
     to_view, depth = plan[STATE_BITS] - plan[VIEW_BITS], plan[SLICES]
     if slices.shape[0]:
@@ -190,18 +210,11 @@ def recover(
     of_view = 2 * units if c is None else own_columns
     together = max(1, min(steps, _TOGETHER // rows))
     by_row, pairs = -(-units // LANES) * LANES, (units + 1) // 2
-    room = padded_columns(columns) + LANES
-    sums = np.empty(rows * room, np.int32)
-    first_x = np.empty(together * rows * room, np.int32)
-    more_x = np.empty(rows * room, np.int32)
-    first_wide = np.empty((together * rows, columns), np.int64)
-    more_wide = np.empty((rows, columns), np.int64)
-    zeros, most = np.zeros(room, np.int32), np.zeros(1, np.int64)
-    view = np.zeros(rows * by_row, np.int16)
-    u = np.zeros(rows * by_row, np.int16)
-    operand = np.zeros(rows * 2 * units, np.int16)
+    sums, first_x, more_x, first_wide, more_wide, zeros, most = _room_for_sums(
+        together, rows, columns
+    )
+    view, u, operand, y, r = _room_for_units(rows, units, by_row)
     no_gains = np.empty((0, 0), np.int32)
-    y, r = np.empty(rows * units, np.int32), np.empty(rows * units, np.int32)
     old_h, old_c = np.zeros((rows, units), np.int32), np.zeros((rows, units), np.int32)
     to_view, depth = plan[STATE_BITS] - plan[VIEW_BITS], plan[SLICES]
     unit_h, unit_view = f32(2.0 ** -plan[STATE_BITS]), f32(2.0 ** -plan[VIEW_BITS])

@@ -69,7 +69,7 @@ class Kernel:
         """Return a vector of zeros."""
         return Lanes(self.builder, ir.Constant(vector(F32 if real else I32), None))
 
-    def each(self, count: Any, body: Callable[[Group], None], *, backwards: bool = False) -> None:
+    def each(self, count: Any, body: Callable[[Group], object], *, backwards: bool = False) -> None:
         """Do ``body`` to each group of ``count`` neighbours, or to the last ones first."""
         if backwards:
             self._rest(count, body)
@@ -77,7 +77,7 @@ class Kernel:
         if not backwards:
             self._rest(count, body)
 
-    def _whole(self, count: Any, body: Callable[[Group], None], backwards: bool) -> None:
+    def _whole(self, count: Any, body: Callable[[Group], object], backwards: bool) -> None:
         builder, lanes = self.builder, ir.Constant(I64, LANES)
         end = builder.and_(count, ir.Constant(I64, -LANES))
         index = Variable(builder, end if backwards else ir.Constant(I64, 0))
@@ -97,7 +97,7 @@ class Kernel:
         builder.branch(head)
         builder.position_at_end(done)
 
-    def _rest(self, count: Any, body: Callable[[Group], None]) -> None:
+    def _rest(self, count: Any, body: Callable[[Group], object]) -> None:
         builder = self.builder
         rest = builder.and_(count, ir.Constant(I64, LANES - 1))
         with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(I64, 0))):
