@@ -215,7 +215,8 @@ def fresh_heads(layout: str, rows: int, units: int) -> jax.Array:
 def empty_store(config: Config, steps: int, rows: int, capacity: int | None) -> Store:
     """Return an empty store for so many steps; without ``capacity`` it cannot overflow (BUF-035).
 
-    ``capacity`` counts words for ``stream``, planes for ``wordlist``.
+    ``capacity`` counts words for ``stream``, planes for ``wordlist``; there full heads with masks
+    or slices may want more than is then set aside, which the status tells.
     """
     units, none = config.group_size, jnp.int32(0)
     if config.buffer == "stream":

@@ -320,7 +320,8 @@ def _run_gradient(
     grad_outputs, *grad_state = gradient
     length, rows = steps.mask.shape
     data = Data((steps.x, grad_outputs), steps.mask, steps.gains, None)
-    bptt = Bptt(Settings(config, method, states=states), params, length, rows)
+    settings = Settings(config, method, states=states, capacity=_planes(config, length))
+    bptt = Bptt(settings, params, length, rows)
 
     def inputs(own: tuple[jax.Array, jax.Array]) -> jax.Array:
         return own[0]
@@ -459,7 +460,12 @@ def _fresh_store(request: Request) -> Store | None:
     if not config.forgetting:
         return None
     steps, rows, _ = request.arrays["x"].shape
-    return empty_store(config, steps, rows, None)
+    return empty_store(config, steps, rows, _planes(config, steps))
+
+
+def _planes(config: Config, steps: int) -> int | None:
+    """Return room for one plane an operation: rows are active at different times (BUF-021)."""
+    return steps * config.operations_per_step if config.buffer == "wordlist" else None
 
 
 def _given_store(request: Request, steps: int) -> Store | None:
@@ -467,9 +473,8 @@ def _given_store(request: Request, steps: int) -> Store | None:
     config, arrays = request.stack, request.arrays
     if not config.forgetting:
         return None
-    units = arrays["heads"].size if config.buffer == "stream" else 1
-    bound = (config.words_bound if config.buffer == "stream" else config.planes_bound)(steps)
-    capacity = _power_of_two(max(len(arrays["words"]), 1) + bound * units)
+    most = _planes(config, steps) or config.words_bound(steps) * arrays["heads"].size
+    capacity = _power_of_two(max(len(arrays["words"]), 1) + most)
     flags = _power_of_two(len(arrays["flags"]) + steps * config.operations_per_step)
     return _store_from(config.buffer, arrays, capacity, flags)
 

@@ -202,7 +202,11 @@ class Config:
         return 2 + operations * (2**14 * self.forget_limit + 1) // (255 * 2**10)
 
     def planes_bound(self, steps: int) -> int:
-        """Planes that so many steps can spill in layout ``wordlist``, at most (BUF-021)."""
+        """Planes that so many steps can spill in layout ``wordlist``, at most (BUF-021).
+
+        That is of rows that have the same steps, without slices. Rows and units that are active at
+        different times spill at different times, in the extreme a plane for every operation.
+        """
         # A head below 2^53 that starts at 0 needs five operations at least to reach 2^53.
         operations = steps * self.operations_per_step
         return 1 + operations // (52 // self.forget_limit)

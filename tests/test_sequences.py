@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree, assert_law, equal_bits
 from revrnn import Config
-from revrnn.conformance.contents import Arguments, Shape, reversal_arguments, sequence_arguments
+from revrnn.conformance.contents import (
+    Arguments,
+    Shape,
+    gradient_arguments,
+    reversal_arguments,
+    sequence_arguments,
+)
 from revrnn.digest import first_difference, step_digests
 from revrnn.evaluation import Implementation, load, outcome
 from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
@@ -155,6 +161,33 @@ def test_what_is_masked_out_changes_nothing(implementation: Implementation, seed
         first = implementation.evaluate(operation, arguments)
         second = implementation.evaluate(operation, arguments | {"x": garbage})
         assert equal_bits(first, second)
+
+
+@pytest.mark.rule("BUF-021", "MUL-005", "SEQ-002")
+@pytest.mark.parametrize(
+    ("slices", "active"),
+    [
+        (1, [[1, 1], [0, 0], [0, 1]]),  # a sliced unit spills after the others
+        (0, [[1, 0], [0, 1], [1, 1]]),  # one row after the other
+    ],
+)
+def test_full_heads_of_wordlist_spill_at_different_times(
+    oracle: Implementation, other: Implementation, slices: int, active: list[list[int]]
+) -> None:
+    config = Config("revgru", 3, 6, max_forget_bits=1, buffer="wordlist", slice_size=slices)
+    random = np.random.default_rng(0)
+    arguments = sequence_arguments(config, Shape(3, 2), random)
+    arguments |= {
+        "heads": np.full((2, 3), 2**63 - 2),
+        "mask": np.array(active, np.bool_),
+    }
+    assert_agree(oracle, other, "sequence_forward", arguments | {"trace": True})
+    forwards = oracle.evaluate("sequence_forward", arguments)
+    assert len(forwards["words"]) > config.planes_bound(1)
+    assert_agree(oracle, other, "sequence_reverse", reversal_arguments(arguments, forwards))
+    if other.name != "naive":
+        loss = gradient_arguments(arguments, random) | {"states": "reversed"}
+        assert_agree(oracle, other, "sequence_gradient", loss)
 
 
 @pytest.mark.rule("ACC-001", "ACC-002", "ACC-003", "ACC-004")

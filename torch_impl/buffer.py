@@ -305,10 +305,14 @@ class WordlistBuffer(Buffer):
         return (n & 1023).to(torch.int32)
 
     def open_block(self, steps: int) -> None:
-        """Make room for the most planes that so many steps can spill."""
+        """Make room for the most planes that so many steps can spill.
+
+        Rows and units that are active at different times spill at different times, so that every
+        operation may; untouched pages cost nothing.
+        """
         if self.keep:
             operations = steps * self.config.operations_per_step
-            self._make_room(self.config.planes_bound(steps), operations)
+            self._make_room(operations, operations)
             self.top = torch.zeros_like(self.top)
             self.flags_top = torch.zeros_like(self.top)
 
