@@ -63,14 +63,14 @@ def run_tests(session: nox.Session, marked: str) -> None:
     parallel = ("--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
     session.run("pytest", *parallel, "-m", marked, *session.posargs)
     if not session.posargs:
-        run_interpreted(session, "-m", marked)
+        run_kernels(session, "-m", marked, interpreted=True)
 
 
-def run_interpreted(session: nox.Session, *arguments: str) -> None:
-    """Run the tests of Triton's kernels in its interpreter, which wants a process of its own."""
-    parallel = ("--numprocesses=auto", "--dist=worksteal")
+def run_kernels(session: nox.Session, *arguments: str, interpreted: bool) -> None:
+    """Run the tests of Triton's kernels, interpreted or compiled; a process can do one of them."""
+    folder, parallel = str(Path("tests", "gpu")), ("--numprocesses=auto", "--dist=worksteal")
+    environment = {"TRITON_INTERPRET": "1" if interpreted else "0"}
     # Where Triton cannot be had, there is nothing to collect.
-    folder, environment = str(Path("tests", "gpu")), {"TRITON_INTERPRET": "1"}
     session.run("pytest", folder, *parallel, *arguments, env=environment, success_codes=[0, 5])
 
 
@@ -92,9 +92,8 @@ def gpu(session: nox.Session) -> None:
     install_triton(session)
     found = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
     session.log(str(found).strip())
-    run_interpreted(session)
-    folder, parallel = str(Path("tests", "gpu")), ("--numprocesses=auto", "--dist=worksteal")
-    session.run("pytest", folder, *parallel, success_codes=[0, 5])
+    for interpreted in (True, False):
+        run_kernels(session, interpreted=interpreted)
     if str(found).startswith("GPU"):
         for name in ("eager", "triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")

@@ -31,6 +31,7 @@ from .agreement import Agreement, largest_difference
 from .charlm import initial_weights
 from .demo_runs import LAYOUTS, TRAINERS, Job, Run, name_of, train_all
 from .plots import Curve, Panel, write
+from .settings import check, check_number
 from .text import batches, help_topics
 
 # GRAD-021
@@ -106,14 +107,11 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("out", "demo"), help="where the plot goes")
     given = parser.parse_args(arguments)
-    for name in ("updates", "steps", "rows", "checks"):
-        if getattr(given, name) < 1:
-            parser.error(f"argument --{name}: got {getattr(given, name)}; allowed: at least 1")
-    if not 0 < given.learning_rate < math.inf:
-        parser.error(f"argument --learning-rate: got {given.learning_rate}; allowed: above 0")
-    if given.seed < 0:
-        parser.error(f"argument --seed: got {given.seed}; allowed: at least 0")
     try:
+        for name in ("updates", "steps", "rows", "checks"):
+            check(name, getattr(given, name), getattr(given, name) >= 1, "at least 1")
+        check_number("learning_rate", given.learning_rate)
+        check("seed", given.seed, given.seed >= 0, "at least 0")
         Config("revgru", 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
         given.out.parent.mkdir(parents=True, exist_ok=True)
     except RevRNNError as error:
@@ -145,7 +143,6 @@ def main(arguments: list[str] | None = None) -> int:
         config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
         weights = initial_weights(config, len(corpus.vocabulary), given.seed)
         file = given.out.with_name(f"{cell}_initial.safetensors")
-        file.parent.mkdir(parents=True, exist_ok=True)
         save_file(weights, file)
         starts.append((config, file))
     jobs = [Job(name, starts, data, given.rows, given.learning_rate, checks) for name in TRAINERS]

@@ -12,7 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from revrnn.errors import RevRNNError
 
-from .averages import STEPS, Average, as_pair, average_of
+from .averages import STEPS, Average, average_of
 from .closures import Hoisted
 
 Tree = Any
@@ -94,36 +94,35 @@ def reader_of(
     return Reader(readout, steps, mean, counts, average)
 
 
-def additive(
-    readout: Callable[..., Tree], example: tuple[Tree, ...], steps: int, mean: bool
-) -> tuple[Callable[..., Tree], Average]:
-    """Return a readout whose results add up, and how the caller's own are made.
+def average_of_scalar(
+    readout: Hoisted, function: Callable[..., Tree], example: tuple[Tree, ...], steps: int
+) -> Average:
+    """Return how a readout's scalar is made, if it gives one and there are several chunks.
 
     Args:
-        readout: of outer parameters, outputs and targets.
-        example: arguments like those of the first chunk.
+        readout: as it was traced.
+        function: of outer parameters, outputs and targets, that ``readout`` was traced from.
+        example: arguments like those of the largest chunk.
         steps: T.
-        mean: whether the loss is a mean.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a scalar is known to be neither a mean nor a sum over steps.
     """
     outer, outputs, targets = example
-    if steps == len(outputs):  # one chunk: its loss is the sequence's
-        return readout, Average("unknown")
+    # The loss of one chunk is the sequence's.
+    if steps == len(outputs) or len(jax.tree.leaves(readout.shapes(*example))) != 1:
+        return Average("unknown")
 
     def longer(tree: Tree) -> Tree:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((STEPS, *a.shape[1:]), a.dtype), tree)
 
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
-    average = average_of(readout, like, longer(outputs), longer(targets))
+    average = average_of(function, like, longer(outputs), longer(targets))
     if average.kind == "other":
         given = "a scalar that is neither a mean nor a sum over steps, for several chunks"
         allowed = "a mean or a sum over steps, or (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
-    if average.kind == "ratio" and mean:
-        return as_pair(readout, average), average
-    return readout, average
+    return average
 
 
 def _is_real(dtype: Any) -> bool:

@@ -106,10 +106,8 @@ def value_and_grad(
     """
     settings = settings_of(config, chunk_size, checkpoint_every, capacity, reset_capacity, resets)
     check_reset_capacity(settings, resets)
-    arrays = {"mask": mask, "gains": gains, "resets": resets}
-    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
-    check_function("readout", readout)
-    mean = _is_mean(reduction)
+    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
+    mean = _check_call(config, tree, readout, reduction)
 
     def trained(tree: Tree) -> Streamed:
         params, outer, inputs, targets, hx, *others = tree
@@ -117,7 +115,6 @@ def value_and_grad(
         first = settings, params, outer, inputs, targets, embed, readout, hx
         return train(*prepare(*first, *others, mean=mean))
 
-    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
     out: Streamed = on_automatic_axes(
         trained, tree, _batches(tree), lambda rows: _specs(config, rows, tree)
     )
@@ -156,10 +153,8 @@ def value(
         RevRNNError: as :func:`value_and_grad`.
     """
     settings = settings_of(config, chunk_size, None, None, None, resets)
-    arrays = {"mask": mask, "gains": gains, "resets": resets}
-    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
-    check_function("readout", readout)
-    mean = _is_mean(reduction)
+    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
+    mean = _check_call(config, tree, readout, reduction)
 
     def measured(tree: Tree) -> Streamed:
         params, outer, inputs, targets, hx, *others = tree
@@ -169,7 +164,6 @@ def value(
         run, free, given = prepare(*first, *others, mean=mean, to_train=False)
         return measure(run, free._replace(values=undifferentiable(free.values)), given)
 
-    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
     out: Streamed = on_automatic_axes(
         measured, tree, _batches(tree), lambda rows: _specs(config, rows)
     )
@@ -177,7 +171,12 @@ def value(
     return out._replace(state=carried(out.state, state, config))
 
 
-def _is_mean(reduction: str) -> bool:
+def _check_call(config: Config, tree: Tree, readout: object, reduction: str) -> bool:
+    """Check what both functions take; return whether the loss is a mean."""
+    params, outer, inputs, targets, hx, state, mask, gains, resets = tree
+    arrays = {"mask": mask, "gains": gains, "resets": resets}
+    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
+    check_function("readout", readout)
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"

@@ -14,12 +14,13 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .autodiff import quantise_parameters, start_of
+from .averages import as_pair
 from .bptt import Bptt
 from .checks import Floats, Params, check_arrays, check_function, check_initial
 from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
 from .keys import Keys, with_keys
-from .losses import Reader, additive, reader_of
+from .losses import Reader, average_of_scalar, reader_of
 from .meshes import explicit_mesh
 from .passing import Data, Settings
 from .quantise import dequantise, nonfinite
@@ -140,8 +141,10 @@ def prepare(
             for length in sorted(lengths)
         ]
         keyed = with_keys(readout, of_outer, None, of_targets)
-        keyed, average = additive(keyed, examples[-1], steps, mean)
         read, of_readout = hoist("readout", keyed, examples)
+        average = average_of_scalar(read, keyed, examples[-1], steps)
+        if average.kind == "ratio" and mean:
+            read, of_readout = hoist("readout", as_pair(keyed, average), examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train, average)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)

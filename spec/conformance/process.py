@@ -73,8 +73,8 @@ class _Process:
             ending = self._ending()
             return self._limit() or Fault("crash", ending)
         if not line.endswith(b"\n"):
-            fault = Fault("garbage", f"a line of {len(line)} bytes that does not end")
-            return fault if len(line) < LONGEST_LINE else Fault("garbage", fault.detail, "line")
+            limit = "line" if len(line) == LONGEST_LINE else ""
+            return Fault("garbage", f"a line of {len(line)} bytes that does not end", limit)
         return self._limit() or parsed(line)
 
     def _limit(self) -> Fault | None:
