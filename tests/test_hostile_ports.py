@@ -214,6 +214,23 @@ def test_the_server_answers_what_is_no_request(line: bytes) -> None:
     assert "out" in second
 
 
+@pytest.mark.rule("ERR-002")
+def test_the_server_answers_for_an_implementation_that_breaks() -> None:
+    class Broken:
+        name, layouts = "broken", ("stream",)
+
+        def evaluate(self, operation: str, args: Any) -> Any:
+            raise ZeroDivisionError("by nothing")
+
+    line = json.dumps({"id": 3, "operation": "tanh", "args": ARGS}).encode() + b"\n"
+    answered = io.BytesIO()
+    serve(Broken(), io.BytesIO(line * 2), answered)
+    for answer in map(json.loads, answered.getvalue().splitlines()):
+        assert (answer["id"], answer["error"]) == (3, "E_UNSUPPORTED")
+        assert "ZeroDivisionError" in answer["message"]
+    assert len(answered.getvalue().splitlines()) == 2
+
+
 @pytest.mark.parametrize("name", ["numpy", "naive", "torch"])
 def test_operations_that_are_no_text_and_arrays_of_any_order(name: str) -> None:
     implementation = find(name)
