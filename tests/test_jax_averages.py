@@ -46,7 +46,9 @@ READOUTS: dict[str, Callable[..., jax.Array]] = {
     "scaled sum": lambda o, y, m: -0.5 * losses(o, y).sum(),
     "masked mean": lambda o, y, m: masked(o, y, m) / m.sum(),
     "masked mean, clamped": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), 1),
+    "masked mean, clamped far above": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), 99),
     "masked mean, eps": lambda o, y, m: 3 * masked(o, y, m) / (m.sum() + 1e-6),
+    "masked mean, smoothed": lambda o, y, m: masked(o, y, m) / (m.sum() + 2.5),
     "masked mean, guarded": lambda o, y, m: jnp.where(m.any(), masked(o, y, m) / m.sum(), 0.0),
     "masked mean, safe count": lambda o, y, m: (
         masked(o, y, m) / jnp.where(m.sum() == 0, 1, m.sum())
