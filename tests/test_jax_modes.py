@@ -148,6 +148,14 @@ def test_the_check_for_keys_used_again() -> None:
     np.testing.assert_allclose(wanted[0][0], wanted[0][2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("locked", [True, False])
+def test_one_key_of_dropout_serves_all_chunks(locked: bool) -> None:
+    key, x = jax.random.key(3), jnp.ones((2, 3, 4))
+    with jax.debug_key_reuse(True):
+        for first in (0, 2):
+            step_dropout(key, 0.5, x, jnp.arange(first, first + 2), locked=locked)
+
+
 def test_checks_of_indices_and_floats() -> None:
     """``checkify`` finds nothing in gradients by reversal, of streams, resets, class numbers."""
     outer, targets = {"kernel": jnp.ones((4, 300))}, jnp.full((5, 2), 200, jnp.uint8)
