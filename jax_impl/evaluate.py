@@ -464,8 +464,11 @@ def _fresh_store(request: Request) -> Store | None:
 
 
 def _planes(config: Config, steps: int) -> int | None:
-    """Return room for one plane an operation: rows are active at different times (BUF-021)."""
-    return steps * config.operations_per_step if config.buffer == "wordlist" else None
+    """Return room for one plane an operation, at least one (BUF-021).
+
+    Rows are active at different times, and so are sliced units and others.
+    """
+    return max(1, steps * config.operations_per_step) if config.buffer == "wordlist" else None
 
 
 def _given_store(request: Request, steps: int) -> Store | None:

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -217,9 +218,10 @@ def test_the_server_answers_what_is_no_request(line: bytes) -> None:
 @pytest.mark.rule("ERR-002")
 def test_the_server_answers_for_an_implementation_that_breaks() -> None:
     class Broken:
-        name, layouts = "broken", ("stream",)
+        name = "broken"
+        layouts: tuple[str, ...] = ("stream",)
 
-        def evaluate(self, operation: str, args: Any) -> Any:
+        def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             raise ZeroDivisionError("by nothing")
 
     line = json.dumps({"id": 3, "operation": "tanh", "args": ARGS}).encode() + b"\n"
