@@ -19,9 +19,16 @@ TRITON = "triton==3.6.0; sys_platform == 'linux'"
 TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers", "peft")
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
-    "spec", "numpy_ref", "torch_impl", "jax_impl", "experiments", "tests", "benchmarks", "ports",
+    "spec",
+    "numpy_ref",
+    "torch_impl",
+    "jax_impl",
+    "experiments",
+    "tests",
+    "benchmarks",
+    "ports",
     "noxfile.py",
-)  # fmt: skip
+)
 
 
 def install(session: nox.Session, *requirements: str) -> None:

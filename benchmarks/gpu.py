@@ -150,9 +150,11 @@ def main() -> int:
     sizes = [tuple(int(n) for n in text.split("x")) for text in options.sizes.split(",")]
     for cell in CELLS:
         for size, layers, shape in (
-            ((200, 200), 1, (70, 20)), ((650, 1150), 1, (70, 20)), ((96, 130), 3, (37, 70)),
+            ((200, 200), 1, (70, 20)),
+            ((650, 1150), 1, (70, 20)),
+            ((96, 130), 3, (37, 70)),
             ((33, 2048), 1, (20, 130)),
-        ):  # fmt: skip
+        ):
             key = f"{cell} {size} L{layers} {shape}"
             try:
                 found["compared"][key] = compare(cell, size, layers, shape)

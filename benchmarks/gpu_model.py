@@ -15,16 +15,7 @@ from typing import Any
 import torch
 
 from revrnn.config import Config
-from revrnn.torch_impl.triton import (
-    gradient,
-    gru,
-    gru_back,
-    inputs,
-    lstm,
-    lstm_back,
-    tiles,
-    words,
-)
+from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
 from revrnn.torch_impl.triton.arrays import Arrays, Tiles
 from revrnn.torch_impl.triton.launch import Mode
 from revrnn.torch_impl.triton.launch_back import Launcher
@@ -110,9 +101,15 @@ class Launch:
 
 # Outputs per unit of a tile, and summands in groups' widths, of kernels with products.
 PRODUCTS = {
-    "gru_gates": (1, 1), "gru_state": (1, 1), "gru_unstate": (1, 1), "lstm_state": (5, 1),
-    "lstm_unhide": (5, 1), "gru_to_u": (1, 1), "gru_to_view": (1, 2), "lstm_back": (1, 5),
-}  # fmt: skip
+    "gru_gates": (1, 1),
+    "gru_state": (1, 1),
+    "gru_unstate": (1, 1),
+    "lstm_state": (5, 1),
+    "lstm_unhide": (5, 1),
+    "gru_to_u": (1, 1),
+    "gru_to_view": (1, 2),
+    "lstm_back": (1, 5),
+}
 
 
 class Recorder:
@@ -209,11 +206,14 @@ def main() -> None:
             for way, launches in ways.items():
                 rows = arrays.padded_rows
                 cells = [
-                    cell, f"{size[0]} → {size[1]}", way, str(len(launches)),
+                    cell,
+                    f"{size[0]} → {size[1]}",
+                    way,
+                    str(len(launches)),
                     str(max(launch.programs for launch in launches)),
                     f"{sum(launch.weight_bytes() for launch in launches) / 1e6:.1f}",
                     f"{sum(launch.operations(rows) for launch in launches) / 1e6:.0f}",
-                ]  # fmt: skip
+                ]
                 for device in DEVICES.values():
                     time, bound = estimate(launches, device, rows)
                     cells.append(f"{time:.0f}, {bound}")

@@ -56,8 +56,10 @@ DEFAULT_SIZES = {
     "layer": ("128,128,1", "200,200,1", "650,1150,1", "200,200,2"),
     "lm": ("512,512,1",),
 }
-DEFAULTS: dict[str, dict[str, Any]] = {"layer": {"batch": 20, "steps": [35, 70, 512, 2048]},
-            "lm": {"batch": 32, "steps": [512, 2048]}}  # fmt: skip
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "layer": {"batch": 20, "steps": [35, 70, 512, 2048]},
+    "lm": {"batch": 32, "steps": [512, 2048]},
+}
 
 
 @dataclass

@@ -17,14 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from revrnn.experiments import process_memory
-from revrnn.torch_impl import (
-    LinearCrossEntropy,
-    RevGRU,
-    RevLSTM,
-    plan,
-    set_engine,
-    value_and_grad,
-)
+from revrnn.torch_impl import LinearCrossEntropy, RevGRU, RevLSTM, plan, set_engine, value_and_grad
 
 MODULES: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "revgru": RevGRU, "revlstm": RevLSTM}
 PEERS = ("plain", "checkpointed")

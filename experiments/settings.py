@@ -79,9 +79,12 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
             )
             continue
         parser.add_argument(
-            option, type=_reader(kind), default=argparse.SUPPRESS, help=text.replace("%", "%%"),
+            option,
+            type=_reader(kind),
+            default=argparse.SUPPRESS,
+            help=text.replace("%", "%%"),
             choices=field.metadata["choices"],
-        )  # fmt: skip
+        )
 
 
 def _reader(kind: Any) -> Any:

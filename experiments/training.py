@@ -151,9 +151,13 @@ def train(
 
 
 def _epoch(
-    trainer: Trainer, settings: Settings, work: Work[B], folder: RunFolder, place: Place,
+    trainer: Trainer,
+    settings: Settings,
+    work: Work[B],
+    folder: RunFolder,
+    place: Place,
     shown: Shown,
-) -> None:  # fmt: skip
+) -> None:
     """Train on the rest of one pass over the text."""
     batches, (progress, task) = work.batches(place.epoch), shown
     left = settings.epochs - place.epoch
@@ -173,8 +177,14 @@ def _epoch(
         place.weight += weight
         if place.update % settings.log_every == 0:
             mean = place.total / place.weight
-            folder.log("train", update=place.update, epoch=place.epoch, loss=mean,
-                       learning_rate=rate, seconds=place.seconds)  # fmt: skip
+            folder.log(
+                "train",
+                update=place.update,
+                epoch=place.epoch,
+                loss=mean,
+                learning_rate=rate,
+                seconds=place.seconds,
+            )
             place.total, place.weight = 0.0, 0.0
             progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):#.4g}")
         if place.update % settings.checkpoint_every == 0 and place.batch < len(batches):
@@ -203,8 +213,14 @@ def validate(
     place.epoch += 1
     place.batch = 0
     place.losses.append(loss)
-    folder.log("valid", update=place.update, epoch=place.epoch, loss=loss,
-               perplexity=perplexity(loss), learning_rate=place.learning_rate)  # fmt: skip
+    folder.log(
+        "valid",
+        update=place.update,
+        epoch=place.epoch,
+        loss=loss,
+        perplexity=perplexity(loss),
+        learning_rate=place.learning_rate,
+    )
     if place.is_best:
         folder.save("best", trainer.parameters(), asdict(place))
         place.waited = 0

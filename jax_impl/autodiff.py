@@ -279,8 +279,9 @@ def _forward(
         return outputs if with_outputs else None, slices[1:] if config.slice_size else None
 
     bptt = Bptt(settings, quantise_parameters(inputs.params, config), steps, rows)
-    kept, found = bptt.forward(start, status, _data(inputs, (inputs.x, None, None)), _take,
-                               deliver, keep)  # fmt: skip
+    kept, found = bptt.forward(
+        start, status, _data(inputs, (inputs.x, None, None)), _take, deliver, keep
+    )
     h, c, heads = kept.end.state
     status = kept.end.status
     outputs, slices, context = _delivered(config, start, found, steps, with_outputs)

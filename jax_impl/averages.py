@@ -24,17 +24,47 @@ Tree = Any
 STEPS = 10_007
 # What does not change whether something is a mean or a sum.
 _SAME = {
-    "convert_element_type", "reshape", "squeeze", "copy", "neg", "broadcast_in_dim", "pvary",
-    "pcast", "optimization_barrier", "sharding_constraint", "reshard", "mesh_cast",
-}  # fmt: skip
+    "convert_element_type",
+    "reshape",
+    "squeeze",
+    "copy",
+    "neg",
+    "broadcast_in_dim",
+    "pvary",
+    "pcast",
+    "optimization_barrier",
+    "sharding_constraint",
+    "reshard",
+    "mesh_cast",
+}
 # A count that is 0 divides nothing but 0; what is kept from dividing by it gives 0 so too.
 _TINY = 1e-30
 # What makes of a mean or sum something that is neither.
 _BENDS = {
-    "exp", "exp2", "expm1", "log", "log1p", "sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "square",
-    "tanh", "logistic", "sin", "cos", "abs", "slice", "dynamic_slice", "reduce_max", "reduce_min",
-    "reduce_prod", "max", "min",
-}  # fmt: skip
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "cbrt",
+    "pow",
+    "integer_pow",
+    "square",
+    "tanh",
+    "logistic",
+    "sin",
+    "cos",
+    "abs",
+    "slice",
+    "dynamic_slice",
+    "reduce_max",
+    "reduce_min",
+    "reduce_prod",
+    "max",
+    "min",
+}
 
 Kind = Literal["mean", "sum", "ratio", "other", "unknown"]
 

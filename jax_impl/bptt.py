@@ -45,14 +45,7 @@ from .passing import (
 )
 from .quantise import dequantise
 from .resets import Replaced
-from .sequence import (
-    Past,
-    Stack,
-    Steps,
-    sequence_forward,
-    sequence_reverse,
-    status_of,
-)
+from .sequence import Past, Stack, Steps, sequence_forward, sequence_reverse, status_of
 from .state import State
 from .status import REVERSAL, first, flag
 from .x64 import with_x64
@@ -223,9 +216,14 @@ class _Chunk:
         outputs: jax.Array
         self.steps = _steps(x, self.data)
         state, stores, self.slopes, outputs, status = _chunk_undo(
-            self.bptt.settings, self.bptt.exact, self.steps, self.slices, self.before,
-            self.back.state, self.back.stores,
-        )  # fmt: skip
+            self.bptt.settings,
+            self.bptt.exact,
+            self.steps,
+            self.slices,
+            self.before,
+            self.back.state,
+            self.back.stores,
+        )
         status = first(self.back.status, status)
         self.back = self.back._replace(state=state, stores=stores, status=status)
         return outputs
@@ -234,9 +232,13 @@ class _Chunk:
         """Return the gradient of the inputs."""
         dx: jax.Array
         dx, grads, grad_state = chunk_gradient(
-            self.bptt.settings.config, self.bptt.exact, self.slopes, self.steps,
-            self.back.grad_state, grad_outputs,
-        )  # fmt: skip
+            self.bptt.settings.config,
+            self.bptt.exact,
+            self.slopes,
+            self.steps,
+            self.back.grad_state,
+            grad_outputs,
+        )
         sums = {name: total + grads[name] for name, total in self.back.grads.items()}
         self.back = self.back._replace(grads=sums, grad_state=grad_state)
         return dx

@@ -259,11 +259,7 @@ def _add(
 
 
 def _subtract(
-    context: Context,
-    h: jax.Array,
-    gate: ForgetGate | None,
-    restore: jax.Array,
-    change: jax.Array,
+    context: Context, h: jax.Array, gate: ForgetGate | None, restore: jax.Array, change: jax.Array
 ) -> tuple[Context, jax.Array]:
     product = jnp.where(context.rows[:, None], h - change, h)  # XLA's int32 wraps (GEN-006)
     if context.buffer is None:

@@ -23,16 +23,7 @@ from .quantise import dequantise
 from .sequence import mark
 from .state import State, carried
 from .status import check, is_concrete
-from .streaming_call import (
-    Embed,
-    Free,
-    Given,
-    Run,
-    marked,
-    prepare,
-    same_axes,
-    undifferentiable,
-)
+from .streaming_call import Embed, Free, Given, Run, marked, prepare, same_axes, undifferentiable
 
 Tree = Any
 
@@ -191,9 +182,7 @@ def _encode_backward(run: Run, residuals: Any, gradient: Encoded) -> tuple[Free,
         (back.grads, back.extra, of_inputs), back.status
     )
     of_outer, of_values, of_inputs = jax.tree.map(
-        lambda g, v: g.astype(v.dtype),
-        (of_outer, of_values, of_inputs),
-        (*shared, chosen.inputs),
+        lambda g, v: g.astype(v.dtype), (of_outer, of_values, of_inputs), (*shared, chosen.inputs)
     )
     nothing: Any = None
     of_given = Given(grads, of_outer, *[nothing] * (len(Given._fields) - 2))

@@ -23,27 +23,12 @@ from revrnn.formats import Formats
 from . import activations, quantise
 from .accounting import storage
 from .bptt import Bptt
-from .buffer import (
-    LAYOUTS,
-    Buffer,
-    Store,
-    empty_store,
-    heads_of,
-    make_buffer,
-    store_of,
-)
+from .buffer import LAYOUTS, Buffer, Store, empty_store, heads_of, make_buffer, store_of
 from .groups import Groups
 from .passing import CarryBack, Data, Settings, Undo
 from .product import product, product_method
 from .revmul import revmul, revmul_inverse
-from .sequence import (
-    Stack,
-    Steps,
-    Trace,
-    sequence_forward,
-    sequence_reverse,
-    status_of,
-)
+from .sequence import Stack, Steps, Trace, sequence_forward, sequence_reverse, status_of
 from .state import State
 from .status import check
 from .x64 import join64_numpy, split64_numpy, with_x64
@@ -277,15 +262,26 @@ def _run_forward(
     count_gates: bool,
 ) -> Run:
     run = sequence_forward(
-        Stack(config, params, method), steps, Groups.cut(state.h, state.c), _buffer(state, store),
-        trace=trace, count_gates=count_gates,
-    )  # fmt: skip
+        Stack(config, params, method),
+        steps,
+        Groups.cut(state.h, state.c),
+        _buffer(state, store),
+        trace=trace,
+        count_gates=count_gates,
+    )
     end, store = _end(run.groups, run.buffer)
     words = None if run.buffer is None else run.buffer.length
     return Run(
-        run.outputs, end, store, run.slices, run.wraps, words, run.gate_counts, run.trace,
+        run.outputs,
+        end,
+        store,
+        run.slices,
+        run.wraps,
+        words,
+        run.gate_counts,
+        run.trace,
         run.status,
-    )  # fmt: skip
+    )
 
 
 @partial(jax.jit, static_argnames=("config", "method", "trace"))
@@ -300,9 +296,13 @@ def _run_reverse(
     trace: bool,
 ) -> Run:
     run = sequence_reverse(
-        Stack(config, params, method), steps, Groups.cut(state.h, state.c), _buffer(state, store),
-        slices, trace=trace,
-    )  # fmt: skip
+        Stack(config, params, method),
+        steps,
+        Groups.cut(state.h, state.c),
+        _buffer(state, store),
+        slices,
+        trace=trace,
+    )
     end, store = _end(run.groups, run.buffer)
     return Run(None, end, store, None, None, None, None, run.trace, status_of(run.buffer))
 
@@ -420,9 +420,15 @@ def _forward(
     count_gates: bool = False,
 ) -> Run:
     run: Run = _run_forward(
-        request.stack, product_method(), _params(request), _steps(request, arrays),
-        _state(request), store, trace=trace, count_gates=count_gates,
-    )  # fmt: skip
+        request.stack,
+        product_method(),
+        _params(request),
+        _steps(request, arrays),
+        _state(request),
+        store,
+        trace=trace,
+        count_gates=count_gates,
+    )
     check(run.status)
     return run
 
@@ -431,9 +437,15 @@ def _reverse(request: Request, arrays: Mapping[str, Numbers], trace: bool = Fals
     steps, rows, _ = arrays["x"].shape
     slices = arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
     run: Run = _run_reverse(
-        request.stack, product_method(), _params(request), _steps(request, arrays),
-        _state(request), _given_store(request, steps), _on_device(slices), trace=trace,
-    )  # fmt: skip
+        request.stack,
+        product_method(),
+        _params(request),
+        _steps(request, arrays),
+        _state(request),
+        _given_store(request, steps),
+        _on_device(slices),
+        trace=trace,
+    )
     check(run.status)
     return run
 

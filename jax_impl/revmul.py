@@ -29,12 +29,7 @@ def revmul(
 
 
 def revmul_inverse(
-    p: jax.Array,
-    z: jax.Array,
-    rows: jax.Array,
-    slice_size: int,
-    restore: jax.Array,
-    buffer: Buffer,
+    p: jax.Array, z: jax.Array, rows: jax.Array, slice_size: int, restore: jax.Array, buffer: Buffer
 ) -> tuple[Buffer, jax.Array]:
     """Undo :func:`revmul` (MUL-003); sliced units take their values from ``restore`` ``[B, D]``."""
     active = active_units(rows, p.shape[1], slice_size)

@@ -15,14 +15,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
 from .autodiff import batches_of, state_specs
-from .checks import (
-    Floats,
-    Params,
-    check_function,
-    check_reset_capacity,
-    check_trees,
-    settings_of,
-)
+from .checks import Floats, Params, check_function, check_reset_capacity, check_trees, settings_of
 from .encoder import Encoded, encode
 from .meshes import Rows, on_automatic_axes, spec_of
 from .passing import CHUNK_SIZE

@@ -141,9 +141,16 @@ class _GroupBackward:
 
 
 def _group_backward(
-    stack: Stack, layer: int, group: int, gates: GruGates | LstmGates, x: Ints, rows: Bools,
-    before: State, new_c: Ints | None, grads: Gradients,
-) -> Floats:  # fmt: skip
+    stack: Stack,
+    layer: int,
+    group: int,
+    gates: GruGates | LstmGates,
+    x: Ints,
+    rows: Bools,
+    before: State,
+    new_c: Ints | None,
+    grads: Gradients,
+) -> Floats:
     """Carry ``grads`` back over one group's update; return the gradient of the layer's input."""
     config = stack.config
     work = _GroupBackward(config, stack.weights[layer][group], group, x, rows, grads)
@@ -179,9 +186,15 @@ def _between(before: State, after: State, layer: int, group: int) -> State:
 
 
 def _step_backward(
-    stack: Stack, t: int, x: Ints, rows: Bools, before: State, after: State, grads: Gradients,
+    stack: Stack,
+    t: int,
+    x: Ints,
+    rows: Bools,
+    before: State,
+    after: State,
+    grads: Gradients,
     gains: Ints | None,
-) -> None:  # fmt: skip
+) -> None:
     """Carry ``grads`` back over one step, from the states before and after it."""
     config = stack.config
     for layer in reversed(range(config.num_layers)):
@@ -203,10 +216,18 @@ def _step_backward(
 
 
 def sequence_gradient(
-    config: Config, params: Params, x: Ints, mask: Bools, state: State, heads: Ints | None,
-    grad_outputs: npt.NDArray[Any], grad_h: npt.NDArray[Any], grad_c: npt.NDArray[Any] | None,
-    states: str, gains: Ints | None = None,
-) -> Gradients:  # fmt: skip
+    config: Config,
+    params: Params,
+    x: Ints,
+    mask: Bools,
+    state: State,
+    heads: Ints | None,
+    grad_outputs: npt.NDArray[Any],
+    grad_h: npt.NDArray[Any],
+    grad_c: npt.NDArray[Any] | None,
+    states: str,
+    gains: Ints | None = None,
+) -> Gradients:
     """Return the gradients of a loss, given those of outputs ``[T, B, H]`` and final state.
 
     Args:

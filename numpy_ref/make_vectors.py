@@ -257,12 +257,18 @@ _RESULTS: Final[dict[str, dict[str, str]]] = {
     "sequence_gradient": {"grad_x": "f64", "grad_h": "f64", "grad_c": "f64"},
 }
 _OPTIONAL: Final = {
-    "c", "heads", "words", "flags", "slices", "gains", "grad_c", "formats", "trace", *_TRACE,
-}  # fmt: skip
-_PARAMETERS: Final = {
-    "^weight_(ih|hh)_l(0|[1-9][0-9]*)$": "i16",
-    "^bias_l(0|[1-9][0-9]*)$": "i32",
+    "c",
+    "heads",
+    "words",
+    "flags",
+    "slices",
+    "gains",
+    "grad_c",
+    "formats",
+    "trace",
+    *_TRACE,
 }
+_PARAMETERS: Final = {"^weight_(ih|hh)_l(0|[1-9][0-9]*)$": "i16", "^bias_l(0|[1-9][0-9]*)$": "i32"}
 
 
 def _arguments_schema(operation: str) -> Json:

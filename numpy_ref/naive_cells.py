@@ -354,13 +354,7 @@ class Stack:
         return result
 
     def _subtract(
-        self,
-        own: Grid,
-        z: Grid | None,
-        update: Grid,
-        mask: list[bool],
-        sliced: int,
-        restore: Grid,
+        self, own: Grid, z: Grid | None, update: Grid, mask: list[bool], sliced: int, restore: Grid
     ) -> Grid:
         products = [list(row) for row in own]
         for b, row in enumerate(own):

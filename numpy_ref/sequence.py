@@ -174,8 +174,15 @@ def sequence_forward(
     slices = [state.h[top][:, :depth].copy()]
     result = Forward(
         np.zeros((len(x), x.shape[1], config.hidden_size), np.int64),
-        state, buffer, slices[0], 0, context.gate_counts, [], [], [],
-    )  # fmt: skip
+        state,
+        buffer,
+        slices[0],
+        0,
+        context.gate_counts,
+        [],
+        [],
+        [],
+    )
     for t in range(len(x)):
         context.rows = mask[t]
         context.gains = None if gains is None else gains[t]

@@ -301,9 +301,11 @@ def _masked(*rows: bool) -> Array:
 
 def _revmul(evaluate: Evaluate) -> Iterator[Draft]:
     def pair(
-        args: Arguments, rules: tuple[str, ...], forward: tuple[str, ...] = (),
+        args: Arguments,
+        rules: tuple[str, ...],
+        forward: tuple[str, ...] = (),
         inverse: tuple[str, ...] = (),
-    ) -> Iterator[Draft]:  # fmt: skip
+    ) -> Iterator[Draft]:
         """Give an operation and its inverse."""
         yield Draft("revmul", args, ("MUL-001", "BUF-001", "BUF-005", *rules), forward)
         restore = args["h"][:, : args["slice_size"]].copy()
@@ -509,9 +511,12 @@ def state(
 
 
 def sequence(
-    name: str, config: Config, mask: Mask, contents: Contents = Contents(),
+    name: str,
+    config: Config,
+    mask: Mask,
+    contents: Contents = Contents(),
     heads: Sequence[int] = (),
-) -> Arguments:  # fmt: skip
+) -> Arguments:
     """Return the arguments of ``sequence_forward``."""
     numbers = Numbers(name)
     steps, rows = np.shape(mask)
@@ -536,10 +541,15 @@ _ONE_STEP: Final = [[1, 1]]
 
 def _cells(evaluate: Evaluate) -> Iterator[Draft]:
     def pair(
-        name: str, config: Config, rows: int, forward: tuple[str, ...] = (),
-        inverse: tuple[str, ...] = (), contents: Contents = Contents(forget=-(2**24)),
-        heads: Sequence[int] = (), **changes: Any,
-    ) -> Iterator[Draft]:  # fmt: skip
+        name: str,
+        config: Config,
+        rows: int,
+        forward: tuple[str, ...] = (),
+        inverse: tuple[str, ...] = (),
+        contents: Contents = Contents(forget=-(2**24)),
+        heads: Sequence[int] = (),
+        **changes: Any,
+    ) -> Iterator[Draft]:
         args = sequence(name, config, [[1] * rows], contents, heads) | changes
         args["x"] = args["x"][0]
         del args["mask"]
@@ -640,11 +650,17 @@ def _rules_of(config: Config) -> tuple[str, ...]:
 
 def _sequences(evaluate: Evaluate) -> Iterator[Draft]:
     def trio(
-        name: str, config: Config, mask: Mask, *catches: str,
-        back: tuple[str, ...] = (), bits: tuple[str, ...] = (), trace: bool = False,
-        contents: Contents = Contents(forget=-(2**24)), heads: Sequence[int] = (),
+        name: str,
+        config: Config,
+        mask: Mask,
+        *catches: str,
+        back: tuple[str, ...] = (),
+        bits: tuple[str, ...] = (),
+        trace: bool = False,
+        contents: Contents = Contents(forget=-(2**24)),
+        heads: Sequence[int] = (),
         **changes: Any,
-    ) -> Iterator[Draft]:  # fmt: skip
+    ) -> Iterator[Draft]:
         """Give a sequence, its reversal and its accounts."""
         args = sequence(name, config, mask, contents, heads) | changes
         traced = {"trace": True} if trace else {}
@@ -696,9 +712,17 @@ def _forgetting_sequences(
     tiny = Config(cell, 1, 2, buffer=layout)
     charges = {"stream": ("head_bits",), "wordlist": ("head_bits", "flag_bits"), "bigint": ()}
     yield from trio(
-        f"{tag} tiny", tiny, [[1]] * 6, "group_old", "group_heads", "carry_heads",
-        back=("group_order",), bits=charges[layout], heads=heads[-1:], trace=True,
-    )  # fmt: skip
+        f"{tag} tiny",
+        tiny,
+        [[1]] * 6,
+        "group_old",
+        "group_heads",
+        "carry_heads",
+        back=("group_order",),
+        bits=charges[layout],
+        heads=heads[-1:],
+        trace=True,
+    )
     # Two layers and lengths: what layers share, what they pass on, who is masked.
     deep = Config(cell, 1, 4, 2, 3, buffer=layout)
     between = ("layer_heads", "group_heads", "upper_input_time", "upper_input_order", "layer_order")
@@ -706,21 +730,31 @@ def _forgetting_sequences(
     upper = ("upper_input_scale",) if cell == "revlstm" else ()
     if layout != "bigint":
         yield from trio(
-            f"{tag} deep", deep, _LENGTHS, *between, *masks, *upper,
+            f"{tag} deep",
+            deep,
+            _LENGTHS,
+            *between,
+            *masks,
+            *upper,
             back=("layer_order", "mask_ignored", "mask_after_push", *upper),
             bits=("count_masked", "padding_counts") * (layout == "stream"),
             trace=tag == "revgru stream",
-        )  # fmt: skip
+        )
     # Slices in the top layer, masks with holes.
     sliced = Config(cell, 1, 4, 2, 1, buffer=layout, slice_size=1)
     slices: tuple[str, ...] = ("slice_layer", "slice_group", "slice_pushes")
     slices += ("slice_cell_state",) if cell == "revlstm" else ()
     yield from trio(
-        f"{tag} sliced", sliced, _HOLES, *slices, "carry_heads",
+        f"{tag} sliced",
+        sliced,
+        _HOLES,
+        *slices,
+        "carry_heads",
         back=("slice_index", "slice_layer"),
-        bits=("count_sliced", "slice_bits", "count_masked"), heads=heads[1:],
+        bits=("count_sliced", "slice_bits", "count_masked"),
+        heads=heads[1:],
         trace=tag in ("revlstm stream", "revgru wordlist"),
-    )  # fmt: skip
+    )
     if layout == "stream":
         whole = Config(cell, 1, 4, slice_size=2)
         yield from trio(f"{tag} all sliced", whole, _LENGTHS[:2], *slices[1:])
@@ -738,11 +772,17 @@ def _forgetting_sequences(
         yield from trio(f"{tag} hard", loud, _HOLES, "sum_width", contents=hard, heads=heads)
     if layout == "wordlist":
         yield from trio(
-            f"{tag} spills", Config(cell, 1, 4, buffer=layout), [[1, 0], [0, 0], [1, 1]],
-            "spill_any", "flag_always", "spill_plane",
-            back=("flag_always", "spill_restore"), bits=("plane_bits", "flag_bits"),
-            heads=(2**52, 2**50, 2**45), trace=True,
-        )  # fmt: skip
+            f"{tag} spills",
+            Config(cell, 1, 4, buffer=layout),
+            [[1, 0], [0, 0], [1, 1]],
+            "spill_any",
+            "flag_always",
+            "spill_plane",
+            back=("flag_always", "spill_restore"),
+            bits=("plane_bits", "flag_bits"),
+            heads=(2**52, 2**50, 2**45),
+            trace=True,
+        )
 
 
 def _gained_sequences(trio: Callable[..., Iterator[Draft]], cell: str) -> Iterator[Draft]:
@@ -753,9 +793,14 @@ def _gained_sequences(trio: Callable[..., Iterator[Draft]], cell: str) -> Iterat
     catches = ("gain_rounding", "gain_clip", "gain_layer")
     contents = Contents(forget=-(2**24), state=2**27)
     yield from trio(
-        f"{cell} gains", config, [[1, 1], [1, 0], [1, 1]], *catches,
-        back=(*catches, "gain_step"), contents=contents, gains=gains,
-    )  # fmt: skip
+        f"{cell} gains",
+        config,
+        [[1, 1], [1, 0], [1, 1]],
+        *catches,
+        back=(*catches, "gain_step"),
+        contents=contents,
+        gains=gains,
+    )
 
 
 def _wrapping_sequences(trio: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:
@@ -798,9 +843,14 @@ def _segments(trio: Callable[..., Iterator[Draft]], evaluate: Evaluate) -> Itera
 
 def _gradients() -> Iterator[Draft]:
     def case(
-        name: str, config: Config, mask: Mask, *catches: str,
-        states: str = "reversed", contents: Contents = Contents(), **changes: Any,
-    ) -> Draft:  # fmt: skip
+        name: str,
+        config: Config,
+        mask: Mask,
+        *catches: str,
+        states: str = "reversed",
+        contents: Contents = Contents(),
+        **changes: Any,
+    ) -> Draft:
         args = sequence(name, config, mask, contents) | changes
         numbers = Numbers(f"loss {name}")
 

@@ -41,10 +41,11 @@ def page(reports: list[tuple[str, str, Report]], examples: int, seed: int) -> st
         f"for each operation (seed {seed}), judged as CONF-002 says. How to ask a port of your",
         "own: [conformance-of-a-port.md](conformance-of-a-port.md).",
         "",
-        "| implementation | with | " + " | ".join(f"`{name}`" for name in PROFILES)
+        "| implementation | with | "
+        + " | ".join(f"`{name}`" for name in PROFILES)
         + " | right | left out |",
         "|---|---|" + "---|" * len(PROFILES) + "---:|---:|",
-    ]  # fmt: skip
+    ]
     for label, library, report in reports:
         tallies = [*report.vectors.values(), *report.random.values()]
         verdicts = report.verdicts()
@@ -57,7 +58,7 @@ def page(reports: list[tuple[str, str, Report]], examples: int, seed: int) -> st
         "Left out are cases of the layout `bigint`, which is for oracles (BUF-037). The oracle is",
         "asked too, but for random requests it can only be compared with itself.",
         "",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines)
 
 

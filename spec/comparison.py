@@ -71,10 +71,7 @@ def _difference(name: str, expected: Any, got: Any) -> str:
 
 
 def compare(
-    oracle: Implementation,
-    other: Implementation,
-    operation: str,
-    arguments: Mapping[str, Any],
+    oracle: Implementation, other: Implementation, operation: str, arguments: Mapping[str, Any]
 ) -> str:
     """Ask both for an operation and describe the first disagreement.
 

@@ -14,13 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .config import (
-    LAYOUTS,
-    Config,
-    check_max_forget_bits,
-    check_slice_size,
-    formats_from_dict,
-)
+from .config import LAYOUTS, Config, check_max_forget_bits, check_slice_size, formats_from_dict
 from .errors import RevRNNError, one_of
 from .formats import HEAD_START, Formats, check_format_field, is_int
 from .operations import OPERATIONS, Argument, arguments_of

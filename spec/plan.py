@@ -119,7 +119,9 @@ def plan(
         if best < steps and found < whole:
             every, hybrid = best, found
     return Plan(
-        steps, batch_size, bits,
+        steps,
+        batch_size,
+        bits,
         buffer_worst=_worst(config, steps, units) + heads,
         buffer_expected=math.ceil((per_step - 4 * config.slice_size * batch_size) * steps) + heads,
         slices=4 * config.slice_size * batch_size * (steps + 1),
@@ -129,7 +131,7 @@ def plan(
         crossover_steps=crossover,
         checkpoint_every=every,
         hybrid=hybrid,
-    )  # fmt: skip
+    )
 
 
 def _worst(config: Config, steps: int, units: int) -> int:

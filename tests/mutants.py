@@ -53,14 +53,16 @@ _REPORT = "words by layer, for people's reports: no operation gives them, but te
 _ZERO = "only whether it is 0 is looked at, and flags are never left over"
 JUSTIFIED = {
     "numpy activations.tanh: 2 ** 62 -> 2 ** 61": "any bound below the table's end will do",
-    "numpy activations.tanh: np.minimum(i + 1, 1024) -> np.minimum(i + 1, 1023)":
-        "TANH[1023] is TANH[1024]",
+    "numpy activations.tanh: np.minimum(i + 1, 1024) -> np.minimum(i + 1, 1023)": (
+        "TANH[1023] is TANH[1024]"
+    ),
     "numpy activations.tanh: s >= 0 -> s >= 1": "tanh(0) is 0, of either sign",
     "numpy activations.tanh: s >= 0 -> s > 0": "tanh(0) is 0, of either sign",
     "numpy activations.forget_gate: z == unclipped -> z != unclipped": _GRADIENT,
     "numpy cells.update: _add(context, c, gates.f, 0, cell_state_update(context.config, gates)) -> "
-    "_add(context, c, gates.f, -1, cell_state_update(context.config, gates))":
-        "no unit is sliced either way",
+    "_add(context, c, gates.f, -1, cell_state_update(context.config, gates))": (
+        "no unit is sliced either way"
+    ),
     "numpy cells.undo: restore[:, :0] -> restore[:, :1]": _UNREAD,
     "numpy quantise.wrap32: v + 2 ** 31 -> v - 2 ** 31": "equal modulo 2^32",
     "numpy quantise.view_passes: np.abs(round_shift(h, state_bits - view_bits)) <= OPERAND_MAX -> "
@@ -68,8 +70,9 @@ JUSTIFIED = {
     "numpy quantise.view_passes: state_bits - view_bits -> state_bits + view_bits": _GRADIENT,
     "numpy sequence.gain_passes: a * gain -> a + gain": _GRADIENT,
     "numpy sequence.gain_passes: np.abs(round_shift(a * gain, GAIN_BITS)) <= OPERAND_MAX -> "
-    "np.abs(round_shift(a * gain, GAIN_BITS)) < OPERAND_MAX":
-        "says where gradients pass: a vector of the profile gradient sees it",
+    "np.abs(round_shift(a * gain, GAIN_BITS)) < OPERAND_MAX": (
+        "says where gradients pass: a vector of the profile gradient sees it"
+    ),
     "numpy sequence.sequence_forward: mask[:0] -> mask[:1]": _UNREAD,
     "numpy sequence.sequence_forward: mask[:0] -> mask[:-1]": _UNREAD,
     "numpy sequence.sequence_forward: slices[0] -> slices[-1]": _UNREAD,
@@ -87,44 +90,50 @@ JUSTIFIED = {
     "numpy sequence.sequence_reverse: "
     "Context(config, mask[t], buffer, 0, np.zeros(1025, np.int64), gain) -> "
     "Context(config, mask[t], buffer, -1, np.zeros(1025, np.int64), gain)": _UNREAD,
-    "numpy sequence.sequence_reverse: np.zeros(1025, np.int64) -> np.zeros(1024, np.int64)":
-        "the way back counts no gates",
-    "numpy sequence.sequence_reverse: np.zeros(1025, np.int64) -> np.zeros(1026, np.int64)":
-        "the way back counts no gates",
+    "numpy sequence.sequence_reverse: np.zeros(1025, np.int64) -> np.zeros(1024, np.int64)": (
+        "the way back counts no gates"
+    ),
+    "numpy sequence.sequence_reverse: np.zeros(1025, np.int64) -> np.zeros(1026, np.int64)": (
+        "the way back counts no gates"
+    ),
     "numpy sequence.set_group: self.c is not None and c is not None -> "
     "self.c is not None or c is not None": _BOTH,
-    "torch activations.forget_gate_of: z_max == 1024 -> z_max == 1025":
-        "a clip at 1024 does not act",
+    "torch activations.forget_gate_of: z_max == 1024 -> z_max == 1025": (
+        "a clip at 1024 does not act"
+    ),
     "torch activations.forget_gate_of: z == unclipped -> z != unclipped": _GRADIENT,
     "torch activations.tanh: packed_table(s.device).index_select(0, index.view(-1)) -> "
     "packed_table(s.device).index_select(-1, index.view(-1))": _AXIS,
-    "torch activations.tanh: s >> 31 -> s >> 30":
-        "differs for 2^30 alone, where tanh is 2^15, which is even",
+    "torch activations.tanh: s >> 31 -> s >> 30": (
+        "differs for 2^30 alone, where tanh is 2^15, which is even"
+    ),
     "torch activations.tanh: s >> 31 -> s >> 32": "a shift by all bits gives the sign too",
     "torch buffer._make_room: len(self.block) <= words -> len(self.block) < words": _ROOM,
     "torch buffer._make_room: len(self.planes) <= planes -> len(self.planes) < planes": _ROOM,
-    "torch buffer._make_room: len(self.spills) <= operations -> len(self.spills) < operations":
-        _ROOM,
+    "torch buffer._make_room: len(self.spills) <= operations -> "
+    "len(self.spills) < operations": _ROOM,
     "torch buffer._make_room: words + 1 -> words + 2": _ROOM,
     "torch buffer._make_room: planes + 1 -> planes + 2": _ROOM,
     "torch buffer._make_room: operations + 1 -> operations + 2": _ROOM,
     "torch buffer.close_block: self.planes is not None and self.spills is not None -> "
     "self.planes is not None or self.spills is not None": _BOTH,
     "torch buffer.close_block: torch.cat([self.top, self.flags_top]).clamp(min=0) -> "
-    "torch.cat([self.top, self.flags_top]).clamp(min=-1)":
-        "where a block is closed no top is below 0: an underflow has been reported before",
+    "torch.cat([self.top, self.flags_top]).clamp(min=-1)": (
+        "where a block is closed no top is below 0: an underflow has been reported before"
+    ),
     "torch buffer.finish_block: self.left_over + self.top.abs() -> "
     "self.left_over - self.top.abs()": _ZERO,
     "torch buffer.finish_block: self.left_over + self.top.abs() + self.flags_top.abs() -> "
     "self.left_over + self.top.abs() - self.flags_top.abs()": _ZERO,
-    "torch buffer.fresh_heads: layout == 'stream' -> layout != 'stream'":
-        "a request brings its heads; the modules' tests see fresh ones",
+    "torch buffer.fresh_heads: layout == 'stream' -> layout != 'stream'": (
+        "a request brings its heads; the modules' tests see fresh ones"
+    ),
     "torch buffer.pop: len(self.spills) - 1 -> len(self.spills) + 1": _UPPER,
     "torch buffer.pop: len(self.spills) - 1 -> len(self.spills) - 0": _UPPER,
     "torch buffer.pop: len(self.planes) - 1 -> len(self.planes) + 1": _UPPER,
     "torch buffer.pop: len(self.planes) - 1 -> len(self.planes) - 0": _UPPER,
-    "torch buffer.pop: self.spills.index_select(0, place) -> self.spills.index_select(-1, place)":
-        _AXIS,
+    "torch buffer.pop: self.spills.index_select(0, place) -> "
+    "self.spills.index_select(-1, place)": _AXIS,
     "torch buffer.pop: torch.where(missing, -1, self.top - spill.to(torch.int64)) -> "
     "torch.where(missing, -2, self.top - spill.to(torch.int64))": "any top below 0 means underflow",
     "torch buffer.pop: self.planes.index_select(0, self.top.clamp(0, len(self.planes) - 1))[0] -> "
@@ -140,8 +149,9 @@ JUSTIFIED = {
     "torch buffer.stream_pop: block.index_select(0, place) -> block.index_select(-1, place)": _AXIS,
     "torch buffer.stream_push: torch.cumsum(full.view(-1), 0) -> "
     "torch.cumsum(full.view(-1), -1)": _AXIS,
-    "torch buffer.stream_push: len(block) - 1 -> len(block) - 2":
-        "the bound of BUF-035 is above what is pushed, so the last two places are free",
+    "torch buffer.stream_push: len(block) - 1 -> len(block) - 2": (
+        "the bound of BUF-035 is above what is pushed, so the last two places are free"
+    ),
     "torch buffer.stream_push: block.scatter_(0, place, head.to(torch.int16).view(-1)) -> "
     "block.scatter_(-1, place, head.to(torch.int16).view(-1))": _AXIS,
     "torch cells._add: context.gate_counts is not None and context.pushed is not None -> "
@@ -151,11 +161,13 @@ JUSTIFIED = {
     "torch cells._add: context.pushed[layer] += (context.buffer.top - top)[0] -> "
     "context.pushed[layer] -= (context.buffer.top - top)[0]": _REPORT,
     "torch cells._add: (product ^ total) & (change ^ total) < 0 -> "
-    "(product ^ total) & (change ^ total) < -1":
-        "both parts of the sum would have to be 0x55555555, which no update reaches",
+    "(product ^ total) & (change ^ total) < -1": (
+        "both parts of the sum would have to be 0x55555555, which no update reaches"
+    ),
     "torch cells.update: _add(context, layer, c, gates.f, 0, cell_state_update(config, gates)) -> "
-    "_add(context, layer, c, gates.f, -1, cell_state_update(config, gates))":
-        "no unit is sliced either way",
+    "_add(context, layer, c, gates.f, -1, cell_state_update(config, gates))": (
+        "no unit is sliced either way"
+    ),
     "torch quantise.blocks: x.device.type != 'cpu' -> x.device.type == 'cpu'": _BLOCKS,
     "torch quantise.blocks: _CACHED * len(x) -> _CACHED + len(x)": _BLOCKS,
     "torch quantise.blocks: _CACHED * len(x) // max(x.numel(), 1) -> "
@@ -163,39 +175,50 @@ JUSTIFIED = {
     "torch quantise.blocks: max(1, _CACHED * len(x) // max(x.numel(), 1)) -> "
     "max(2, _CACHED * len(x) // max(x.numel(), 1))": _BLOCKS,
     "torch quantise.blocks: max(x.numel(), 1) -> max(x.numel(), 2)": _BLOCKS,
-    "torch quantise.check_finite: not given -> not not given":
-        "operations refuse NaN before; the modules' tests see it",
-    "torch quantise.check_finite: not good -> not not good":
-        "says which argument, where operations have refused before; the modules' tests see it",
+    "torch quantise.check_finite: not given -> not not given": (
+        "operations refuse NaN before; the modules' tests see it"
+    ),
+    "torch quantise.check_finite: not good -> not not good": (
+        "says which argument, where operations have refused before; the modules' tests see it"
+    ),
     "torch quantise.module: 2 ** 16 -> 1 ** 16": _BLOCKS,
     "torch quantise.module: 2 ** 16 -> 3 ** 16": _BLOCKS,
     "torch quantise.module: 2 ** 16 -> 2 ** 15": _BLOCKS,
     "torch quantise.module: 2 ** 16 -> 2 ** 17": _BLOCKS,
     "torch quantise.operand_passes: (x.float() * 2.0 ** formats.operand_bits).round_().abs_() <= "
-    "OPERAND_MAX -> (x.float() * 2.0 ** formats.operand_bits).round_().abs_() < OPERAND_MAX":
-        _FLOATS,
+    "OPERAND_MAX -> "
+    "(x.float() * 2.0 ** formats.operand_bits).round_().abs_() < OPERAND_MAX": _FLOATS,
     "torch quantise.operand_passes: x.float() * 2.0 ** formats.operand_bits -> "
     "x.float() + 2.0 ** formats.operand_bits": _FLOATS,
-    "torch quantise.quantise: work.shape == part.shape -> work.shape != part.shape":
-        "which memory is used again changes no element",
+    "torch quantise.quantise: work.shape == part.shape -> work.shape != part.shape": (
+        "which memory is used again changes no element"
+    ),
     "torch quantise.view_passes: round_shift(h, state_bits - view_bits).abs_() <= OPERAND_MAX -> "
     "round_shift(h, state_bits - view_bits).abs_() < OPERAND_MAX": _GRADIENT,
     "torch quantise.view_passes: state_bits - view_bits -> state_bits + view_bits": _GRADIENT,
-}  # fmt: skip
-# Functions all of whose mutants change nothing exact.
-LEFT_OUT = {
-    "torch buffer.block_bytes": "bytes for people's reports, which no operation gives",
 }
+# Functions all of whose mutants change nothing exact.
+LEFT_OUT = {"torch buffer.block_bytes": "bytes for people's reports, which no operation gives"}
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
-}  # fmt: skip
+}
 _OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
-    ast.Mult: ast.Add, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.BitAnd: ast.BitOr,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.Mult: ast.Add,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.BitAnd: ast.BitOr,
     ast.BitOr: ast.BitAnd,
-}  # fmt: skip
+}
 
 
 def sites(tree: ast.Module) -> Iterator[tuple[ast.AST, int]]:

@@ -77,9 +77,12 @@ def test_a_broken_rule_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     report = run(Wrong("revmul", late))
     assert not report.passed()
     assert report.verdicts() == {
-        "gates": "pass", "buffer": "fail", "cell": "pass", "sequence": "pass",
+        "gates": "pass",
+        "buffer": "fail",
+        "cell": "pass",
+        "sequence": "pass",
         "gradient": "not claimed",
-    }  # fmt: skip
+    }
     text = as_text(report)
     assert "push_threshold: BUF-031" in text.split("Most likely")[1].splitlines()[1]
     failure = report.failures[0]
@@ -171,9 +174,9 @@ MISBEHAVIOUR = {
     "say({'id': request['id'], 'out': {'y': 1.5}})": "garbage",
     "print('{\"id\": %d, \"out\": {\"y\": %s}}' % (request['id'], '9' * 5000))": "garbage",
     "print('[' * 100000)": "garbage",
-    "say({'id': request['id'], 'out': {'y': {'data': [10**30], 'dtype': 'i32', 'shape': [1]}}})":
-        "garbage",
-}  # fmt: skip
+    "say({'id': request['id'], 'out': {'y': {'data': [10**30], 'dtype': 'i32', "
+    "'shape': [1]}}})": "garbage",
+}
 
 PROGRAM = """
 import json, sys, time
@@ -230,12 +233,17 @@ def test_ports_that_do_not_start(command: str) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--adapter", "no.such:thing"], ["--adapter", "nobody"], ["--adapter", "revrnn:nothing"],
-        ["--command", ""], ["--command", "'"], ["--adapter", "numpy", "--profile", "everything"],
-        ["--adapter", "numpy", "--examples", "-1"], ["--adapter", "revrnn:SPEC_VERSION"],
+        ["--adapter", "no.such:thing"],
+        ["--adapter", "nobody"],
+        ["--adapter", "revrnn:nothing"],
+        ["--command", ""],
+        ["--command", "'"],
+        ["--adapter", "numpy", "--profile", "everything"],
+        ["--adapter", "numpy", "--examples", "-1"],
+        ["--adapter", "revrnn:SPEC_VERSION"],
     ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(arguments) == 2
     assert "E_ARGUMENT" in capsys.readouterr().err
@@ -267,21 +275,31 @@ def test_pytest_plugin() -> None:
 @pytest.mark.rule("CONF-004")
 def test_values_survive_the_wire() -> None:
     values = {
-        "a": np.array([[-(2**63), 2**63 - 1]]), "b": np.array([np.nan, -np.inf, 1e-40], np.float32),
-        "c": np.zeros((2, 0), np.bool_), "d": np.array([2**200, -1], object), "e": 2.5, "f": None,
+        "a": np.array([[-(2**63), 2**63 - 1]]),
+        "b": np.array([np.nan, -np.inf, 1e-40], np.float32),
+        "c": np.zeros((2, 0), np.bool_),
+        "d": np.array([2**200, -1], object),
+        "e": 2.5,
+        "f": None,
         "g": {"x": True, "y": "text"},
-    }  # fmt: skip
+    }
     text = json.dumps(encode(values))
     assert json.dumps(encode(decode(json.loads(text)))) == text
     for bad in (
-        {"data": [1], "dtype": "i99", "shape": [1]}, {"data": [1], "dtype": "u8", "shape": [2]},
-        {"data": [256], "dtype": "u8", "shape": [1]}, {"data": [1], "dtype": "i64", "shape": [1]},
+        {"data": [1], "dtype": "i99", "shape": [1]},
+        {"data": [1], "dtype": "u8", "shape": [2]},
+        {"data": [256], "dtype": "u8", "shape": [1]},
+        {"data": [1], "dtype": "i64", "shape": [1]},
         {"data": [True], "dtype": "i16", "shape": [1]},
         {"data": [1], "dtype": "bool", "shape": [1]},
-        {"data": ["1.5"], "dtype": "f32", "shape": [1]}, {"data": [], "dtype": "u8", "shape": [-1]},
-        {"data": ["0x1.00000001p0"], "dtype": "f32", "shape": [1]}, {"f64": 1}, [1], 1.5,
+        {"data": ["1.5"], "dtype": "f32", "shape": [1]},
+        {"data": [], "dtype": "u8", "shape": [-1]},
+        {"data": ["0x1.00000001p0"], "dtype": "f32", "shape": [1]},
+        {"f64": 1},
+        [1],
+        1.5,
         {"data": ["9" * 9999], "dtype": "i64", "shape": [1]},
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=r"\w"):
             decode(bad)
 

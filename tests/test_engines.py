@@ -188,9 +188,13 @@ def test_streaming_by_each_engine(kind: Any) -> None:
         module, data = kind(4, 8, 2, max_forget_bits=2), torch.randn(40, 3, 4)
         with engine(name):
             step = value_and_grad(
-                module, data, data[..., :1], lambda y, t: (y * t).mean(), checkpoint_every=16,
+                module,
+                data,
+                data[..., :1],
+                lambda y, t: (y * t).mean(),
+                checkpoint_every=16,
                 report=True,
-            )  # fmt: skip
+            )
         assert step.report is not None
         parts = {n: p.grad for n, p in module.named_parameters()}
         results.append((step, parts))

@@ -216,9 +216,7 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
     "too wide a pop": (
         "revmul_inverse",
         lambda: inverse(
-            layout="wordlist",
-            heads=np.full((2, 3), 2**62, np.int64),
-            flags=np.zeros(1, np.uint8),
+            layout="wordlist", heads=np.full((2, 3), 2**62, np.int64), flags=np.zeros(1, np.uint8)
         ),
         "E_RANGE",
     ),
@@ -258,10 +256,26 @@ def snapshot(arguments: Arguments) -> bytes:
 
 
 @pytest.mark.rule(
-    "ERR-001", "ERR-003", "EVAL-001", "EVAL-002", "EVAL-004", "EVAL-005", "EVAL-006", "QNT-004",
-    "PROD-002", "BUF-023", "BUF-024", "BUF-032", "BUF-037", "CELL-001", "ACT-006", "FMT-002",
-    "FMT-005", "SEQ-007", "BUF-001",
-)  # fmt: skip
+    "ERR-001",
+    "ERR-003",
+    "EVAL-001",
+    "EVAL-002",
+    "EVAL-004",
+    "EVAL-005",
+    "EVAL-006",
+    "QNT-004",
+    "PROD-002",
+    "BUF-023",
+    "BUF-024",
+    "BUF-032",
+    "BUF-037",
+    "CELL-001",
+    "ACT-006",
+    "FMT-002",
+    "FMT-005",
+    "SEQ-007",
+    "BUF-001",
+)
 @pytest.mark.parametrize("case", CASES, ids=lambda name: name.replace(" ", "_"))
 def test_code(implementation: Implementation, case: str) -> None:
     operation, make, code = CASES[case]

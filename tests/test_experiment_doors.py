@@ -14,9 +14,20 @@ from revrnn.experiments.__main__ import main
 from revrnn.experiments.demo import options
 
 SMALL = [
-    "lm", "--hidden-size", "4", "--embedding-size", "4", "--batch-size", "2", "--steps", "5",
-    "--epochs", "1", "--no-anneal", "--no-measure-memory",
-]  # fmt: skip
+    "lm",
+    "--hidden-size",
+    "4",
+    "--embedding-size",
+    "4",
+    "--batch-size",
+    "2",
+    "--steps",
+    "5",
+    "--epochs",
+    "1",
+    "--no-anneal",
+    "--no-measure-memory",
+]
 
 
 def text(folder: Path, **parts: str) -> Path:
@@ -144,11 +155,16 @@ def test_runs_of_another_experiment(
 @pytest.mark.parametrize(
     "words",
     [
-        ["--updates", "0"], ["--rows", "-1"], ["--steps", "x"], ["--hidden-size", "7"],
-        ["--max-forget-bits", "11"], ["--learning-rate", "nan"], ["--seed", "-1"],
+        ["--updates", "0"],
+        ["--rows", "-1"],
+        ["--steps", "x"],
+        ["--hidden-size", "7"],
+        ["--max-forget-bits", "11"],
+        ["--learning-rate", "nan"],
+        ["--seed", "-1"],
         ["--out", "/dev/null/x/y"],
     ],
-)  # fmt: skip
+)
 def test_demos_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         options(words)

@@ -18,9 +18,16 @@ from strategies import FIXED, SEEDS, name_of
 
 fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 RULES = (
-    "GRAD-001", "GRAD-002", "GRAD-010", "GRAD-011", "GRAD-012", "GRAD-013", "GRAD-014", "GRAD-015",
+    "GRAD-001",
+    "GRAD-002",
+    "GRAD-010",
+    "GRAD-011",
+    "GRAD-012",
+    "GRAD-013",
+    "GRAD-014",
+    "GRAD-015",
     "GRAD-016",
-)  # fmt: skip
+)
 
 
 def drawn(setup: tuple[Config, Shape], seed: int, weights: str, states: str) -> Arguments:
@@ -252,9 +259,7 @@ class Autograd:
     ids=lambda config: f"{config.cell}-{config.forgetting}-{config.max_forget_bits}",
 )
 @given(
-    seed=SEEDS,
-    states=st.sampled_from(("zero", "usual", "large", "extreme")),
-    gains=st.booleans(),
+    seed=SEEDS, states=st.sampled_from(("zero", "usual", "large", "extreme")), gains=st.booleans()
 )
 def test_oracle_against_autograd(
     oracle: Implementation, config: Config, seed: int, states: str, gains: bool

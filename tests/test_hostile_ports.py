@@ -30,9 +30,16 @@ from revrnn.evaluation import load, prepare
 from revrnn.vectors import load as load_vectors
 from revrnn.wire import encode
 
-HELLO = json.dumps({"hello": {
-    "name": "hostile", "layouts": ["stream"], "profiles": ["gates"], "spec_version": "0.2",
-}})  # fmt: skip
+HELLO = json.dumps(
+    {
+        "hello": {
+            "name": "hostile",
+            "layouts": ["stream"],
+            "profiles": ["gates"],
+            "spec_version": "0.2",
+        }
+    }
+)
 
 PROGRAM = """
 import json, os, signal, sys, time
@@ -58,16 +65,15 @@ DEEDS = {
     "out('\"y\":NaN')": ("garbage", ""),
     "out('\"y\":-Infinity')": ("garbage", ""),
     "out('\"y\":1e400')": ("garbage", ""),
-    "out('\"y\":0,\"y\":0')": ("garbage", ""),
-    "out('\"y\":{\"data\":[[1]],\"dtype\":\"i32\",\"shape\":[1]}')": ("garbage", ""),
-    "out('\"y\":{\"data\":[1.0],\"dtype\":\"i32\",\"shape\":[1]}')": ("garbage", ""),
-    "out('\"y\":{\"data\":[1],\"dtype\":[],\"shape\":[1]}')": ("garbage", ""),
+    'out(\'"y":0,"y":0\')': ("garbage", ""),
+    'out(\'"y":{"data":[[1]],"dtype":"i32","shape":[1]}\')': ("garbage", ""),
+    'out(\'"y":{"data":[1.0],"dtype":"i32","shape":[1]}\')': ("garbage", ""),
+    'out(\'"y":{"data":[1],"dtype":[],"shape":[1]}\')': ("garbage", ""),
     "say('{\"id\":\"' + 'i' * 9000 + '\",\"out\":{}}')": ("garbage", ""),
-    "say('{\"id\":true,\"out\":{}}')": ("garbage", ""),
-    "say('{\"id\":%d,\"error\":[\"E_OP\"]}' % n)": ("garbage", ""),
-    "say('{\"id\":%d,\"error\":\"E_OP\",\"message\":5}' % n)": ("garbage", ""),
-    "say('{\"id\":%d,\"error\":\"E_OP\",\"message\":\"%s\"}' % (n, 'm' * 50_000))":
-        ("garbage", "text"),
+    'say(\'{"id":true,"out":{}}\')': ("garbage", ""),
+    'say(\'{"id":%d,"error":["E_OP"]}\' % n)': ("garbage", ""),
+    'say(\'{"id":%d,"error":"E_OP","message":5}\' % n)': ("garbage", ""),
+    'say(\'{"id":%d,"error":"E_OP","message":"%s"}\' % (n, \'m\' * 50_000))': ("garbage", "text"),
     "sys.stdout.buffer.write(bytes([255, 254, 0, 10])); sys.stdout.flush()": ("garbage", ""),
     "sys.stdout.write('{\"id\":%d' % n); sys.stdout.flush(); sys.exit(0)": ("garbage", ""),
     "os.close(1); time.sleep(60)": ("crash", ""),
@@ -79,7 +85,7 @@ DEEDS = {
     "b = [bytearray(20_000_000) for _ in range(60)]; time.sleep(60)": ("memory", "memory"),
     "[os.fork() for _ in range(9)]; time.sleep(60)": ("children", "processes"),
     "[os.fork() or os.setsid() for _ in range(9)]; time.sleep(60)": ("children", "processes"),
-}  # fmt: skip
+}
 QUESTION = Question("tanh", {"s": np.array([5]), "bits": 24})
 
 
@@ -124,11 +130,17 @@ def test_an_answer_too_many_is_a_fault_of_the_next_case() -> None:
 @pytest.mark.parametrize(
     "greeting",
     [
-        {"name": "n" * 9000}, {"name": 5}, {"layouts": "stream"}, {"layouts": ["x"] * 99},
-        {"profiles": [["gates"]]}, {"profiles": None}, {"spec_version": 0.2}, {"more": 1},
+        {"name": "n" * 9000},
+        {"name": 5},
+        {"layouts": "stream"},
+        {"layouts": ["x"] * 99},
+        {"profiles": [["gates"]]},
+        {"profiles": None},
+        {"spec_version": 0.2},
+        {"more": 1},
     ],
     ids=lambda greeting: str(greeting)[:30],
-)  # fmt: skip
+)
 def test_greetings_that_are_none(greeting: dict[str, object]) -> None:
     hello = json.loads(HELLO)["hello"] | greeting
     program = f"input(); print({json.dumps({'hello': hello})!r})"
@@ -178,8 +190,11 @@ print(int(peak.split()[1]) // 1024, *sizes)
 def test_a_run_stays_small(deed: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *command_of(deed)],
-        capture_output=True, text=True, check=True, env=os.environ,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
     memory, *sizes = map(int, done.stdout.split())
     assert memory < 500
     assert max(sizes) < 1_000_000
@@ -189,10 +204,23 @@ def test_a_run_stays_small(deed: str) -> None:
 
 ARGS = encode({"s": np.array([5]), "bits": 24})
 BAD_LINES = [
-    b"", b"\n", b"}{", b"\xff\xfe", b"[1]", b"5", b"null", b"[" * 100_000, b"9" * 10_000,
-    b'{"id":0}', b'{"id":-1,"operation":"tanh","args":{}}', b'{"id":1e9,"args":{}}',
-    b'{"id":0,"operation":"tanh","args":[]}', b'{"id":0,"operation":["tanh"],"args":{}}',
-    b'{"id":0,"operation":{},"args":{}}', b'{"id":0,"args":{}}', b'{"id":0,"operation":null}',
+    b"",
+    b"\n",
+    b"}{",
+    b"\xff\xfe",
+    b"[1]",
+    b"5",
+    b"null",
+    b"[" * 100_000,
+    b"9" * 10_000,
+    b'{"id":0}',
+    b'{"id":-1,"operation":"tanh","args":{}}',
+    b'{"id":1e9,"args":{}}',
+    b'{"id":0,"operation":"tanh","args":[]}',
+    b'{"id":0,"operation":["tanh"],"args":{}}',
+    b'{"id":0,"operation":{},"args":{}}',
+    b'{"id":0,"args":{}}',
+    b'{"id":0,"operation":null}',
     b'{"id":0,"operation":"tanh","args":{"s":[1],"bits":24}}',
     b'{"id":0,"operation":"tanh","args":{"s":{"data":[1],"dtype":[],"shape":[1]},"bits":24}}',
     b'{"id":0,"operation":"tanh","args":{"s":{"data":[1],"dtype":"i64"},"bits":24}}',
@@ -200,7 +228,7 @@ BAD_LINES = [
     b'{"id":0,"operation":"cell_forward","args":{"config":7}}',
     b'{"id":0,"operation":"quantise","args":{"kind":{},"formats":true}}',
     b'{"id":0,"operation":"revmul","args":{"layout":{"f64":"nan"}}}',
-]  # fmt: skip
+]
 
 
 @pytest.mark.rule("CONF-003", "ERR-002")
@@ -242,13 +270,23 @@ def test_operations_that_are_no_text_and_arrays_of_any_order(name: str) -> None:
             implementation.evaluate(bad, {})
     with pytest.raises(RevRNNError, match="E_ARGUMENT"):
         implementation.evaluate("tanh", [("s", 1)])  # type: ignore[arg-type]
-    (answer,) = InProcess(implementation).answers([Question("revmul", {
-        "layout": "stream", "slice_size": 0, "mask": np.ones(2, np.bool_)[::-1],
-        "h": np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3)),
-        "z": np.full((3, 2), 700, np.int32).T,
-        "heads": np.asfortranarray(np.arange(40000, 40006).reshape(2, 3)),
-        "words": np.broadcast_to(np.uint16(3), (2,)), "flags": np.zeros(0, np.uint8),
-    })])  # fmt: skip
+    (answer,) = InProcess(implementation).answers(
+        [
+            Question(
+                "revmul",
+                {
+                    "layout": "stream",
+                    "slice_size": 0,
+                    "mask": np.ones(2, np.bool_)[::-1],
+                    "h": np.asfortranarray(np.arange(6, dtype=np.int32).reshape(2, 3)),
+                    "z": np.full((3, 2), 700, np.int32).T,
+                    "heads": np.asfortranarray(np.arange(40000, 40006).reshape(2, 3)),
+                    "words": np.broadcast_to(np.uint16(3), (2,)),
+                    "flags": np.zeros(0, np.uint8),
+                },
+            )
+        ]
+    )
     assert not isinstance(answer, Fault), answer
     assert answer["heads"].tolist() == [
         [head * 1024 // 700 for head in range(40000, 40003)],
@@ -271,10 +309,36 @@ def test_the_table_of_situations_names_vectors_that_there_are() -> None:
 EXAMPLES = int(os.environ.get("REVRNN_FUZZ", "60"))
 FUZZ = settings(max_examples=EXAMPLES, deadline=None)
 WORDS = (
-    "id", "operation", "args", "tanh", "s", "bits", "data", "dtype", "shape", "i64", "f64",
-    "config", "cell", "revgru", "quantise", "kind", "x", "formats", "revmul", "heads", "layout",
-    "stream",     "0x1p3", "nan", "12", "bigint", "error", "out", "E_OP",
-)  # fmt: skip
+    "id",
+    "operation",
+    "args",
+    "tanh",
+    "s",
+    "bits",
+    "data",
+    "dtype",
+    "shape",
+    "i64",
+    "f64",
+    "config",
+    "cell",
+    "revgru",
+    "quantise",
+    "kind",
+    "x",
+    "formats",
+    "revmul",
+    "heads",
+    "layout",
+    "stream",
+    "0x1p3",
+    "nan",
+    "12",
+    "bigint",
+    "error",
+    "out",
+    "E_OP",
+)
 LEAVES = st.one_of(
     st.sampled_from(WORDS),
     st.none(),
@@ -291,10 +355,13 @@ VALUES = st.recursive(
     ),
     max_leaves=20,
 )
-REQUESTS = st.fixed_dictionaries({
-    "id": st.just(0), "operation": st.sampled_from(("tanh", "quantise", "revmul", "cell_forward")),
-    "args": st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6),
-}).map(lambda request: json.dumps(request).encode())  # fmt: skip
+REQUESTS = st.fixed_dictionaries(
+    {
+        "id": st.just(0),
+        "operation": st.sampled_from(("tanh", "quantise", "revmul", "cell_forward")),
+        "args": st.dictionaries(st.sampled_from(WORDS), VALUES, max_size=6),
+    }
+).map(lambda request: json.dumps(request).encode())
 LINES = st.one_of(st.binary(max_size=200), VALUES.map(lambda v: json.dumps(v).encode()), REQUESTS)
 
 

@@ -16,14 +16,7 @@ from agreement import assert_agree, equal_bits
 from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
-from revrnn.jax_impl import (
-    State,
-    apply,
-    check,
-    init,
-    initial_state,
-    set_product_method,
-)
+from revrnn.jax_impl import State, apply, check, init, initial_state, set_product_method
 from revrnn.jax_impl.autodiff import Inputs, _backward, _forward
 from revrnn.jax_impl.checks import settings_of
 from revrnn.jax_impl.evaluate import JaxImplementation

@@ -165,9 +165,17 @@ def test_streaming_with_resets_is_apply_with_resets() -> None:
     loss, grads = jax.jit(jax.value_and_grad(whole, (0, 1)))(params, outer)
     for every in (None, 4):
         found = value_and_grad(
-            params, outer, x, targets, config, readout=readout, resets=resets, chunk_size=2,
-            reduction="sum", checkpoint_every=every,
-        )  # fmt: skip
+            params,
+            outer,
+            x,
+            targets,
+            config,
+            readout=readout,
+            resets=resets,
+            chunk_size=2,
+            reduction="sum",
+            checkpoint_every=every,
+        )
         assert np.isclose(found.loss, loss, rtol=1e-5)
         assert close(found.grads, grads)
 
@@ -239,9 +247,15 @@ def test_encoder_takes_and_gives_what_apply_does() -> None:
 
     def encoded(params: Any, scale: Any) -> Any:
         return encode(
-            params, scale, x, config, embed=lambda scale, x: scale * x, state=state, gains=gains,
+            params,
+            scale,
+            x,
+            config,
+            embed=lambda scale, x: scale * x,
+            state=state,
+            gains=gains,
             chunk_size=4,
-        )  # fmt: skip
+        )
 
     scale = jnp.float32(1)
     gradients = partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
@@ -451,7 +465,10 @@ def test_two_devices_give_the_gradients_of_one() -> None:
     found = subprocess.run(
         [sys.executable, "-c", PARALLEL],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
-        capture_output=True, text=True, check=False, timeout=600,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert found.returncode == 0, found.stderr
     assert found.stdout.endswith("done\n")

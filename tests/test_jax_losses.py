@@ -60,11 +60,7 @@ def assert_close(one: Tree, other: Tree) -> None:
 
 @pytest.mark.parametrize(
     ("weight", "smooth", "targets", "reduction"),
-    [
-        (None, 0.0, PADDED, "mean"),
-        (WEIGHT, 0.1, PADDED, "mean"),
-        (WEIGHT, 0.0, TARGETS, "sum"),
-    ],
+    [(None, 0.0, PADDED, "mean"), (WEIGHT, 0.1, PADDED, "mean"), (WEIGHT, 0.0, TARGETS, "sum")],
 )
 def test_cross_entropy_of_a_sequence(
     weight: Any, smooth: float, targets: Any, reduction: str
@@ -74,16 +70,30 @@ def test_cross_entropy_of_a_sequence(
         PARAMS, OUTER
     )
     step = value_and_grad(
-        PARAMS, OUTER, TOKENS, targets, CONFIG,
-        readout=readout, embed=embed, reduction=reduction, chunk_size=8,
-    )  # fmt: skip
+        PARAMS,
+        OUTER,
+        TOKENS,
+        targets,
+        CONFIG,
+        readout=readout,
+        embed=embed,
+        reduction=reduction,
+        chunk_size=8,
+    )
     check(step.status)
     assert_close(step.loss, loss)
     assert_close(step.grads, grads)
     measured = value(
-        PARAMS, OUTER, TOKENS, targets, CONFIG,
-        readout=readout, embed=embed, reduction=reduction, chunk_size=8,
-    )  # fmt: skip
+        PARAMS,
+        OUTER,
+        TOKENS,
+        targets,
+        CONFIG,
+        readout=readout,
+        embed=embed,
+        reduction=reduction,
+        chunk_size=8,
+    )
     assert_close(measured.loss, loss)
     assert measured.grads is None
     np.testing.assert_array_equal(measured.state.h, step.state.h)

@@ -68,9 +68,7 @@ def everything(config: Config) -> Tree:
 
 
 @pytest.mark.parametrize(
-    "config",
-    [pytest.param(CONFIGS[0], marks=pytest.mark.slow), CONFIGS[1]],
-    ids=["gru", "lstm"],
+    "config", [pytest.param(CONFIGS[0], marks=pytest.mark.slow), CONFIGS[1]], ids=["gru", "lstm"]
 )
 def test_strict_promotion_of_ranks(config: Config) -> None:
     with jax.numpy_rank_promotion("raise"):

@@ -39,10 +39,17 @@ def test_a_store_too_small_is_told_by_status_and_values() -> None:
     params = forgetful(CONFIG)
     step = jax.jit(
         lambda: value_and_grad(
-            params, OUTER, X, Y, CONFIG, readout=readout, checkpoint_every=8, chunk_size=8,
+            params,
+            OUTER,
+            X,
+            Y,
+            CONFIG,
+            readout=readout,
+            checkpoint_every=8,
+            chunk_size=8,
             capacity=2,
         )
-    )()  # fmt: skip
+    )()
     assert np.isnan(step.loss)
     assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(step.grads))
     with pytest.raises(RevRNNError, match="capacity"):
@@ -68,9 +75,17 @@ def test_resets_beyond_their_capacity() -> None:
 
     def step(resets: jax.Array) -> Any:
         return value_and_grad(
-            params, OUTER, X, Y, CONFIG, readout=readout, checkpoint_every=8, chunk_size=8,
-            resets=resets, reset_capacity=1,
-        )  # fmt: skip
+            params,
+            OUTER,
+            X,
+            Y,
+            CONFIG,
+            readout=readout,
+            checkpoint_every=8,
+            chunk_size=8,
+            resets=resets,
+            reset_capacity=1,
+        )
 
     out = jax.jit(step)(resets)
     assert np.isnan(out.loss)
@@ -83,10 +98,15 @@ def test_variables_closed_over_get_their_gradient() -> None:
 
     def streamed(scale: jax.Array, shift: jax.Array) -> jax.Array:
         out = value_and_grad(
-            params, {}, X, Y, CONFIG, chunk_size=8,
+            params,
+            {},
+            X,
+            Y,
+            CONFIG,
+            chunk_size=8,
             embed=lambda _, x: x * scale,
             readout=lambda _, outputs, y: ((outputs + shift - y) ** 2).mean(),
-        )  # fmt: skip
+        )
         return out.loss
 
     def plain(scale: jax.Array, shift: jax.Array) -> jax.Array:

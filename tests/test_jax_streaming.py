@@ -34,10 +34,7 @@ CONFIGS = {
 def outer_params(seed: int) -> dict[str, jax.Array]:
     """Return the parameters of an embedding and a readout."""
     a, b = jax.random.split(jax.random.key(seed))
-    return {
-        "embed": jax.random.normal(a, (WORDS, 3)),
-        "readout": jax.random.normal(b, (4, WORDS)),
-    }
+    return {"embed": jax.random.normal(a, (WORDS, 3)), "readout": jax.random.normal(b, (4, WORDS))}
 
 
 def embed(outer: Any, inputs: Any) -> jax.Array:
@@ -98,10 +95,16 @@ def test_chunks_equal_the_whole(name: str) -> None:
     for chunk, every in ((4, None), (1, None), (16, None), (2, 4)):
         run = jax.jit(
             partial(
-                value_and_grad, config=config, readout=readout, embed=embed, mask=mask,
-                gains=gains, chunk_size=chunk, checkpoint_every=every,
+                value_and_grad,
+                config=config,
+                readout=readout,
+                embed=embed,
+                mask=mask,
+                gains=gains,
+                chunk_size=chunk,
+                checkpoint_every=every,
             )
-        )  # fmt: skip
+        )
         found = run(*given)
         check(found.status)
         assert np.allclose(found.loss, loss, rtol=1e-5)

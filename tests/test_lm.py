@@ -38,13 +38,24 @@ from revrnn.torch_impl import RevGRU, RevLSTM, value_and_grad
 WORDS = 23
 FREQUENCIES = np.log(np.linspace(1, 2, WORDS) / (1.5 * WORDS)).astype(np.float32)
 SMALL: dict[str, Any] = {
-    "embedding_size": 6, "hidden_size": 8, "batch_size": 4, "steps": 5, "epochs": 2,
-    "log_every": 3, "checkpoint_every": 4, "measure_memory": False,
-}  # fmt: skip
+    "embedding_size": 6,
+    "hidden_size": 8,
+    "batch_size": 4,
+    "steps": 5,
+    "epochs": 2,
+    "log_every": 3,
+    "checkpoint_every": 4,
+    "measure_memory": False,
+}
 DROPOUTS: dict[str, Any] = {
-    "dropout_words": 0.1, "dropout_input": 0.2, "dropout_layers": 0.2, "dropout_output": 0.2,
-    "weight_drop": 0.3, "num_layers": 2, "random_steps": True,
-}  # fmt: skip
+    "dropout_words": 0.1,
+    "dropout_input": 0.2,
+    "dropout_layers": 0.2,
+    "dropout_output": 0.2,
+    "weight_drop": 0.3,
+    "num_layers": 2,
+    "random_steps": True,
+}
 NO_DROPOUT = dict.fromkeys(("dropout_input", "dropout_layers", "dropout_output"), 0.0)
 TRAINERS: dict[str, Any] = {"torch": TorchTrainer, "jax": JaxTrainer}
 
@@ -368,9 +379,13 @@ class CutError(Exception):
     ],
 )
 def test_a_run_that_was_cut_goes_on(
-    framework: str, cell: str, more: dict[str, Any], data: Path, tmp_path: Path,
+    framework: str,
+    cell: str,
+    more: dict[str, Any],
+    data: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """Wherever it was cut, the end is the same, bit for bit: parameters, state and metrics."""
     words = ["lm", "--framework", framework, "--cell", cell, "--data", str(data)]
     words += as_options({**SMALL, **more})

@@ -22,10 +22,19 @@ from revrnn.experiments.memory_task.train import Trainer, train
 from revrnn.experiments.runs import RunFolder
 
 TINY: dict[str, Any] = {
-    "variants": "gru,revgru,revlstm-keeping", "hidden_sizes": "4", "symbols": 5, "lag": 1,
-    "train_steps": 5, "test_steps": 9, "test_rows": 6, "batch_size": 4, "updates": 6, "seeds": 1,
-    "log_every": 4, "checkpoint_every": 3,
-}  # fmt: skip
+    "variants": "gru,revgru,revlstm-keeping",
+    "hidden_sizes": "4",
+    "symbols": 5,
+    "lag": 1,
+    "train_steps": 5,
+    "test_steps": 9,
+    "test_rows": 6,
+    "batch_size": 4,
+    "updates": 6,
+    "seeds": 1,
+    "log_every": 4,
+    "checkpoint_every": 3,
+}
 
 
 def options(values: dict[str, Any]) -> list[str]:
@@ -40,8 +49,12 @@ def test_tokens() -> None:
     assert np.bincount(found.ravel(), minlength=7).min() > 200
     assert found.max() == 6
     assert np.array_equal(found, tokens(7, 50, 40, 3, "train", 2))
-    for other in (tokens(7, 50, 40, 4, "train", 2), tokens(7, 50, 40, 3, "train", 1),
-                  tokens(7, 50, 40, 3, "valid", 2), tokens(7, 50, 40, 3, "test", 2)):  # fmt: skip
+    for other in (
+        tokens(7, 50, 40, 4, "train", 2),
+        tokens(7, 50, 40, 3, "train", 1),
+        tokens(7, 50, 40, 3, "valid", 2),
+        tokens(7, 50, 40, 3, "test", 2),
+    ):
         assert 0.05 < (found == other).mean() < 0.25
 
 
@@ -106,9 +119,17 @@ def test_all_variants_can_be_made() -> None:
 
 def test_learns_with_forgetting(tmp_path: Path) -> None:
     settings = MemorySettings(
-        variants="revgru", hidden_sizes="8", symbols=4, train_steps=4, test_steps=8, test_rows=32,
-        batch_size=32, updates=60, learning_rates="0.001,0.05", seeds=1,
-    )  # fmt: skip
+        variants="revgru",
+        hidden_sizes="8",
+        symbols=4,
+        train_steps=4,
+        test_steps=8,
+        test_rows=32,
+        batch_size=32,
+        updates=60,
+        learning_rates="0.001,0.05",
+        seeds=1,
+    )
     folder = RunFolder.new(tmp_path / "run", {})
     train(settings, folder, Console(quiet=True))
     (row,) = rows(settings, folder.records("result"))
@@ -196,15 +217,32 @@ def test_report_and_more_seeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("variants", "gru,rnn"), ("variants", ""), ("variants", "gru,gru"), ("hidden_sizes", "8,x"),
-        ("hidden_sizes", "7"), ("hidden_sizes", "0"), ("max_forget_bits", 0),
-        ("max_forget_bits", 11), ("symbols", 1), ("lag", -1), ("lag", 32), ("train_steps", 0),
-        ("test_steps", 31), ("test_rows", 0), ("batch_size", 0), ("updates", 0),
-        ("learning_rates", "0.1,0"), ("learning_rates", "nan"), ("learning_rates", "fast"),
-        ("clip", float("nan")), ("clip", 0.0), ("seeds", 0), ("log_every", 0),
+        ("variants", "gru,rnn"),
+        ("variants", ""),
+        ("variants", "gru,gru"),
+        ("hidden_sizes", "8,x"),
+        ("hidden_sizes", "7"),
+        ("hidden_sizes", "0"),
+        ("max_forget_bits", 0),
+        ("max_forget_bits", 11),
+        ("symbols", 1),
+        ("lag", -1),
+        ("lag", 32),
+        ("train_steps", 0),
+        ("test_steps", 31),
+        ("test_rows", 0),
+        ("batch_size", 0),
+        ("updates", 0),
+        ("learning_rates", "0.1,0"),
+        ("learning_rates", "nan"),
+        ("learning_rates", "fast"),
+        ("clip", float("nan")),
+        ("clip", 0.0),
+        ("seeds", 0),
+        ("log_every", 0),
         ("checkpoint_every", 0),
     ],
-)  # fmt: skip
+)
 def test_errors_by_name(name: str, value: Any, tmp_path: Path) -> None:
     with pytest.raises(RevRNNError) as caught:
         MemorySettings(**{name: value})

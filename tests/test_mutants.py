@@ -59,16 +59,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "shift_width": (("(v + (1 << (k - 1))) >> k", "wrap32(v + (1 << (k - 1))) >> k"),),
     "product_width": (("total += left * right", "total = wrap32(total + left * right)"),),
     "product_float32": (
-        (
-            "total += left * right",
-            "total = int(__import__('numpy').float32(total + left * right))",
-        ),
+        ("total += left * right", "total = int(__import__('numpy').float32(total + left * right))"),
     ),
     "byte_split": (
-        (
-            "total += left * right",
-            "total += ((left ^ 128) - 128) * ((right ^ 128) - 128)",
-        ),
+        ("total += left * right", "total += ((left ^ 128) - 128) * ((right ^ 128) - 128)"),
     ),
     "byte_saturation": (
         (

@@ -36,10 +36,19 @@ from revrnn.experiments.runs import RunFolder
 WORDS = 12
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
-    "embedding_size": 6, "hidden_size": 8, "context": "emb+2h", "batch_size": 4,
-    "encoder_max_forget_bits": 2, "log_every": 3, "checkpoint_every": 4, "epochs": 2, "beam": 2,
-    "max_length": 8, "least_count": 1, "measure_memory": False,
-}  # fmt: skip
+    "embedding_size": 6,
+    "hidden_size": 8,
+    "context": "emb+2h",
+    "batch_size": 4,
+    "encoder_max_forget_bits": 2,
+    "log_every": 3,
+    "checkpoint_every": 4,
+    "epochs": 2,
+    "beam": 2,
+    "max_length": 8,
+    "least_count": 1,
+    "measure_memory": False,
+}
 CONTEXTS = ("full", "emb", "2h", "emb+2h", "emb+full")
 
 
@@ -131,11 +140,20 @@ def test_bad_data_is_told_before_anything_is_made(
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        ("context", "emb+9h"), ("context", "hidden"), ("context", "emb+emb"), ("context", ""),
-        ("context", "0h"), ("cell", "rnn"), ("dropout", 1.0), ("beam", 0), ("target", "en"),
-        ("learning_rate", 0.0), ("seed", -1), ("length_penalty", -1.0),
+        ("context", "emb+9h"),
+        ("context", "hidden"),
+        ("context", "emb+emb"),
+        ("context", ""),
+        ("context", "0h"),
+        ("cell", "rnn"),
+        ("dropout", 1.0),
+        ("beam", 0),
+        ("target", "en"),
+        ("learning_rate", 0.0),
+        ("seed", -1),
+        ("length_penalty", -1.0),
     ],
-)  # fmt: skip
+)
 def test_bad_settings_are_told(argument: str, value: Any) -> None:
     with pytest.raises(RevRNNError) as caught:
         small(**{argument: value})
@@ -280,9 +298,15 @@ def test_attention_is_what_it_should_be() -> None:
 @pytest.mark.parametrize("cell", ["revgru", "lstm"])
 def test_training_learns_to_copy(cell: str) -> None:
     settings = small(
-        cell=cell, embedding_size=16, hidden_size=32, context="emb+8h", batch_size=32,
-        learning_rate=0.02, clip=1.0, max_length=10,
-    )  # fmt: skip
+        cell=cell,
+        embedding_size=16,
+        hidden_size=32,
+        context="emb+8h",
+        batch_size=32,
+        learning_rate=0.02,
+        clip=1.0,
+        max_length=10,
+    )
     trainer = TorchTrainer(settings, WORDS, WORDS)
     pairs, update = some_pairs(320), 0
     before = mean_loss(trainer, pairs[:64], 32)
@@ -564,8 +588,9 @@ def test_savings_count_what_is_kept(context: str) -> None:
     assert encoder.with_context < encoder.stored
     assert encoder.ideal is not None
     # Padding, of rows too, changes neither plain nor forgotten bits.
-    for found, like in zip(savings(settings, parameters, [wide], "stream"), (encoder, decoder),
-                           strict=True):  # fmt: skip
+    for found, like in zip(
+        savings(settings, parameters, [wide], "stream"), (encoder, decoder), strict=True
+    ):
         assert found.plain_bits == like.plain_bits
         assert np.isclose(found.ideal_bits, like.ideal_bits, rtol=1e-6)
     other = savings(settings, parameters, [batch], "wordlist")

@@ -23,12 +23,33 @@ from revrnn.evaluation import Implementation, load, outcome
 from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
 
 CELL_RULES = (
-    "CELL-002", "CELL-003", "CELL-004", "CELL-010", "CELL-011", "CELL-012", "CELL-020", "CELL-021",
-    "CELL-022", "CELL-030", "CELL-031", "CELL-040", "PROD-004", "GEN-001", "GEN-005", "GEN-006",
-)  # fmt: skip
+    "CELL-002",
+    "CELL-003",
+    "CELL-004",
+    "CELL-010",
+    "CELL-011",
+    "CELL-012",
+    "CELL-020",
+    "CELL-021",
+    "CELL-022",
+    "CELL-030",
+    "CELL-031",
+    "CELL-040",
+    "PROD-004",
+    "GEN-001",
+    "GEN-005",
+    "GEN-006",
+)
 SEQUENCE_RULES = (
-    "SEQ-001", "SEQ-002", "SEQ-003", "SEQ-004", "SEQ-005", "SEQ-006", "SEQ-007", "SEQ-011",
-)  # fmt: skip
+    "SEQ-001",
+    "SEQ-002",
+    "SEQ-003",
+    "SEQ-004",
+    "SEQ-005",
+    "SEQ-006",
+    "SEQ-007",
+    "SEQ-011",
+)
 
 fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 
@@ -37,10 +58,7 @@ fixed = pytest.mark.parametrize("setup", FIXED, ids=name_of)
 @fixed
 @given(data=st.data())
 def test_fixed_configurations(
-    oracle: Implementation,
-    other: Implementation,
-    setup: tuple[Config, Shape],
-    data: st.DataObject,
+    oracle: Implementation, other: Implementation, setup: tuple[Config, Shape], data: st.DataObject
 ) -> None:
     """Forward with a digest after every step, forward without trace, and reverse with trace."""
     arguments = data.draw(sequences(*setup), label="arguments")
@@ -177,10 +195,7 @@ def test_full_heads_of_wordlist_spill_at_different_times(
     config = Config("revgru", 3, 6, max_forget_bits=1, buffer="wordlist", slice_size=slices)
     random = np.random.default_rng(0)
     arguments = sequence_arguments(config, Shape(3, 2), random)
-    arguments |= {
-        "heads": np.full((2, 3), 2**63 - 2),
-        "mask": np.array(active, np.bool_),
-    }
+    arguments |= {"heads": np.full((2, 3), 2**63 - 2), "mask": np.array(active, np.bool_)}
     assert_agree(oracle, other, "sequence_forward", arguments | {"trace": True})
     forwards = oracle.evaluate("sequence_forward", arguments)
     assert len(forwards["words"]) > config.planes_bound(1)
@@ -194,10 +209,7 @@ def test_full_heads_of_wordlist_spill_at_different_times(
 @fixed
 @given(data=st.data())
 def test_storage(
-    oracle: Implementation,
-    other: Implementation,
-    setup: tuple[Config, Shape],
-    data: st.DataObject,
+    oracle: Implementation, other: Implementation, setup: tuple[Config, Shape], data: st.DataObject
 ) -> None:
     arguments = data.draw(sequences(*setup), label="arguments")
     assert_agree(oracle, other, "sequence_storage", arguments)

@@ -24,9 +24,13 @@ from revrnn.experiments.settings import chosen
 from revrnn.experiments.sweep import Comparison
 
 SIZES = [
-    "--embedding-size=6", "--hidden-size=8", "--batch-size=4", "--epochs=1", "--log-every=2",
+    "--embedding-size=6",
+    "--hidden-size=8",
+    "--batch-size=4",
+    "--epochs=1",
+    "--log-every=2",
     "--no-measure-memory",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -67,8 +71,14 @@ def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: 
         ("nmt", ["gru", "revgru-emb"], ["--least-count", "1"]),
     ],
 )
-def test_a_sweep(command: str, names: list[str], more: list[str], data: Path, tmp_path: Path,
-                 monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_sweep(
+    command: str,
+    names: list[str],
+    more: list[str],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Every run is run once, or to more epochs; one that was cut goes on; the table has all."""
     out = tmp_path / "sweep"
     words = [f"{command}-sweep", "--data", str(data), *SIZES, *more, "--out", str(out)]
@@ -115,19 +125,31 @@ def test_trades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
     lm_runs: list[dict[str, Any]] = [
         {"cell": "gru", "hidden_size": 8, "carry_state": True, "savings": []},
-        {"cell": "revgru", "max_forget_bits": None, "carry_state": True, "savings": [
-            {"layout": layout, "steps": steps, "stored": float(steps + len(layout))}
-            for steps in (35, 70) for layout in ("stream", "wordlist")
-        ]},
+        {
+            "cell": "revgru",
+            "max_forget_bits": None,
+            "carry_state": True,
+            "savings": [
+                {"layout": layout, "steps": steps, "stored": float(steps + len(layout))}
+                for steps in (35, 70)
+                for layout in ("stream", "wordlist")
+            ],
+        },
         {"cell": "revgru", "carry_state": False, "savings": []},
-    ]  # fmt: skip
+    ]
     nmt_runs: list[dict[str, Any]] = [
         {"cell": "lstm", "context": "full", "savings": []},
-        {"cell": "revlstm", "context": "20h", "encoder_max_forget_bits": 1, "savings": [
-            {"part": part, "layout": layout, "stored": float(len(part) + len(layout))}
-            for part in ("decoder", "encoder") for layout in ("wordlist", "stream")
-        ]},
-    ]  # fmt: skip
+        {
+            "cell": "revlstm",
+            "context": "20h",
+            "encoder_max_forget_bits": 1,
+            "savings": [
+                {"part": part, "layout": layout, "stored": float(len(part) + len(layout))}
+                for part in ("decoder", "encoder")
+                for layout in ("wordlist", "stream")
+            ],
+        },
+    ]
     for plot, runs in ((lm_report.plot_trade, lm_runs), (nmt_report.plot_trade, nmt_runs)):
         folders = []
         for number, config in enumerate(runs):
@@ -188,10 +210,20 @@ def test_a_run_that_diverges_does_not_keep_the_others(
 
 def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:
     """``match`` is among the comparison: a baseline with as many parameters."""
-    given = {**lm.COMPARISON.variants["gru-as-revgru"], "preset": "small", "resume": False,
-             "data": str(data), "epochs": 1, "embedding_size": 6, "hidden_size": 8, "steps": 5,
-             "batch_size": 4, "tied": False, "measure_memory": False,
-             "out": tmp_path / "run"}  # fmt: skip
+    given = {
+        **lm.COMPARISON.variants["gru-as-revgru"],
+        "preset": "small",
+        "resume": False,
+        "data": str(data),
+        "epochs": 1,
+        "embedding_size": 6,
+        "hidden_size": 8,
+        "steps": 5,
+        "batch_size": 4,
+        "tied": False,
+        "measure_memory": False,
+        "out": tmp_path / "run",
+    }
     run_lm(given, Console(quiet=True))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["config"]["hidden_size"] != 8

@@ -344,11 +344,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "two hx": ({"hx": (torch.zeros(1, 3, 6),) * 2}, "E_ARGUMENT", "hx"),
     "infinite hx": ({"hx": torch.full((1, 3, 6), float("inf"))}, "E_NONFINITE", "hx"),
     "no state": ({"state": 3}, "E_ARGUMENT", "state"),
-    "float state": (
-        {"state": State(torch.zeros(1, 3, 6), None, None)},
-        "E_DTYPE",
-        "state.h",
-    ),
+    "float state": ({"state": State(torch.zeros(1, 3, 6), None, None)}, "E_DTYPE", "state.h"),
     "no heads": (
         {"state": State(torch.zeros(1, 3, 6, dtype=torch.int32), None, None)},
         "E_DTYPE",

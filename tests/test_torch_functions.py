@@ -111,11 +111,7 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "input.unsorted_indices",
     ),
     "meta": (lambda: stream(inputs=X.to("meta")), "E_UNSUPPORTED", "inputs"),
-    "meta module": (
-        lambda: stream(module=RevGRU(3, 6, device="meta")),
-        "E_UNSUPPORTED",
-        "module",
-    ),
+    "meta module": (lambda: stream(module=RevGRU(3, 6, device="meta")), "E_UNSUPPORTED", "module"),
     "sparse": (lambda: stream(inputs=X.to_sparse()), "E_UNSUPPORTED", "inputs"),
     "nested": (
         lambda: stream(inputs=torch.nested.nested_tensor([X[:, 0], X[:2, 0]], layout=torch.jagged)),
@@ -260,8 +256,9 @@ def test_threads_keep_their_own_masks() -> None:
                 meanwhile.wait(60)
             return drop(x)
 
-        step = value_and_grad(module, X, X, lambda h, y: h.square().mean(), embed=embed,
-                               chunk_size=2)  # fmt: skip
+        step = value_and_grad(
+            module, X, X, lambda h, y: h.square().mean(), embed=embed, chunk_size=2
+        )
         return step.loss
 
     def beside() -> None:

@@ -77,8 +77,12 @@ def readouts(model: Model, options: dict[str, Any]) -> dict[str, Callable[[Tenso
 
     hooked = LinearCrossEntropy(model.linear, **options)
     hooked.register_forward_hook(lambda module, given, made: made + 0)
-    return {"known": cross, "closure": closure, "subclass": Own(model.linear, **options),
-            "hooked": hooked}  # fmt: skip
+    return {
+        "known": cross,
+        "closure": closure,
+        "subclass": Own(model.linear, **options),
+        "hooked": hooked,
+    }
 
 
 @pytest.mark.parametrize(
@@ -205,9 +209,13 @@ def test_loss_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss, wanted = whole(model, x, y, {})
         found = value_and_grad(
-            model.rnn, x, y, LinearCrossEntropy(model.linear), embed=nn.Sequential(model.embed),
+            model.rnn,
+            x,
+            y,
+            LinearCrossEntropy(model.linear),
+            embed=nn.Sequential(model.embed),
             chunk_size=CHUNK,
-        )  # fmt: skip
+        )
     assert found.loss.dtype == torch.float32
     assert torch.allclose(found.loss, loss, rtol=1e-2)
     gradients = gradients_of(model)
@@ -221,13 +229,18 @@ BAD_LOSSES: dict[str, tuple[Loss, str, str]] = {
     "NaN": (lambda h, y: h.mean() * float("nan"), "E_NONFINITE", "count"),
     "part of a loss": (
         lambda h, y: functional.cross_entropy(h.flatten(0, 1), y.flatten()) + h.mean(),
-        "E_ARGUMENT", "count",
+        "E_ARGUMENT",
+        "count",
     ),
     "weights in part": (
-        lambda h, y: functional.nll_loss(
-            h.flatten(0, 1).log_softmax(1), y.clamp(min=0).flatten(), torch.arange(1.0, 7.0)
-        ) + h.mean(),
-        "E_ARGUMENT", "count",
+        lambda h, y: (
+            functional.nll_loss(
+                h.flatten(0, 1).log_softmax(1), y.clamp(min=0).flatten(), torch.arange(1.0, 7.0)
+            )
+            + h.mean()
+        ),
+        "E_ARGUMENT",
+        "count",
     ),
     "no scalar": (lambda h, y: h.sum(2), "E_SHAPE", "scalar"),
     "a number": (lambda h, y: 1.0, "E_SHAPE", "float"),
@@ -235,7 +248,7 @@ BAD_LOSSES: dict[str, tuple[Loss, str, str]] = {
     "count": (lambda h, y: (h.sum(), "1"), "E_ARGUMENT", "str"),
     "negative": (lambda h, y: (h.sum(), -1), "E_ARGUMENT", "-1"),
     "both": (lambda h, y: (h.sum(), 1) if len(h) > 2 else h.sum(), "E_ARGUMENT", "every chunk"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_LOSSES)
@@ -294,11 +307,15 @@ def test_targets_are_checked_as_pytorch_does(case: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"label_smoothing": 1.5}, {"label_smoothing": True}, {"ignore_index": 1.0},
-        {"weight": torch.ones(WORDS - 1)}, {"weight": torch.ones(WORDS).long()},
-        {"reduction": "none"}, {"linear": None},
+        {"label_smoothing": 1.5},
+        {"label_smoothing": True},
+        {"ignore_index": 1.0},
+        {"weight": torch.ones(WORDS - 1)},
+        {"weight": torch.ones(WORDS).long()},
+        {"reduction": "none"},
+        {"linear": None},
     ],
-)  # fmt: skip
+)
 def test_settings_of_the_readout_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(RevRNNError, match=next(iter(settings))):
         LinearCrossEntropy(**{"linear": nn.Linear(6, WORDS)} | settings)

@@ -206,9 +206,10 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "NaN": (lambda m: m(torch.full((2, 2, 3), torch.nan)), "E_NONFINITE"),
     "no slices": (lambda m: m.encode(torch.zeros(2, 2, 3)), "E_ARGUMENT"),
     "mask and packed": (
-        lambda m: m(pack_sequence([torch.zeros(2, 3)]), mask=torch.ones(2, 1) > 0), "E_ARGUMENT",
+        lambda m: m(pack_sequence([torch.zeros(2, 3)]), mask=torch.ones(2, 1) > 0),
+        "E_ARGUMENT",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_CALLS)
@@ -284,12 +285,22 @@ def test_resets_are_segments(oracle: Implementation, kind: Any) -> None:
         outputs.append(found["outputs"])
     results = []
     for states, chunk, every in (
-        ("stored", 4, None), ("reversed", 4, None), ("reversed", 4, 4), ("reversed", 1, None),
-    ):  # fmt: skip
+        ("stored", 4, None),
+        ("reversed", 4, None),
+        ("reversed", 4, 4),
+        ("reversed", 1, None),
+    ):
         out = rev_rnn(
-            x, params, config, state=state, mask=mask, resets=resets, states=states,
-            chunk_size=chunk, checkpoint_every=every,
-        )  # fmt: skip
+            x,
+            params,
+            config,
+            state=state,
+            mask=mask,
+            resets=resets,
+            states=states,
+            chunk_size=chunk,
+            checkpoint_every=every,
+        )
         assert np.array_equal(out.state.h.numpy(), exact["h"])
         assert out.state.heads is not None
         assert np.array_equal(out.state.heads.numpy(), exact["heads"])
@@ -334,9 +345,13 @@ def test_checkpoints_and_offloading_change_nothing(kind: Any) -> None:
     x, results, outputs = torch.randn(30, 2, 3, requires_grad=True), [], []
     module = kind(3, 6, 2, chunk_size=4)
     for every, offload, buffer in (
-        (None, False, "stream"), (8, False, "stream"), (9, True, "stream"), (400, True, "stream"),
-        (8, False, "wordlist"), (None, True, "wordlist"),
-    ):  # fmt: skip
+        (None, False, "stream"),
+        (8, False, "stream"),
+        (9, True, "stream"),
+        (400, True, "stream"),
+        (8, False, "wordlist"),
+        (None, True, "wordlist"),
+    ):
         other = kind(3, 6, 2, chunk_size=4, checkpoint_every=every, offload=offload, buffer=buffer)
         other.load_state_dict(module.state_dict(), strict=False)  # of another layout, perhaps
         found, _ = other(x)

@@ -70,9 +70,16 @@ def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: i
     wanted, hooked = gradients_of(model), seen[-1]
     embed, read, last = parts()
     found = vg(
-        model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4, checkpoint_every=every,
+        model.rnn,
+        x,
+        y,
+        read,
+        embed=embed,
+        hx=last,
+        chunk_size=4,
+        checkpoint_every=every,
         through_hx=True,
-    )  # fmt: skip
+    )
     assert torch.allclose(found.loss, loss, rtol=1e-5)
     assert close(gradients_of(model), wanted)
     assert torch.allclose(seen[-1], hooked, rtol=1e-4, atol=1e-6)

@@ -87,7 +87,7 @@ CLASSES: dict[str, Read] = {
     "chosen targets": lambda h, y: F.cross_entropy(h[y >= 0], y[y >= 0]),
     "masked sum over rows": lambda h, y: (h.sum(-1) * _keep(y)).sum() / h.shape[1],
     "margins": lambda h, y: F.multi_margin_loss(h.flatten(0, 1), y.clamp(min=0).flatten()),
-}  # fmt: skip
+}
 CASES = [("numbers", name) for name in NUMBERS] + [("classes", name) for name in CLASSES]
 
 
@@ -127,11 +127,13 @@ NEITHER: dict[str, Read] = {
     "scaled by what is kept": lambda h, y: F.mse_loss(h, y) * (y > 0).float().mean(),
     "over the steps": lambda h, y: ((h.softmax(0) - y).square()).sum() ** 2,
     "lengths of the whole": lambda h, y: F.ctc_loss(
-        h.log_softmax(-1), torch.ones(ROWS, 2).long(), torch.full((ROWS,), len(h)),
+        h.log_softmax(-1),
+        torch.ones(ROWS, 2).long(),
+        torch.full((ROWS,), len(h)),
         torch.full((ROWS,), 2),
     ),
     "one step": lambda h, y: h.norm(),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NEITHER)
@@ -170,9 +172,13 @@ def test_trying_parts_leaves_no_trace() -> None:
     norm.reset_running_stats()
     torch.manual_seed(5)
     value_and_grad(
-        model.rnn, x, y, lambda h, y: torch.stack([read(h, y), torch.zeros(())]).sum(),
-        embed=model.embed, chunk_size=CHUNK,
-    )  # fmt: skip
+        model.rnn,
+        x,
+        y,
+        lambda h, y: torch.stack([read(h, y), torch.zeros(())]).sum(),
+        embed=model.embed,
+        chunk_size=CHUNK,
+    )
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))

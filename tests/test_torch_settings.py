@@ -44,10 +44,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "config": (lambda m: setattr(m, "config", replace(m.config, hidden_size=8)), "config"),
     "layout": (lambda m: setattr(m, "config", replace(m.config, buffer="bigint")), "buffer"),
     "shape": (lambda m: setattr(m, "weight_hh_l1", nn.Parameter(X)), "weight_hh_l1"),
-    "type": (
-        lambda m: setattr(m, "bias_l1", nn.Parameter(m.bias_l1.detach().double())),
-        "bias_l1",
-    ),
+    "type": (lambda m: setattr(m, "bias_l1", nn.Parameter(m.bias_l1.detach().double())), "bias_l1"),
     "data": (lambda m: setattr(m.weight_hh_l0, "data", torch.ones(3)), "weight_hh_l0"),
     "NaN": (lambda m: nn.init.constant_(m.bias_l1, torch.nan), "bias_l1"),
     "none": (lambda m: setattr(m, "weight_ih_l1", None), "weight_ih_l1"),

@@ -108,14 +108,16 @@ BOTH: dict[str, Callable[[Any], Any]] = {
     "pruned": _pruned,
     "forward hook": _hooked("register_forward_hook", lambda m, a, out: out * 2),
     "pre-hook": _hooked("register_forward_pre_hook", lambda m, a: None),
-    "backward hook": _hooked("register_full_backward_hook", lambda m, i, o: tuple(
-        None if g is None else 2 * g for g in i)),
+    "backward hook": _hooked(
+        "register_full_backward_hook",
+        lambda m, i, o: tuple(None if g is None else 2 * g for g in i),
+    ),
     "backward pre-hook": _hooked("register_full_backward_pre_hook", lambda m, o: (3 * o[0],)),
     "tensor hook": _tensor_hook,
     "patched": _patched,
     "another tensor": _other_tensor,
     "frozen": lambda module: module.requires_grad_(False),
-}  # fmt: skip
+}
 LINEARS = BOTH | {
     "subclass": lambda module: OwnLinear(6, WORDS),
     "lora": lambda module: _low_rank(module, "read"),
@@ -132,7 +134,8 @@ EMBEDDINGS = BOTH | {
 RECURRENT: dict[str, Callable[[Any], Any]] = {
     "pruned": lambda module: prune.l1_unstructured(module, "weight_hh_l0", 0.5),
     "parametrised": lambda module: parametrize.register_parametrization(
-        module, "weight_hh_l0", Twice()),
+        module, "weight_hh_l0", Twice()
+    ),
     "weight_norm": lambda module: parametrizations.weight_norm(module, "weight_hh_l0"),
     "spectral_norm": lambda module: parametrizations.spectral_norm(module, "weight_hh_l0"),
     "old weight_norm": lambda module: nn.utils.weight_norm(module, "weight_hh_l0"),
@@ -140,10 +143,12 @@ RECURRENT: dict[str, Callable[[Any], Any]] = {
     "input changed": _hooked("register_forward_pre_hook", lambda m, a: (2 * a[0], *a[1:])),
     "input scaled": _hooked("register_forward_pre_hook", lambda m, a: (a[0] * 1.5,)),
     "output changed": _hooked(
-        "register_forward_hook", lambda m, a, out: (out[0] * 2 + a[0].sum(-1, True), out[1])),
-    "tensor hook": lambda module: module.weight_hh_l0.register_hook(
-        lambda g: g.clamp(-0.01, 0.01)) and module,
-}  # fmt: skip
+        "register_forward_hook", lambda m, a, out: (out[0] * 2 + a[0].sum(-1, True), out[1])
+    ),
+    "tensor hook": lambda module: (
+        module.weight_hh_l0.register_hook(lambda g: g.clamp(-0.01, 0.01)) and module
+    ),
+}
 CASES = (
     [("linear", name) for name in LINEARS]
     + [("embed", name) for name in EMBEDDINGS]
@@ -154,8 +159,10 @@ CASES = (
 def _model(part: str, name: str) -> tuple[Any, Tensor, Tensor]:
     torch.manual_seed(0)
     made: dict[str, nn.Module] = {
-        "embed": nn.Embedding(WORDS, 4), "rnn": RevGRU(4, 6), "linear": nn.Linear(6, WORDS)
-    }  # fmt: skip
+        "embed": nn.Embedding(WORDS, 4),
+        "rnn": RevGRU(4, 6),
+        "linear": nn.Linear(6, WORDS),
+    }
     table = {"linear": LINEARS, "embed": EMBEDDINGS, "rnn": RECURRENT}[part]
     made[part] = table[name](made[part]) or made[part]
     tokens = torch.randint(WORDS, (STEPS + 1, ROWS))
@@ -208,9 +215,12 @@ def test_short_cuts_are_for_plain_modules_alone() -> None:
         taken = {
             name
             for name in table
-            if plain(_model("linear" if table is LINEARS else "embed", name)[0][
-                "linear" if table is LINEARS else "embed"])
-        }  # fmt: skip
+            if plain(
+                _model("linear" if table is LINEARS else "embed", name)[0][
+                    "linear" if table is LINEARS else "embed"
+                ]
+            )
+        }
         assert taken <= {"plain", "tensor hook", "frozen", "no bias", "padding"}
         assert {"plain", "frozen"} <= taken
         handle = register_module_forward_hook(lambda m, a, out: None)

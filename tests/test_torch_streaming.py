@@ -68,9 +68,14 @@ def test_streaming_equals_the_drop_in_path(
     for chunk in (1, 2, 7, 14, 16):
         torch.manual_seed(1)
         found = value_and_grad(
-            model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, state=state,
+            model.rnn,
+            tokens[:-1],
+            tokens[1:],
+            model.loss,
+            embed=model.embed,
+            state=state,
             chunk_size=chunk,
-        )  # fmt: skip
+        )
         assert torch.allclose(found.loss, loss, rtol=1e-5)
         for a, b in zip(tensors_of(found.state), tensors_of(end), strict=True):
             assert torch.equal(a, b)
@@ -142,9 +147,15 @@ def test_gradients_added_in_place_are_those_of_autograd(
         plain: Any = nn.Sequential(model.embed)  # autograd's way
         for embed, read in ((plain, through), (model.embed, through if ready else readout)):
             found = value_and_grad(
-                model.rnn, tokens[:-1], targets, read, embed=embed, reduction=reduction,
-                chunk_size=4, loss_scale=2.0,
-            )  # fmt: skip
+                model.rnn,
+                tokens[:-1],
+                targets,
+                read,
+                embed=embed,
+                reduction=reduction,
+                chunk_size=4,
+                loss_scale=2.0,
+            )
             results.append((found.loss, gradients_of(model)))
             down.zero_grad()
         assert torch.allclose(results[0][0], results[1][0], rtol=1e-5)
@@ -186,9 +197,14 @@ def test_dropout_everywhere_repeats(kind: Any, tokens: Tensor) -> None:
         dropped.clear()
         state = torch.get_rng_state()
         value_and_grad(
-            model.rnn, tokens[:-1], tokens[1:], readout, embed=embed, chunk_size=4,
+            model.rnn,
+            tokens[:-1],
+            tokens[1:],
+            readout,
+            embed=embed,
+            chunk_size=4,
             checkpoint_every=every,
-        )  # fmt: skip
+        )
         chunks = -(-STEPS // 4)
         assert len(seen) == 2 * chunks + (2 if every else 0)
         for at in range(chunks):
@@ -270,10 +286,12 @@ def test_report_is_the_oracles_account(
     start = model.rnn.initial_state(ROWS)
     x = model.embed(tokens[:-1]).detach()
     arguments |= {
-        "config": config.as_dict(), "mask": mask.numpy(), "h": start.h.numpy(),
+        "config": config.as_dict(),
+        "mask": mask.numpy(),
+        "h": start.h.numpy(),
         "x": quantise("operand", x, config.formats).numpy(),
         "heads": start.heads.to(torch.int64).numpy(),
-    }  # fmt: skip
+    }
     if start.c is not None:
         arguments["c"] = start.c.numpy()
     wanted = oracle.evaluate("sequence_storage", arguments)
@@ -284,9 +302,16 @@ def test_report_is_the_oracles_account(
     assert sum(layer.ideal_bits for layer in report.layers) == pytest.approx(report.ideal_bits)
     assert report.bytes_kept > 0
     pieces = value_and_grad(
-        model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed, mask=mask, report=True,
-        chunk_size=4, checkpoint_every=8,
-    ).report  # fmt: skip
+        model.rnn,
+        tokens[:-1],
+        tokens[1:],
+        model.loss,
+        embed=model.embed,
+        mask=mask,
+        report=True,
+        chunk_size=4,
+        checkpoint_every=8,
+    ).report
     assert pieces is not None
     assert pieces.layers == report.layers  # whatever was let go on the way
     assert pieces.stored_bits == report.stored_bits
@@ -306,9 +331,16 @@ def test_bytes_kept_are_the_words_and_the_checkpoints(
     def run(begin: int, stop: int, state: Any = None, every: int | None = None) -> Any:
         part = long[begin:stop]
         return value_and_grad(
-            model.rnn, part, part, model.loss, embed=model.embed, state=state, report=True,
-            chunk_size=4, checkpoint_every=every,
-        )  # fmt: skip
+            model.rnn,
+            part,
+            part,
+            model.loss,
+            embed=model.embed,
+            state=state,
+            report=True,
+            chunk_size=4,
+            checkpoint_every=every,
+        )
 
     whole = run(0, steps)
     wanted = whole.report.stored_bits
@@ -352,9 +384,13 @@ def test_nothing_of_the_length_of_the_sequence_exists(kind: Any, every: int | No
         tokens = torch.randint(WORDS, (steps + 1, ROWS))
         with Largest() as mode, engine("eager"):  # all of whose memory is tensors
             value_and_grad(
-                model.rnn, tokens[:-1], tokens[1:], model.loss, embed=model.embed,
+                model.rnn,
+                tokens[:-1],
+                tokens[1:],
+                model.loss,
+                embed=model.embed,
                 checkpoint_every=every,
-            )  # fmt: skip
+            )
         largest.append(mode.numel)
     assert largest[0] == largest[1]
     with Largest() as mode:
@@ -399,9 +435,11 @@ def test_bad_input_leaves_gradients_alone(case: str) -> None:
     changes, code = BAD[case]
     module = RevLSTM(4, 6)
     arguments: dict[str, Any] = {
-        "module": module, "inputs": torch.zeros(3, 2, 4), "targets": torch.zeros(3, 2),
+        "module": module,
+        "inputs": torch.zeros(3, 2, 4),
+        "targets": torch.zeros(3, 2),
         "readout": lambda outputs, targets: outputs.sum(),
-    }  # fmt: skip
+    }
     with pytest.raises(RevRNNError) as caught:
         value_and_grad(**arguments | changes)
     assert caught.value.code == code

@@ -24,9 +24,11 @@ class Own(RevLSTM):
 def _arguments() -> dict[str, Any]:
     torch.manual_seed(0)
     return {
-        "module": Own(4, 6, 2), "inputs": torch.randn(STEPS, ROWS, 4),
-        "targets": torch.zeros(STEPS, ROWS), "readout": lambda h, y: h.square().mean(),
-    }  # fmt: skip
+        "module": Own(4, 6, 2),
+        "inputs": torch.randn(STEPS, ROWS, 4),
+        "targets": torch.zeros(STEPS, ROWS),
+        "readout": lambda h, y: h.square().mean(),
+    }
 
 
 def _h(*shape: int) -> tuple[Tensor, Tensor]:
@@ -94,8 +96,12 @@ def test_bad_arguments_are_named_before_any_work(case: str) -> None:
         given["embed"] = embed
     for run in (value_and_grad, value):
         if run is value and name in (
-            "checkpoint_every", "offload", "report", "through_hx", "loss_scale"
-        ):  # fmt: skip
+            "checkpoint_every",
+            "offload",
+            "report",
+            "through_hx",
+            "loss_scale",
+        ):
             continue
         with pytest.raises(RevRNNError) as caught:
             run(**given)
@@ -110,9 +116,11 @@ def test_numpys_numbers_and_negative_scales_are_numbers() -> None:
     wanted = value_and_grad(**given, chunk_size=4, checkpoint_every=4, loss_scale=-2.0)
     gradients = gradients_of(given["module"])
     found = value_and_grad(
-        **given, chunk_size=np.int64(4), checkpoint_every=np.int32(4),  # type: ignore[arg-type]
+        **given,
+        chunk_size=np.int64(4),
+        checkpoint_every=np.int32(4),  # type: ignore[arg-type]
         loss_scale=np.float32(-2),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
     assert torch.equal(found.loss, wanted.loss)
     assert all(torch.equal(gradients[n], g) for n, g in gradients_of(given["module"]).items())
 

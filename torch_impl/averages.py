@@ -26,15 +26,39 @@ _CROSS: Final[dict[Any, inspect.Signature]] = {
 _LOSSES: Final = {
     getattr(functional, name)
     for name in (
-        "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "binary_cross_entropy",
-        "binary_cross_entropy_with_logits", "poisson_nll_loss", "soft_margin_loss",
+        "mse_loss",
+        "l1_loss",
+        "smooth_l1_loss",
+        "huber_loss",
+        "kl_div",
+        "binary_cross_entropy",
+        "binary_cross_entropy_with_logits",
+        "poisson_nll_loss",
+        "soft_margin_loss",
         "hinge_embedding_loss",
     )
-}  # fmt: skip
+}
 _SAME: Final = {
-    "float", "double", "half", "bfloat16", "to", "type", "clone", "contiguous", "squeeze", "view",
-    "reshape", "flatten", "requires_grad", "mean", "sum", "cpu", "cuda", "type_as", "nanmean",
-}  # fmt: skip
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "to",
+    "type",
+    "clone",
+    "contiguous",
+    "squeeze",
+    "view",
+    "reshape",
+    "flatten",
+    "requires_grad",
+    "mean",
+    "sum",
+    "cpu",
+    "cuda",
+    "type_as",
+    "nanmean",
+}
 
 Count = Tensor | float
 _broadcast: Any = torch.broadcast_shapes

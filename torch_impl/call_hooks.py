@@ -22,9 +22,7 @@ R = TypeVar("R")
 M = TypeVar("M", bound=nn.Module)
 
 
-def runs_pre_hooks(
-    method: Callable[Concatenate[M, P], R],
-) -> Callable[Concatenate[M, P], R]:
+def runs_pre_hooks(method: Callable[Concatenate[M, P], R]) -> Callable[Concatenate[M, P], R]:
     """Have a method of a module run the forward pre-hooks first, as a call does.
 
     Those of FSDP2 are left to its ``register_fsdp_forward_method``.

@@ -244,10 +244,12 @@ class ChunkInputs:
         if self._repeat is not None and self._repeat.differs():
             name = "embed" if self.embed is not None else "module"
             raise RevRNNError(
-                "E_REVERSAL", name, "another result for the same inputs on the way back",
+                "E_REVERSAL",
+                name,
+                "another result for the same inputs on the way back",
                 "a function that repeats itself: state only in buffers of its modules, random"
                 " numbers only from PyTorch",
-            ) from cause  # fmt: skip
+            ) from cause
 
 
 class _All:

@@ -142,8 +142,9 @@ class Collector:
                 begins,
                 ends,
                 [gradient for _, gradient in inner],
-                retain_graph=True, allow_unused=True,
-            )  # fmt: skip
+                retain_graph=True,
+                allow_unused=True,
+            )
         for leaf, gradient in zip(leaves, arrived, strict=False):
             self.add(leaf, gradient)
 
@@ -220,9 +221,11 @@ class _Graph:
             node = waiting.pop()
             if self.since and type(node).__name__ == "CheckpointFunctionBackward":
                 raise RevRNNError(
-                    "E_UNSUPPORTED", "use_reentrant", "True in torch.utils.checkpoint",
+                    "E_UNSUPPORTED",
+                    "use_reentrant",
+                    "True in torch.utils.checkpoint",
                     "use_reentrant=False in what embed and readout call",
-                )  # fmt: skip
+                )
             for place, (below, number) in enumerate(node.next_functions):
                 if below is None:
                     continue

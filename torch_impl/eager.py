@@ -25,11 +25,7 @@ class EagerWork:
     """A stack ready for walks over one sequence."""
 
     def __init__(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> None:
         """Prepare the weights."""
         self.config, self.params, self.schedule = config, params, schedule
@@ -81,11 +77,7 @@ class EagerEngine:
         return None
 
     def prepare(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> EagerWork:
         """Prepare the weights."""
         return EagerWork(config, params, schedule, settings)

@@ -27,11 +27,7 @@ from .sequence import CHUNK_SIZE, Schedule
 from .state import State
 
 # In the order in which they are asked; the last one takes everything.
-_ENGINES: Final = {
-    "triton": "triton.engine",
-    "native": "native.engine",
-    "eager": "eager",
-}
+_ENGINES: Final = {"triton": "triton.engine", "native": "native.engine", "eager": "eager"}
 # Those that "auto" leaves alone, and why.
 _BY_NAME: Final = {"triton": "no GPU has run it yet, so it is taken by name alone"}
 
@@ -162,11 +158,7 @@ class Engine(Protocol):
         """Return why the engine does not take this, in words, or ``None`` if it does."""
 
     def prepare(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> Work:
         """Take parameters in fixed point, int16 weights and int32 biases (CELL-003)."""
 

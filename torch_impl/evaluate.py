@@ -63,9 +63,14 @@ class TorchImplementation:
 IMPLEMENTATION = TorchImplementation()
 
 _TYPES = {
-    "a": np.int16, "z": np.int32, "y": np.int32, "h": np.int32, "heads": np.int64,
-    "flags": np.uint8, "heads_steps": np.int64,
-}  # fmt: skip
+    "a": np.int16,
+    "z": np.int32,
+    "y": np.int32,
+    "h": np.int32,
+    "heads": np.int64,
+    "flags": np.uint8,
+    "heads_steps": np.int64,
+}
 
 
 def _array(name: str, value: Any) -> Any:

@@ -126,10 +126,7 @@ class Parts:
 
 
 def _by_counts(
-    made: Average,
-    result: Tensor,
-    parts: list[tuple[Tensor, Average | None]],
-    values: bool,
+    made: Average, result: Tensor, parts: list[tuple[Tensor, Average | None]], values: bool
 ) -> str:
     """Say whether what a mean was divided by is a count: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []

@@ -92,9 +92,13 @@ class LinearCrossEntropy(nn.Module):
         logits = logits.flatten(0, -2)
         flat = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
         return nn.functional.cross_entropy(
-            logits, flat, self.weight, ignore_index=self.ignore_index, reduction=self.reduction,
+            logits,
+            flat,
+            self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
             label_smoothing=self.label_smoothing,
-        )  # fmt: skip
+        )
 
     def extra_repr(self) -> str:
         """Return what differs from the defaults."""

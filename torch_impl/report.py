@@ -128,6 +128,11 @@ def report_of(config: Config, bptt: Bptt, mask: Tensor | None, rows: int) -> Mem
     stored = stored_bits(config, rows, steps, sum(pushed), flags)
     layers = tuple(LayerReport(i, word * p) for i, p in zip(ideal, pushed, strict=True))
     return MemoryReport(
-        sum(ideal), stored, plain_bits(config, steps), operations * config.group_size,
-        bptt.bytes_kept, layers, *by,
-    )  # fmt: skip
+        sum(ideal),
+        stored,
+        plain_bits(config, steps),
+        operations * config.group_size,
+        bptt.bytes_kept,
+        layers,
+        *by,
+    )

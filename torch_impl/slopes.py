@@ -133,9 +133,14 @@ def _lstm_slopes(config: Config, steps: list[GroupStep], v: Tensor, passes: Tens
         # GRAD-011
         keep, keep_c = (together([x.z for x in gate], FORGET_BITS) for gate in (p, f))
     return Slopes(
-        v, passes, keep, torch.stack(from_h, -2),
-        to_c=o * tanh_slope(t), keep_c=keep_c, from_c=torch.stack(from_c, -2),
-    )  # fmt: skip
+        v,
+        passes,
+        keep,
+        torch.stack(from_h, -2),
+        to_c=o * tanh_slope(t),
+        keep_c=keep_c,
+        from_c=torch.stack(from_c, -2),
+    )
 
 
 @dataclass

@@ -154,11 +154,19 @@ def value_and_grad(
     whole = whole_parameters(module, embed, readout)
     with torch.inference_mode(False), whole, one_sequence(), torch.enable_grad():
         run = Run(
-            module, inputs, embed=embed, hx=hx, state=state,
-            by_step={"mask": mask, "resets": resets}, chunk_size=chunk_size,
-            checkpoint_every=checkpoint_every, offload=offload, report=report, back=True,
+            module,
+            inputs,
+            embed=embed,
+            hx=hx,
+            state=state,
+            by_step={"mask": mask, "resets": resets},
+            chunk_size=chunk_size,
+            checkpoint_every=checkpoint_every,
+            offload=offload,
+            report=report,
+            back=True,
             check=check,
-        )  # fmt: skip
+        )
         loss, bptt, grad_hx = run.train(
             targets, readout, reduction == "mean", scales[0], through_hx
         )
@@ -189,10 +197,16 @@ def value(
 
     with whole_parameters(module, embed, readout), one_sequence():
         run = Run(
-            module, inputs, embed=embed, hx=hx, state=state,
-            by_step={"mask": mask, "resets": resets}, chunk_size=chunk_size, back=False,
+            module,
+            inputs,
+            embed=embed,
+            hx=hx,
+            state=state,
+            by_step={"mask": mask, "resets": resets},
+            chunk_size=chunk_size,
+            back=False,
             check=check,
-        )  # fmt: skip
+        )
         loss, bptt = run.measure(targets, readout, reduction == "mean")
     return _streamed(run, loss, bptt)
 
@@ -236,9 +250,17 @@ def encode(
     back = torch.is_grad_enabled()
     with one_sequence() as sequence:
         run = Run(
-            module, inputs, embed=embed, hx=None, state=state, by_step={"mask": mask},
-            chunk_size=chunk_size, checkpoint_every=checkpoint_every, offload=offload, back=back,
-        )  # fmt: skip
+            module,
+            inputs,
+            embed=embed,
+            hx=None,
+            state=state,
+            by_step={"mask": mask},
+            chunk_size=chunk_size,
+            checkpoint_every=checkpoint_every,
+            offload=offload,
+            back=back,
+        )
         leaves = run.leaves() if back else []
         held = [*run.tensors.values(), *leaves]
         context, h_n, c_n = _Encode.apply(run, sequence, len(leaves), *held)  # type: ignore[no-untyped-call]

@@ -146,11 +146,7 @@ class Walk:
             self.states[-1] = _Restarted(self.running.copy(), self.states[-1])
 
     def recover(
-        self,
-        x: Tensor,
-        start: int,
-        outputs: Tensor | None = None,
-        finish: bool = True,
+        self, x: Tensor, start: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
         """Go back over the last chunk.
 

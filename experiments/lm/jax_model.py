@@ -127,10 +127,19 @@ class JaxModel:
                 rows = tokens.shape[1]
                 gains = dropout_gains(keys.layers, rate, self.config, steps, rows, locked=True)
             found = value_and_grad(
-                dropped, outer, (tokens, steps), (targets, steps, mask), self.config,
-                embed=partial(self.embed, keys), readout=partial(self.read, keys), state=state,
-                mask=mask, gains=gains, reduction="sum", chunk_size=self.settings.chunk_size,
-            )  # fmt: skip
+                dropped,
+                outer,
+                (tokens, steps),
+                (targets, steps, mask),
+                self.config,
+                embed=partial(self.embed, keys),
+                readout=partial(self.read, keys),
+                state=state,
+                mask=mask,
+                gains=gains,
+                reduction="sum",
+                chunk_size=self.settings.chunk_size,
+            )
             total, (of_rnn, of_outer) = found.loss, found.grads
             end, status = found.state, found.status
         else:

@@ -46,8 +46,9 @@ class JaxTrainer:
         self.measure = jax.jit(self.model.measure)
         self.start_anew()
 
-    def _update(self, params: Tree, moments: Tree, state: Tree, batch: Tree, key: Tree,
-                rate: Tree) -> Tree:  # fmt: skip
+    def _update(
+        self, params: Tree, moments: Tree, state: Tree, batch: Tree, key: Tree, rate: Tree
+    ) -> Tree:
         keys = Keys(*jax.random.split(key, len(Keys._fields)))
         loss, grads, state, status = self.model.gradients(params, state, batch, keys)
         changes, moments = self.optimiser.update(grads, moments, params)

@@ -35,8 +35,10 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     ]
     if summary["savings"]:
         lines += ["", "Memory of the trained model, plain bits / bits (ACC):", ""]
-        lines += ["| buffer | steps | batch | ideal saving | stored saving | of ideal |",
-                  "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+        lines += [
+            "| buffer | steps | batch | ideal saving | stored saving | of ideal |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
         for s in summary["savings"]:
             lines.append(
                 f"| {s['layout']} | {s['steps']} | {s['rows']} | {s['ideal']:.1f}× "
@@ -44,9 +46,12 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
             )
     memory = summary["memory"]
     if memory is not None:
-        lines += ["", f"One update ({memory['rows']} streams, {memory['steps']} steps) takes "
-                  f"{memory['bytes'] / 1e6:.1f} MB above parameters and optimiser at its peak "
-                  f"({memory['counted']}); gradients and logits are among them."]  # fmt: skip
+        lines += [
+            "",
+            f"One update ({memory['rows']} streams, {memory['steps']} steps) takes "
+            f"{memory['bytes'] / 1e6:.1f} MB above parameters and optimiser at its peak "
+            f"({memory['counted']}); gradients and logits are among them.",
+        ]
     lines += ["", "![losses](losses.png)", "", "Settings:", "", "```json"]
     lines += [json.dumps(summary["config"], indent=2), "```", ""]
     folder.write("report.md", "\n".join(lines).encode())

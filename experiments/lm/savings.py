@@ -78,9 +78,14 @@ def savings(
                 state = model.initial_state(ids.shape[1])
             model.draw_words()
             step = value_and_grad(
-                model.rnn, part[:-1], part[1:], model.read, embed=model.embed, state=state,
+                model.rnn,
+                part[:-1],
+                part[1:],
+                model.read,
+                embed=model.embed,
+                state=state,
                 report=True,
-            )  # fmt: skip
+            )
             model.zero_grad()
             assert step.report is not None
             state = step.state

@@ -41,7 +41,7 @@ class LmSettings:
     num_layers: int = described(1, "layers")
     match: str | None = described(
         None, "choose hidden_size to have as many parameters as with this cell", CELLS
-    )  # fmt: skip
+    )
     max_forget_bits: int | None = described(
         3, "bits forgotten at most, 1 … 10 or none for no limit"
     )
@@ -58,7 +58,7 @@ class LmSettings:
     decay: float = described(0.25, "what the learning rate then is multiplied by")
     anneal: bool = described(
         False, "whether the learning rate also falls in a straight line, to 0 after the last pass"
-    )  # fmt: skip
+    )
     clip: float = described(0.25, "largest norm of all gradients together")
     weight_decay: float = described(0.0, "pull of all parameters towards zero")
     dropout_words: float = described(0.0, "probability that a word is dropped everywhere")
@@ -76,11 +76,25 @@ class LmSettings:
 
     def __post_init__(self) -> None:
         """Check what the parser cannot."""
-        for name in ("embedding_size", "hidden_size", "num_layers", "batch_size", "steps", "epochs",
-                     "log_every", "checkpoint_every", "chunk_size"):  # fmt: skip
+        for name in (
+            "embedding_size",
+            "hidden_size",
+            "num_layers",
+            "batch_size",
+            "steps",
+            "epochs",
+            "log_every",
+            "checkpoint_every",
+            "chunk_size",
+        ):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("dropout_words", "dropout_input", "dropout_layers", "dropout_output",
-                     "weight_drop"):  # fmt: skip
+        for name in (
+            "dropout_words",
+            "dropout_input",
+            "dropout_layers",
+            "dropout_output",
+            "weight_drop",
+        ):
             check(name, getattr(self, name), 0 <= getattr(self, name) < 0.9375, "0 … 0.9375")
         for name in ("learning_rate", "clip"):
             check_number(name, getattr(self, name))
@@ -110,18 +124,35 @@ class LmSettings:
         """Return the stack of a reversible cell, or of its like in float."""
         cell = FLOAT.get(self.cell, self.cell)
         return Config(
-            cell, self.embedding_size, self.hidden_size, self.num_layers, self.max_forget_bits,
-            self.forgetting, self.buffer,
-        )  # fmt: skip
+            cell,
+            self.embedding_size,
+            self.hidden_size,
+            self.num_layers,
+            self.max_forget_bits,
+            self.forgetting,
+            self.buffer,
+        )
 
 
 # The paper, section 5.1: what it took over from the language models of Merity et al. (2018).
 _PAPER: Final[dict[str, Any]] = {
-    "embedding_size": 650, "hidden_size": 1150, "batch_size": 20, "steps": 70,
-    "random_steps": True, "optimiser": "sgd", "learning_rate": 20.0, "patience": 5, "clip": 0.1,
-    "weight_decay": 1.2e-6, "dropout_words": 0.1, "dropout_input": 0.4, "dropout_layers": 0.3,
-    "dropout_output": 0.4, "weight_drop": 0.5, "epochs": 300,
-}  # fmt: skip
+    "embedding_size": 650,
+    "hidden_size": 1150,
+    "batch_size": 20,
+    "steps": 70,
+    "random_steps": True,
+    "optimiser": "sgd",
+    "learning_rate": 20.0,
+    "patience": 5,
+    "clip": 0.1,
+    "weight_decay": 1.2e-6,
+    "dropout_words": 0.1,
+    "dropout_input": 0.4,
+    "dropout_layers": 0.3,
+    "dropout_output": 0.4,
+    "weight_drop": 0.5,
+    "epochs": 300,
+}
 
 # One or two passes: a rate that is high at first and falls to 0 gains most in so few.
 _SMALL: Final[dict[str, Any]] = {"learning_rate": 8e-3, "anneal": True}

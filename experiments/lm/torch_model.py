@@ -125,11 +125,16 @@ def make_stack(settings: LmSettings) -> nn.Module:
     if settings.cell in REVERSIBLE:
         kind = RevGRU if settings.cell == "revgru" else RevLSTM
         return kind(
-            settings.embedding_size, settings.hidden_size, settings.num_layers,
+            settings.embedding_size,
+            settings.hidden_size,
+            settings.num_layers,
             dropout=settings.dropout_layers if settings.num_layers > 1 else 0.0,
-            max_forget_bits=settings.max_forget_bits, forgetting=settings.forgetting,
-            buffer=settings.buffer, weight_drop=settings.weight_drop, locked_dropout=True,
-        )  # fmt: skip
+            max_forget_bits=settings.max_forget_bits,
+            forgetting=settings.forgetting,
+            buffer=settings.buffer,
+            weight_drop=settings.weight_drop,
+            locked_dropout=True,
+        )
     if settings.cell in OWN:
         return OwnStack(settings)
     return FloatRev(settings.config(), settings.weight_drop, settings.dropout_layers)

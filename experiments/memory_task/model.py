@@ -42,9 +42,11 @@ def _layer(settings: MemorySettings, job: Job) -> nn.Module:
         return own(settings.symbols, job.hidden_size)
     reversible = RevGRU if variant.kind == "gru" else RevLSTM
     return reversible(
-        settings.symbols, job.hidden_size, forgetting=variant.forgetting,
+        settings.symbols,
+        job.hidden_size,
+        forgetting=variant.forgetting,
         max_forget_bits=settings.max_forget_bits if variant.limited else None,
-    )  # fmt: skip
+    )
 
 
 def bits(logits: Tensor, targets: Tensor) -> Tensor:

@@ -60,11 +60,16 @@ def rows(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[Ro
             variant = VARIANTS[name]
             found.append(
                 Row(
-                    variant.label(settings.max_forget_bits), size, best[0]["parameters"], rate,
-                    np.array([r["bits"] for r in best]), np.array([r["accuracy"] for r in best]),
-                    variant.state_bits(size), sum(r["seconds"] for r in best) / len(best),
+                    variant.label(settings.max_forget_bits),
+                    size,
+                    best[0]["parameters"],
+                    rate,
+                    np.array([r["bits"] for r in best]),
+                    np.array([r["accuracy"] for r in best]),
+                    variant.state_bits(size),
+                    sum(r["seconds"] for r in best) / len(best),
                 )
-            )  # fmt: skip
+            )
     return found
 
 

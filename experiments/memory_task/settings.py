@@ -95,15 +95,27 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         """Check what the parser cannot."""
-        for name in ("train_steps", "test_steps", "test_rows", "batch_size", "updates", "seeds",
-                     "log_every", "checkpoint_every"):  # fmt: skip
+        for name in (
+            "train_steps",
+            "test_steps",
+            "test_rows",
+            "batch_size",
+            "updates",
+            "seeds",
+            "log_every",
+            "checkpoint_every",
+        ):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         check("max_forget_bits", self.max_forget_bits, 1 <= self.max_forget_bits <= 10, "1 … 10")
         check("symbols", self.symbols, self.symbols >= 2, "at least 2")
         last = self.train_steps - 1
         check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
-        check("test_steps", self.test_steps, self.test_steps >= self.train_steps,
-               f"at least train_steps, {self.train_steps}")  # fmt: skip
+        check(
+            "test_steps",
+            self.test_steps,
+            self.test_steps >= self.train_steps,
+            f"at least train_steps, {self.train_steps}",
+        )
         check("clip", self.clip, 0 < self.clip < math.inf, "above 0")
         for name in self.all_variants:
             check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
@@ -158,7 +170,13 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     # Hours. 64 steps of 4 bits are as many as the smallest state that keeps everything has room
     # for, so that longer ones cannot be repeated by it, however it is trained.
     "full": {
-        "hidden_sizes": "8,16,32,64", "train_steps": 64, "test_steps": 512, "updates": 1000,
-        "learning_rates": "0.005,0.02", "seeds": 3, "log_every": 100, "checkpoint_every": 250,
+        "hidden_sizes": "8,16,32,64",
+        "train_steps": 64,
+        "test_steps": 512,
+        "updates": 1000,
+        "learning_rates": "0.005,0.02",
+        "seeds": 3,
+        "log_every": 100,
+        "checkpoint_every": 250,
     },
-}  # fmt: skip
+}

@@ -58,8 +58,9 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
     sources = [pair.source for pair in pairs]
     inputs = [(BEGIN, *pair.target) for pair in pairs]
     targets = [(*pair.target, END) for pair in pairs]
-    return Batch(_columns(sources), _mask(sources), _columns(inputs), _columns(targets),
-                 _mask(targets))  # fmt: skip
+    return Batch(
+        _columns(sources), _mask(sources), _columns(inputs), _columns(targets), _mask(targets)
+    )
 
 
 def _columns(sentences: Sequence[Sequence[int]]) -> Ids:

@@ -104,8 +104,12 @@ def _log_bits(
 
     one = [batches[len(batches) // 2]]
     found = savings(settings, trainer.parameters(), one, settings.buffer)
-    folder.log("bits", update=place.update, epoch=place.epoch,
-               **{saving.part: saving.as_dict() for saving in found})  # fmt: skip
+    folder.log(
+        "bits",
+        update=place.update,
+        epoch=place.epoch,
+        **{saving.part: saving.as_dict() for saving in found},
+    )
 
 
 def _savings(

@@ -84,8 +84,15 @@ def load(settings: NmtSettings) -> Corpus:
         allowed = "more, for the training text has longer sentences only"
         raise RevRNNError("E_ARGUMENT", "max_length", longest, allowed)
     references = [" ".join(words) for words in texts["test"][1]]
-    return Corpus(source, target, train, pairs("valid"), pairs("test"), references,
-                  len(everything) - len(train))  # fmt: skip
+    return Corpus(
+        source,
+        target,
+        train,
+        pairs("valid"),
+        pairs("test"),
+        references,
+        len(everything) - len(train),
+    )
 
 
 def _read_part(

@@ -114,9 +114,13 @@ class JaxModel:
         return dropout_gains(key, rate, self.configs[which], numbers, rows)
 
     def scores(
-        self, outer: Params, outputs: jax.Array, parts: list[jax.Array], mask: jax.Array,
+        self,
+        outer: Params,
+        outputs: jax.Array,
+        parts: list[jax.Array],
+        mask: jax.Array,
         keys: jax.Array | None = None,
-    ) -> jax.Array:  # fmt: skip
+    ) -> jax.Array:
         """Return scores of the next words ``[C, B, V]`` for outputs ``[C, B, H]``.
 
         Attention is Luong's 'general' one, as in
@@ -173,15 +177,26 @@ class JaxModel:
         if not seen.embeddings and seen.units:
             # Embeddings are made chunk by chunk, and again on the way back.
             found = encode(
-                encoder, outer, inputs, config, embed=self.embed_source, mask=batch.source_mask,
-                gains=gains, chunk_size=chunk,
-            )  # fmt: skip
+                encoder,
+                outer,
+                inputs,
+                config,
+                embed=self.embed_source,
+                mask=batch.source_mask,
+                gains=gains,
+                chunk_size=chunk,
+            )
             return ([found.context], _final(found)), found.status
         x = self.embed_source(outer, inputs)
         out = apply(
-            encoder, x, config, mask=batch.source_mask, gains=gains,
-            with_outputs=seen.units is None, chunk_size=chunk,
-        )  # fmt: skip
+            encoder,
+            x,
+            config,
+            mask=batch.source_mask,
+            gains=gains,
+            with_outputs=seen.units is None,
+            chunk_size=chunk,
+        )
         parts = [x] if seen.embeddings else []
         if seen.units is None:
             parts.append(out.outputs)
@@ -206,14 +221,19 @@ class JaxModel:
         (parts, final), pull, fault = jax.vjp(encoded, encoder, source, has_aux=True)
         steps, rows = batch.inputs.shape
         step = value_and_grad(
-            decoder, rest | {"parts": parts},
+            decoder,
+            rest | {"parts": parts},
             (batch.inputs, _step_keys(keys.target, steps)),
             (batch.targets, _weights(batch), _step_keys(keys.outputs, steps)),
-            self.configs[1], readout=partial(self._read, batch.source_mask),
-            embed=self.embed_target, hx=final, mask=batch.target_mask,
-            gains=self._gains(keys.decoder, 1, steps, rows), reduction="sum",
+            self.configs[1],
+            readout=partial(self._read, batch.source_mask),
+            embed=self.embed_target,
+            hx=final,
+            mask=batch.target_mask,
+            gains=self._gains(keys.decoder, 1, steps, rows),
+            reduction="sum",
             chunk_size=self.settings.chunk_size,
-        )  # fmt: skip
+        )
         of_decoder, of_rest = step.grads
         of_encoder, of_source = pull((of_rest.pop("parts"), step.grad_hx))
         status = jnp.where(fault == NO_FAULT, step.status, fault)
@@ -259,9 +279,12 @@ class JaxModel:
         if self.settings.is_reversible:
             exact = isinstance(carried, State)
             out = apply(
-                decoder, x, self.configs[1], hx=None if exact else carried,
+                decoder,
+                x,
+                self.configs[1],
+                hx=None if exact else carried,
                 state=carried if exact else None,
-            )  # fmt: skip
+            )
             outputs, carried, status = out.outputs, out.state, out.status
         else:
             there = jnp.ones((1, len(words)), jnp.bool_)

@@ -30,8 +30,10 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
         ("framework", config["framework"]),
         ("parameters", f"{summary['parameters']:,}"),
         ("pairs trained on", f"{summary['pairs']:,} ({summary['left_out']:,} too long)"),
-        ("words known, source and target",
-         f"{summary['source_words']:,} and {summary['target_words']:,}"),
+        (
+            "words known, source and target",
+            f"{summary['source_words']:,} and {summary['target_words']:,}",
+        ),
         ("test BLEU, greedy", f"{summary['bleu_greedy']:.2f}"),
         (f"test BLEU, beam of {config['beam']}", f"{summary['bleu_beam']:.2f}"),
         ("test perplexity", f"{summary['test_perplexity']:#.4g}"),
@@ -39,12 +41,15 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
         ("passes, best after", f"{config['epochs']}, {summary['best_epoch']}"),
         ("updates", f"{summary['updates']:,}"),
         ("training, s", f"{summary['seconds']:.0f}"),
-    ]  # fmt: skip
+    ]
     lines = [f"# {config['source']} → {config['target']}: {describe(config)}", ""]
     lines += ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
-    lines += ["", "The checkpoint of least validation loss is measured. BLEU is counted on the "
-              f"tokenised text, by sacrebleu: `{summary['signature']}`. No "
-              "translation contains `<unk>`."]  # fmt: skip
+    lines += [
+        "",
+        "The checkpoint of least validation loss is measured. BLEU is counted on the "
+        f"tokenised text, by sacrebleu: `{summary['signature']}`. No "
+        "translation contains `<unk>`.",
+    ]
     lines += _memory(summary["memory"]) + _savings(summary["savings"])
     lines += ["", "![losses](losses.png)", "", "## Some translations", ""]
     for example in summary["examples"]:
@@ -57,27 +62,38 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
 def _memory(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
-    return ["", f"One update on the largest batch ({found['rows']} pairs, {found['source_steps']} "
-            f"and {found['target_steps']} steps) takes {found['bytes'] / 1e6:.1f} MB above "
-            f"parameters and optimiser at its peak ({found['counted']}); gradients, output layer "
-            "and attention are among them."]  # fmt: skip
+    return [
+        "",
+        f"One update on the largest batch ({found['rows']} pairs, {found['source_steps']} "
+        f"and {found['target_steps']} steps) takes {found['bytes'] / 1e6:.1f} MB above "
+        f"parameters and optimiser at its peak ({found['counted']}); gradients, output layer "
+        "and attention are among them.",
+    ]
 
 
 def _savings(found: list[dict[str, Any]]) -> list[str]:
     if not found:
         return []
-    lines = ["", "## Memory of the recurrent states", "",
-             f"Plain bits / bits, of the trained model, over {found[0]['batches']} batches of "
-             "validation text; padding counts nothing (ACC).", "",
-             "| part | buffer | ideal | stored | stored and attended |",
-             "|---|---|---:|---:|---:|"]  # fmt: skip
+    lines = [
+        "",
+        "## Memory of the recurrent states",
+        "",
+        f"Plain bits / bits, of the trained model, over {found[0]['batches']} batches of "
+        "validation text; padding counts nothing (ACC).",
+        "",
+        "| part | buffer | ideal | stored | stored and attended |",
+        "|---|---|---:|---:|---:|",
+    ]
     for s in found:
         ideal = "–" if s["ideal"] is None else f"{s['ideal']:.1f}×"
         rest = " | ".join(f"{s[name]:.1f}×" for name in ("stored", "with_context"))
         lines.append(f"| {s['part']} | {s['layout']} | {ideal} | {rest} |")
-    lines += ["", "*Ideal*: bits forgotten by units that are not sliced. *Stored*: buffer, heads "
-              "and slices. *Stored and attended*: also embeddings or full states, where attention "
-              "sees them."]  # fmt: skip
+    lines += [
+        "",
+        "*Ideal*: bits forgotten by units that are not sliced. *Stored*: buffer, heads "
+        "and slices. *Stored and attended*: also embeddings or full states, where attention "
+        "sees them.",
+    ]
     return lines
 
 
@@ -92,8 +108,9 @@ def plot_trade(path: Path, folders: Sequence[RunFolder]) -> None:
         stored = [s["stored"] for s in summary["savings"] if (s["part"], s["layout"]) == kind]
         if stored:
             note += f", {limit(config['encoder_max_forget_bits'])}"
-        trades.append(Trade(config["cell"], note, stored[0] if stored else 1.0,
-                            summary["bleu_beam"]))  # fmt: skip
+        trades.append(
+            Trade(config["cell"], note, stored[0] if stored else 1.0, summary["bleu_beam"])
+        )
     plot_trades(path, trades, "plain bits / bits stored, encoder", "BLEU, beam search")
 
 
@@ -107,13 +124,19 @@ def table(folders: Sequence[RunFolder]) -> str:
         summary = folder.summary
         saved = {(s["part"], s["layout"]): f"{s['stored']:.1f}×" for s in summary["savings"]}
         memory = summary["memory"]
-        lines.append([
-            describe(summary["config"]), summary["config"]["framework"],
-            f"{summary['parameters']:,}", f"{summary['valid_perplexity']:#.4g}",
-            f"{summary['bleu_greedy']:.2f}", f"{summary['bleu_beam']:.2f}",
-            *(saved.get(part, "") for part in parts),
-            "" if memory is None else f"{memory['bytes'] / 1e6:.0f}", f"{summary['seconds']:.0f}",
-        ])  # fmt: skip
+        lines.append(
+            [
+                describe(summary["config"]),
+                summary["config"]["framework"],
+                f"{summary['parameters']:,}",
+                f"{summary['valid_perplexity']:#.4g}",
+                f"{summary['bleu_greedy']:.2f}",
+                f"{summary['bleu_beam']:.2f}",
+                *(saved.get(part, "") for part in parts),
+                "" if memory is None else f"{memory['bytes'] / 1e6:.0f}",
+                f"{summary['seconds']:.0f}",
+            ]
+        )
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 

@@ -104,9 +104,15 @@ def _encoder_report(model: TorchModel, batch: Tensors) -> MemoryReport:
         return 0.0 * outputs.sum()
 
     step = value_and_grad(
-        model.encoder, batch.source, batch.source, nothing, embed=model.embed_source,
-        mask=batch.source_mask, reduction="sum", report=True,
-    )  # fmt: skip
+        model.encoder,
+        batch.source,
+        batch.source,
+        nothing,
+        embed=model.embed_source,
+        mask=batch.source_mask,
+        reduction="sum",
+        report=True,
+    )
     assert step.report is not None
     return step.report
 
@@ -117,11 +123,13 @@ def _saving(
     seen, words = settings.attended, 32 * source_steps
     encoder = part == "encoder"
     return Saving(
-        part, layout, len(reports),
+        part,
+        layout,
+        len(reports),
         plain_bits=sum(r.plain_bits for r in reports),
         ideal_bits=sum(r.ideal_bits for r in reports),
         stored_bits=sum(r.stored_bits for r in reports),
         attended_bits=words * settings.hidden_size if encoder and seen.units is None else 0,
         embedding_bits=words * settings.embedding_size if encoder and seen.embeddings else 0,
         bytes_kept=sum(r.bytes_kept for r in reports),
-    )  # fmt: skip
+    )

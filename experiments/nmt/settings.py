@@ -62,7 +62,7 @@ class NmtSettings:
     decay: float = described(0.5, "what the learning rate then is multiplied by")
     anneal: bool = described(
         False, "whether the learning rate also falls in a straight line, to 0 after the last pass"
-    )  # fmt: skip
+    )
     clip: float = described(5.0, "largest norm of all gradients together")
     epochs: int = described(5, "passes over the training text")
     beam: int = described(5, "translations kept at a time in the beam search")
@@ -78,9 +78,19 @@ class NmtSettings:
 
     def __post_init__(self) -> None:
         """Check what the parser cannot."""
-        for name in ("embedding_size", "hidden_size", "num_layers", "least_count", "max_length",
-                     "batch_size", "epochs", "beam", "log_every", "checkpoint_every",
-                     "chunk_size"):  # fmt: skip
+        for name in (
+            "embedding_size",
+            "hidden_size",
+            "num_layers",
+            "least_count",
+            "max_length",
+            "batch_size",
+            "epochs",
+            "beam",
+            "log_every",
+            "checkpoint_every",
+            "chunk_size",
+        ):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
         for name in ("learning_rate", "clip"):
             check_number(name, getattr(self, name))
@@ -135,17 +145,29 @@ class NmtSettings:
 
     def _config(self, limit: int | None, slice_size: int) -> Config:
         return Config(
-            self.cell, self.embedding_size, self.hidden_size, self.num_layers, limit,
-            buffer=self.buffer, slice_size=slice_size,
-        )  # fmt: skip
+            self.cell,
+            self.embedding_size,
+            self.hidden_size,
+            self.num_layers,
+            limit,
+            buffer=self.buffer,
+            slice_size=slice_size,
+        )
 
 
 # The paper, section 5.2.
 _PAPER: Final[dict[str, Any]] = {
-    "embedding_size": 300, "hidden_size": 300, "epochs": 20, "batch_size": 64, "dropout": 0.4,
-}  # fmt: skip
+    "embedding_size": 300,
+    "hidden_size": 300,
+    "epochs": 20,
+    "batch_size": 64,
+    "dropout": 0.4,
+}
 _WIDE: Final[dict[str, Any]] = {
-    **_PAPER, "embedding_size": 600, "hidden_size": 600, "num_layers": 2,
-}  # fmt: skip
+    **_PAPER,
+    "embedding_size": 600,
+    "hidden_size": 600,
+    "num_layers": 2,
+}
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {"small": {}, "multi30k": _PAPER, "iwslt": _WIDE}

@@ -9,15 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from revrnn.torch_impl import (
-    RevGRU,
-    RevLSTM,
-    State,
-    encode,
-    rev_rnn,
-    value,
-    value_and_grad,
-)
+from revrnn.torch_impl import RevGRU, RevLSTM, State, encode, rev_rnn, value, value_and_grad
 
 from .attention import Attention
 from .batches import Batch
@@ -87,15 +79,24 @@ class TorchModel(nn.Module):
         if settings.is_reversible:
             stack = RevGRU if settings.cell == "revgru" else RevLSTM
             self.encoder: Any = stack(
-                embedding, hidden, settings.num_layers, dropout=self._between(),
-                max_forget_bits=settings.encoder_max_forget_bits, buffer=settings.buffer,
-                slice_size=settings.encoder_config().slice_size, chunk_size=settings.chunk_size,
-            )  # fmt: skip
-            self.decoder: Any = stack(
-                embedding, hidden, settings.num_layers, dropout=self._between(),
-                max_forget_bits=settings.decoder_max_forget_bits, buffer=settings.buffer,
+                embedding,
+                hidden,
+                settings.num_layers,
+                dropout=self._between(),
+                max_forget_bits=settings.encoder_max_forget_bits,
+                buffer=settings.buffer,
+                slice_size=settings.encoder_config().slice_size,
                 chunk_size=settings.chunk_size,
-            )  # fmt: skip
+            )
+            self.decoder: Any = stack(
+                embedding,
+                hidden,
+                settings.num_layers,
+                dropout=self._between(),
+                max_forget_bits=settings.decoder_max_forget_bits,
+                buffer=settings.buffer,
+                chunk_size=settings.chunk_size,
+            )
         else:
             own: Any = nn.GRU if settings.cell == "gru" else nn.LSTM
             self.encoder = own(embedding, hidden, settings.num_layers, dropout=self._between())
@@ -150,10 +151,14 @@ class TorchModel(nn.Module):
             own = [outputs[:, :, : seen.units]] if seen.units != 0 else []
             return Encoded(parts + own, final)
         out = rev_rnn(
-            x, self._stack(self.encoder), self.encoder.config, mask=mask,
-            gains=self.encoder.gains(x.shape[1], x.device), chunk_size=self.settings.chunk_size,
+            x,
+            self._stack(self.encoder),
+            self.encoder.config,
+            mask=mask,
+            gains=self.encoder.gains(x.shape[1], x.device),
+            chunk_size=self.settings.chunk_size,
             with_outputs=seen.units is None,
-        )  # fmt: skip
+        )
         if seen.units is None:
             parts.append(out.outputs)
         elif out.context is not None:
@@ -186,10 +191,17 @@ class TorchModel(nn.Module):
             return self.loss(outputs, targets, leaves.parts, batch.source_mask)
 
         step = value_and_grad(
-            self.decoder, batch.inputs, batch.targets, read, embed=self.embed_target,
-            hx=leaves.final, mask=batch.target_mask, reduction="sum", loss_scale=1 / words,
+            self.decoder,
+            batch.inputs,
+            batch.targets,
+            read,
+            embed=self.embed_target,
+            hx=leaves.final,
+            mask=batch.target_mask,
+            reduction="sum",
+            loss_scale=1 / words,
             report=report,
-        )  # fmt: skip
+        )
         grads = [part.grad for part in leaves.parts] + list(_as_tuple(step.grad_hx))
         torch.autograd.backward(encoded.flat(), grads)
         return step.loss / words, step.report
@@ -204,9 +216,15 @@ class TorchModel(nn.Module):
 
         if self.settings.is_reversible:
             found = value(
-                self.decoder, batch.inputs, batch.targets, read, embed=self.embed_target,
-                hx=encoded.final, mask=batch.target_mask, reduction="sum",
-            )  # fmt: skip
+                self.decoder,
+                batch.inputs,
+                batch.targets,
+                read,
+                embed=self.embed_target,
+                hx=encoded.final,
+                mask=batch.target_mask,
+                reduction="sum",
+            )
             return float(found.loss)
         outputs, _ = self.decoder(self.embed_target(batch.inputs), encoded.final)
         return float(read(outputs, batch.targets))
@@ -250,9 +268,12 @@ class TorchStepper:
             carried = state.carried
             exact = carried if isinstance(carried, State) else None
             out = rev_rnn(
-                x, model._stack(model.decoder), model.decoder.config,
-                hx=None if isinstance(carried, State) else carried, state=exact,
-            )  # fmt: skip
+                x,
+                model._stack(model.decoder),
+                model.decoder.config,
+                hx=None if isinstance(carried, State) else carried,
+                state=exact,
+            )
             outputs, carried = out.outputs, out.state
         else:
             outputs, carried = model.decoder(x, state.carried)

@@ -37,8 +37,9 @@ def translate(
     found = [""] * len(pairs)
     order = evaluation_order(pairs, settings.batch_size)
     with bar(console) as progress:
-        task = progress.add_task("beam search" if width > 1 else "greedy search",
-                                 total=len(order), note="")  # fmt: skip
+        task = progress.add_task(
+            "beam search" if width > 1 else "greedy search", total=len(order), note=""
+        )
         for numbers in order:
             stepper, state = trainer.stepper(make_batch([pairs[i] for i in numbers]))
             longest, rows = settings.max_length, len(numbers)

@@ -59,8 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         for name, low in (
-            ("examples", 0), ("timeout", 0.001), ("time", 0.001), ("memory", 1), ("processes", 1),
-        ):  # fmt: skip
+            ("examples", 0),
+            ("timeout", 0.001),
+            ("time", 0.001),
+            ("memory", 1),
+            ("processes", 1),
+        ):
             if getattr(options, name) < low:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
@@ -73,10 +77,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with progress(not options.quiet) as tell:
             runner = Runner(
-                port, profiles=profiles, examples=options.examples, seed=seed,
-                adapter=options.adapter, command=options.command, progress=tell,
+                port,
+                profiles=profiles,
+                examples=options.examples,
+                seed=seed,
+                adapter=options.adapter,
+                command=options.command,
+                progress=tell,
                 seconds=options.time,
-            )  # fmt: skip
+            )
             report = runner.run()
     finally:
         port.close()

@@ -18,15 +18,7 @@ from revrnn.wire import decode, encode
 
 from .adapters import Answer, Fault, Question
 from .guard import Guard
-from .limits import (
-    LONGEST_LINE,
-    LONGEST_NAME,
-    MOST_SAID,
-    Means,
-    parsed,
-    shortened,
-    shown,
-)
+from .limits import LONGEST_LINE, LONGEST_NAME, MOST_SAID, Means, parsed, shortened, shown
 from .profiles import PROFILES
 
 # Requests that may wait for their answers at a time.

@@ -24,8 +24,11 @@ def progress(wanted: bool) -> Iterator[Progress | None]:
         print(file=sys.stderr)
         return
     columns = (
-        TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    )  # fmt: skip
+        TextColumn("{task.description:30}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("")
 

@@ -19,16 +19,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from revrnn.torch_impl.triton import (
-    gradient,
-    gru,
-    gru_back,
-    inputs,
-    lstm,
-    lstm_back,
-    tiles,
-    words,
-)
+from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
 from revrnn.torch_impl.triton.arrays import Tiles, power, up
 
 ARCHITECTURES = (80, 90, 100)
@@ -37,12 +28,27 @@ POINTERS = {
     "i8": ("mask", "wh", "wl", "high", "low"),
     "i16": ("words", "stage", "x"),
     "i32": (
-        "table", "sigmas", "resets", "changes", "heads", "counts", "tops", "gains", "h", "c",
-        "wraps", "outputs", "past_h", "past_c", "restore", "places", "bias",
+        "table",
+        "sigmas",
+        "resets",
+        "changes",
+        "heads",
+        "counts",
+        "tops",
+        "gains",
+        "h",
+        "c",
+        "wraps",
+        "outputs",
+        "past_h",
+        "past_c",
+        "restore",
+        "places",
+        "bias",
     ),
     "i64": ("part",),
     "fp32": ("lower", "tape", "w", "dh", "dc", "ds", "through", "given"),
-}  # fmt: skip
+}
 TYPES = {name: f"*{kind}" for kind, names in POINTERS.items() for name in names}
 
 
@@ -133,12 +139,33 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
     padded, rows = up(units, max(cut.units, cut.block)), up(batch, cut.rows)
     across = padded // cut.units
     base = {
-        "G": units, "Gp": padded, "BM": cut.rows, "BN": cut.units, "BK": cut.block,
-        "GAINS": True, "MASK": True, "R_S": 24, "R_H": 23, "SHIFT": 11, "VIEW": 12, "XS": 2,
-        "LIMIT": 3, "Z_MAX": 1019, "P_MAX": 896, "FORGET": True, "KEEP": True, "WRAPS": True,
-        "RECORD": False, "STORED": False, "REFILL": True, "CP": power(rows * across),
-        "NP": power(across), "NT": across, "N": 5, "Ip": 704,
-    }  # fmt: skip
+        "G": units,
+        "Gp": padded,
+        "BM": cut.rows,
+        "BN": cut.units,
+        "BK": cut.block,
+        "GAINS": True,
+        "MASK": True,
+        "R_S": 24,
+        "R_H": 23,
+        "SHIFT": 11,
+        "VIEW": 12,
+        "XS": 2,
+        "LIMIT": 3,
+        "Z_MAX": 1019,
+        "P_MAX": 896,
+        "FORGET": True,
+        "KEEP": True,
+        "WRAPS": True,
+        "RECORD": False,
+        "STORED": False,
+        "REFILL": True,
+        "CP": power(rows * across),
+        "NP": power(across),
+        "NT": across,
+        "N": 5,
+        "Ip": 704,
+    }
     both = (
         gru.gru_gates,
         gru.gru_state,

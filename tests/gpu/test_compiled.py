@@ -33,10 +33,26 @@ def test_the_three_architectures_are_named() -> None:
 
 def test_spills_would_be_seen() -> None:
     base = {
-        "G": 100, "Gp": 128, "BM": 32, "BN": 32, "BK": 128, "R_S": 24, "R_H": 23, "SHIFT": 11,
-        "XS": 2, "LIMIT": 3, "Z_MAX": 1019, "P_MAX": 896, "FIRST": True, "GAINS": False,
-        "MASK": False, "FORGET": True, "KEEP": True, "WRAPS": False, "RECORD": False,
-    }  # fmt: skip
+        "G": 100,
+        "Gp": 128,
+        "BM": 32,
+        "BN": 32,
+        "BK": 128,
+        "R_S": 24,
+        "R_H": 23,
+        "SHIFT": 11,
+        "XS": 2,
+        "LIMIT": 3,
+        "Z_MAX": 1019,
+        "P_MAX": 896,
+        "FIRST": True,
+        "GAINS": False,
+        "MASK": False,
+        "FORGET": True,
+        "KEEP": True,
+        "WRAPS": False,
+        "RECORD": False,
+    }
     made = compiled(lstm.lstm_state, 90, base, warps=1, stages=2, mark="")
     assert made.spills > 16
 
@@ -46,10 +62,24 @@ def test_spills_would_be_seen() -> None:
 def test_every_mode_compiles(cell: str, forget: bool) -> None:
     """What other configurations and ways of going back choose differently."""
     base = {
-        "G": 20, "Gp": 64, "BM": 16, "BN": 16, "BK": 64, "R_S": 20, "R_H": 16, "SHIFT": 4,
-        "VIEW": 8, "XS": 0, "LIMIT": 0, "Z_MAX": 1024, "P_MAX": 1024, "FORGET": forget, "CP": 64,
-        "NP": 4, "N": 3 if cell == "revgru" else 5 if forget else 3,
-    }  # fmt: skip
+        "G": 20,
+        "Gp": 64,
+        "BM": 16,
+        "BN": 16,
+        "BK": 64,
+        "R_S": 20,
+        "R_H": 16,
+        "SHIFT": 4,
+        "VIEW": 8,
+        "XS": 0,
+        "LIMIT": 0,
+        "Z_MAX": 1024,
+        "P_MAX": 1024,
+        "FORGET": forget,
+        "CP": 64,
+        "NP": 4,
+        "N": 3 if cell == "revgru" else 5 if forget else 3,
+    }
     kernels = {
         "revgru": (gru.gru_gates, gru.gru_state, gru_back.gru_unstate, gradient.gru_to_view),
         "revlstm": (
@@ -62,7 +92,13 @@ def test_every_mode_compiles(cell: str, forget: bool) -> None:
     for kernel in (*kernels, tiles.prepare):
         for plain, way in ((True, False), (False, True)):
             modes = {
-                "FIRST": plain, "GAINS": not plain, "MASK": way, "KEEP": way, "WRAPS": way,
-                "RECORD": not way, "STORED": way, "REFILL": way,
-            }  # fmt: skip
+                "FIRST": plain,
+                "GAINS": not plain,
+                "MASK": way,
+                "KEEP": way,
+                "WRAPS": way,
+                "RECORD": not way,
+                "STORED": way,
+                "REFILL": way,
+            }
             assert made_of(kernel, 90, base | modes, 4, 2).asm["cubin"]

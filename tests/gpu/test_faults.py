@@ -37,44 +37,63 @@ FAULTS = {
         2,
     ),
     "low bytes unsigned": Fault(
-        "arithmetic.py", "(a - (h << 8)).to(tl.int8)", "((a >> 1) - (h << 7)).to(tl.int8)",
-        "revgru", 2,
+        "arithmetic.py",
+        "(a - (h << 8)).to(tl.int8)",
+        "((a >> 1) - (h << 7)).to(tl.int8)",
+        "revgru",
+        2,
     ),
     "rounding of a shift left out": Fault(
         "arithmetic.py", "r = ((v >> (K - 1)) + 1) >> 1", "r = v >> K", "revgru", 2
     ),
-    "floor towards zero": Fault(
-        "arithmetic.py", "tl.where(q * z > p, q - 1, q)", "q", "revgru", 0
-    ),
+    "floor towards zero": Fault("arithmetic.py", "tl.where(q * z > p, q - 1, q)", "q", "revgru", 0),
     "off by one in compaction": Fault(
-        "words.py", "tl.store(words + to + lane, word", "tl.store(words + to + lane + 1, word",
-        "revgru", 0,
+        "words.py",
+        "tl.store(words + to + lane, word",
+        "tl.store(words + to + lane + 1, word",
+        "revgru",
+        0,
     ),
     "off by one where a word is taken": Fault(
-        "words.py", "tl.cumsum(short.to(tl.int32), 1) - 1", "tl.cumsum(short.to(tl.int32), 1)",
-        "revgru", 0,
+        "words.py",
+        "tl.cumsum(short.to(tl.int32), 1) - 1",
+        "tl.cumsum(short.to(tl.int32), 1)",
+        "revgru",
+        0,
     ),
     "other rows' words are not counted": Fault(
-        "words.py", "base += tl.sum(tl.where(flat < first_row * NT, all_counts, 0))\n", "\n",
-        "revgru", 0,
+        "words.py",
+        "base += tl.sum(tl.where(flat < first_row * NT, all_counts, 0))\n",
+        "\n",
+        "revgru",
+        0,
     ),
     "other tiles' words are not counted": Fault(
-        "words.py", "tl.where(tiles[None, :] < tile, own", "tl.where(tiles[None, :] < 0, own",
-        "revgru", 0,
+        "words.py",
+        "tl.where(tiles[None, :] < tile, own",
+        "tl.where(tiles[None, :] < 0, own",
+        "revgru",
+        0,
     ),
     "missing phase: heads are not refilled": Fault(
         "launch_back.py", "refill=popping", "refill=False", "revgru", 0
     ),
     "missing phase: c is not taken back": Fault(
-        "launch_back.py", "if config.forgetting:\n                    lstm_back.lstm_uncell",
-        "if config.forgetting and t:\n                    lstm_back.lstm_uncell", "revlstm", 1,
+        "launch_back.py",
+        "if config.forgetting:\n                    lstm_back.lstm_uncell",
+        "if config.forgetting and t:\n                    lstm_back.lstm_uncell",
+        "revlstm",
+        1,
     ),
     "the last words are not refilled": Fault(
         "passes.py", "            launcher.refill(last)\n", "", "revlstm", 1
     ),
     "slices are buffered": Fault(
-        "lstm.py", "active = has_step & (units >= depth)[None, :]\n        residue",
-        "active = has_step\n        residue", "revlstm", 1,
+        "lstm.py",
+        "active = has_step & (units >= depth)[None, :]\n        residue",
+        "active = has_step\n        residue",
+        "revlstm",
+        1,
     ),
     "gains of the wrong step on the way back": Fault(
         "lstm_back.py", "gains, old, t - 1,", "gains, old, t,", "revlstm", 1
@@ -85,7 +104,7 @@ FAULTS = {
     "gradient of c is read after it moved on": Fault(
         "gradient.py", "copy = now if J == 1 else 1 - now", "copy = now", "revlstm", 1
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -141,9 +141,16 @@ def view_row(k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place)
 
 @kernel
 def view_row_back(
-    k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place, scale: Any, real: Place,
+    k: Kernel,
+    n: Any,
+    bits: Any,
+    h: Place,
+    out: Place,
+    largest: Place,
+    scale: Any,
+    real: Place,
     ok: Place,
-) -> None:  # fmt: skip
+) -> None:
     """Write also float32 of the operands, and 1 where nothing saturated, else 0 (GRAD-002)."""
     views, by = _Views(k, bits), k.all_lanes(scale)
 
@@ -167,24 +174,49 @@ def views(h: Array, bits: int, out: Array, by_row: int, largest: Array) -> None:
 
 @inner
 def views_back(
-    h: Array, bits: int, out: Array, by_row: int, largest: Array, unit: float, tape: Array,
-    real: int, ok: int,
-) -> None:  # fmt: skip
+    h: Array,
+    bits: int,
+    out: Array,
+    by_row: int,
+    largest: Array,
+    unit: float,
+    tape: Array,
+    real: int,
+    ok: int,
+) -> None:
     """Do so, and write to the tape from ``real`` and ``ok`` on."""
     rows, units = h.shape
     largest[0] = 0
     for b in range(rows):
         view_row_back(
-            units, bits, h.reshape(-1), b * units, out, b * by_row, largest, 0, unit, tape,
-            real + b * units, tape, ok + b * units,
-        )  # fmt: skip
+            units,
+            bits,
+            h.reshape(-1),
+            b * units,
+            out,
+            b * by_row,
+            largest,
+            0,
+            unit,
+            tape,
+            real + b * units,
+            tape,
+            ok + b * units,
+        )
 
 
 @inner
 def layer_input(
-    h: Array, gains: Array, shift: int, width: int, out: Array, operand: Array, slope: Array,
-    base: int, bits: int,
-) -> Any:  # fmt: skip
+    h: Array,
+    gains: Array,
+    shift: int,
+    width: int,
+    out: Array,
+    operand: Array,
+    slope: Array,
+    base: int,
+    bits: int,
+) -> Any:
     """Write a layer's states as the operand of the layer above (SEQ-004, SEQ-012).
 
     Args:

@@ -100,9 +100,8 @@ class Stack:
         if WIDE:
             kind = vector(I32)
             squeeze = k.function(
-                f"llvm.x86.avx512.mask.compress.v{LANES}i32",
-                kind, [kind, kind, where.value.type],
-            )  # fmt: skip
+                f"llvm.x86.avx512.mask.compress.v{LANES}i32", kind, [kind, kind, where.value.type]
+            )
             words = builder.call(squeeze, [heads.value, ir.Constant(kind, None), where.value])
             place = builder.bitcast(self.words.after(top).pointer, vector(I16).as_pointer())
             builder.store(builder.trunc(words, vector(I16)), place).align = 2
@@ -117,9 +116,16 @@ class Stack:
         self.top.set(builder.add(top, count))
 
     def update(
-        self, group: Group, state: Place, z: Lanes, change: Lanes, head: Lanes, buffered: Lanes,
-        keep: Any, wraps: Wraps,
-    ) -> Exchanged:  # fmt: skip
+        self,
+        group: Group,
+        state: Place,
+        z: Lanes,
+        change: Lanes,
+        head: Lanes,
+        buffered: Lanes,
+        keep: Any,
+        wraps: Wraps,
+    ) -> Exchanged:
         """Multiply states in place, push words and count wraps; return what became of them."""
         new = exchange(group.load(state), z, change, head, buffered)
         self.push(group, new.full, new.word, keep)
@@ -128,9 +134,15 @@ class Stack:
         return new
 
     def undo(
-        self, group: Group, state: Place, z: Lanes, change: Lanes, heads: Place, buffered: Lanes,
+        self,
+        group: Group,
+        state: Place,
+        z: Lanes,
+        change: Lanes,
+        heads: Place,
+        buffered: Lanes,
         restore: Place,
-    ) -> Lanes:  # fmt: skip
+    ) -> Lanes:
         """Undo :meth:`update` in place; return the states before (CELL-040)."""
         old, head, wanting = exchange_back(
             group.load(state), z, change, group.load(heads), buffered, group.load(restore)

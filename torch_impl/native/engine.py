@@ -48,11 +48,7 @@ class NativeEngine:
         return _fault()
 
     def prepare(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> Work:
         """Prepare the weights."""
         work: Any = import_module(".work", __package__)

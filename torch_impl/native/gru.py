@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .arithmetic import (
-    STATE_BITS,
-    Z_MAX,
-    Gates,
-    Sums,
-    sigmoid_slope,
-    tanh_slope,
-    unit,
-)
+from .arithmetic import STATE_BITS, Z_MAX, Gates, Sums, sigmoid_slope, tanh_slope, unit
 from .buffers import TOP, Stack, Wraps, count_gates
 from .compiling import Array, Maybe, inner
 from .copies import idle
@@ -32,9 +24,21 @@ GRU_PIECES: Final = 8
 
 @kernel
 def gates_row(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, view: Place, sigma: Place, r: Place, u: Place,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    view: Place,
+    sigma: Place,
+    r: Place,
+    u: Place,
+) -> None:
     """Write the sigmoids that z is made of, r, and the candidate's operand (CELL-010, CELL-011)."""
     sums, gates = Sums(k, stride, (s, x, bias), left, shift), Gates(k, plan, table)
 
@@ -51,9 +55,14 @@ class _Update:
     """The candidate and the change of one row."""
 
     def __init__(
-        self, k: Kernel, places: tuple[Place, Place, Place], left: Any, shift: Any, plan: Place,
+        self,
+        k: Kernel,
+        places: tuple[Place, Place, Place],
+        left: Any,
+        shift: Any,
+        plan: Place,
         table: Place,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the candidate's sums and numbers."""
         self.sums = Sums(k, k.scalar(plan, 0), places, left, shift)
         self.gates, self.top = Gates(k, plan, table), k.number(plan, Z_MAX)
@@ -70,10 +79,24 @@ class _Update:
 
 @kernel
 def forward_row(
-    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
-    table: Place, buffered: Any, sigma: Place, h: Place, heads: Place, z: Place, words: Place,
-    keep: Any, tally: Place,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    buffered: Any,
+    sigma: Place,
+    h: Place,
+    heads: Place,
+    z: Place,
+    words: Place,
+    keep: Any,
+    tally: Place,
+) -> None:
     """Update a row (CELL-012); gates go to ``z``."""
     update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
     stack, everywhere = Stack(k, words, tally), k.truth(buffered)
@@ -93,9 +116,19 @@ def forward_row(
 
 @kernel
 def plain_row(
-    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
-    table: Place, sigma: Place, h: Place, tally: Place,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    sigma: Place,
+    h: Place,
+    tally: Place,
+) -> None:
     """Update a row without forgetting (CELL-030)."""
     update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
 
@@ -112,9 +145,15 @@ class _Back:
     """What undoing a row writes whether or not there is forgetting."""
 
     def __init__(
-        self, k: Kernel, update: _Update, tape: Place, size: Any, unit_h: Any, unit_view: Any,
+        self,
+        k: Kernel,
+        update: _Update,
+        tape: Place,
+        size: Any,
+        unit_h: Any,
+        unit_view: Any,
         scale: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Take the tape, units of numbers, and m of GRAD-010."""
         self.k, self.update, self.tape, self.size = k, update, tape, size
         self.unit_h, self.unit_view = k.all_lanes(unit_h), k.all_lanes(unit_view)
@@ -146,11 +185,30 @@ class _Back:
 
 @kernel
 def back_row(
-    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
-    table: Place, buffered: Any, sigma: Place, r: Place, u: Place, h: Place, restore: Place,
-    heads: Place, words: Place, tally: Place, unit_h: Any, unit_view: Any, scale: Any,
-    tape: Place, size: Any,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    buffered: Any,
+    sigma: Place,
+    r: Place,
+    u: Place,
+    h: Place,
+    restore: Place,
+    heads: Place,
+    words: Place,
+    tally: Place,
+    unit_h: Any,
+    unit_view: Any,
+    scale: Any,
+    tape: Place,
+    size: Any,
+) -> None:
     """Undo a row, and write its factors (CELL-040, GRAD-010 … GRAD-012)."""
     update = _Update(k, (s, x, bias), left, shift, plan, table)
     back = _Back(k, update, tape, size, unit_h, unit_view, scale)
@@ -168,10 +226,27 @@ def back_row(
 
 @kernel
 def plain_back(
-    k: Kernel, n: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any, plan: Place,
-    table: Place, recovered: Any, sigma: Place, r: Place, u: Place, h: Place, restore: Place,
-    unit_h: Any, unit_view: Any, scale: Any, tape: Place, size: Any,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    recovered: Any,
+    sigma: Place,
+    r: Place,
+    u: Place,
+    h: Place,
+    restore: Place,
+    unit_h: Any,
+    unit_view: Any,
+    scale: Any,
+    tape: Place,
+    size: Any,
+) -> None:
     """Undo a row without forgetting, or look it up, and write its factors (CELL-030)."""
     update, computed = _Update(k, (s, x, bias), left, shift, plan, table), k.truth(recovered)
     back = _Back(k, update, tape, size, unit_h, unit_view, scale)
@@ -188,10 +263,24 @@ def plain_back(
 
 @inner
 def gates(
-    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
-    shift: int, plan: Array, table: Array, view: Array, by_row: int, units: int, sigma: Array,
-    r: Array, u: Array,
-) -> None:  # fmt: skip
+    s: Array,
+    width: int,
+    x: Array,
+    x_at: int,
+    x_width: int,
+    bias: Array,
+    at: int,
+    left: int,
+    shift: int,
+    plan: Array,
+    table: Array,
+    view: Array,
+    by_row: int,
+    units: int,
+    sigma: Array,
+    r: Array,
+    u: Array,
+) -> None:
     """Write gates and operands of some rows.
 
     Arguments are those of :func:`.lstm.advance`, and:
@@ -204,17 +293,55 @@ def gates(
     """
     for b in range(sigma.size // units):
         gates_row(
-            units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
-            table, 0, view, b * by_row, sigma, b * units, r, b * units, u, b * by_row,
-        )  # fmt: skip
+            units,
+            units,
+            s,
+            b * width,
+            x,
+            x_at + b * x_width,
+            bias,
+            at,
+            left,
+            shift,
+            plan,
+            0,
+            table,
+            0,
+            view,
+            b * by_row,
+            sigma,
+            b * units,
+            r,
+            b * units,
+            u,
+            b * by_row,
+        )
 
 
 @inner
 def advance(
-    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
-    shift: int, plan: Array, table: Array, sigma: Array, h: Array, heads: Maybe, z: Array,
-    active: Array, depth: int, words: Array, keep: int, tally: Array, counts: Array,
-) -> None:  # fmt: skip
+    s: Array,
+    width: int,
+    x: Array,
+    x_at: int,
+    x_width: int,
+    bias: Array,
+    at: int,
+    left: int,
+    shift: int,
+    plan: Array,
+    table: Array,
+    sigma: Array,
+    h: Array,
+    heads: Maybe,
+    z: Array,
+    active: Array,
+    depth: int,
+    words: Array,
+    keep: int,
+    tally: Array,
+    counts: Array,
+) -> None:
     """Update one group of some rows; arguments are those of :func:`.lstm.advance`."""
     rows, units = h.shape
     flat = h.reshape(-1)
@@ -223,30 +350,96 @@ def advance(
             continue
         if heads is None:
             plain_row(
-                units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0, table,
-                0, sigma, b * units, flat, b * units, tally, 0,
-            )  # fmt: skip
+                units,
+                s,
+                b * width,
+                x,
+                x_at + b * x_width,
+                bias,
+                at,
+                left,
+                shift,
+                plan,
+                0,
+                table,
+                0,
+                sigma,
+                b * units,
+                flat,
+                b * units,
+                tally,
+                0,
+            )
         else:
             for part in range(2):  # sliced units, the others
                 first, last = (0, depth) if part == 0 else (depth, units)
                 to = b * units + first
                 if first < last:
                     forward_row(
-                        last - first, s, b * width + first, x, x_at + b * x_width + first, bias,
-                        at + first, left, shift, plan, 0, table, 0, part, sigma, to, flat, to,
-                        heads.reshape(-1), to, z, to, words, 0, keep, tally, 0,
-                    )  # fmt: skip
+                        last - first,
+                        s,
+                        b * width + first,
+                        x,
+                        x_at + b * x_width + first,
+                        bias,
+                        at + first,
+                        left,
+                        shift,
+                        plan,
+                        0,
+                        table,
+                        0,
+                        part,
+                        sigma,
+                        to,
+                        flat,
+                        to,
+                        heads.reshape(-1),
+                        to,
+                        z,
+                        to,
+                        words,
+                        0,
+                        keep,
+                        tally,
+                        0,
+                    )
     if heads is not None and counts.size:
         count_gates(z, active, depth, units, counts)
 
 
 @inner
 def recover(
-    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
-    shift: int, plan: Array, table: Array, sigma: Array, r: Array, u: Array, by_row: int,
-    h: Array, heads: Maybe, old_h: Array, active: Array, depth: int, stored: bool, words: Array,
-    tally: Array, unit_h: Any, unit_view: Any, scale: Any, tape: Array, base: int, size: int,
-) -> bool:  # fmt: skip
+    s: Array,
+    width: int,
+    x: Array,
+    x_at: int,
+    x_width: int,
+    bias: Array,
+    at: int,
+    left: int,
+    shift: int,
+    plan: Array,
+    table: Array,
+    sigma: Array,
+    r: Array,
+    u: Array,
+    by_row: int,
+    h: Array,
+    heads: Maybe,
+    old_h: Array,
+    active: Array,
+    depth: int,
+    stored: bool,
+    words: Array,
+    tally: Array,
+    unit_h: Any,
+    unit_view: Any,
+    scale: Any,
+    tape: Array,
+    base: int,
+    size: int,
+) -> bool:
     """Take one group of some rows back; arguments are those of :func:`.lstm.recover`."""
     rows, units = h.shape
     flat, old = h.reshape(-1), old_h.reshape(-1)
@@ -258,19 +451,78 @@ def recover(
             idle(tape, place, size, units, VIEW, KEPT, KEPT)
         elif heads is None:
             plain_back(
-                units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0, table,
-                0, on, sigma, b * units, r, b * units, u, b * by_row, flat, b * units, old,
-                b * units, unit_h, unit_view, scale, tape, place, size,
-            )  # fmt: skip
+                units,
+                s,
+                b * width,
+                x,
+                x_at + b * x_width,
+                bias,
+                at,
+                left,
+                shift,
+                plan,
+                0,
+                table,
+                0,
+                on,
+                sigma,
+                b * units,
+                r,
+                b * units,
+                u,
+                b * by_row,
+                flat,
+                b * units,
+                old,
+                b * units,
+                unit_h,
+                unit_view,
+                scale,
+                tape,
+                place,
+                size,
+            )
         else:
             for part in range(2):  # in the order of units from the last to the first
                 first, last = (depth, units) if part == 0 else (0, depth)
                 to = b * units + first
                 if first < last:
                     back_row(
-                        last - first, s, b * width + first, x, x_at + b * x_width + first, bias,
-                        at + first, left, shift, plan, 0, table, 0, on * (1 - part), sigma, to, r,
-                        to, u, b * by_row + first, flat, to, old, to, heads.reshape(-1), to,
-                        words, 0, tally, 0, unit_h, unit_view, scale, tape, place + first, size,
-                    )  # fmt: skip
+                        last - first,
+                        s,
+                        b * width + first,
+                        x,
+                        x_at + b * x_width + first,
+                        bias,
+                        at + first,
+                        left,
+                        shift,
+                        plan,
+                        0,
+                        table,
+                        0,
+                        on * (1 - part),
+                        sigma,
+                        to,
+                        r,
+                        to,
+                        u,
+                        b * by_row + first,
+                        flat,
+                        to,
+                        old,
+                        to,
+                        heads.reshape(-1),
+                        to,
+                        words,
+                        0,
+                        tally,
+                        0,
+                        unit_h,
+                        unit_view,
+                        scale,
+                        tape,
+                        place + first,
+                        size,
+                    )
     return bool(tally[TOP] >= 0)

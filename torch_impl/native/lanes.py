@@ -175,8 +175,9 @@ class Group:
             pointer = self._at(place)
             function = self.kernel.function(
                 f"llvm.masked.load.v{LANES}{_SHORT[name]}.p0",
-                kind, [pointer.type, I32, vector(I1), kind],
-            )  # fmt: skip
+                kind,
+                [pointer.type, I32, vector(I1), kind],
+            )
             align = ir.Constant(I32, _ALIGNMENT[name])
             value = builder.call(function, [pointer, align, self.mask, ir.Constant(kind, None)])
         if name == "i16":
@@ -192,8 +193,9 @@ class Group:
         pointer, kind = self._at(place), lanes.value.type
         function = self.kernel.function(
             f"llvm.masked.store.v{LANES}{_SHORT[str(place.element)]}.p0",
-            ir.VoidType(), [kind, pointer.type, I32, vector(I1)],
-        )  # fmt: skip
+            ir.VoidType(),
+            [kind, pointer.type, I32, vector(I1)],
+        )
         builder.call(function, [lanes.value, pointer, ir.Constant(I32, 4), self.mask])
 
     def store_short(self, place: Place, lanes: Lanes) -> None:

@@ -21,11 +21,30 @@ from .lstm_rows import (
 
 @inner
 def advance(
-    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
-    shift: int, plan: Array, table: Array, c: Array, h: Array, heads: Maybe, z: Array, p: Array,
-    active: Array, depth: int, words: Array, later: Array, keep: int, tally: Array,
+    s: Array,
+    width: int,
+    x: Array,
+    x_at: int,
+    x_width: int,
+    bias: Array,
+    at: int,
+    left: int,
+    shift: int,
+    plan: Array,
+    table: Array,
+    c: Array,
+    h: Array,
+    heads: Maybe,
+    z: Array,
+    p: Array,
+    active: Array,
+    depth: int,
+    words: Array,
+    later: Array,
+    keep: int,
+    tally: Array,
     counts: Array,
-) -> None:  # fmt: skip
+) -> None:
     """Update one group of some rows.
 
     Args:
@@ -60,20 +79,66 @@ def advance(
             continue
         if heads is None:
             plain_row(
-                units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
-                table, 0, flat_c, b * units, flat_h, b * units, tally, 0,
-            )  # fmt: skip
+                units,
+                units,
+                s,
+                b * width,
+                x,
+                x_at + b * x_width,
+                bias,
+                at,
+                left,
+                shift,
+                plan,
+                0,
+                table,
+                0,
+                flat_c,
+                b * units,
+                flat_h,
+                b * units,
+                tally,
+                0,
+            )
         else:
             for part in range(2):  # sliced units, the others
                 first, last = (0, depth) if part == 0 else (depth, units)
                 to = b * units + first
                 if first < last:
                     forward_row(
-                        last - first, units, s, b * width + first, x, x_at + b * x_width + first,
-                        bias, at + first, left, shift, plan, 0, table, 0, part, flat_c, to,
-                        flat_h, to, heads.reshape(-1), to, z, to, p, to, words, 0, later, 0, keep,
-                        tally, 0,
-                    )  # fmt: skip
+                        last - first,
+                        units,
+                        s,
+                        b * width + first,
+                        x,
+                        x_at + b * x_width + first,
+                        bias,
+                        at + first,
+                        left,
+                        shift,
+                        plan,
+                        0,
+                        table,
+                        0,
+                        part,
+                        flat_c,
+                        to,
+                        flat_h,
+                        to,
+                        heads.reshape(-1),
+                        to,
+                        z,
+                        to,
+                        p,
+                        to,
+                        words,
+                        0,
+                        later,
+                        0,
+                        keep,
+                        tally,
+                        0,
+                    )
     if heads is not None:
         append_later(words, later, tally)
         if counts.size:
@@ -83,11 +148,33 @@ def advance(
 
 @inner
 def recover(
-    s: Array, width: int, x: Array, x_at: int, x_width: int, bias: Array, at: int, left: int,
-    shift: int, plan: Array, table: Array, c: Array, h: Array, heads: Maybe, old_c: Array,
-    old_h: Array, active: Array, depth: int, stored: bool, words: Array, tally: Array,
-    unit_h: Any, scale: Any, tape: Array, base: int, size: int,
-) -> bool:  # fmt: skip
+    s: Array,
+    width: int,
+    x: Array,
+    x_at: int,
+    x_width: int,
+    bias: Array,
+    at: int,
+    left: int,
+    shift: int,
+    plan: Array,
+    table: Array,
+    c: Array,
+    h: Array,
+    heads: Maybe,
+    old_c: Array,
+    old_h: Array,
+    active: Array,
+    depth: int,
+    stored: bool,
+    words: Array,
+    tally: Array,
+    unit_h: Any,
+    scale: Any,
+    tape: Array,
+    base: int,
+    size: int,
+) -> bool:
     """Take one group of some rows back, and write its tape.
 
     Arguments are those of :func:`advance`, and:
@@ -114,29 +201,106 @@ def recover(
             idle(tape, place, size, units, VIEW, KEPT_C, KEPT_H)
         elif heads is None:
             plain_back(
-                units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift, plan, 0,
-                table, 0, on, flat_c, b * units, flat_h, b * units, from_c, b * units, from_h,
-                b * units, tape, place, size,
-            )  # fmt: skip
+                units,
+                units,
+                s,
+                b * width,
+                x,
+                x_at + b * x_width,
+                bias,
+                at,
+                left,
+                shift,
+                plan,
+                0,
+                table,
+                0,
+                on,
+                flat_c,
+                b * units,
+                flat_h,
+                b * units,
+                from_c,
+                b * units,
+                from_h,
+                b * units,
+                tape,
+                place,
+                size,
+            )
         else:
             for part in range(2):  # in the order of units from the last to the first
                 first, last = (depth, units) if part == 0 else (0, depth)
                 to = b * units + first
                 if first < last:
                     hidden_back(
-                        last - first, units, s, b * width + first, x, x_at + b * x_width + first,
-                        bias, at + first, left, shift, plan, 0, table, 0, on * (1 - part), flat_c,
-                        to, flat_h, to, from_h, to, heads.reshape(-1), to, words, 0, tally, 0,
-                        unit_h, scale, tape, place + first, size,
-                    )  # fmt: skip
+                        last - first,
+                        units,
+                        s,
+                        b * width + first,
+                        x,
+                        x_at + b * x_width + first,
+                        bias,
+                        at + first,
+                        left,
+                        shift,
+                        plan,
+                        0,
+                        table,
+                        0,
+                        on * (1 - part),
+                        flat_c,
+                        to,
+                        flat_h,
+                        to,
+                        from_h,
+                        to,
+                        heads.reshape(-1),
+                        to,
+                        words,
+                        0,
+                        tally,
+                        0,
+                        unit_h,
+                        scale,
+                        tape,
+                        place + first,
+                        size,
+                    )
     if heads is not None:
         for back in range(rows):
             b = rows - 1 - back
             if active[b]:
                 cell_back(
-                    units, units, s, b * width, x, x_at + b * x_width, bias, at, left, shift,
-                    plan, 0, table, 0, on, flat_c, b * units, from_c, b * units,
-                    heads.reshape(-1), b * units, words, 0, tally, 0, unit_h, scale, tape,
-                    base + b * units, size,
-                )  # fmt: skip
+                    units,
+                    units,
+                    s,
+                    b * width,
+                    x,
+                    x_at + b * x_width,
+                    bias,
+                    at,
+                    left,
+                    shift,
+                    plan,
+                    0,
+                    table,
+                    0,
+                    on,
+                    flat_c,
+                    b * units,
+                    from_c,
+                    b * units,
+                    heads.reshape(-1),
+                    b * units,
+                    words,
+                    0,
+                    tally,
+                    0,
+                    unit_h,
+                    scale,
+                    tape,
+                    base + b * units,
+                    size,
+                )
     return bool(tally[TOP] >= 0)

@@ -9,17 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .arithmetic import (
-    P_MAX,
-    STATE_BITS,
-    Z_MAX,
-    Gates,
-    Sums,
-    Tanh,
-    sigmoid_slope,
-    tanh_slope,
-    unit,
-)
+from .arithmetic import P_MAX, STATE_BITS, Z_MAX, Gates, Sums, Tanh, sigmoid_slope, tanh_slope, unit
 from .buffers import LATER, TOP, Stack, Wraps
 from .lanes import Group, Lanes, Place
 from .vectors import Kernel, kernel
@@ -38,9 +28,16 @@ class _Cell:
     """The gates and changes of one row."""
 
     def __init__(
-        self, k: Kernel, stride: Any, places: tuple[Place, Place, Place], left: Any, shift: Any,
-        plan: Place, table: Place, forgetting: bool,
-    ) -> None:  # fmt: skip
+        self,
+        k: Kernel,
+        stride: Any,
+        places: tuple[Place, Place, Place],
+        left: Any,
+        shift: Any,
+        plan: Place,
+        table: Place,
+        forgetting: bool,
+    ) -> None:
         """Take sums and numbers; without forgetting the gates are i, g, o (CELL-031)."""
         self.sums, self.gates = Sums(k, stride, places, left, shift), Gates(k, plan, table)
         bits = k.number(plan, STATE_BITS)
@@ -63,10 +60,27 @@ class _Cell:
 
 @kernel
 def forward_row(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, buffered: Any, c: Place, h: Place, heads: Place, z: Place,
-    p: Place, words: Place, later: Place, keep: Any, tally: Place,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    buffered: Any,
+    c: Place,
+    h: Place,
+    heads: Place,
+    z: Place,
+    p: Place,
+    words: Place,
+    later: Place,
+    keep: Any,
+    tally: Place,
+) -> None:
     """Update a row (CELL-020 … CELL-022); gates go to ``z`` and ``p``."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
     of_c, of_h = Stack(k, words, tally, TOP), Stack(k, later, tally, LATER)
@@ -92,9 +106,20 @@ def forward_row(
 
 @kernel
 def plain_row(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, c: Place, h: Place, tally: Place,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    c: Place,
+    h: Place,
+    tally: Place,
+) -> None:
     """Update a row without forgetting (CELL-031)."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
     wraps = Wraps(k, tally)
@@ -139,18 +164,33 @@ class _Back:
     """Undoing one of a row's two multiplications."""
 
     def __init__(
-        self, k: Kernel, cell: _Cell, words: Place, tally: Place, buffered: Any, unit_h: Any,
-        scale: Any, tape: _Tape,
-    ) -> None:  # fmt: skip
+        self,
+        k: Kernel,
+        cell: _Cell,
+        words: Place,
+        tally: Place,
+        buffered: Any,
+        unit_h: Any,
+        scale: Any,
+        tape: _Tape,
+    ) -> None:
         """Take the stack, the unit of states, and m of GRAD-010."""
         self.cell, self.tape, self.stack = cell, tape, Stack(k, words, tally)
         self.everywhere = k.truth(buffered)
         self.real, self.by = k.all_lanes(unit_h), k.all_lanes(scale)
 
     def undo(
-        self, group: Group, sigma: Lanes, top: Lanes, change: Lanes, state: Place, heads: Place,
-        restore: Place, to: int, kept: int,
-    ) -> None:  # fmt: skip
+        self,
+        group: Group,
+        sigma: Lanes,
+        top: Lanes,
+        change: Lanes,
+        state: Place,
+        heads: Place,
+        restore: Place,
+        to: int,
+        kept: int,
+    ) -> None:
         """Undo it, and write the forget gate's factor and what it keeps to two pieces."""
         gates = self.cell.gates
         forget = gates.forget(sigma, top)
@@ -162,10 +202,28 @@ class _Back:
 
 @kernel
 def hidden_back(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, buffered: Any, c: Place, h: Place, restore: Place, heads: Place,
-    words: Place, tally: Place, unit_h: Any, scale: Any, tape: Place, size: Any,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    buffered: Any,
+    c: Place,
+    h: Place,
+    restore: Place,
+    heads: Place,
+    words: Place,
+    tally: Place,
+    unit_h: Any,
+    scale: Any,
+    tape: Place,
+    size: Any,
+) -> None:
     """Undo a row's ``h``, and write the factors that belong to it (CELL-040, GRAD-013)."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
     to = _Tape(k, tape, size)
@@ -182,10 +240,27 @@ def hidden_back(
 
 @kernel
 def cell_back(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, buffered: Any, c: Place, restore: Place, heads: Place,
-    words: Place, tally: Place, unit_h: Any, scale: Any, tape: Place, size: Any,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    buffered: Any,
+    c: Place,
+    restore: Place,
+    heads: Place,
+    words: Place,
+    tally: Place,
+    unit_h: Any,
+    scale: Any,
+    tape: Place,
+    size: Any,
+) -> None:
     """Undo a row's ``c``, and write the factors that belong to it (CELL-040, GRAD-013)."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
     to = _Tape(k, tape, size)
@@ -202,10 +277,24 @@ def cell_back(
 
 @kernel
 def plain_back(
-    k: Kernel, n: Any, stride: Any, s: Place, x: Place, bias: Place, left: Any, shift: Any,
-    plan: Place, table: Place, recovered: Any, c: Place, h: Place, old_c: Place, old_h: Place,
-    tape: Place, size: Any,
-) -> None:  # fmt: skip
+    k: Kernel,
+    n: Any,
+    stride: Any,
+    s: Place,
+    x: Place,
+    bias: Place,
+    left: Any,
+    shift: Any,
+    plan: Place,
+    table: Place,
+    recovered: Any,
+    c: Place,
+    h: Place,
+    old_c: Place,
+    old_h: Place,
+    tape: Place,
+    size: Any,
+) -> None:
     """Undo a row without forgetting, or look it up, and write its factors."""
     cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
     computed, to = k.truth(recovered), _Tape(k, tape, size)

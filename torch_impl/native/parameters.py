@@ -77,10 +77,17 @@ def products(
                     first = span.start + part.start
                     tasks.append(
                         partial(
-                            add_weights, whole, first, part.stop - part.start, columns,
-                            operand, width, to, at + first,
+                            add_weights,
+                            whole,
+                            first,
+                            part.stop - part.start,
+                            columns,
+                            operand,
+                            width,
+                            to,
+                            at + first,
                         )
-                    )  # fmt: skip
+                    )
     run(tasks, threads)
     return torch.from_numpy(dx.reshape(steps, batch, length))
 

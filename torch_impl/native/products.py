@@ -54,9 +54,18 @@ LIMIT: Final = 2**31 - 1
 
 @inner
 def tile_rows(
-    a: Array, a_at: int, by_row: int, rows: int, w: Array, w_at: int, pairs: int, out: Array,
-    out_at: int, by_out: int, columns: int,
-) -> None:  # fmt: skip
+    a: Array,
+    a_at: int,
+    by_row: int,
+    rows: int,
+    w: Array,
+    w_at: int,
+    pairs: int,
+    out: Array,
+    out_at: int,
+    by_out: int,
+    columns: int,
+) -> None:
     """Multiply some rows by one panel of int16, or the vectors of it that have columns."""
     if columns <= PANEL - LANES:
         for c in range(0, columns, LANES):
@@ -91,9 +100,18 @@ def tile_rows(
 
 @inner
 def exact_product(
-    a: Array, by_row: int, largest: int, rows: int, pairs: int, w: Array, norm: int, columns: int,
-    sums: Array, wide: Array, shift: int,
-) -> bool:  # fmt: skip
+    a: Array,
+    by_row: int,
+    largest: int,
+    rows: int,
+    pairs: int,
+    w: Array,
+    norm: int,
+    columns: int,
+    sums: Array,
+    wide: Array,
+    shift: int,
+) -> bool:
     """Multiply ``[rows, 2·pairs]`` by packed weights (PROD-001).
 
     Args:
@@ -144,9 +162,19 @@ def exact_product(
 
 @inner
 def float_rows(
-    a: Array, a_at: int, by_row: int, by_index: int, rows: int, w: Array, w_at: int, length: int,
-    out: Array, out_at: int, by_out: int, columns: int,
-) -> None:  # fmt: skip
+    a: Array,
+    a_at: int,
+    by_row: int,
+    by_index: int,
+    rows: int,
+    w: Array,
+    w_at: int,
+    length: int,
+    out: Array,
+    out_at: int,
+    by_out: int,
+    columns: int,
+) -> None:
     """Multiply some rows by one panel of float32, or the vectors of it that have columns."""
     if columns <= PANEL - LANES:
         for c in range(0, columns, LANES):
@@ -192,9 +220,16 @@ def float_product(
 
 @inner
 def add_outer_products(
-    a: Array, a_at: int, by_index: int, rows: int, length: int, packed: Array, columns: int,
-    into: Array, first: int,
-) -> None:  # fmt: skip
+    a: Array,
+    a_at: int,
+    by_index: int,
+    rows: int,
+    length: int,
+    packed: Array,
+    columns: int,
+    into: Array,
+    first: int,
+) -> None:
     """Add ``Σ_k a[k, r]·b[k, c]`` to ``into[first + r, c]``, float32 (GRAD-014).
 
     Args:
@@ -239,9 +274,18 @@ def add_outer_products(
 
 @native
 def checked_product(
-    a: Array, by_row: int, largest: int, rows: int, pairs: int, w: Array, norm: int, columns: int,
-    sums: Array, wide: Array, shift: int,
-) -> bool:  # fmt: skip
+    a: Array,
+    by_row: int,
+    largest: int,
+    rows: int,
+    pairs: int,
+    w: Array,
+    norm: int,
+    columns: int,
+    sums: Array,
+    wide: Array,
+    shift: int,
+) -> bool:
     """Do as :func:`exact_product`, called from Python."""
     return bool(exact_product(a, by_row, largest, rows, pairs, w, norm, columns, sums, wide, shift))
 
@@ -264,9 +308,18 @@ def self_check() -> bool:
             wide = np.zeros((rows, outputs), np.int64)
             largest = int(np.abs(a.astype(np.int64)).max())
             one: Any = checked_product(
-                a.reshape(-1), 2 * pairs, largest, rows, pairs, packed, norm, outputs,
-                sums.reshape(-1), wide, 0,
-            )  # fmt: skip
+                a.reshape(-1),
+                2 * pairs,
+                largest,
+                rows,
+                pairs,
+                packed,
+                norm,
+                outputs,
+                sums.reshape(-1),
+                wide,
+                0,
+            )
             given = sums[:, :outputs].astype(np.int64) if one else wide
             if not np.array_equal(given, wanted):
                 return False

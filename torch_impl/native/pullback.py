@@ -48,9 +48,16 @@ def add_multiplied_row(k: Kernel, n: Any, a: Place, b: Place, out: Place) -> Non
 
 @kernel
 def gru_to_states(
-    k: Kernel, n: Any, tape: Place, size: Any, du: Place, dv: Place, other: Place, own: Place,
+    k: Kernel,
+    n: Any,
+    tape: Place,
+    size: Any,
+    du: Place,
+    dv: Place,
+    other: Place,
+    own: Place,
     forgetting: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Carry a row's gradients on to both states (GRAD-002, GRAD-011, GRAD-012)."""
     forgets = k.truth(forgetting)
 
@@ -66,9 +73,19 @@ def gru_to_states(
 
 @inner
 def pull_gru(
-    dh: Array, group: int, tape: Array, base: int, size: int, ds: Array, at: int, w_h: Array,
-    w_u: Array, forgetting: bool, du: Array, dv: Array,
-) -> None:  # fmt: skip
+    dh: Array,
+    group: int,
+    tape: Array,
+    base: int,
+    size: int,
+    ds: Array,
+    at: int,
+    w_h: Array,
+    w_u: Array,
+    forgetting: bool,
+    du: Array,
+    dv: Array,
+) -> None:
     """Carry gradients back over an update of RevGRU (GRAD-012).
 
     Args:
@@ -98,9 +115,20 @@ def pull_gru(
     float_product(ds, at, 3 * units, rows, 2 * units, w_h, units, dv)
     for b in range(rows):
         gru_to_states(
-            units, tape, base + b * units, size, du, b * wide, dv, b * wide, flat,
-            other + b * units, flat, own + b * units, forgetting,
-        )  # fmt: skip
+            units,
+            tape,
+            base + b * units,
+            size,
+            du,
+            b * wide,
+            dv,
+            b * wide,
+            flat,
+            other + b * units,
+            flat,
+            own + b * units,
+            forgetting,
+        )
 
 
 def _lstm_to_gates(
@@ -140,9 +168,18 @@ def plain_lstm_to_gates(
 
 @inner
 def pull_lstm(
-    dh: Array, dc: Array, group: int, tape: Array, base: int, size: int, ds: Array, at: int,
-    w_h: Array, forgetting: bool, dv: Array,
-) -> None:  # fmt: skip
+    dh: Array,
+    dc: Array,
+    group: int,
+    tape: Array,
+    base: int,
+    size: int,
+    ds: Array,
+    at: int,
+    w_h: Array,
+    forgetting: bool,
+    dv: Array,
+) -> None:
     """Carry gradients back over an update of RevLSTM (GRAD-013); ``dc`` is as ``dh``."""
     _, rows, units = dh.shape
     flat_h, flat_c, wide = dh.reshape(-1), dc.reshape(-1), padded_columns(units)
@@ -161,9 +198,19 @@ def pull_lstm(
 
 @native
 def pull(
-    dh: Array, dc: Maybe, grad_outputs: Array, b0: int, tape: Array, slopes: Array,
-    aside_at: Array, w_l: Array, w_h: Array, w_u: Maybe, forgetting: bool, ds: Array,
-) -> None:  # fmt: skip
+    dh: Array,
+    dc: Maybe,
+    grad_outputs: Array,
+    b0: int,
+    tape: Array,
+    slopes: Array,
+    aside_at: Array,
+    w_l: Array,
+    w_h: Array,
+    w_u: Maybe,
+    forgetting: bool,
+    ds: Array,
+) -> None:
     """Carry gradients back over a chunk of C steps of R rows.
 
     Args:
@@ -201,9 +248,19 @@ def pull(
                 base, at = row * units, row * columns
                 if w_u is not None:
                     pull_gru(
-                        dh[k], j, tape, base, size, flat, at, w_h[k, j], w_u[k, j], forgetting,
-                        du, dv,
-                    )  # fmt: skip
+                        dh[k],
+                        j,
+                        tape,
+                        base,
+                        size,
+                        flat,
+                        at,
+                        w_h[k, j],
+                        w_u[k, j],
+                        forgetting,
+                        du,
+                        dv,
+                    )
                 if dc is not None:
                     pull_lstm(
                         dh[k], dc[k], j, tape, base, size, flat, at, w_h[k, j], forgetting, dv
@@ -218,9 +275,14 @@ def pull(
                         for q in range(2):  # GRAD-016
                             n = q * units
                             add_multiplied_row(
-                                units, below, b * wide_hidden + n, slopes, place + n, own,
+                                units,
+                                below,
+                                b * wide_hidden + n,
+                                slopes,
+                                place + n,
+                                own,
                                 (q * rows + b) * units,
-                            )  # fmt: skip
+                            )
         if aside_at.shape[0]:
             for k in range(layers):  # SEQ-013: what was before has no part in what follows
                 for j in range(2):
@@ -241,9 +303,8 @@ def add_bias(ds: Array, into: Array, first: int) -> None:
 
 @native
 def add_weights(
-    ds: Array, first: int, rows: int, columns: int, packed: Array, width: int, into: Array,
-    to: int,
-) -> None:  # fmt: skip
+    ds: Array, first: int, rows: int, columns: int, packed: Array, width: int, into: Array, to: int
+) -> None:
     """Add to some rows of a weight's gradient (GRAD-014).
 
     Args:

@@ -32,9 +32,17 @@ def add_shifted(wide: Array, sums: Array, shift: int) -> None:
 
 @inner
 def input_sums(
-    a: Array, rows: int, pairs: int, w: Array, norm: int, bias: Array, most: int, shift: int,
-    sums: Array, wide: Array,
-) -> Any:  # fmt: skip
+    a: Array,
+    rows: int,
+    pairs: int,
+    w: Array,
+    norm: int,
+    bias: Array,
+    most: int,
+    shift: int,
+    sums: Array,
+    wide: Array,
+) -> Any:
     """Write what the input gives to all gates (PROD-004).
 
     Args:
@@ -74,10 +82,24 @@ def input_sums(
 
 @inner
 def recurrent_sums(
-    a: Array, by_row: int, largest: int, pairs: int, w: Array, norm: int, columns: int, left: int,
-    sums: Array, bound: int, x: Array, first: int, wide: Array, bias: Array, at: int, shift: int,
+    a: Array,
+    by_row: int,
+    largest: int,
+    pairs: int,
+    w: Array,
+    norm: int,
+    columns: int,
+    left: int,
+    sums: Array,
+    bound: int,
+    x: Array,
+    first: int,
+    wide: Array,
+    bias: Array,
+    at: int,
+    shift: int,
     zeros: Array,
-) -> Any:  # fmt: skip
+) -> Any:
     """Write what a view gives to some gates into ``sums``.
 
     Args:

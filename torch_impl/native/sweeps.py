@@ -68,11 +68,32 @@ def _room_for_units(rows: int, units: int, by_row: int) -> Any:
 
 @native
 def forward(
-    plan: Array, table: Array, x: Array, h: Array, c: Maybe, heads: Maybe, w_x: Array, w_l: Array,
-    w_h: Array, w_u: Maybe, norms: Array, bias: Array, active: Array, aside_at: Array,
-    aside: Array, gains: Array, words: Array, keep: int, tally: Array, outputs: Array, b0: int,
-    slices: Array, states: Array, counts: Array, pushed: Array,
-) -> None:  # fmt: skip
+    plan: Array,
+    table: Array,
+    x: Array,
+    h: Array,
+    c: Maybe,
+    heads: Maybe,
+    w_x: Array,
+    w_l: Array,
+    w_h: Array,
+    w_u: Maybe,
+    norms: Array,
+    bias: Array,
+    active: Array,
+    aside_at: Array,
+    aside: Array,
+    gains: Array,
+    words: Array,
+    keep: int,
+    tally: Array,
+    outputs: Array,
+    b0: int,
+    slices: Array,
+    states: Array,
+    counts: Array,
+    pushed: Array,
+) -> None:
     """Take a chunk of C steps of R rows forward.
 
     Args:
@@ -130,9 +151,17 @@ def forward(
         if s == 0:
             some = min(together, steps - t)
             first_bound = input_sums(
-                x[t : t + some].reshape(-1), some * rows, length // 2, w_x, norms[0, INPUT],
-                bias[0], norms[0, BIAS], plan[INPUT_SHIFT], first_x, first_wide,
-            )  # fmt: skip
+                x[t : t + some].reshape(-1),
+                some * rows,
+                length // 2,
+                w_x,
+                norms[0, INPUT],
+                bias[0],
+                norms[0, BIAS],
+                plan[INPUT_SHIFT],
+                first_x,
+                first_wide,
+            )
         if aside_at.shape[0]:
             begin_anew(h, aside_at[t], aside, 0)
             if c is not None:
@@ -141,14 +170,29 @@ def forward(
             bound, xs, wide, first, shift = first_bound, first_x, first_wide, s * rows, INPUT_SHIFT
             if k:
                 largest = layer_input(
-                    h[k - 1], gains[t, k - 1] if gains.shape[0] else no_gains, to_view, 2 * units,
-                    operand, no_floats, no_floats, i64(-1), plan[VIEW_BITS],
-                )  # fmt: skip
+                    h[k - 1],
+                    gains[t, k - 1] if gains.shape[0] else no_gains,
+                    to_view,
+                    2 * units,
+                    operand,
+                    no_floats,
+                    no_floats,
+                    i64(-1),
+                    plan[VIEW_BITS],
+                )
                 xs, wide, first, shift = more_x, more_wide, 0, LAYER_SHIFT
                 bound = input_sums(
-                    operand, rows, units, w_l[k - 1], norms[k, INPUT], bias[k], norms[k, BIAS],
-                    plan[LAYER_SHIFT], more_x, more_wide,
-                )  # fmt: skip
+                    operand,
+                    rows,
+                    units,
+                    w_l[k - 1],
+                    norms[k, INPUT],
+                    bias[k],
+                    norms[k, BIAS],
+                    plan[LAYER_SHIFT],
+                    more_x,
+                    more_wide,
+                )
             top = tally[TOP]
             for j in range(2):
                 at = j * own_columns
@@ -156,26 +200,83 @@ def forward(
                 views(h[k, 1 - j], to_view, view, by_row, most)
                 largest = most[0]
                 more = recurrent_sums(
-                    view, by_row, largest, pairs, w_h[k, j], norms[k, VIEW + j], of_view,
-                    plan[VIEW_SHIFT], sums, bound, xs, first, wide, bias[k], at, plan[shift], zeros,
-                )  # fmt: skip
+                    view,
+                    by_row,
+                    largest,
+                    pairs,
+                    w_h[k, j],
+                    norms[k, VIEW + j],
+                    of_view,
+                    plan[VIEW_SHIFT],
+                    sums,
+                    bound,
+                    xs,
+                    first,
+                    wide,
+                    bias[k],
+                    at,
+                    plan[shift],
+                    zeros,
+                )
                 span = padded_columns(of_view)
                 if w_u is not None:
                     gru.gates(sums, span, *more, plan, table, view, by_row, units, y, r, u)
                     more = recurrent_sums(
-                        u, by_row, largest, pairs, w_u[k, j], norms[k, CANDIDATE + j], units,
-                        i64(0), sums, bound, xs, first, wide, bias[k], at + 2 * units,
-                        plan[shift], zeros,
-                    )  # fmt: skip
+                        u,
+                        by_row,
+                        largest,
+                        pairs,
+                        w_u[k, j],
+                        norms[k, CANDIDATE + j],
+                        units,
+                        i64(0),
+                        sums,
+                        bound,
+                        xs,
+                        first,
+                        wide,
+                        bias[k],
+                        at + 2 * units,
+                        plan[shift],
+                        zeros,
+                    )
                     gru.advance(
-                        sums, padded_columns(units), *more, plan, table, y, h[k, j], heads, z,
-                        active[t], sliced, words, keep, tally, counts[k],
-                    )  # fmt: skip
+                        sums,
+                        padded_columns(units),
+                        *more,
+                        plan,
+                        table,
+                        y,
+                        h[k, j],
+                        heads,
+                        z,
+                        active[t],
+                        sliced,
+                        words,
+                        keep,
+                        tally,
+                        counts[k],
+                    )
                 if c is not None:
                     lstm.advance(
-                        sums, span, *more, plan, table, c[k, j], h[k, j], heads, z, y, active[t],
-                        sliced, words, later, keep, tally, counts[k],
-                    )  # fmt: skip
+                        sums,
+                        span,
+                        *more,
+                        plan,
+                        table,
+                        c[k, j],
+                        h[k, j],
+                        heads,
+                        z,
+                        y,
+                        active[t],
+                        sliced,
+                        words,
+                        later,
+                        keep,
+                        tally,
+                        counts[k],
+                    )
             pushed[k] += tally[TOP] - top
         if outputs.shape[0]:
             write_outputs(h[layers - 1], b0, outputs[t])
@@ -189,11 +290,34 @@ def forward(
 
 @native
 def recover(
-    plan: Array, table: Array, x: Array, h: Array, c: Maybe, heads: Maybe, w_x: Array, w_l: Array,
-    w_h: Array, w_u: Maybe, norms: Array, bias: Array, active: Array, aside_at: Array,
-    aside: Array, gains: Array, words: Array, tally: Array, outputs: Array, b0: int, batch: int,
-    slices: Array, states: Array, scale: float, tape: Array, operands: Array, slopes: Array,
-) -> None:  # fmt: skip
+    plan: Array,
+    table: Array,
+    x: Array,
+    h: Array,
+    c: Maybe,
+    heads: Maybe,
+    w_x: Array,
+    w_l: Array,
+    w_h: Array,
+    w_u: Maybe,
+    norms: Array,
+    bias: Array,
+    active: Array,
+    aside_at: Array,
+    aside: Array,
+    gains: Array,
+    words: Array,
+    tally: Array,
+    outputs: Array,
+    b0: int,
+    batch: int,
+    slices: Array,
+    states: Array,
+    scale: float,
+    tape: Array,
+    operands: Array,
+    slopes: Array,
+) -> None:
     """Take a chunk back, or look its states up, and write its tape.
 
     Arguments are those of :func:`forward`, and:
@@ -226,9 +350,17 @@ def recover(
         if back == 0 or s == together - 1:
             some = s + 1
             first_bound = input_sums(
-                x[t - s : t + 1].reshape(-1), some * rows, length // 2, w_x, norms[0, INPUT],
-                bias[0], norms[0, BIAS], plan[INPUT_SHIFT], first_x, first_wide,
-            )  # fmt: skip
+                x[t - s : t + 1].reshape(-1),
+                some * rows,
+                length // 2,
+                w_x,
+                norms[0, INPUT],
+                bias[0],
+                norms[0, BIAS],
+                plan[INPUT_SHIFT],
+                first_x,
+                first_wide,
+            )
         if outputs.shape[0]:
             write_outputs(h[layers - 1], b0, outputs[t])
         for down in range(layers):
@@ -236,15 +368,29 @@ def recover(
             bound, xs, wide, first, shift = first_bound, first_x, first_wide, s * rows, INPUT_SHIFT
             if k:
                 layer_input(
-                    h[k - 1], gains[t, k - 1] if gains.shape[0] else no_gains, to_view, 2 * units,
-                    operand, operands, slopes, (((k - 1) * steps + t) * batch + b0) * 2 * units,
+                    h[k - 1],
+                    gains[t, k - 1] if gains.shape[0] else no_gains,
+                    to_view,
+                    2 * units,
+                    operand,
+                    operands,
+                    slopes,
+                    (((k - 1) * steps + t) * batch + b0) * 2 * units,
                     plan[VIEW_BITS],
-                )  # fmt: skip
+                )
                 xs, wide, first, shift = more_x, more_wide, 0, LAYER_SHIFT
                 bound = input_sums(
-                    operand, rows, units, w_l[k - 1], norms[k, INPUT], bias[k], norms[k, BIAS],
-                    plan[LAYER_SHIFT], more_x, more_wide,
-                )  # fmt: skip
+                    operand,
+                    rows,
+                    units,
+                    w_l[k - 1],
+                    norms[k, INPUT],
+                    bias[k],
+                    norms[k, BIAS],
+                    plan[LAYER_SHIFT],
+                    more_x,
+                    more_wide,
+                )
             for j in (1, 0):
                 at = j * own_columns
                 base = (((k * 2 + j) * steps + t) * batch + b0) * units
@@ -260,32 +406,106 @@ def recover(
                     clear_rows(old_c, aside_at[t])
                 piece = gru.VIEW if c is None else lstm_rows.VIEW
                 views_back(
-                    h[k, 1 - j], to_view, view, by_row, most, unit_view, tape,
-                    piece * size + base, (piece + 1) * size + base,
-                )  # fmt: skip
+                    h[k, 1 - j],
+                    to_view,
+                    view,
+                    by_row,
+                    most,
+                    unit_view,
+                    tape,
+                    piece * size + base,
+                    (piece + 1) * size + base,
+                )
                 largest = most[0]
                 more = recurrent_sums(
-                    view, by_row, largest, pairs, w_h[k, j], norms[k, VIEW + j], of_view,
-                    plan[VIEW_SHIFT], sums, bound, xs, first, wide, bias[k], at, plan[shift], zeros,
-                )  # fmt: skip
+                    view,
+                    by_row,
+                    largest,
+                    pairs,
+                    w_h[k, j],
+                    norms[k, VIEW + j],
+                    of_view,
+                    plan[VIEW_SHIFT],
+                    sums,
+                    bound,
+                    xs,
+                    first,
+                    wide,
+                    bias[k],
+                    at,
+                    plan[shift],
+                    zeros,
+                )
                 span, enough = padded_columns(of_view), True
                 if w_u is not None:
                     gru.gates(sums, span, *more, plan, table, view, by_row, units, y, r, u)
                     more = recurrent_sums(
-                        u, by_row, largest, pairs, w_u[k, j], norms[k, CANDIDATE + j], units,
-                        i64(0), sums, bound, xs, first, wide, bias[k], at + 2 * units,
-                        plan[shift], zeros,
-                    )  # fmt: skip
+                        u,
+                        by_row,
+                        largest,
+                        pairs,
+                        w_u[k, j],
+                        norms[k, CANDIDATE + j],
+                        units,
+                        i64(0),
+                        sums,
+                        bound,
+                        xs,
+                        first,
+                        wide,
+                        bias[k],
+                        at + 2 * units,
+                        plan[shift],
+                        zeros,
+                    )
                     enough = gru.recover(
-                        sums, padded_columns(units), *more, plan, table, y, r, u, by_row, h[k, j],
-                        heads, old_h, active[t], sliced, stored, words, tally, unit_h, unit_view,
-                        scale, tape, base, size,
-                    )  # fmt: skip
+                        sums,
+                        padded_columns(units),
+                        *more,
+                        plan,
+                        table,
+                        y,
+                        r,
+                        u,
+                        by_row,
+                        h[k, j],
+                        heads,
+                        old_h,
+                        active[t],
+                        sliced,
+                        stored,
+                        words,
+                        tally,
+                        unit_h,
+                        unit_view,
+                        scale,
+                        tape,
+                        base,
+                        size,
+                    )
                 if c is not None:
                     enough = lstm.recover(
-                        sums, span, *more, plan, table, c[k, j], h[k, j], heads, old_c, old_h,
-                        active[t], sliced, stored, words, tally, unit_h, scale, tape, base, size,
-                    )  # fmt: skip
+                        sums,
+                        span,
+                        *more,
+                        plan,
+                        table,
+                        c[k, j],
+                        h[k, j],
+                        heads,
+                        old_c,
+                        old_h,
+                        active[t],
+                        sliced,
+                        stored,
+                        words,
+                        tally,
+                        unit_h,
+                        scale,
+                        tape,
+                        base,
+                        size,
+                    )
                 if not enough:
                     tally[UNDERFLOW] = 1
                     return

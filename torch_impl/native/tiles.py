@@ -135,9 +135,18 @@ def _make(of_int16: bool, rows: int, vectors: int = VECTORS, adds: bool = False)
         return context.get_dummy_value()
 
     def tile(
-        typingctx: Any, a: Any, a_at: Any, by_row: Any, by_index: Any, w: Any, w_at: Any,
-        length: Any, out: Any, out_at: Any, out_by_row: Any,
-    ) -> Any:  # fmt: skip
+        typingctx: Any,
+        a: Any,
+        a_at: Any,
+        by_row: Any,
+        by_index: Any,
+        w: Any,
+        w_at: Any,
+        length: Any,
+        out: Any,
+        out_at: Any,
+        out_by_row: Any,
+    ) -> Any:
         n = types.intp
         return types.void(a, n, n, n, w, n, n, out, n, n), codegen
 

@@ -112,12 +112,17 @@ class Kernel:
             pointer = builder.bitcast(table.pointer, ir.IntType(8).as_pointer())
             function = self.function(
                 "llvm.x86.avx512.mask.gather.dpi.512",
-                kind, [kind, pointer.type, kind, vector(I1), I32],
-            )  # fmt: skip
+                kind,
+                [kind, pointer.type, kind, vector(I1), I32],
+            )
             all_of_them = ir.Constant(vector(I1), [1] * LANES)
             arguments = [
-                ir.Constant(kind, None), pointer, index.value, all_of_them, ir.Constant(I32, 4),
-            ]  # fmt: skip
+                ir.Constant(kind, None),
+                pointer,
+                index.value,
+                all_of_them,
+                ir.Constant(I32, 4),
+            ]
             return Lanes(builder, builder.call(function, arguments))
         found = ir.Constant(kind, ir.Undefined)
         for lane in range(LANES):

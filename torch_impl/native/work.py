@@ -33,11 +33,7 @@ class NativeWork:
     """A stack ready for passes over one sequence."""
 
     def __init__(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> None:
         """Prepare the weights."""
         self.config, self.schedule, self.settings = config, schedule, settings
@@ -113,12 +109,27 @@ class NativePass:
         at, number = _numbered(anew[:, rows])
         slices, aside, states = share.new_chunk(steps, number)
         forward(
-            work.plan, work.table, _operands(x, rows), share.h, share.cells, share.digits,
-            *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
-            np.ascontiguousarray(gains[:, :, rows]), share.room(steps, self.keeps_words),
-            int(self.keeps_words), share.tally, to, rows.start, slices, states, self._counts[n],
+            work.plan,
+            work.table,
+            _operands(x, rows),
+            share.h,
+            share.cells,
+            share.digits,
+            *work.weights.exact,
+            np.ascontiguousarray(active[:, rows]),
+            at,
+            aside,
+            np.ascontiguousarray(gains[:, :, rows]),
+            share.room(steps, self.keeps_words),
+            int(self.keeps_words),
+            share.tally,
+            to,
+            rows.start,
+            slices,
+            states,
+            self._counts[n],
             self._pushed[n],
-        )  # fmt: skip
+        )
         share.close(slices, aside, states, self.keeps_words and not self.stored)
 
     def recover(
@@ -137,18 +148,42 @@ class NativePass:
         return tape
 
     def _recover(
-        self, share: Rows, x: Tensor, active: Array, at: Array, gains: Array, to: Array,
-        tape: Tape, finish: bool,
-    ) -> None:  # fmt: skip
+        self,
+        share: Rows,
+        x: Tensor,
+        active: Array,
+        at: Array,
+        gains: Array,
+        to: Array,
+        tape: Tape,
+        finish: bool,
+    ) -> None:
         work, rows, steps = self.work, share.rows, len(x)
         words, slices, aside, states = share.reopen(steps)
         recover(
-            work.plan, work.table, _operands(x, rows), share.h, share.cells, share.digits,
-            *work.weights.exact, np.ascontiguousarray(active[:, rows]), at, aside,
-            np.ascontiguousarray(gains[:, :, rows]), words, share.tally, to, rows.start,
-            self.batch, slices[len(slices) - 1 - steps :] if len(slices) else slices, states,
-            forget_scale(self.config), tape.pieces, tape.operands, tape.slopes,
-        )  # fmt: skip
+            work.plan,
+            work.table,
+            _operands(x, rows),
+            share.h,
+            share.cells,
+            share.digits,
+            *work.weights.exact,
+            np.ascontiguousarray(active[:, rows]),
+            at,
+            aside,
+            np.ascontiguousarray(gains[:, :, rows]),
+            words,
+            share.tally,
+            to,
+            rows.start,
+            self.batch,
+            slices[len(slices) - 1 - steps :] if len(slices) else slices,
+            states,
+            forget_scale(self.config),
+            tape.pieces,
+            tape.operands,
+            tape.slopes,
+        )
         share.finish(words, slices, steps, finish)
 
     def _schedule(self, first: int, steps: int, *, backwards: bool) -> tuple[Array, Array, Array]:
@@ -201,11 +236,20 @@ class NativePass:
         floats = self.work.weights.floats
         tasks: list[Task] = [
             partial(
-                pull, dh, dc, given, share.rows.start, tape.pieces, tape.slopes, at, *floats,
-                forgets, ds,
+                pull,
+                dh,
+                dc,
+                given,
+                share.rows.start,
+                tape.pieces,
+                tape.slopes,
+                at,
+                *floats,
+                forgets,
+                ds,
             )
             for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True)
-        ]  # fmt: skip
+        ]
         run(tasks, self.threads)
         into.h = torch.from_numpy(np.concatenate([by_layer(part) for part in h], 1))
         if into.c is not None:

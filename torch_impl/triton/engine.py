@@ -29,11 +29,7 @@ class TritonEngine:
         return found
 
     def prepare(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> Work:
         """Take parameters in fixed point."""
         from .places import TritonWork

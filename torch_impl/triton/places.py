@@ -92,11 +92,7 @@ class TritonWork:
     """Weights in fixed point, and what happens at which step."""
 
     def __init__(
-        self,
-        config: Config,
-        params: Mapping[str, Tensor],
-        schedule: Schedule,
-        settings: Settings,
+        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> None:
         """Take what all passes share."""
         self.config, self.schedule, self.settings = config, schedule, settings
