@@ -21,6 +21,7 @@ EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
     "spec",
     "numpy_ref",
+    "native",
     "torch_impl",
     "jax_impl",
     "experiments",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
+FOLDERS = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
 
 
 def verdict(status: int, output: str, expected: int) -> int:

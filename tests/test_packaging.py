@@ -19,13 +19,14 @@ from revrnn.tanh_table import compute, file_text
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
+FOLDERS = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
 
 # What each folder may import of the others and of what is not in the standard library.
 MAY_IMPORT = {
     "spec": {"numpy", "revrnn"},
     "numpy_ref": {"numpy", "revrnn"},
-    "torch_impl": {"llvmlite", "numba", "numpy", "revrnn", "safetensors", "torch"},
+    "native": {"llvmlite", "numba", "numpy", "revrnn"},
+    "torch_impl": {"numpy", "revrnn", "safetensors", "torch"},
     "jax_impl": {"numpy", "revrnn", "safetensors", "jax"},
 }
 # What a single file may import besides; nothing else may import that file.

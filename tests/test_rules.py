@@ -12,7 +12,7 @@ from revrnn.operations import OPERATIONS
 from revrnn.rules import CITATION, rules, sections
 
 ROOT = Path(__file__).parent.parent
-CODE = ("spec", "numpy_ref", "torch_impl", "jax_impl", "experiments")
+CODE = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
 
 # Rules that say how to read the others, or prove one: no line of code can cite them.
 WITHOUT_CODE = {"GEN-001", "GEN-002", "GEN-005", "EVAL-002", "PROD-003", "SEQ-011"}

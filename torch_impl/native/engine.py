@@ -22,7 +22,7 @@ from ..sequence import Schedule
 def _fault() -> str | None:
     """Return what is wrong with numba or with what it compiles, once per process."""
     try:
-        products: Any = import_module(".products", __package__)
+        products: Any = import_module("revrnn.native.products")
         import_module(".work", __package__)
         right = products.self_check()
     except Exception as error:  # whatever a broken installation raises: eager goes on
@@ -57,7 +57,7 @@ class NativeEngine:
 
     def product(self, config: Config, device: torch.device) -> str:
         """Return the product's name and the width of its vectors."""
-        tiles: Any = import_module(".tiles", __package__)
+        tiles: Any = import_module("revrnn.native.tiles")
         return f"int16 pairs ({tiles.KERNEL})"
 
 

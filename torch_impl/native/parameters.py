@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
+from revrnn.native import gru, lstm_rows
+from revrnn.native.compiling import Array
+from revrnn.native.packing import pack_float, padded
+from revrnn.native.pullback import add_bias, add_weights, input_gradient
 
 from ..gradients import Gradients
-from . import gru, lstm_rows
-from .compiling import Array
 from .memory import Floats
-from .packing import pack_float, padded
-from .pullback import add_bias, add_weights, input_gradient
 from .threads import Task, run, split
 from .weights import Weights
 
 
 @dataclass
 class Tape:
-    """A chunk taken back, and what its gradients need; see :func:`.sweeps.recover`."""
+    """A chunk taken back, and what its gradients need; see :func:`revrnn.native.sweeps.recover`."""
 
     x: Tensor
     aside_at: list[Array]

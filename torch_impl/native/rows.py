@@ -14,12 +14,12 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.native.buffers import TALLIES, TOP, UNDERFLOW
+from revrnn.native.compiling import Array
+from revrnn.native.tiles import LANES
 
 from ..engine import Store
 from ..state import State
-from .buffers import TALLIES, TOP, UNDERFLOW
-from .compiling import Array
-from .tiles import LANES
 
 
 def by_group(tensor: Tensor, rows: slice) -> Array:
@@ -54,7 +54,7 @@ class Rows:
         slices: by chunk, int32 ``[C+1, R, D]``.
         aside: by chunk, states of rows that started anew, int32 ``[n, 1 or 2, L, 2, G]``.
         states: by chunk, all states, if they are stored.
-        tally: int64, see :data:`.buffers.TOP`.
+        tally: int64, see :data:`revrnn.native.buffers.TOP`.
     """
 
     def __init__(self, config: Config, state: State, rows: slice, keep: bool, stored: bool) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from revrnn.config import Config
-
-from .arithmetic import NUMBERS
-from .compiling import Array
-from .packing import pack_float, pack_int16, padded
+from revrnn.native.arithmetic import NUMBERS
+from revrnn.native.compiling import Array
+from revrnn.native.packing import pack_float, pack_int16, padded
 
 
 def numbers(config: Config) -> Array:
-    """Return what a configuration comes to, in the places that :mod:`.gru` names."""
+    """Return what a configuration comes to, in the places that :mod:`revrnn.native.gru` names."""
     formats, n = config.formats, config.max_forget_bits
     plan = np.zeros(NUMBERS, np.int64)
     of_gate = (1, 2**4, 5) if n is None else (2**n - 1, 2**15 + 2 ** (4 + n), 5 + n)
@@ -64,7 +63,7 @@ class Weights:
     """Packed weights; those for gradients are made when they are first asked for.
 
     Attributes:
-        exact: what :func:`.sweeps.forward` takes from ``w_x`` to ``bias``.
+        exact: what :func:`revrnn.native.sweeps.forward` takes from ``w_x`` to ``bias``.
         largest: number of weights that one step of one row is multiplied by.
     """
 
@@ -98,7 +97,7 @@ class Weights:
 
     @cached_property
     def floats(self) -> tuple[Array, Array, Array | None]:
-        """What :func:`.pullback.pull` takes as ``w_l``, ``w_h`` and ``w_u``."""
+        """What :func:`revrnn.native.pullback.pull` takes as ``w_l``, ``w_h`` and ``w_u``."""
         scale = 2.0**-self.config.formats.weight_bits
         none = np.empty((0, 2, 0), np.float32)
         w_l = none

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
+from revrnn.native import gru, lstm_rows
+from revrnn.native.buffers import WRAPS
+from revrnn.native.compiling import Array
+from revrnn.native.pullback import pull
+from revrnn.native.sweeps import forward, recover
 
 from ..activations import packed_table
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
 from ..state import State
-from . import gru, lstm_rows
-from .buffers import WRAPS
-from .compiling import Array
 from .memory import Floats
 from .parameters import Tape, products
-from .pullback import pull
 from .rows import Rows, by_group, by_layer
-from .sweeps import forward, recover
 from .threads import Task, run, shares, split
 from .weights import Weights, forget_scale, numbers
 
