@@ -104,13 +104,6 @@ FORWARD: dict[str, tuple[str, tuple[Any, ...], str, Change, str, str]] = {
     "view": ("keeps", (quantise, cells, sequence), "view", one_more, "FMT-004", "v"),
     "residue": ("gru", STREAM, "push", nothing, "MUL-001", "h after revmul of h"),
     "threshold": ("gru", STREAM, "renormalise", eager, "BUF-031", WORDS + "revmul of h"),
-        "gru",
-        STREAM,
-        "renormalise",
-        eager,
-        "BUF-001",
-        "heads of the buffer after revmul of h",
-    ),
 }
 BACK: dict[str, tuple[str, tuple[Any, ...], str, Change, str, str]] = {
     "update": ("gru", (cells,), "gru_update", one_more, "CELL-040", "h"),
