@@ -57,6 +57,20 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def rule(session: nox.Session) -> None:
+    """Show a rule and run its vectors and tests: ``-- BUF-031 --implementation torch``."""
+    install_wheel(session, EVERYTHING, *TEST_TOOLS)
+    session.run("python", "tests/rule.py", *session.posargs)
+
+
+@nox.session
+def mismatch(session: nox.Session) -> None:
+    """Say where a port first goes wrong: ``nox -s mismatch -- --adapter torch --seed 1``."""
+    install_wheel(session, "torch,jax")
+    session.run("python", "-m", "revrnn.conformance.mismatch", *session.posargs)
+
+
+@nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that take long."""
     run_tests(session, "slow")

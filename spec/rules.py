@@ -9,6 +9,9 @@ from typing import Final
 
 _HEADING: Final = re.compile(r"^### ([A-Z]+-\d{3}) (.+)$", re.MULTILINE)
 
+# Where a section or a rule begins.
+_PARTS: Final = re.compile(r"^(?=#{1,3} )", re.MULTILINE)
+
 # A citation in code or test: an identifier of the form BUF-003.
 CITATION: Final = re.compile(r"\b((?!SHA-)[A-Z]{3,4}-\d{3})\b")
 
@@ -34,3 +37,16 @@ def rules() -> dict[str, str]:
                 raise ValueError(f"{identifier} stands twice, the second time in {name}")
             found[identifier] = title
     return found
+
+
+def text(identifier: str) -> str:
+    """Return a rule with its heading, as it stands in the specification.
+
+    Raises:
+        KeyError: if there is no such rule.
+    """
+    for section in sections().values():
+        for part in _PARTS.split(section):
+            if part.startswith(f"### {identifier} "):
+                return part.strip()
+    raise KeyError(identifier)

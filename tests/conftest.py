@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +30,34 @@ settings.register_profile("deep", max_examples=2000, derandomize=False, **_COMMO
 settings.load_profile(os.environ.get("REVRNN_HYPOTHESIS_PROFILE", "usual"))
 
 OTHERS = ("naive", "torch", "jax")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add options that choose tests by what they show."""
+    parser.addoption("--rule", action="append", help="only tests of this rule (repeatable)")
+    parser.addoption("--implementation", help="only tests that are not of another implementation")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the options do not ask for."""
+    rules, name = config.getoption("--rule"), config.getoption("--implementation")
+    kept = [item for item in items if concerns(item, rules, name)]
+    if len(kept) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def concerns(item: pytest.Item, rules: list[str] | None, implementation: str | None) -> bool:
+    """Say whether a test has one of the rules and is not of another implementation."""
+    marked = {name for mark in item.iter_markers("rule") for name in mark.args}
+    if rules is not None and not marked & set(rules):
+        return False
+    if implementation is None:
+        return True
+    others = {"numpy", *OTHERS} - {implementation}
+    words = set(re.split(r"[^a-z]+", item.name.partition("[")[2].lower()))
+    words |= set(item.path.stem.split("_"))
+    return implementation in words or not words & others
 
 
 @pytest.fixture(scope="session")

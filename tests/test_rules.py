@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from revrnn.operations import OPERATIONS
-from revrnn.rules import CITATION, rules, sections
+from revrnn.rules import CITATION, rules, sections, text
 
 ROOT = Path(__file__).parent.parent
 CODE = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
@@ -55,6 +55,9 @@ def test_rules_are_found() -> None:
     assert len(rules()) > 80
     assert rules()["BUF-031"] == "Stream: renormalisation"
     assert len(sections()) >= 12
+    assert text("BUF-031").startswith("### BUF-031 Stream: renormalisation\nFor each active unit")
+    assert text("BUF-031").endswith("becomes `x >> 16`.")
+    assert text("BUF-010").endswith("caught by SEQ-009.")
 
 
 def test_every_rule_is_cited_by_code() -> None:
