@@ -74,8 +74,8 @@ def test_nobody_cites_an_unknown_rule() -> None:
     known = set(rules())
     for where, found in (("code", set(cited_in_code())), ("tests", cited_in_tests())):
         assert not found - known, f"{where} cites unknown rules: {sorted(found - known)}"
-    for name, text in sections().items():
-        unknown = set(CITATION.findall(text)) - known
+    for name, section in sections().items():
+        unknown = set(CITATION.findall(section)) - known
         assert not unknown, f"{name} cites unknown rules: {sorted(unknown)}"
     for operation in OPERATIONS.values():
         assert set(operation.rules) <= known
