@@ -53,22 +53,22 @@ def real(v: Ints, bits: int) -> Floats:
     return v.astype(np.float64) * 2.0**-bits
 
 
-def d_sigmoid(y: Ints) -> Floats:
+def sigmoid_slope(y: Ints) -> Floats:
     """Return the derivative of the sigmoid at its value ``y`` (GRAD-010)."""
     value = real(y, GATE_BITS)
     return value * (1 - value)
 
 
-def d_tanh(y: Ints) -> Floats:
+def tanh_slope(y: Ints) -> Floats:
     """Return the derivative of tanh at its value ``y`` (GRAD-010)."""
     return 1 - real(y, GATE_BITS) ** 2
 
 
-def d_forget(config: Config, gate: ForgetGate) -> Floats:
+def forget_slope(config: Config, gate: ForgetGate) -> Floats:
     """Return the derivative of a forget gate with respect to its pre-activation (GRAD-010)."""
     n = config.max_forget_bits
     slope = 1.0 if n is None else 1 - 2.0**-n
-    return slope * d_sigmoid(gate.sigma) * gate.passes
+    return slope * sigmoid_slope(gate.sigma) * gate.passes
 
 
 class _GroupBackward:
@@ -114,11 +114,11 @@ class _GroupBackward:
         z, g = real(gates.z.z, FORGET_BITS), real(gates.g, GATE_BITS)
         kept = real(h, config.formats.state_bits) if config.forgetting else np.zeros_like(g)
         dz = dh * (kept - g)
-        du = self.product("g", dh * (1 - z) * d_tanh(gates.g), gates.u)
+        du = self.product("g", dh * (1 - z) * tanh_slope(gates.g), gates.u)
         dr = du * real(gates.v, config.view_bits)
         dv = du * real(gates.r, GATE_BITS)
-        dv += self.product("z", dz * d_forget(config, gates.z), gates.v)
-        dv += self.product("r", dr * d_sigmoid(gates.r), gates.v)
+        dv += self.product("z", dz * forget_slope(config, gates.z), gates.v)
+        dv += self.product("r", dr * sigmoid_slope(gates.r), gates.v)
         return (dh * z if config.forgetting else dh), dv
 
     def lstm(
@@ -129,14 +129,14 @@ class _GroupBackward:
         bits = config.formats.state_bits
         i, g, o = (real(v, GATE_BITS) for v in (gates.i, gates.g, gates.o))
         t = tanh(new_c, bits)
-        dc = dc + dh * o * d_tanh(t)
-        dv = self.product("i", dc * g * d_sigmoid(gates.i), gates.v)
-        dv += self.product("g", dc * i * d_tanh(gates.g), gates.v)
-        dv += self.product("o", dh * real(t, GATE_BITS) * d_sigmoid(gates.o), gates.v)
+        dc = dc + dh * o * tanh_slope(t)
+        dv = self.product("i", dc * g * sigmoid_slope(gates.i), gates.v)
+        dv += self.product("g", dc * i * tanh_slope(gates.g), gates.v)
+        dv += self.product("o", dh * real(t, GATE_BITS) * sigmoid_slope(gates.o), gates.v)
         if gates.f is None or gates.p is None:
             return dh, dc, dv
-        dv += self.product("f", dc * real(c, bits) * d_forget(config, gates.f), gates.v)
-        dv += self.product("p", dh * real(h, bits) * d_forget(config, gates.p), gates.v)
+        dv += self.product("f", dc * real(c, bits) * forget_slope(config, gates.f), gates.v)
+        dv += self.product("p", dh * real(h, bits) * forget_slope(config, gates.p), gates.v)
         return dh * real(gates.p.z, FORGET_BITS), dc * real(gates.f.z, FORGET_BITS), dv
 
 

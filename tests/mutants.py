@@ -98,10 +98,10 @@ JUSTIFIED = {
     ),
     "numpy sequence.set_group: self.c is not None and c is not None -> "
     "self.c is not None or c is not None": _BOTH,
-    "torch activations.forget_gate_of: z_max == 1024 -> z_max == 1025": (
+    "torch activations.forget_gate: z_max == 1024 -> z_max == 1025": (
         "a clip at 1024 does not act"
     ),
-    "torch activations.forget_gate_of: z == unclipped -> z != unclipped": _GRADIENT,
+    "torch activations.forget_gate: z == unclipped -> z != unclipped": _GRADIENT,
     "torch activations.tanh: packed_table(s.device).index_select(0, index.view(-1)) -> "
     "packed_table(s.device).index_select(-1, index.view(-1))": _AXIS,
     "torch activations.tanh: s >> 31 -> s >> 30": (

@@ -57,7 +57,7 @@ class ForgetGate(NamedTuple):
     passes: Tensor | None
 
 
-def forget_gate_of(sigma: Tensor, max_forget_bits: int | None, z_max: int) -> ForgetGate:
+def forget_gate(sigma: Tensor, max_forget_bits: int | None, z_max: int) -> ForgetGate:
     """Return the forget gate made of a sigmoid (ACT-004 with a limit, ACT-005 without)."""
     if max_forget_bits is None:
         unclipped = (sigma + 2**4) >> 5

@@ -17,6 +17,8 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import HEAD_START
 
+from .quantise import floor_divide
+
 
 def fresh_heads(layout: str, rows: int, units: int, device: torch.device | str | None) -> Tensor:
     """Return fresh heads ``[B, G]``: int32 for stream (BUF-030), int64 for wordlist (BUF-020)."""
@@ -25,19 +27,10 @@ def fresh_heads(layout: str, rows: int, units: int, device: torch.device | str |
     return torch.zeros((rows, units), dtype=torch.int64, device=device)
 
 
-def floor_divide(a: Tensor, z: Tensor) -> Tensor:
-    """Return ``⌊a / z⌋`` of int32 ``a`` and gates 1 … 1024, exactly.
-
-    Processors divide integers one at a time, binary64 many at once. A quotient that is no integer
-    is 2^-10 from one at least, and below 2^31 binary64 is out by 2^-22 at most.
-    """
-    return (a.to(torch.float64) / z).floor().to(torch.int32)
-
-
 def push_digits(head: Tensor, low: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return the residue and the new head of BUF-001, in int32 throughout (BUF-034)."""
-    q = floor_divide(head, z)
-    m = ((head - q * z) << 10) + low  # below 2^20
+    q, rest = floor_divide(head, z)
+    m = (rest << 10) + low  # below 2^20
     # A quotient that is no integer is 2^-10 from one at least; binary32 is out by 2^-14 at most.
     e = (m.to(torch.float32) / z).to(torch.int32)
     return m - e * z, (q << 10) + e

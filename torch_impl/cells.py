@@ -15,7 +15,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 
-from .activations import ForgetGate, forget_gate_of, tanh
+from .activations import ForgetGate, forget_gate, tanh
 from .buffer import Buffer
 from .product import Weight
 from .quantise import round_shift, view
@@ -102,7 +102,7 @@ def gates_of(
 
 
 def _forget(config: Config, sigma: Tensor, cap: int) -> ForgetGate:
-    return forget_gate_of(sigma, config.max_forget_bits, cap)
+    return forget_gate(sigma, config.max_forget_bits, cap)
 
 
 def _sigmoids(s: Tensor, bits: int) -> tuple[Tensor, Tensor]:

@@ -114,7 +114,7 @@ def _forget_gate(request: Request, tensors: Tensors, chunk_size: int) -> Results
     settings = request.settings
     sigma = activations.sigmoid(tensors["s"], settings["bits"])
     limit, z_max = settings["max_forget_bits"], settings["z_max"]
-    return {"z": activations.forget_gate_of(sigma, limit, z_max).z}
+    return {"z": activations.forget_gate(sigma, limit, z_max).z}
 
 
 def _view(request: Request, tensors: Tensors, chunk_size: int) -> Results:

@@ -108,6 +108,16 @@ def round_shift(v: Tensor, k: int) -> Tensor:
     return ((v >> (k - 1)) + 1) >> 1 if k else v.clone()
 
 
+def floor_divide(v: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``v // z`` and ``v mod z`` of int32 ``v`` and gates 1 … 1024, exactly (GEN-002).
+
+    Processors divide integers one at a time, binary64 numbers many at once. The exact quotient is
+    a whole number, or at least 2^-10 away from one, and below 2^31 binary64 errs by at most 2^-22.
+    """
+    quotient = (v.to(torch.float64) / z).floor().to(torch.int32)
+    return quotient, v - quotient * z
+
+
 def view(h: Tensor, state_bits: int, view_bits: int) -> Tensor:
     """Return states int32 as operands int32 with ``view_bits`` fraction bits (FMT-004)."""
     return round_shift(h, state_bits - view_bits).clamp_(-OPERAND_MAX, OPERAND_MAX)

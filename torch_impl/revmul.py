@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .buffer import Buffer, floor_divide
+from .buffer import Buffer
+from .quantise import floor_divide
 
 
 def active_units(rows: Tensor | None, units: int, slice_size: int, like: Tensor) -> Tensor | None:
@@ -29,5 +30,5 @@ def revmul(h: Tensor, z: Tensor, active: Tensor | None, buffer: Buffer) -> Tenso
 
 def revmul_inverse(p: Tensor, z: Tensor, active: Tensor | None, buffer: Buffer) -> Tensor:
     """Undo :func:`revmul` for active units (MUL-003); others come out as anything."""
-    a = floor_divide(p, z)
-    return (a << 10) + buffer.pop(p - a * z, z, active)
+    quotient, residue = floor_divide(p, z)
+    return (quotient << 10) + buffer.pop(residue, z, active)

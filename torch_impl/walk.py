@@ -109,7 +109,7 @@ class Walk:
         if depth:
             slices = x.new_empty((len(x) + 1, x.shape[1], depth), dtype=torch.int32)
             slices[0] = self.running.h[-1][0][:, :depth]
-        parts = self.stack.input_parts(x)
+        parts = self.stack.first_layer_parts(x)
         if self.buffer is not None:
             self.buffer.open_block(self.chunk_size)
         counting = self.context.gate_counts is not None
@@ -156,7 +156,7 @@ class Walk:
             outputs: where to write ``h`` of the top layer after each step, int32 ``[C, B, H]``.
             finish: whether all that is left in the buffer's block is a fault; else it is a block.
         """
-        parts = self.stack.input_parts(x)
+        parts = self.stack.first_layer_parts(x)
         slices = self.slices.pop() if self.slices else None
         aside = None if slices is None else slices[len(slices) - 1 - len(x) :]
         if self.buffer is not None and self.states is None:
