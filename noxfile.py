@@ -20,7 +20,10 @@ TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "f
 EVERYTHING = "torch,flax,equinox,experiments"
 LINTED = (
     "spec",
+    "conformance",
     "numpy_ref",
+    "second_opinion",
+    "vector_maker",
     "native",
     "torch_impl",
     "jax_impl",
@@ -210,7 +213,7 @@ def vectors(session: nox.Session) -> None:
     """Write the test vectors anew; ``nox -s vectors -- --check`` only compares."""
     install_wheel(session, "")
     folder = str(Path("spec", "vectors"))
-    session.run("python", "-m", "revrnn.numpy_ref.make_vectors", *session.posargs, folder)
+    session.run("python", "-m", "revrnn.vector_maker", *session.posargs, folder)
 
 
 @nox.session

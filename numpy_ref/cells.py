@@ -188,7 +188,7 @@ def undo(
 
 
 def _add(context: Context, h: Ints, gate: ForgetGate | None, slice_size: int, change: Ints) -> Ints:
-    product = h
+    product = h  # CELL-030, CELL-031: without forgetting
     if context.buffer is not None:
         assert gate is not None
         product = revmul(h, gate.z, context.rows, slice_size, context.buffer)

@@ -119,7 +119,7 @@ class _GroupBackward:
         dv = du * real(gates.r, GATE_BITS)
         dv += self.product("z", dz * forget_slope(config, gates.z), gates.v)
         dv += self.product("r", dr * sigmoid_slope(gates.r), gates.v)
-        return (dh * z if config.forgetting else dh), dv
+        return (dh * z if config.forgetting else dh), dv  # GRAD-011
 
     def lstm(
         self, gates: LstmGates, h: Ints, c: Ints, new_c: Ints, dh: Floats, dc: Floats
@@ -133,7 +133,7 @@ class _GroupBackward:
         dv = self.product("i", dc * g * sigmoid_slope(gates.i), gates.v)
         dv += self.product("g", dc * i * tanh_slope(gates.g), gates.v)
         dv += self.product("o", dh * real(t, GATE_BITS) * sigmoid_slope(gates.o), gates.v)
-        if gates.f is None or gates.p is None:
+        if gates.f is None or gates.p is None:  # GRAD-011 only where something is forgotten
             return dh, dc, dv
         dv += self.product("f", dc * real(c, bits) * forget_slope(config, gates.f), gates.v)
         dv += self.product("p", dh * real(h, bits) * forget_slope(config, gates.p), gates.v)

@@ -24,7 +24,7 @@ C_PORT = str(ROOT / "ports" / "c" / "build" / "revrnn-port")
 # Label, what it runs on, and how it is reached.
 PORTS: tuple[tuple[str, str, Callable[[], Port]], ...] = (
     ("`numpy_ref`, the oracle", "numpy", lambda: InProcess(find("numpy"))),
-    ("`numpy_ref.naive`, plain Python", "", lambda: InProcess(find("naive"))),
+    ("`second_opinion`, plain Python", "", lambda: InProcess(find("naive"))),
     ("`torch_impl`", "torch", lambda: InProcess(find("torch"))),
     ("`jax_impl`", "jax", lambda: InProcess(find("jax"))),
     ("`ports/c`, C11", "", lambda: ProcessPort([C_PORT])),

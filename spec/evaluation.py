@@ -24,7 +24,7 @@ Arrays = Mapping[str, Any]
 # The implementations of this project, by the names used in tests and reports.
 IMPLEMENTATIONS: Final = {
     "numpy": "revrnn.numpy_ref.evaluate",
-    "naive": "revrnn.numpy_ref.naive",
+    "naive": "revrnn.second_opinion.evaluate",
     "torch": "revrnn.torch_impl.evaluate",
     "torch-native": "revrnn.torch_impl.evaluate_native",
     "jax": "revrnn.jax_impl.evaluate",

@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
+FOLDERS = (
+    "spec",
+    "conformance",
+    "numpy_ref",
+    "second_opinion",
+    "vector_maker",
+    "native",
+    "torch_impl",
+    "jax_impl",
+    "experiments",
+)
 
 
 def verdict(status: int, output: str, expected: int) -> int:

@@ -1,6 +1,6 @@
 """The flags of the test vectors are true: each named mistake is made, and its cases see it.
 
-A mistake is a change of source text in the naive producer (or, for gradients, in the oracle).
+A mistake is a change of source text in the second opinion (or, for gradients, in the oracle).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from revrnn.evaluation import load as implementation_of
 from revrnn.numpy_ref import evaluate
 from revrnn.vectors import Case, flags, load, operations
 
-# (old, new) changes of naive_cells.py and naive.py; where a text stands twice, both are changed.
+# The files of the second opinion, each after those that it imports.
+SECOND_OPINION = ("cells", "evaluate")
+
+# (old, new) changes of these files; where a text stands twice, both are changed.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     # Numbers
     "half_even_vs_half_up": (("and below % 2 == 1", ""),),
@@ -339,19 +342,19 @@ OF_REQUESTS = {"unchecked_name", "unchecked_value", "unchecked_array", "error_or
 CASES = [case for operation in operations() for case in load(operation)]
 
 
-def changed(module: str, changes: tuple[tuple[str, str], ...]) -> tuple[types.ModuleType, set[str]]:
-    """Return a module of the oracle's package run from changed text, and the texts found in it."""
-    original = import_module(f"revrnn.numpy_ref.{module}")
+def changed(name: str, changes: tuple[tuple[str, str], ...]) -> tuple[types.ModuleType, set[str]]:
+    """Return a module run from changed text, and those of the texts to change that it has."""
+    original = import_module(name)
     assert original.__file__
     text = Path(original.__file__).read_text(encoding="utf-8")
-    found = {old for old, _ in changes if old in text}
+    present = {old for old, _ in changes if old in text}
     for old, new in changes:
         text = text.replace(old, new)
     made = types.ModuleType(original.__name__)
-    made.__package__ = "revrnn.numpy_ref"
+    made.__package__ = original.__package__
     with placed(made):
-        exec(compile(text, f"changed {module}", "exec"), made.__dict__)
-    return made, found
+        exec(compile(text, f"changed {name}", "exec"), made.__dict__)
+    return made, present
 
 
 @contextmanager
@@ -365,15 +368,16 @@ def placed(module: types.ModuleType) -> Iterator[None]:
         sys.modules[module.__name__] = original
 
 
-def mistaken(flag: str) -> Implementation:
-    """Return the naive producer with a mistake."""
-    import_module("revrnn.numpy_ref.naive")
-    changes = MISTAKES[flag]
-    cells, first = changed("naive_cells", changes)
-    with placed(cells):
-        naive, second = changed("naive", changes)
-    assert first | second == {old for old, _ in changes}, "a text to change is no longer there"
-    implementation: Implementation = naive.IMPLEMENTATION
+def second_opinion(changes: tuple[tuple[str, str], ...]) -> Implementation:
+    """Return the second opinion with changes of its text."""
+    present: set[str] = set()
+    with ExitStack() as stack:
+        for file in SECOND_OPINION:
+            made, here = changed(f"revrnn.second_opinion.{file}", changes)
+            stack.enter_context(placed(made))
+            present |= here
+    assert present == {old for old, _ in changes}, "a text to change is no longer there"
+    implementation: Implementation = made.IMPLEMENTATION
     return implementation
 
 
@@ -392,15 +396,15 @@ def test_every_flag_has_a_mistake() -> None:
 
 @pytest.mark.parametrize("flag", MISTAKES)
 def test_cases_see_the_mistakes_they_name(flag: str) -> None:
-    implementation = mistaken(flag)
+    implementation = second_opinion(MISTAKES[flag])
     blind = [c for c in CASES if flag in c.catches and not sees(c, implementation)]
     assert not blind, f"{flag} is not seen by {[c.id for c in blind]}"
 
 
 @pytest.mark.parametrize("flag", GRADIENT_MISTAKES)
 def test_cases_see_the_mistakes_in_gradients(flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gradients, found = changed("gradients", GRADIENT_MISTAKES[flag])
-    assert len(found) == len(GRADIENT_MISTAKES[flag])
+    gradients, present = changed("revrnn.numpy_ref.gradients", GRADIENT_MISTAKES[flag])
+    assert len(present) == len(GRADIENT_MISTAKES[flag])
     monkeypatch.setattr(evaluate, "sequence_gradient", gradients.sequence_gradient)
     implementation = implementation_of("numpy")
     blind = [c for c in CASES if flag in c.catches and not sees(c, implementation)]
@@ -414,12 +418,8 @@ def test_faults_of_requests_are_errors() -> None:
 
 
 def test_no_mistake_is_no_fault() -> None:
-    cells, _ = changed("naive_cells", ())
-    with placed(cells):
-        naive, _ = changed("naive", ())
+    naive = second_opinion(())
     wrong = [
-        case.id
-        for case in CASES
-        if case.operation != "sequence_gradient" and sees(case, naive.IMPLEMENTATION)
+        case.id for case in CASES if case.operation != "sequence_gradient" and sees(case, naive)
     ]
     assert not wrong

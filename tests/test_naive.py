@@ -1,4 +1,4 @@
-"""The naive producer against the oracle: two readings of one text must agree."""
+"""The second opinion against the oracle: two readings of one text must agree."""
 
 from __future__ import annotations
 

@@ -19,12 +19,25 @@ from revrnn.tanh_table import compute, file_text
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOLDERS = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
+FOLDERS = (
+    "spec",
+    "conformance",
+    "numpy_ref",
+    "second_opinion",
+    "vector_maker",
+    "native",
+    "torch_impl",
+    "jax_impl",
+    "experiments",
+)
 
 # What each folder may import of the others and of what is not in the standard library.
 MAY_IMPORT = {
     "spec": {"numpy", "revrnn"},
+    "conformance": {"numpy", "revrnn"},
     "numpy_ref": {"numpy", "revrnn"},
+    "second_opinion": {"numpy", "revrnn"},
+    "vector_maker": {"numpy", "revrnn"},
     "native": {"llvmlite", "numba", "numpy", "revrnn"},
     "torch_impl": {"numpy", "revrnn", "safetensors", "torch"},
     "jax_impl": {"numpy", "revrnn", "safetensors", "jax"},
@@ -33,9 +46,9 @@ MAY_IMPORT = {
 OPTIONAL = {
     ("jax_impl", "flax.py"): {"flax"},
     ("jax_impl", "equinox.py"): {"equinox"},
-    ("spec", "plugin.py"): {"pytest"},
-    ("spec", "suite.py"): {"pytest"},
-    ("spec", "progress.py"): {"rich"},
+    ("conformance", "plugin.py"): {"pytest"},
+    ("conformance", "suite.py"): {"pytest"},
+    ("conformance", "progress.py"): {"rich"},
 }
 
 

@@ -12,7 +12,17 @@ from revrnn.operations import OPERATIONS
 from revrnn.rules import CITATION, rules, sections, text
 
 ROOT = Path(__file__).parent.parent
-CODE = ("spec", "numpy_ref", "native", "torch_impl", "jax_impl", "experiments")
+CODE = (
+    "spec",
+    "conformance",
+    "numpy_ref",
+    "second_opinion",
+    "vector_maker",
+    "native",
+    "torch_impl",
+    "jax_impl",
+    "experiments",
+)
 
 # Rules that say how to read the others, or prove one: no line of code can cite them.
 WITHOUT_CODE = {"GEN-001", "GEN-002", "GEN-005", "EVAL-002", "PROD-003", "SEQ-011"}

@@ -19,9 +19,9 @@ from revrnn import SPEC_VERSION
 from revrnn.comparison import is_float_result
 from revrnn.errors import CODES
 from revrnn.evaluation import load, outcome
-from revrnn.numpy_ref import make_vectors
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
+from revrnn.vector_maker import make
 from revrnn.vectors import Case, flags, manifest, operations
 from revrnn.vectors import load as load_cases
 from revrnn.wire import encode
@@ -40,20 +40,20 @@ def raw(name: str) -> dict[str, Any]:
 
 
 def test_files_are_what_the_command_writes() -> None:
-    assert make_vectors.check(FOLDER) == []
-    assert make_vectors.main(["--check", str(FOLDER)]) == 0
+    assert make.check(FOLDER) == []
+    assert make.main(["--check", str(FOLDER)]) == 0
 
 
 def test_check_notices_every_difference(tmp_path: Path) -> None:
-    assert make_vectors.main([str(tmp_path)]) == 0
+    assert make.main([str(tmp_path)]) == 0
     (tmp_path / "README.md").write_text("by hand")
-    assert make_vectors.check(tmp_path) == []
+    assert make.check(tmp_path) == []
     (tmp_path / "tanh.json").unlink()
     (tmp_path / "old.json").write_text("{}")
     text = (tmp_path / "view.json").read_bytes()
     (tmp_path / "view.json").write_bytes(text.rstrip(b"\n"))
-    assert make_vectors.main(["--check", str(tmp_path)]) == 1
-    faults = make_vectors.check(tmp_path)
+    assert make.main(["--check", str(tmp_path)]) == 1
+    faults = make.check(tmp_path)
     assert sorted(faults) == ["old.json is extra", "tanh.json is missing", "view.json differs"]
 
 
@@ -181,7 +181,7 @@ def test_loader_notices_damage(tmp_path: Path) -> None:
 def test_loader_decodes_what_the_writer_encodes() -> None:
     for case in CASES.values():
         args = encode(case.args)
-        assert make_vectors.case_id(case.operation, args) == case.id
+        assert make.case_id(case.operation, args) == case.id
 
 
 # The implementations

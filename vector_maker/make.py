@@ -1,4 +1,4 @@
-"""Writing the test vectors: ``python -m revrnn.numpy_ref.make_vectors FOLDER``.
+"""Writing the test vectors: ``python -m revrnn.vector_maker FOLDER``.
 
 With ``--check`` nothing is written: the files are made anew in memory and compared byte for byte
 with those of the folder. Before a case gets its answer, the oracle and the naive producer must
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +22,8 @@ from revrnn.operations import OPERATIONS, arguments_of
 from revrnn.rules import rules
 from revrnn.wire import DTYPES, dump, encode
 
+from .cases import Draft, drafts
 from .mistakes import FLAGS
-from .vector_cases import Draft, drafts
 
 ORACLE: Final = load("numpy")
 NAIVE: Final = load("naive")
@@ -414,7 +413,7 @@ def _manifest_schema() -> Json:
 
 def main(arguments: list[str]) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m revrnn.numpy_ref.make_vectors")
+    parser = argparse.ArgumentParser(prog="python -m revrnn.vector_maker")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--check", action="store_true", help="only compare with the folder")
     options = parser.parse_args(arguments)
@@ -427,7 +426,3 @@ def main(arguments: list[str]) -> int:
         (options.folder / name).write_text(text, encoding="ascii", newline="\n")
     print(f"{len(texts)} files, {sum(map(len, texts.values()))} bytes")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

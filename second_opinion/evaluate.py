@@ -1,9 +1,6 @@
-"""A second opinion: every exact operation in plain Python integers, one unit at a time.
+"""The operations of the second opinion: arguments taken apart, results put together.
 
-This and :mod:`.naive_cells` were written from the text of the specification alone and share
-nothing with the other modules of this package, so that a mistake in either is seen as a
-disagreement. NumPy takes the arguments apart and puts the results together, and does no
-arithmetic. ``sequence_gradient`` is not offered.
+NumPy does that, and no arithmetic. ``sequence_gradient`` is not offered.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from revrnn.config import LAYOUTS
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import Request, prepare
 
-from .naive_cells import (
+from .cells import (
     Buffer,
     Grid,
     Layer,

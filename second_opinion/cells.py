@@ -1,4 +1,4 @@
-"""The naive producer's arithmetic: numbers, buffer, cells and stacks, one unit at a time.
+"""The second opinion's arithmetic: numbers, buffer, cells and stacks, one unit at a time.
 
 Everything is a Python integer or a list of them; a grid is a list of rows, ``[B][G]``.
 """
