@@ -13,6 +13,7 @@ from pathlib import Path
 
 from revrnn import SPEC_VERSION
 from revrnn.errors import RevRNNError
+from revrnn.whole_files import write_whole
 
 from .adapters import InProcess, Port, find
 from .limits import Means
@@ -92,8 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(as_text(report))
     for path, text in ((options.report, as_json), (options.html, as_html)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text(report), encoding="utf-8")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, text(report).encode())
+            except OSError as error:
+                print(f"{path} cannot be written: {error.strerror or error}", file=sys.stderr)
+                return 2
     return 0 if report.passed() else 1
 
 

@@ -45,18 +45,26 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         importlib.import_module(module).run(given, console)
     except RevRNNError as error:
-        console.print(str(error), markup=False, style="red", soft_wrap=True)
+        _tell(console, str(error))
         return 2
     except OSError as error:
-        place = "" if error.filename is None else f"{error.filename}: "
-        text = f"out: {place}{error.strerror or error}"
-        console.print(text, markup=False, style="red", soft_wrap=True)
+        # Of files of a run an error has the name; what has none was on its way to the terminal.
+        place = "standard output" if error.filename is None else error.filename
+        _tell(console, f"out: {place}: {error.strerror or error}")
         return 2
     except KeyboardInterrupt:
         more = " --resume" if "resume" in given else ""
         console.print(f"interrupted; go on with --out {given['out']}{more}")
         return 130
     return 0
+
+
+def _tell(console: Console, text: str) -> None:
+    """Print why a run ends, on standard error where standard output takes no more."""
+    try:
+        console.print(text, markup=False, style="red", soft_wrap=True)
+    except OSError:
+        print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

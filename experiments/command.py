@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .lock import locked
 from .runs import RunFolder
 from .settings import RunSettings, add_options, chosen, restored
 
@@ -30,15 +32,17 @@ def add_run_options(
     add_options(parser, settings)
 
 
+@contextmanager
 def begin(
     settings: type[T],
     presets: Mapping[str, Mapping[str, Any]],
     given: dict[str, Any],
     load: Callable[[T], D],
-) -> tuple[T, D, RunFolder]:
-    """Return settings, data and folder of the run that the command line asks for.
+) -> Iterator[tuple[T, D, RunFolder]]:
+    """Give settings, data and folder of the run that the command line asks for.
 
-    A run that cannot be leaves no folder behind, and one that goes on as it is.
+    The folder is this run's alone until the end of the ``with`` block. A run that cannot be leaves
+    no folder behind, and one that goes on as it is.
 
     Args:
         settings: the dataclass of the settings.
@@ -48,17 +52,20 @@ def begin(
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a run would be overwritten, if there is none to go on with,
-            or if it goes on with other settings.
+            if it goes on with other settings, or if another process is at work in the folder.
     """
     path: Path = given["out"]
     if given["resume"]:
         folder = RunFolder.existing(path)
-        found = restored(settings, folder.config, given)
-        data = load(found)
-        folder.rewind()
-        folder.set_config(dataclasses.asdict(found))  # type: ignore[call-overload]
-        return found, data, folder
-    found = chosen(settings, presets, given["preset"], given)
-    data = load(found)
-    folder = RunFolder.new(path, dataclasses.asdict(found))  # type: ignore[call-overload]
-    return found, data, folder
+        with locked(path):
+            again = restored(settings, folder.config, given)
+            data = load(again)
+            folder.rewind()
+            folder.set_config(dataclasses.asdict(again))  # type: ignore[call-overload]
+            yield again, data, folder
+        return
+    new = chosen(settings, presets, given["preset"], given)
+    data = load(new)
+    RunFolder.make(path)
+    with locked(path):
+        yield new, data, RunFolder.new(path, dataclasses.asdict(new))  # type: ignore[call-overload]

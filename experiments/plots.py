@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 
-from .runs import RunFolder
+from .runs import RunFolder, write_file
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
@@ -47,12 +48,14 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for name in written:
-        figure.savefig(name, dpi=130)
+    contents = {}
+    for kind in ("png", "svg"):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=130)
+        contents[path.with_suffix(f".{kind}")] = content.getvalue()
     plt.close(figure)
-    return written
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return [write_file(name, content) for name, content in contents.items()]
 
 
 @dataclass(frozen=True)

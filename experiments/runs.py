@@ -8,6 +8,11 @@
     best.safetensors     the checkpoint that was best on validation data
     summary.json         what the run came to, written at the end
     report.md, *.png     the same to be read
+    .lock                held by the process that is at work here (:mod:`.lock`)
+
+A file is on the disk, whole, before it takes the place of an older one (:mod:`revrnn.whole_files`),
+and the metrics that a checkpoint counts on are there before the checkpoint. What cannot be written
+ends the run with an error that names the file; the run goes on from its latest checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from revrnn.errors import RevRNNError
+from revrnn.whole_files import write_whole
+
+from .lock import LOCK
 
 Arrays = dict[str, npt.NDArray[Any]]
 _METRICS, _CONFIG, _SUMMARY = "metrics.jsonl", "config.json", "summary.json"
@@ -58,6 +66,32 @@ def of_a_run(path: Path) -> Iterator[None]:
         raise RevRNNError("E_ARGUMENT", "out", given, "a run's folder as it was left") from error
 
 
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong while it is written.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, for ``out``.
+    """
+    try:
+        yield
+    except OSError as error:
+        given = f"{path}, which cannot be written: {error.strerror or error}"
+        allowed = "a folder with room for the run's files"
+        raise RevRNNError("E_ARGUMENT", "out", given, allowed) from error
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """Write a file, whole or not at all, and return its path.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, for ``out``, if it cannot be written.
+    """
+    with written(path):
+        write_whole(path, content)
+    return path
+
+
 class RunFolder:
     """The folder of one run; see :meth:`new` and :meth:`existing`."""
 
@@ -76,17 +110,24 @@ class RunFolder:
         Raises:
             RevRNNError: ``E_ARGUMENT`` if there is something in the folder.
         """
-        allowed = "a new or empty folder, or --resume to go on with the run in it"
-        try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        cls.make(path)
+        run = cls(path)
+        run.set_config(config)
+        return run
+
+    @staticmethod
+    def make(path: Path) -> None:
+        """Make the folder of a new run.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if there is something in it that no run left which was cut
+                before it began.
+        """
+        with written(path):
+            if path.exists() and (not path.is_dir() or not all(map(_is_left_over, path.iterdir()))):
+                allowed = "a new or empty folder, or --resume to go on with the run in it"
                 raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path)
-            run.set_config(config)
-        except OSError as error:
-            given = f"{path}, which cannot be written: {error.strerror or error}"
-            raise RevRNNError("E_ARGUMENT", "out", given, allowed) from error
-        return run
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -132,19 +173,37 @@ class RunFolder:
 
     def log(self, event: str, **values: Any) -> None:
         """Add a line to the metrics: ``{"event": …, …}``."""
-        line = json.dumps({"event": event, **values}, allow_nan=False)
-        with (self.path / _METRICS).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps({"event": event, **values}, allow_nan=False) + "\n"
+        path = self.path / _METRICS
+        with written(path), path.open("ab", buffering=0) as file:
+            before, left = file.tell(), line.encode()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except BaseException:
+                file.truncate(before)  # no half a line
+                raise
 
     def rewind(self) -> None:
-        """Take back the metrics that were written after the latest checkpoint, to go on from it."""
-        found = self.load("last")
+        """Go back to the latest checkpoint: take back metrics written after it, and left-overs.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` for a damaged checkpoint, or metrics that end before it.
+        """
+        checkpoint = self.load("last")
         with of_a_run(self.path / "last.safetensors"):
-            length = 0 if found is None else int(found[1]["metrics_bytes"])
+            length = 0 if checkpoint is None else int(checkpoint[1]["metrics_bytes"])
         metrics = self.path / _METRICS
-        if metrics.exists():
-            with metrics.open("r+b") as file:
-                file.truncate(length)
+        with of_a_run(metrics):
+            size = metrics.stat().st_size if metrics.exists() else 0
+            if size < length:
+                raise ValueError(f"{size} bytes, of which the checkpoint counts {length}")
+        with written(metrics):
+            if size > length:
+                with metrics.open("r+b") as file:
+                    file.truncate(length)
+            for path in self.path.glob(".*.part"):
+                path.unlink()
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """Return the metrics of one event, in order."""
@@ -163,8 +222,11 @@ class RunFolder:
             arrays: everything that the run needs to go on; the exact state among it.
             progress: where the run is, of JSON's types.
         """
-        metrics = self.path / _METRICS
-        length = metrics.stat().st_size if metrics.exists() else 0
+        metrics, length = self.path / _METRICS, 0
+        if metrics.exists():
+            with written(metrics), metrics.open("r+b") as file:
+                os.fsync(file.fileno())
+                length = os.fstat(file.fileno()).st_size
         info = {"progress": json.dumps({**progress, "metrics_bytes": length})}
         # np.ascontiguousarray would give arrays of no axes one.
         whole = {key: np.array(value, order="C") for key, value in arrays.items()}
@@ -197,15 +259,13 @@ class RunFolder:
         return checkpoint[0]
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file, whole or not at all: a reader sees the old one or the new one."""
-        path = self.path / name
-        partial = path.with_name(f".{name}.partial")
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-        return path
+        """Write a file; see :func:`write_file`."""
+        return write_file(self.path / name, content)
+
+
+def _is_left_over(path: Path) -> bool:
+    """Say whether a file is what a run leaves that is killed before it has settings."""
+    return path.name == LOCK or (path.name.startswith(".") and path.name.endswith(".part"))
 
 
 def uniform_parameters(

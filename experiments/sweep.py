@@ -16,8 +16,9 @@ from rich.console import Console
 
 from revrnn.errors import RevRNNError
 
+from .lock import locked
 from .plots import plot_losses
-from .runs import RunFolder
+from .runs import RunFolder, write_file, written
 from .settings import add_options, chosen
 
 # How a run can fail that was begun rightly.
@@ -69,8 +70,17 @@ class Comparison:
                 ``E_ARGUMENT`` before the first run, if one that is asked for by its name cannot be,
                 or none can.
         """
-        out, failed = given["out"], []
-        for name, own in self._possible(given, console).items():
+        out, possible = given["out"], self._possible(given, console)
+        with written(out):
+            out.mkdir(parents=True, exist_ok=True)
+        with locked(out):
+            self._run_all(out, given, possible, console)
+
+    def _run_all(
+        self, out: Path, given: dict[str, Any], runs: dict[str, dict[str, Any]], console: Console
+    ) -> None:
+        failed = []
+        for name, own in runs.items():
             if _is_done(own["out"], given):
                 console.print(f"{name}: done before")
             else:
@@ -91,7 +101,7 @@ class Comparison:
         """Write ``table.md`` and the plots of the runs that have ended."""
         runs = [RunFolder(out / name) for name in self.variants]
         ended = [run for run in runs if run.has_ended]
-        (out / "table.md").write_text(self.table(ended), encoding="utf-8")
+        write_file(out / "table.md", self.table(ended).encode())
         plot_losses(out / "losses", {self.describe(run.config): run for run in ended})
         self.plot_trade(out / "savings", ended)
 

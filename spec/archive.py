@@ -6,12 +6,14 @@ bytes depend on the contents alone.
 
 from __future__ import annotations
 
+import io
 import sys
 import zipfile
 from importlib.resources import files
 from pathlib import Path
 
 from . import SPEC_VERSION
+from .whole_files import write_whole
 
 FOLDERS = ("text", "data", "vectors")
 # What ZIP calls its earliest time; the day on which somebody ran this says nothing.
@@ -32,14 +34,14 @@ def members() -> dict[str, bytes]:
 def write(path: Path) -> int:
     """Write the archive and return how many files it has."""
     contents = members()
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
-        for name, content in contents.items():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, member in contents.items():
             info = zipfile.ZipInfo(name, _TIME)
             info.external_attr = 0o644 << 16
             info.create_system = 3  # the same bytes on every system
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED, compresslevel=9)
-    partial.replace(path)
+            archive.writestr(info, member, zipfile.ZIP_DEFLATED, compresslevel=9)
+    write_whole(path, content.getvalue())
     return len(contents)
 
 

@@ -20,21 +20,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any, Final, Literal, NamedTuple
 
 from .config import Config
 from .errors import RevRNNError
 from .formats import HEAD_START
+from .whole_files import write_whole
 
 Kind = Literal["parameters", "state"]
 
 # Types of parameters by the names that NumPy, JAX and PyTorch give them, and their codes in files.
 FLOATS: Final = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64"}
 _STATE_TYPES: Final = {"h": "I32", "c": "I32", "heads": "I64"}
-_numbers = count()
 
 
 class Described(NamedTuple):
@@ -276,33 +275,9 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         RevRNNError: ``E_ARGUMENT`` with the path, if it cannot be written.
     """
-    place = os.path.realpath(checked_path(path))  # a link goes on leading to the file
-    folder, name = os.path.split(place)
-    part = os.path.join(folder, f".{name}.{os.getpid()}-{next(_numbers)}.part")
+    checked_path(path)
     try:
-        if os.path.isdir(place):
-            raise IsADirectoryError(21, "it is a folder")
-        try:
-            with open(part, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, place)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
-        _sync_folder(folder)
+        write_whole(path, data)
     except OSError as error:
         given = f"{os.fspath(path)}, which cannot be written: {error.strerror or error}"
         raise RevRNNError("E_ARGUMENT", "path", given, "a file in an existing folder") from error
-
-
-def _sync_folder(folder: str) -> None:
-    """Make sure that the folder knows of the file, where the system can say so."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

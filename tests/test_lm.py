@@ -633,6 +633,6 @@ def test_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(TypeError):
         run.save("last", arrays, {"update": object()})
     assert (out / "last.safetensors").read_bytes() == before
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".*.part"))
     with pytest.raises(TypeError):
         Console().print(RunFolder.new(tmp_path / "other", {"a": object()}))

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from revrnn.experiments.command import add_run_options, begin
-from revrnn.experiments.runs import of_a_run
+from revrnn.experiments.runs import RunFolder, of_a_run
 from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.training import perplexity
 
@@ -39,7 +39,11 @@ def _corpus(settings: LmSettings) -> Corpus:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a language model, measure it, and write the report."""
-    asked, corpus, folder = begin(LmSettings, PRESETS, given, _corpus)
+    with begin(LmSettings, PRESETS, given, _corpus) as run_of:
+        _run(*run_of, console)
+
+
+def _run(asked: LmSettings, corpus: Corpus, folder: RunFolder, console: Console) -> None:
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))
     console.print(

@@ -29,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train and test all networks, and write the report."""
-    settings, _, folder = begin(MemorySettings, PRESETS, given, lambda settings: None)
-    console.print(f"{len(settings.jobs)} networks, {settings.updates} updates each; {folder.path}")
-    train(settings, folder, console)
-    write_report(settings, folder)
-    console.print(f"{folder.path / 'report.md'}")
+    with begin(MemorySettings, PRESETS, given, lambda settings: None) as (settings, _, folder):
+        jobs = len(settings.jobs)
+        console.print(f"{jobs} networks, {settings.updates} updates each; {folder.path}")
+        train(settings, folder, console)
+        write_report(settings, folder)
+        console.print(f"{folder.path / 'report.md'}")

@@ -34,7 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Train a translation model, translate the test text, and write the report."""
-    settings, corpus, folder = begin(NmtSettings, PRESETS, given, load)
+    with begin(NmtSettings, PRESETS, given, load) as run_of:
+        _run(*run_of, console)
+
+
+def _run(settings: NmtSettings, corpus: Corpus, folder: RunFolder, console: Console) -> None:
     trainer = make_trainer(settings, len(corpus.source), len(corpus.target))
     count = sum(value.size for value in trainer.parameters().values())
     console.print(

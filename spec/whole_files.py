@@ -1,0 +1,56 @@
+"""Writing a file whole or not at all: a reader sees the old file or the new one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from errno import EINVAL, EISDIR
+from itertools import count
+
+_numbers = count()
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file; what was there stays until the new one is safe on the disk.
+
+    The new file is written beside the old one, under a name that begins with a full stop and ends
+    in ``.part``, and takes its place when the disk has it. A process that is killed leaves the
+    former behind at worst.
+
+    Args:
+        path: the file, in an existing folder. Where it is a link, the file that it leads to.
+        data: all that will be in it.
+
+    Raises:
+        OSError: with the path, if it cannot be written. Then nothing has changed.
+    """
+    place = os.path.realpath(path)
+    folder, name = os.path.split(place)
+    part = os.path.join(folder, f".{name}.{os.getpid()}-{next(_numbers)}.part")
+    if os.path.isdir(place):
+        raise IsADirectoryError(EISDIR, "it is a folder", place)
+    if os.path.exists(place) and not os.path.isfile(place):
+        raise OSError(EINVAL, "it is a device, a pipe or a socket", place)
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, place)
+    except BaseException as error:
+        with suppress(OSError):
+            os.unlink(part)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, place) from error
+        raise
+    sync_folder(folder)
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make sure that the disk knows of a folder's files, where the system can say so."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

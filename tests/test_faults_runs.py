@@ -1,0 +1,368 @@
+"""Runs and files where something fails: a killed process, a full disk, a second process."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import revrnn.conformance.__main__ as conformance
+import revrnn.experiments.lm.sweep as lm_sweep
+from options import as_options
+from revrnn import Config, RevRNNError, archive, jax_impl, torch_impl
+from revrnn.experiments import plots
+from revrnn.experiments.__main__ import main
+from revrnn.experiments.lock import locked
+from revrnn.experiments.runs import RunFolder
+
+CONFIG = Config("revgru", 3, 64)
+ARRAYS = {"a": np.arange(4000, dtype=np.int64)}
+
+
+@contextmanager
+def full_disk(size: int = 100) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def program(text: str, *words: str) -> subprocess.Popen[str]:
+    """Start a Python program."""
+    command = [sys.executable, "-c", text, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+# --- full disks ------------------------------------------------------------------------------
+
+
+def a_run(folder: Path) -> RunFolder:
+    """Return a run, of which there are some metrics."""
+    run = RunFolder(folder) if (folder / "config.json").exists() else RunFolder.new(folder, {})
+    if not run.records("train"):
+        run.log("train", update=1, loss=1.0)
+    return run
+
+
+def a_plot(folder: Path) -> None:
+    plots.plot_losses(folder / "losses", {"run": a_run(folder)})
+
+
+def a_table(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib's, of plots without curves
+        lm_sweep.COMPARISON.write(folder)
+
+
+def a_summary(folder: Path) -> None:
+    a_run(folder).set_summary({"text": "x" * 500})
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "checkpoint": ("last.safetensors", lambda f: a_run(f).save("last", ARRAYS, {})),
+    "report": ("report.md", lambda f: a_run(f).write("report.md", b"x" * 500)),
+    "summary": ("summary.json", a_summary),
+    "metrics": ("metrics.jsonl", lambda f: a_run(f).log("train", update=2, loss=2.0, n="x" * 500)),
+    "plot": ("losses.png", a_plot),
+    "table": ("table.md", a_table),
+    "parameters, PyTorch": (
+        "weights",
+        lambda f: torch_impl.save_parameters(f / "weights", torch_impl.RevGRU(3, 64)),
+    ),
+    "parameters, JAX": (
+        "weights",
+        lambda f: jax_impl.save_parameters(f / "weights", ZEROS, CONFIG),
+    ),
+    "state, PyTorch": (
+        "state",
+        lambda f: torch_impl.save_state(f / "state", torch_impl.initial_state(CONFIG, 9)),
+    ),
+    "state, JAX": (
+        "state",
+        lambda f: jax_impl.save_state(f / "state", jax_impl.initial_state(CONFIG, 9)),
+    ),
+    "archive": ("spec.zip", lambda f: archive.write(f / "spec.zip")),
+}
+ZEROS: Any = {name: np.zeros(shape, "f") for name, shape in CONFIG.parameter_shapes().items()}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("there", [False, True], ids=["new", "over an old one"])
+def test_a_full_disk(kind: str, there: bool, tmp_path: Path) -> None:
+    """The error names the file; what was there before is as it was, and nothing half-written."""
+    name, write = WRITERS[kind]
+    a_run(tmp_path)
+    if there:
+        write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with full_disk(), pytest.raises((RevRNNError, OSError)) as caught:
+        write(tmp_path)
+    told = str(caught.value) + str(getattr(caught.value, "filename", ""))
+    assert str(tmp_path / name) in told
+    if kind != "archive":
+        assert isinstance(caught.value, RevRNNError)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    write(tmp_path)
+    assert (tmp_path / name).stat().st_size > 100
+
+
+def test_a_full_disk_and_a_report_of_conformance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text("before")
+    monkeypatch.setattr(conformance.Runner, "run", lambda self: NoReport())
+    monkeypatch.setattr(conformance, "as_text", lambda report: "")
+    monkeypatch.setattr(conformance, "as_json", lambda report: "x" * 500)
+    words = ["--adapter", "numpy", "--quiet", "--report", str(path)]
+    with full_disk():
+        assert conformance.main(words) == 2
+    assert str(path) in capsys.readouterr().err
+    assert path.read_text() == "before"
+
+
+class NoReport:
+    def passed(self) -> bool:
+        return True
+
+
+def test_an_error_that_standard_output_takes_no_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        encoding, errors = "utf-8", "strict"
+
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["lm", "--resume", "--out", str(tmp_path)]) == 2
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_pipes_and_devices_are_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RevRNNError, match="pipe"):
+        torch_impl.save_state(tmp_path / "pipe", torch_impl.initial_state(CONFIG, 1))
+    assert (tmp_path / "pipe").is_fifo()
+
+
+# --- what is on the disk ---------------------------------------------------------------------
+
+
+def test_checkpoints_count_when_the_disk_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metrics, then the new file, then its name, then the folder that knows of it."""
+    run, events = a_run(tmp_path), []
+    fsync, replace = os.fsync, os.replace
+
+    def noting_fsync(handle: int) -> None:
+        events.append(
+            re.sub(r"\d+-\d+", "N", os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        )
+        fsync(handle)
+
+    def noting_replace(source: Any, target: Any) -> None:
+        events.append(f"to {os.path.basename(target)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(os, "replace", noting_replace)
+    run.save("last", ARRAYS, {})
+    name = "last.safetensors"
+    assert events == ["metrics.jsonl", f".{name}.N.part", f"to {name}", tmp_path.name]
+
+
+def test_metrics_that_end_before_the_checkpoint(tmp_path: Path) -> None:
+    run = a_run(tmp_path)
+    run.save("last", {}, {})
+    (tmp_path / "metrics.jsonl").write_bytes(b"")
+    with pytest.raises(RevRNNError, match=r"metrics\.jsonl"):
+        run.rewind()
+
+
+# --- two processes ---------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from revrnn.experiments.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_two_processes_on_one_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is told so at once, and changes nothing; a killed one leaves no lock behind."""
+    monkeypatch.setenv("COLUMNS", "200")
+    data, out = text_in(tmp_path / "data"), tmp_path / "run"
+    words = ["lm", "--data", str(data), "--out", str(out), *as_options(SMALL)]
+    out.mkdir()
+    holder = program(HOLDER, str(out))
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert main(words) == 2
+        text = capsys.readouterr().out
+        assert f"{out}, in use by process {holder.pid}" in text
+        assert [path.name for path in out.iterdir()] == [".lock"]
+        (out / "config.json").write_text("{}")
+        assert main([*words, "--resume"]) == 2
+        assert "in use by" in capsys.readouterr().out
+        assert main(["lm-sweep", *words[1:]]) == 2
+        assert "in use by" in capsys.readouterr().out
+        (out / "config.json").unlink()
+    finally:
+        holder.kill()
+        holder.communicate()
+    # What a killed process left before its run began is no run.
+    (out / ".config.json.1-0.part").write_text("{")
+    RunFolder.make(out)
+    with locked(out), pytest.raises(RevRNNError, match="in use by process"), locked(out):
+        pass
+    with locked(out):
+        pass
+
+
+# --- killed processes ------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from itertools import count
+from pathlib import Path
+import numpy as np
+from revrnn.experiments.lock import locked
+from revrnn.experiments.runs import RunFolder
+path = Path(sys.argv[1])
+with locked(path):
+    run, begin = RunFolder(path), 0
+    run.rewind()
+    if (last := run.load("last")) is not None:
+        begin = last[1]["n"] + 1
+    print("on", flush=True)
+    for n in count(begin):
+        run.log("train", n=n, text="x" * 100)
+        run.save("last", {"n": np.full(10_000, n)}, {"n": n})
+        run.log("train", n=-1)
+        run.write("report.md", str(n).encode() * 10_000)
+        run.rewind()
+"""
+
+
+def test_killed_while_it_writes(tmp_path: Path) -> None:
+    """Whatever is read afterwards is whole, and of one moment."""
+    RunFolder.new(tmp_path, {})
+    generator, latest = random.Random(1), -1
+    for _ in range(4):
+        writer = program(WRITER, str(tmp_path))
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "on\n"
+        time.sleep(generator.uniform(0.01, 0.08))
+        writer.kill()
+        writer.communicate()
+        run = RunFolder.existing(tmp_path)
+        last = run.load("last")
+        run.rewind()
+        assert not list(tmp_path.glob(".*.part"))
+        if last is not None:
+            latest = int(last[1]["n"])
+            assert set(last[0]["n"].tolist()) == {latest}
+        numbers = [record["n"] for record in run.records("train")]
+        assert numbers == list(range(latest + 1))
+        report = tmp_path / "report.md"
+        if report.exists():
+            assert set(re.findall(r"\d", report.read_text())) <= set(str(latest) + str(latest - 1))
+    assert latest > 0
+
+
+SMALL: dict[str, Any] = {
+    "embedding_size": 6,
+    "hidden_size": 8,
+    "batch_size": 4,
+    "steps": 5,
+    "epochs": 40,
+    "log_every": 3,
+    "checkpoint_every": 4,
+    "measure_memory": False,
+    "dropout_layers": 0.2,
+    "num_layers": 2,
+    "random_steps": True,
+}
+
+
+def text_in(folder: Path) -> Path:
+    """Return a folder with a small text."""
+    generator = np.random.default_rng(0)
+    folder.mkdir()
+    for part, size in (("train", 40), ("valid", 12), ("test", 12)):
+        starts = generator.integers(20, size=size)
+        lines = [" ".join(f"w{(s + k) % 20}" for k in range(6)) for s in starts]
+        text = "\n".join([*lines, "w0 <unk>", " ".join(f"w{k}" for k in range(20))])
+        (folder / f"{part}.txt").write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_a_killed_run_goes_on_with_the_same_bits(framework: str, tmp_path: Path) -> None:
+    """SIGKILL at random moments, from the first import to the report."""
+    data = text_in(tmp_path / "data")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    words = ["lm", "--framework", framework, "--data", str(data), *as_options(SMALL)]
+    began = time.monotonic()
+    assert start(words, whole).wait() == 0
+    length = time.monotonic() - began
+    generator, kills, ended = random.Random(framework), 0, False
+    while kills < 8 or not ended:
+        more = ["--resume"] if (cut / "config.json").exists() else []
+        process = start([*words, *more], cut)
+        try:
+            last = kills >= 8
+            ended = process.wait(None if last else generator.uniform(0.3, 1.0) * length) == 0
+            assert ended, f"exit status {process.returncode} after {kills} kills"
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills >= 2
+    ends = [RunFolder(folder).load("last") for folder in (whole, cut)]
+    arrays = [end[0] for end in ends if end is not None]
+    assert arrays[0].keys() == arrays[1].keys()
+    for name, value in arrays[0].items():
+        assert value.tobytes() == arrays[1][name].tobytes(), name
+    for event in ("train", "valid"):
+        records = [RunFolder(folder).records(event) for folder in (whole, cut)]
+        timeless = [[{**record, "seconds": 0} for record in part] for part in records]
+        assert timeless[0] == timeless[1]
+    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
+    print(f"{framework}: {kills} kills")
+
+
+def start(words: list[str], out: Path) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own."""
+    command = [sys.executable, "-m", "revrnn.experiments", *words, "--out", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
