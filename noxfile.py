@@ -30,6 +30,7 @@ LINTED = (
     "experiments",
     "tests",
     "benchmarks",
+    "docs",
     "ports",
     "noxfile.py",
 )
@@ -214,6 +215,13 @@ def vectors(session: nox.Session) -> None:
     install_wheel(session, "")
     folder = str(Path("spec", "vectors"))
     session.run("python", "-m", "revrnn.vector_maker", *session.posargs, folder)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation as a site in out/site; a dead link or unknown rule fails."""
+    install_wheel(session, "", "mkdocs-material", "mkdocstrings[python]", "ruff")
+    session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session
