@@ -30,7 +30,7 @@ LINTED = (
     "experiments",
     "tests",
     "benchmarks",
-    "docs",
+    "docs/site",
     "ports",
     "noxfile.py",
 )
