@@ -21,7 +21,7 @@ from revrnn.errors import CODES
 from revrnn.evaluation import load, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
-from revrnn.vector_maker import make
+from revrnn.vector_maker import cases, make
 from revrnn.vectors import Case, flags, manifest, operations
 from revrnn.vectors import load as load_cases
 from revrnn.wire import encode
@@ -228,6 +228,20 @@ def may_be_left_out(name: str, case: Case) -> bool:
     layout = config.get("buffer") if isinstance(config, dict) else case.args.get("layout")
     no_gradients = name == "naive" and case.operation == "sequence_gradient"
     return layout == "bigint" or no_gradients
+
+
+def test_mistakes_stand_with_the_cases_of_their_section() -> None:
+    """No flag stands in two files, and each in the file of its rule (the law's section)."""
+    sections = {
+        f"vector_maker/cases/{Path(str(section.__file__)).name}": section.MISTAKES
+        for section in cases.WITH_MISTAKES
+    }
+    assert sum(map(len, sections.values())) == len(cases.MISTAKES)
+    prefixes: dict[str, set[str]] = {}
+    for name, mistakes in sections.items():
+        for rule, _ in mistakes.values():
+            prefixes.setdefault(rule.partition("-")[0], set()).add(name)
+    assert all(len(names) == 1 for names in prefixes.values()), prefixes
 
 
 @pytest.mark.rule(
