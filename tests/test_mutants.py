@@ -22,7 +22,7 @@ from revrnn.numpy_ref import evaluate
 from revrnn.vectors import Case, flags, load, operations
 
 # The files of the second opinion, each after those that it imports.
-SECOND_OPINION = ("cells", "evaluate")
+SECOND_OPINION = ("numbers", "buffer", "cells", "arrays", "sequences", "evaluate")
 
 # (old, new) changes of these files; where a text stands twice, both are changed.
 MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
