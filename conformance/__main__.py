@@ -16,6 +16,7 @@ from revrnn.errors import RevRNNError
 from revrnn.whole_files import write_whole
 
 from .adapters import InProcess, Port, find
+from .judge import ABSENT, judge_of
 from .limits import Means
 from .process import PortError, ProcessPort, check_command
 from .profiles import PROFILES, check_profiles
@@ -26,24 +27,25 @@ from .runner import Runner
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    found = argparse.ArgumentParser(prog="python -m revrnn.conformance", description=__doc__)
-    port = found.add_mutually_exclusive_group(required=True)
+    line = argparse.ArgumentParser(prog="python -m revrnn.conformance", description=__doc__)
+    port = line.add_mutually_exclusive_group(required=True)
     port.add_argument("--adapter", help="package:factory, an entry point, numpy, torch or jax")
     port.add_argument("--command", help="a program that speaks CONF-003")
-    found.add_argument(
+    line.add_argument(
         "--profile", action="append", metavar="|".join(PROFILES), help="judge this one (repeatable)"
     )
-    found.add_argument("--examples", type=int, default=20, help="random requests an operation")
-    found.add_argument("--seed", type=int, default=None, help="of the random requests")
-    found.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
-    found.add_argument("--time", type=float, default=3600.0, help="seconds for the whole run")
-    found.add_argument("--memory", type=int, default=2048, help="MiB for a program's processes")
-    found.add_argument("--processes", type=int, default=64, help="of a program, at most")
-    found.add_argument("--report", type=Path, help="where to write JSON")
-    found.add_argument("--html", type=Path, help="where to write a page")
-    found.add_argument("--quiet", action="store_true", help="no progress")
-    found.add_argument("--version", action="version", version=f"specification {SPEC_VERSION}")
-    return found
+    line.add_argument("--judge", help="who is right about random requests; as --adapter")
+    line.add_argument("--examples", type=int, default=20, help="random requests an operation")
+    line.add_argument("--seed", type=int, default=None, help="of the random requests")
+    line.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
+    line.add_argument("--time", type=float, default=3600.0, help="seconds for the whole run")
+    line.add_argument("--memory", type=int, default=2048, help="MiB for a program's processes")
+    line.add_argument("--processes", type=int, default=64, help="of a program, at most")
+    line.add_argument("--report", type=Path, help="where to write JSON")
+    line.add_argument("--html", type=Path, help="where to write a page")
+    line.add_argument("--quiet", action="store_true", help="no progress")
+    line.add_argument("--version", action="version", version=f"specification {SPEC_VERSION}")
+    return line
 
 
 def port_of(options: argparse.Namespace) -> Port:
@@ -70,20 +72,24 @@ def main(arguments: list[str] | None = None) -> int:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
         check_profiles(profiles or ())
+        judge = judge_of(options.judge)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
         print(error, file=sys.stderr)
         return 2
+    if judge is None:
+        print(ABSENT, file=sys.stderr)
     seed = secrets.randbits(32) if options.seed is None else options.seed
+    names = {name: getattr(options, name) for name in ("adapter", "command", "judge")}
     try:
         with progress(not options.quiet) as tell:
             runner = Runner(
                 port,
+                judge,
                 profiles=profiles,
                 examples=options.examples,
                 seed=seed,
-                adapter=options.adapter,
-                command=options.command,
+                names={name: value for name, value in names.items() if value is not None},
                 progress=tell,
                 seconds=options.time,
             )

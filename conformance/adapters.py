@@ -1,4 +1,4 @@
-"""Asking a port in this process: what it is, and how it is found.
+"""Asking a port in this process: what it is, and how it is looked up.
 
 A port in Python is an object with ``name``, ``layouts``, ``evaluate`` (:class:`revrnn.evaluation.
 Implementation`) and perhaps ``profiles``. ``--adapter`` takes ``package:factory`` (something that
@@ -97,44 +97,54 @@ class InProcess:
 
     def _answer(self, question: Question) -> Answer:
         try:
-            found: Any = self.implementation.evaluate(question.operation, question.args)
+            results: Any = self.implementation.evaluate(question.operation, question.args)
         except RevRNNError as error:
             return {"error": error.code}
         except Exception:
             return Fault("crash", traceback.format_exc(limit=-3).strip())
-        if not isinstance(found, Mapping):
-            return Fault("garbage", f"{type(found).__name__} instead of a mapping")
-        answer: Answer = found
+        if not isinstance(results, Mapping):
+            return Fault("garbage", f"{type(results).__name__} instead of a mapping")
+        answer: Answer = results
         return answer
 
     def close(self) -> None:
         """Do nothing: the process goes on."""
 
 
-def find(name: str) -> Implementation:
+def find(name: str, argument: str = "adapter") -> Implementation:
     """Return the implementation that a name stands for.
 
+    Args:
+        name: one of this project's, an entry point, or ``package:factory``.
+        argument: what errors call it.
+
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if there is none.
+        RevRNNError: ``E_ARGUMENT`` if there is none, or it cannot be imported.
     """
-    if name in IMPLEMENTATIONS:
-        return load(name)
-    if ":" in name:
-        module, _, attribute = name.partition(":")
-        try:
-            found: Any = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            allowed = "package:factory, which can be imported"
-            raise RevRNNError("E_ARGUMENT", "adapter", f"{name} ({error})", allowed) from error
-    else:
-        matches = entry_points(group=GROUP, name=name)
-        if not matches:
-            known = sorted({*IMPLEMENTATIONS, *(entry.name for entry in entry_points(group=GROUP))})
-            allowed = f"package:factory or one of {', '.join(known)}"
-            raise RevRNNError("E_ARGUMENT", "adapter", repr(name), allowed)
-        found = next(iter(matches)).load()
-    if not hasattr(found, "evaluate") and not callable(found):
-        given = f"{name}, a {type(found).__name__}"
-        raise RevRNNError("E_ARGUMENT", "adapter", given, "an adapter, or what makes one")
-    implementation: Implementation = found if hasattr(found, "evaluate") else found()
+    made = _named(name, argument)
+    # A class has the method too, but is no adapter: it makes them.
+    ready = hasattr(made, "evaluate") and not isinstance(made, type)
+    if not ready and not callable(made):
+        given = f"{name}, a {type(made).__name__}"
+        raise RevRNNError("E_ARGUMENT", argument, given, "an adapter, or what makes one")
+    implementation: Implementation = made if ready else made()
     return implementation
+
+
+def _named(name: str, argument: str) -> Any:
+    """Import what a name stands for."""
+    entries = entry_points(group=GROUP)
+    try:
+        if name in IMPLEMENTATIONS:
+            return load(name)
+        if ":" in name:
+            module, _, attribute = name.partition(":")
+            return getattr(import_module(module), attribute)
+        for entry in entries.select(name=name):
+            return entry.load()
+    except (ImportError, AttributeError, ValueError) as error:
+        allowed = "the name of what can be imported"
+        raise RevRNNError("E_ARGUMENT", argument, f"{name} ({error})", allowed) from error
+    known = sorted({*IMPLEMENTATIONS, *entries.names})
+    allowed = f"package:factory or one of {', '.join(known)}"
+    raise RevRNNError("E_ARGUMENT", argument, repr(name), allowed)

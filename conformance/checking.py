@@ -9,10 +9,12 @@ from typing import Any
 from revrnn.comparison import differences
 from revrnn.config import Config
 from revrnn.digest import first_difference
+from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation, outcome
 from revrnn.wire import decode, dump, encode
 
 from .adapters import Answer, Fault, InProcess, Port, Question, find
+from .judge import ABSENT, judge_of
 from .limits import SHOWN_LINES, shortened
 from .process import ProcessPort
 
@@ -40,12 +42,12 @@ def faults(expected: Mapping[str, Any], answer: Answer) -> list[str]:
     return [shortened(line) for line in lines[:SHOWN_LINES]]
 
 
-def first_step(oracle: Implementation, port: Port, question: Question) -> str:
+def first_step(judge: Implementation, port: Port, question: Question) -> str:
     """Return the first step, array and element in which a traced sequence differs, or ``""``."""
     if question.operation != "sequence_forward":
         return ""
     traced = Question(question.operation, {**question.args, "trace": True})
-    expected = outcome(oracle, traced.operation, traced.args)
+    expected = outcome(judge, traced.operation, traced.args)
     (answer,) = port.answers([traced])
     if isinstance(answer, Fault) or "h_steps" not in expected or "h_steps" not in answer:
         return ""
@@ -66,35 +68,54 @@ def request(question: Question) -> str:
     return dump({"operation": question.operation, "args": encode(args)})
 
 
-def reproduction(question: Question, adapter: str | None, command: str | None) -> str:
-    """Return a Python program that asks a port once more and prints what differs."""
-    port = f"command={command!r}" if adapter is None else f"adapter={adapter!r}"
-    return f"from revrnn.conformance.checking import again\nagain({request(question)!r}, {port})"
+def reproduction(question: Question, names: Mapping[str, str]) -> str:
+    """Return a Python program that asks a port once more and prints what differs.
+
+    Args:
+        question: what is asked.
+        names: how :func:`again` gets the port, and perhaps the judge.
+    """
+    given = "".join(f", {name}={value!r}" for name, value in names.items())
+    return f"from revrnn.conformance.checking import again\nagain({request(question)!r}{given})"
 
 
-def again(text: str, adapter: str | None = None, command: str | None = None) -> list[str]:
-    """Ask a port and the oracle one question; print both answers and what differs.
+def again(
+    text: str, adapter: str | None = None, command: str | None = None, judge: str | None = None
+) -> list[str]:
+    """Ask a port and the judge one question; print both answers and what differs.
 
     Args:
         text: the question, as a report gives it.
         adapter: the port in this process, as ``--adapter`` takes it; or
         command: the port as a program, as ``--command`` takes it.
-    """
-    from revrnn.evaluation import load
+        judge: who is right, as ``--judge`` takes it.
 
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` without exactly one of ``adapter`` and ``command``.
+    """
+    if (adapter is None) == (command is None):
+        raise RevRNNError("E_ARGUMENT", "adapter and command", "both or none", "one of them")
     asked = json.loads(text)
     question = Question(asked["operation"], decode(asked["args"]))
-    port: Port = InProcess(find(adapter)) if adapter else ProcessPort(command or "")
-    expected = outcome(load("numpy"), question.operation, question.args)
-    (answer,) = port.answers([question])
-    lines = faults(expected, answer)
-    shown = answer if isinstance(answer, Fault) else dict(answer)
-    print("expected:", _cut(str(dict(expected))))
-    print("got:     ", _cut(str(shown)))
-    step = first_step(load("numpy"), port, question)
-    print("\n".join([*([f"first difference: {step}"] if step else []), *lines]) or "no difference")
-    port.close()
-    return lines
+    judged_by = judge_of(judge)
+    port: Port = InProcess(find(adapter)) if adapter is not None else ProcessPort(command or "")
+    try:
+        (answer,) = port.answers([question])
+        shown = answer if isinstance(answer, Fault) else dict(answer)
+        if judged_by is None:
+            print(ABSENT)
+            print("got:     ", _cut(str(shown)))
+            return []
+        expected = outcome(judged_by, question.operation, question.args)
+        print("expected:", _cut(str(dict(expected))))
+        print("got:     ", _cut(str(shown)))
+        lines = faults(expected, answer)
+        step = first_step(judged_by, port, question)
+        report = [*([f"first difference: {step}"] if step else []), *lines]
+        print("\n".join(report) or "no difference")
+        return lines
+    finally:
+        port.close()
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,7 @@ from revrnn.wire import decode
 from .adapters import InProcess, Port, Question, find
 from .asking import Mismatch, Parted, ask
 from .contents import reversal_arguments
+from .judge import USUAL
 from .process import PortError, ProcessPort
 from .random_cases import RandomCases
 from .walk import Walk, parts_of_state
@@ -172,7 +173,7 @@ def parser() -> argparse.ArgumentParser:
     port = line.add_mutually_exclusive_group(required=True)
     port.add_argument("--adapter", help="package:factory, an entry point, numpy, torch or jax")
     port.add_argument("--command", help="a program that speaks CONF-003")
-    line.add_argument("--judge", default="numpy", help="who is right; as --adapter")
+    line.add_argument("--judge", default=USUAL, help="who is right; as --adapter")
     asked = line.add_mutually_exclusive_group()
     asked.add_argument("--case", help="the identifier of a vector")
     asked.add_argument("--request", type=Path, help="a file with one request, as a report gives it")

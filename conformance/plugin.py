@@ -10,6 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("revrnn", "conformance of a port of revrnn")
     group.addoption("--revrnn-adapter", help="package:factory, an entry point, numpy, torch or jax")
     group.addoption("--revrnn-command", help="a program that speaks CONF-003")
+    group.addoption("--revrnn-judge", help="who is right about random requests; as the adapter")
     group.addoption("--revrnn-profile", action="append", help="judge this profile (repeatable)")
     group.addoption("--revrnn-examples", type=int, default=20, help="random requests an operation")
     group.addoption("--revrnn-seed", type=int, default=0, help="of the random requests")

@@ -230,25 +230,25 @@ class ProcessPort:
         return hello
 
     def _answer(self, process: _Process, number: int) -> Answer:
-        found = process.receive(self.timeout)
-        if isinstance(found, Fault):
-            return found
-        if type(found.get("id")) is not int or found["id"] != number:
-            return Fault("garbage", f"id {shown(found.get('id'))} instead of {number}")
-        if "error" in found and not set(found) - {"id", "error", "message"}:
-            message = found.get("message", "")
-            if not isinstance(found["error"], str) or found["error"] not in CODES:
-                return Fault("garbage", f"{shown(found['error'])} is no code of ERR-001")
+        reply = process.receive(self.timeout)
+        if isinstance(reply, Fault):
+            return reply
+        if type(reply.get("id")) is not int or reply["id"] != number:
+            return Fault("garbage", f"id {shown(reply.get('id'))} instead of {number}")
+        if "error" in reply and not set(reply) - {"id", "error", "message"}:
+            message = reply.get("message", "")
+            if not isinstance(reply["error"], str) or reply["error"] not in CODES:
+                return Fault("garbage", f"{shown(reply['error'])} is no code of ERR-001")
             if not isinstance(message, str):
                 return Fault("garbage", f"message is {shown(message)} instead of a text")
-            return {"error": found["error"]}
-        if set(found) != {"id", "out"} or not isinstance(found["out"], dict):
+            return {"error": reply["error"]}
+        if set(reply) != {"id", "out"} or not isinstance(reply["out"], dict):
             return Fault(
                 "garbage",
-                f"members {shortened(str(sorted(found)), 200)} instead of id and out or error",
+                f"members {shortened(str(sorted(reply)), 200)} instead of id and out or error",
             )
         try:
-            return {name: decode(value) for name, value in found["out"].items()}
+            return {name: decode(value) for name, value in reply["out"].items()}
         except (ValueError, RecursionError, OverflowError, TypeError) as error:
             return Fault("garbage", shortened(str(error)))
 

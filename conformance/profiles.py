@@ -15,7 +15,7 @@ UNKNOWN_OPERATION: Final = "no_such_operation"
 
 def operations_of(profile: str) -> tuple[str, ...]:
     """Return the operations of a profile, in the order of EVAL."""
-    return tuple(name for name, found in OPERATIONS.items() if found.profile == profile)
+    return tuple(name for name, operation in OPERATIONS.items() if operation.profile == profile)
 
 
 def check_profiles(names: tuple[str, ...], argument: str = "profile") -> None:

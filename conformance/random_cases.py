@@ -36,12 +36,17 @@ from .contents import (
 _KINDS: Final = ("operand", "weight", "bias", "state")
 
 
+def pool_for(examples: int) -> int:
+    """Return how many configurations serve so many requests for each operation."""
+    return max(2, min(8, examples // 4))
+
+
 class RandomCases:
     """Requests from a seed: the same seed gives the same requests."""
 
     def __init__(
         self,
-        oracle: Implementation,
+        judge: Implementation,
         seed: int,
         layouts: tuple[str, ...] = ("stream", "wordlist"),
         pool: int = 4,
@@ -49,12 +54,12 @@ class RandomCases:
         """Draw the pool of configurations.
 
         Args:
-            oracle: answers what reversals start from.
+            judge: answers what reversals start from.
             seed: of everything.
             layouts: the buffer layouts to ask for.
             pool: how many configurations of either kind, single cells and sequences.
         """
-        self.oracle, self.layouts = oracle, layouts
+        self.judge, self.layouts = judge, layouts
         self.generator = np.random.default_rng(seed)
         # Both cells and all layouts are in every pool that is large enough.
         self.pool = [self._config(number) for number in range(pool)]
@@ -124,10 +129,10 @@ class RandomCases:
         given = self._revmul(number)
         # Several operations, so that there is something to pop.
         for _ in range(self._int(0, 6)):
-            given |= self.oracle.evaluate("revmul", given)
+            given |= self.judge.evaluate("revmul", given)
             given["z"] = gate_contents(self.generator, given["z"].shape, self._one(GATE_STYLES))
         restore = given["h"][:, : given["slice_size"]].copy()
-        given |= self.oracle.evaluate("revmul", given)
+        given |= self.judge.evaluate("revmul", given)
         return given | {"restore": restore}
 
     # --- cells and sequences
@@ -143,7 +148,7 @@ class RandomCases:
 
     def _cell_reverse(self, number: int) -> Arguments:
         given = self._cell_forward(number)
-        return given | self.oracle.evaluate("cell_forward", given)
+        return given | self.judge.evaluate("cell_forward", given)
 
     def _sequence_forward(self, number: int) -> Arguments:
         config = self._picked(number)
@@ -152,7 +157,7 @@ class RandomCases:
 
     def _sequence_reverse(self, number: int) -> Arguments:
         given = self._sequence_forward(number)
-        forward = self.oracle.evaluate("sequence_forward", given)
+        forward = self.judge.evaluate("sequence_forward", given)
         return reversal_arguments(given, forward)
 
     def _sequence_storage(self, number: int) -> Arguments:
@@ -234,8 +239,8 @@ class RandomCases:
     def _int64(self, size: int, end: int) -> Any:
         """Return whole numbers of all magnitudes up to ``end``, of both signs, and the ends."""
         bits = self.generator.integers(0, end.bit_length() + 1, size)
-        found = [self._int(-(2 ** int(b)), 2 ** int(b)) if b < 63 else end for b in bits]
-        return np.clip(np.array([*found, end, -end, 0, 1, -1], np.int64), -end, end)
+        values = [self._int(-(2 ** int(b)), 2 ** int(b)) if b < 63 else end for b in bits]
+        return np.clip(np.array([*values, end, -end, 0, 1, -1], np.int64), -end, end)
 
     def _sums(self, bits: int) -> Any:
         end = 8 << bits

@@ -11,8 +11,8 @@ from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
 from revrnn.vectors import flags
 
+from .findings import Failure, Report, Tally
 from .profiles import PROFILES, UNKNOWN_OPERATION
-from .runner import Failure, Report, Tally
 
 # Suspects that are named, and how well they must explain the failures.
 _SUSPECTS: Final = 5
@@ -21,18 +21,18 @@ _LIKELY: Final = 0.3
 
 def as_json(report: Report) -> str:
     """Return everything as JSON."""
-    found: dict[str, Any] = asdict(report)
-    found["verdicts"] = report.verdicts()
-    found["passed"] = report.passed()
-    found["suspects"] = [{"name": name, "score": score} for name, score in report.suspects()]
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+    data: dict[str, Any] = asdict(report)
+    data["verdicts"] = report.verdicts()
+    data["passed"] = report.passed()
+    data["suspects"] = [{"name": name, "score": score} for name, score in report.suspects()]
+    return json.dumps(data, indent=1, sort_keys=True) + "\n"
 
 
 def as_text(report: Report) -> str:
     """Return what a person reads in a terminal."""
     lines = [
         f"{report.port}, specification {report.spec_version}: "
-        f"{'PASS' if report.passed() else 'FAIL'} ({report.seconds:.1f} s)"
+        f"{'PASS' if report.passed() else 'FAIL'}{_without_judge(report)} ({report.seconds:.1f} s)"
     ]
     verdicts = report.verdicts()
     for profile in PROFILES:
@@ -80,7 +80,7 @@ def as_html(report: Report) -> str:
         verdict="passes" if passed else "does not pass",
         kind="pass" if passed else "fail",
         facts=f"Specification {report.spec_version}; {report.examples} random requests for each "
-        f"operation, seed {report.seed}; {report.seconds:.1f} s.",
+        f"operation{_without_judge(report)}, seed {report.seed}; {report.seconds:.1f} s.",
         rows="".join(rows),
         suspects=f"<h2>Most likely, by the first operation that fails</h2><ul>{suspects}</ul>"
         if suspects
@@ -100,13 +100,17 @@ def _rows(report: Report, profile: str) -> list[str]:
     ]
 
 
+def _without_judge(report: Report) -> str:
+    return "" if report.judge else ", the vectors alone"
+
+
 def _counts(tally: Tally | None) -> str:
     if tally is None:
         return "–"
-    found = f"{tally.passed} right"
+    text = f"{tally.passed} right"
     if tally.failed:
-        found += f", {tally.failed} WRONG"
-    return found + (f", {tally.left_out} left out" if tally.left_out else "")
+        text += f", {tally.failed} WRONG"
+    return text + (f", {tally.left_out} left out" if tally.left_out else "")
 
 
 def _likely(report: Report) -> list[tuple[str, str]]:

@@ -60,15 +60,14 @@ def _dimensions(operation: str, arguments: Arguments) -> dict[str, tuple[str, ..
     """Return the names of each array's axes."""
     given = arguments.get("config")
     config = Config.from_dict(given) if isinstance(given, Mapping) else given
-    found = {}
+    names_of: dict[str, tuple[str, ...]] = {}
     for argument in arguments_of(operation, config):
         if argument.name in arguments:
-            names = tuple(argument.shape.split())
-            found[argument.name] = names
+            names_of[argument.name] = tuple(argument.shape.split())
     wordlist = (config.buffer if config else arguments.get("layout")) == "wordlist"
-    if "words" in found:
-        found["words"] = ("P", "B", "G") if wordlist else ("W",)
-    return found
+    if "words" in names_of:
+        names_of["words"] = ("P", "B", "G") if wordlist else ("W",)
+    return names_of
 
 
 def _axes(operation: str, arguments: Arguments) -> dict[str, int]:
@@ -82,7 +81,7 @@ def _axes(operation: str, arguments: Arguments) -> dict[str, int]:
 
 def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Arguments:
     """Keep a part of the steps, rows or whatever has a free length."""
-    found = dict(arguments)
+    smaller_arguments = dict(arguments)
     for name, names in _dimensions(operation, arguments).items():
         value = arguments[name]
         for position, here in enumerate(names):
@@ -90,8 +89,8 @@ def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Argume
                 value = value[(slice(None),) * position + (part,)]
             elif here == "T+1" and axis == "T":
                 value = value[(slice(None),) * position + (slice(0, part.stop + 1),)]
-        found[name] = value.copy() if isinstance(value, np.ndarray) else value
-    return found
+        smaller_arguments[name] = value.copy() if isinstance(value, np.ndarray) else value
+    return smaller_arguments
 
 
 def _simpler(arguments: Arguments) -> Iterator[Arguments]:

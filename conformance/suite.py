@@ -5,22 +5,26 @@ pytest --pyargs revrnn.conformance.suite --revrnn-adapter package:factory
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from revrnn.evaluation import load, outcome
+from revrnn.evaluation import Implementation, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.vectors import Case
 from revrnn.vectors import load as load_vectors
 
 from .adapters import InProcess, Port, Question, find
 from .checking import faults, first_step, left_out, reproduction
+from .judge import ABSENT, judge_of
 from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION, check_profiles
-from .random_cases import RandomCases
+from .random_cases import RandomCases, pool_for
+
+# Options that a pasted program takes too.
+NAMES: Final = ("adapter", "command", "judge")
 
 
 def _port(config: pytest.Config) -> Port:
@@ -35,20 +39,28 @@ def _port(config: pytest.Config) -> Port:
 @pytest.fixture(scope="session")
 def port(request: pytest.FixtureRequest) -> Iterator[Port]:
     """The port that the options name."""
-    found = _port(request.config)
-    yield found
-    found.close()
+    asked = _port(request.config)
+    yield asked
+    asked.close()
 
 
 @pytest.fixture(scope="session")
-def random_cases(request: pytest.FixtureRequest) -> Any:
+def judge(request: pytest.FixtureRequest) -> Implementation | None:
+    """Who is right about random requests, if anybody is installed who can tell."""
+    return judge_of(request.config.getoption("revrnn_judge"))
+
+
+@pytest.fixture(scope="session")
+def random_cases(request: pytest.FixtureRequest, judge: Implementation | None) -> Any:
     """Give requests by seed and number, whichever tests are selected."""
     examples = request.config.getoption("revrnn_examples")
     seed = request.config.getoption("revrnn_seed")
 
     @cache
     def drawn(operation: str) -> list[Question]:
-        cases = RandomCases(load("numpy"), seed, pool=max(2, min(8, examples // 4)))
+        if judge is None:
+            pytest.skip(ABSENT)
+        cases = RandomCases(judge, seed, pool=pool_for(examples))
         return [Question(operation, cases.draw(operation, n)) for n in range(examples)]
 
     return drawn
@@ -73,29 +85,44 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("operation", "number"), asked)
 
 
-def _judge(port: Port, question: Question, expected: Any, config: pytest.Config) -> None:
+def _check(
+    port: Port,
+    judge: Implementation | None,
+    question: Question,
+    expected: Mapping[str, Any],
+    config: pytest.Config,
+) -> None:
     (answer,) = port.answers([question])
     if left_out(question, answer):
         pytest.skip("layout bigint is not offered")
     lines = faults(expected, answer)
     if lines:
-        adapter, command = config.getoption("revrnn_adapter"), config.getoption("revrnn_command")
-        step = first_step(load("numpy"), port, question)
+        step = "" if judge is None else first_step(judge, port, question)
         lines = [*([f"first difference: {step}"] if step else []), *lines]
-        program = reproduction(question, adapter, command)
+        options = {name: config.getoption(f"revrnn_{name}") for name in NAMES}
+        names = {name: value for name, value in options.items() if value is not None}
+        program = reproduction(question, names)
         pytest.fail("\n".join([*lines, "To repeat it:", program]), pytrace=False)
 
 
-def test_vector(port: Port, case: Case, request: pytest.FixtureRequest) -> None:
+def test_vector(
+    port: Port, judge: Implementation | None, case: Case, request: pytest.FixtureRequest
+) -> None:
     """Ask what a vector asks."""
     expected = {"error": case.error} if case.out is None else case.out
-    _judge(port, Question(case.operation, case.args), expected, request.config)
+    _check(port, judge, Question(case.operation, case.args), expected, request.config)
 
 
 def test_random(
-    port: Port, random_cases: Any, operation: str, number: int, request: pytest.FixtureRequest
+    port: Port,
+    judge: Implementation | None,
+    random_cases: Any,
+    operation: str,
+    number: int,
+    request: pytest.FixtureRequest,
 ) -> None:
-    """Ask what the oracle answers too."""
+    """Ask what the judge answers too."""
     question = random_cases(operation)[number]
-    expected = outcome(load("numpy"), operation, question.args)
-    _judge(port, question, expected, request.config)
+    assert judge is not None
+    expected = outcome(judge, operation, question.args)
+    _check(port, judge, question, expected, request.config)

@@ -109,7 +109,7 @@ class Walk(Asking):
             if gate in ("z", "f", "p"):
                 cap = config.resolved_p_max if gate == "p" else config.resolved_z_max
                 limit = config.max_forget_bits
-                rule = "ACT-004" if limit is None else "ACT-005"
+                rule = "ACT-005" if limit is None else "ACT-004"
                 given = {"s": s, "bits": bits, "max_forget_bits": limit, "z_max": cap}
                 gates[gate] = self.agreed(f"gate {gate}*", rule, "forget_gate", "z", given)
             elif gate == "g":
@@ -221,7 +221,7 @@ class Walk(Asking):
     ) -> Array:
         """Multiply by a gate or undo it; the walk's buffer goes on with the judge's answer."""
         buffer = {part: self.state[part] for part in ("heads", "words", "flags")}
-        given = {
+        asked = {
             "layout": self.config.buffer,
             "slice_size": sliced,
             "h": h.astype(np.int32),
@@ -230,7 +230,7 @@ class Walk(Asking):
             **buffer,
             **given,
         }
-        answers = self.both(operation, given)
+        answers = self.both(operation, asked)
         rules = (_PUSH if operation == "revmul" else _POP)[self.config.buffer]
         for part, rule in rules.items():
             made = name if part == "h" else f"{part} of the buffer"

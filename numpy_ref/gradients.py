@@ -273,11 +273,11 @@ def sequence_gradient(
     return grads
 
 
-def check_reversal(found: State, start: State, buffer: Buffer | None, heads: Ints | None) -> None:
+def check_reversal(reached: State, start: State, buffer: Buffer | None, heads: Ints | None) -> None:
     """Raise ``E_REVERSAL`` unless state and buffer are those at the start (SEQ-009)."""
-    same = np.array_equal(found.h, start.h)
-    if found.c is not None and start.c is not None:
-        same = same and np.array_equal(found.c, start.c)
+    same = np.array_equal(reached.h, start.h)
+    if reached.c is not None and start.c is not None:
+        same = same and np.array_equal(reached.c, start.c)
     if buffer is not None and heads is not None:
         same = same and np.array_equal(buffer.heads, heads) and buffer.words_count() == 0
     if not same:

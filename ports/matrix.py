@@ -13,10 +13,12 @@ from pathlib import Path
 
 from revrnn import SPEC_VERSION
 from revrnn.conformance.adapters import InProcess, Port, find
+from revrnn.conformance.findings import Report
+from revrnn.conformance.judge import judge_of
 from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.profiles import PROFILES
 from revrnn.conformance.report import as_text
-from revrnn.conformance.runner import Report, Runner
+from revrnn.conformance.runner import Runner
 
 ROOT = Path(__file__).parents[1]
 C_PORT = str(ROOT / "ports" / "c" / "build" / "revrnn-port")
@@ -72,7 +74,7 @@ def main() -> int:
     reports = []
     for label, library, make in PORTS:
         port = make()
-        report = Runner(port, examples=options.examples, seed=options.seed).run()
+        report = Runner(port, judge_of(), examples=options.examples, seed=options.seed).run()
         port.close()
         print(as_text(report), flush=True)
         reports.append((label, library, report))

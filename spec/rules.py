@@ -30,13 +30,13 @@ def rules() -> dict[str, str]:
     Raises:
         ValueError: if an identifier appears twice.
     """
-    found: dict[str, str] = {}
+    titles: dict[str, str] = {}
     for name, text in sections().items():
         for identifier, title in _HEADING.findall(text):
-            if identifier in found:
+            if identifier in titles:
                 raise ValueError(f"{identifier} stands twice, the second time in {name}")
-            found[identifier] = title
-    return found
+            titles[identifier] = title
+    return titles
 
 
 def text(identifier: str) -> str:

@@ -18,11 +18,13 @@ from revrnn import RevRNNError
 from revrnn.conformance import __main__ as command_line
 from revrnn.conformance.adapters import Fault, InProcess, Question, find
 from revrnn.conformance.checking import again, faults, left_out, request
+from revrnn.conformance.findings import Report
+from revrnn.conformance.judge import judge_of
 from revrnn.conformance.process import PortError, ProcessPort
 from revrnn.conformance.profiles import PROFILES, operations_of
 from revrnn.conformance.random_cases import RandomCases
 from revrnn.conformance.report import as_html, as_json, as_text
-from revrnn.conformance.runner import Report, Runner
+from revrnn.conformance.runner import Runner
 from revrnn.conformance.shrink import shrink
 from revrnn.evaluation import Implementation, load, outcome
 from revrnn.operations import OPERATIONS
@@ -36,21 +38,22 @@ class Wrong:
     """The oracle, with one answer changed."""
 
     name = "wrong"
-    layouts = ("stream", "wordlist", "bigint")
+    layouts: tuple[str, ...] = ("stream", "wordlist", "bigint")
     profiles: tuple[str, ...] = ("gates", "buffer", "cell", "sequence")
 
     def __init__(self, operation: str, change: Any) -> None:
         self.operation, self.change, self.oracle = operation, change, load("numpy")
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        found = self.oracle.evaluate(operation, arguments)
+        results = self.oracle.evaluate(operation, arguments)
         if operation == self.operation:
-            found = self.change(found, arguments)
-        return found
+            results = self.change(results, arguments)
+        return results
 
 
-def run(implementation: Any, **options: Any) -> Report:
-    return Runner(InProcess(implementation), **({"examples": 4, "seed": 3} | options)).run()
+def run(implementation: Any, **changes: Any) -> Report:
+    options: dict[str, Any] = {"examples": 4, "seed": 3, "names": {"adapter": "its own"}}
+    return Runner(InProcess(implementation), load("numpy"), **options | changes).run()
 
 
 @pytest.mark.rule("CONF-001", "CONF-002")
@@ -68,11 +71,11 @@ def test_our_implementations_pass(name: str) -> None:
 def test_a_broken_rule_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """The threshold of BUF-031 off by one: the report names it, and the program shows it."""
 
-    def late(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def late(results: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         exactly = arguments["heads"] == arguments["z"].astype(np.int64) << 21
         if arguments["layout"] == "stream" and exactly.any():
-            return found | {"words": found["words"][:-1]}
-        return found
+            return results | {"words": results["words"][:-1]}
+        return results
 
     report = run(Wrong("revmul", late))
     assert not report.passed()
@@ -105,12 +108,12 @@ def test_a_broken_rule_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_first_step_and_smallest_request() -> None:
     """A fault from the third step on: that step is named, and the request made small."""
 
-    def wrong(found: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-        if len(arguments["x"]) < 3 or "h_steps" not in found:
-            return found
-        steps = found["h_steps"].copy()
+    def wrong(results: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        if len(arguments["x"]) < 3 or "h_steps" not in results:
+            return results
+        steps = results["h_steps"].copy()
         steps[2:, 0, 0, 0] += 1
-        return found | {"h_steps": steps}
+        return results | {"h_steps": steps}
 
     report = run(Wrong("sequence_forward", wrong), profiles=("sequence",), examples=3)
     shown = [f for f in report.failures if f.case.startswith("random")]
@@ -142,15 +145,62 @@ def test_unsupported_is_never_a_pass() -> None:
     assert faults({"error": "E_OP"}, {}) != []
 
 
+class Strange(Wrong):
+    """A judge of its own opinion: tanh is one more than the oracle says."""
+
+    name = "strange"
+
+    def __init__(self) -> None:
+        def more(results: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+            return results | {"y": results["y"] + np.int32(1)}
+
+        super().__init__("tanh", more)
+
+
+def test_any_implementation_judges(capsys: pytest.CaptureFixture[str]) -> None:
+    """Random requests, first steps and pasted programs go by the judge that is handed in."""
+    names = {"adapter": "numpy", "judge": f"{__name__}:Strange"}
+    judge = judge_of(names["judge"])
+    assert judge is not None
+    report = Runner(InProcess(load("numpy")), judge, examples=3, names=names).run()
+    assert report.judge == "strange"
+    assert {name for name, tally in report.random.items() if tally.failed} == {"tanh"}
+    assert not any(tally.failed for tally in report.vectors.values())
+    failure = report.failures[0]
+    assert failure.program.endswith(f", adapter='numpy', judge='{__name__}:Strange')")
+    exec(failure.program)
+    said = capsys.readouterr().out
+    assert "expected:" in said
+    assert "no difference" not in said
+
+
+def test_without_a_judge_the_vectors_alone_are_asked() -> None:
+    report = Runner(InProcess(load("numpy")), examples=8).run()
+    assert report.passed()
+    assert (report.judge, report.examples, report.random) == ("", 0, {})
+    assert "PASS, the vectors alone (" in as_text(report)
+    assert "the vectors alone" in as_html(report)
+    wrong = Wrong("sequence_forward", lambda results, arguments: results | {"wraps": -1})
+    report = Runner(InProcess(wrong)).run()
+    assert report.failures[0].operation == "sequence_forward"
+    assert report.failures[0].first_step == ""
+
+
+@pytest.mark.parametrize("names", [{}, {"adapter": "numpy", "command": "x"}])
+def test_a_pasted_program_needs_one_port(names: dict[str, str]) -> None:
+    with pytest.raises(RevRNNError, match="adapter and command"):
+        again(request(Question("tanh", {"s": np.array([5]), "bits": 24})), **names)
+
+
 def test_a_port_that_raises_is_reported() -> None:
-    def crash(found: Any, arguments: Any) -> Any:
+    def crash(results: Any, arguments: Any) -> Any:
         raise KeyError("oops")
 
     report = run(Wrong("tanh", crash))
     assert report.verdicts()["gates"] == "fail"
     assert "oops" in report.failures[0].lines[0]
     assert report.suspects() == []
-    report = run(Wrong("tanh", lambda found, arguments: 7))
+    report = run(Wrong("tanh", lambda results, arguments: 7))
     assert "garbage" in report.failures[0].lines[0]
 
 
@@ -158,7 +208,7 @@ def test_a_port_that_raises_is_reported() -> None:
 def test_a_port_in_its_own_process() -> None:
     port = ProcessPort(f"{SERVE} naive", timeout=60)
     assert (port.name, port.profiles) == ("naive", load("naive").profiles)  # type: ignore[attr-defined]
-    report = Runner(port, examples=2, profiles=("gates", "buffer")).run()
+    report = Runner(port, load("numpy"), examples=2, profiles=("gates", "buffer")).run()
     port.close()
     assert report.passed(), as_text(report)
 
@@ -214,7 +264,7 @@ def test_misbehaviour_is_a_fault_of_one_case(deed: str) -> None:
 def test_a_run_over_a_port_that_always_ends_ends_too() -> None:
     deed = "sys.exit(3)\n    elif 'operation' in request:\n        sys.exit(4)"
     port = ProcessPort([sys.executable, "-c", PROGRAM.format(deed=deed)], timeout=5)
-    report = Runner(port, profiles=("gates",), examples=2).run()
+    report = Runner(port, load("numpy"), profiles=("gates",), examples=2).run()
     port.close()
     assert not report.passed()
     assert all(not tally.passed for tally in report.vectors.values())
@@ -241,6 +291,8 @@ def test_ports_that_do_not_start(command: str) -> None:
         ["--adapter", "numpy", "--profile", "everything"],
         ["--adapter", "numpy", "--examples", "-1"],
         ["--adapter", "revrnn:SPEC_VERSION"],
+        ["--adapter", "numpy", "--judge", "nobody"],
+        ["--adapter", "numpy", "--judge", "no.such:thing"],
     ],
     ids=" ".join,
 )
@@ -262,14 +314,14 @@ def test_pytest_plugin() -> None:
     """A test for each case: all pass for a right port, and options are checked."""
     base = [sys.executable, "-m", "pytest", "-q", "--pyargs", "revrnn.conformance.suite"]
     options = ["-p", "no:cacheprovider", "--revrnn-profile=buffer", "--revrnn-examples=2"]
-    found = subprocess.run(
+    done = subprocess.run(
         [*base, *options, "--revrnn-adapter=torch"], capture_output=True, text=True, check=False
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert re.search(r"\d+ passed, 18 skipped", found.stdout)
-    found = subprocess.run([*base, *options], capture_output=True, text=True, check=False)
-    assert found.returncode != 0
-    assert "--revrnn-adapter" in found.stdout + found.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"\d+ passed, 18 skipped", done.stdout)
+    done = subprocess.run([*base, *options], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "--revrnn-adapter" in done.stdout + done.stderr
 
 
 @pytest.mark.rule("CONF-004")
@@ -320,8 +372,9 @@ def test_random_requests_are_valid_and_repeat(oracle: Implementation) -> None:
 
 def test_shrinking_keeps_what_fails(oracle: Implementation) -> None:
     arguments = RandomCases(oracle, 1).draw("quantise", 0)
-    found = shrink("quantise", arguments, lambda args: bool((args["x"] == arguments["x"][5]).any()))
-    assert found["x"].tolist() == [arguments["x"][5]]
+    wanted = arguments["x"][5]
+    smallest = shrink("quantise", arguments, lambda args: bool((args["x"] == wanted).any()))
+    assert smallest["x"].tolist() == [wanted]
 
 
 @pytest.mark.rule("CONF-003")

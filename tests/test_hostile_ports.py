@@ -153,7 +153,7 @@ def test_greetings_that_are_none(greeting: dict[str, object]) -> None:
 def test_a_run_ends_within_its_time_and_says_so() -> None:
     begin = time.monotonic()
     port = ProcessPort(command_of("time.sleep(60)"), timeout=0.5)
-    report = Runner(port, examples=2, seconds=2).run()
+    report = Runner(port, load("numpy"), examples=2, seconds=2).run()
     port.close()
     assert not report.passed()
     assert time.monotonic() - begin < 15
@@ -164,11 +164,12 @@ def test_a_run_ends_within_its_time_and_says_so() -> None:
 
 MEASURED = """
 import sys
+from revrnn.conformance.judge import judge_of
 from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.report import as_html, as_json, as_text
 from revrnn.conformance.runner import Runner
 port = ProcessPort(sys.argv[1:], timeout=3)
-report = Runner(port, examples=1, seconds=3).run()
+report = Runner(port, judge_of(), examples=1, seconds=3).run()
 port.close()
 sizes = [len(make(report)) for make in (as_html, as_json, as_text)]
 # Not ru_maxrss, which begins with what the process was forked from.
@@ -387,9 +388,9 @@ def test_fuzz_answers(line: bytes) -> None:
         def receive(self, seconds: float) -> object:
             return value
 
-    found = port._answer(Line(), 0)  # type: ignore[arg-type]
-    assert isinstance(found, Fault | dict)
-    assert len(str(found)) < 2000
+    answer = port._answer(Line(), 0)  # type: ignore[arg-type]
+    assert isinstance(answer, Fault | dict)
+    assert len(str(answer)) < 2000
 
 
 @FUZZ

@@ -37,7 +37,8 @@ def arguments_of(config: Config) -> dict[str, Any]:
 class Broken:
     """The oracle with a function replaced wherever a module holds it."""
 
-    name, layouts = "broken", ("stream", "wordlist", "bigint")
+    name = "broken"
+    layouts: tuple[str, ...] = ("stream", "wordlist", "bigint")
 
     def __init__(self, holders: tuple[Any, ...], function: str, change: Change) -> None:
         self.holders, self.function = holders, function
@@ -71,6 +72,16 @@ def nothing(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: function(*arguments) * 0
 
 
+def less(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Take 1 from forget gates, down to their least."""
+
+    def changed(*arguments: Any) -> Any:
+        gate = function(*arguments)
+        return gate._replace(z=np.maximum(gate.z - 1, 1))
+
+    return changed
+
+
 def eager(function: Callable[..., Any]) -> Callable[..., Any]:
     """Push a word although the head has room."""
     return lambda self, z, active: function(self, np.minimum(z, 1), active)
@@ -101,6 +112,8 @@ FORWARD: dict[str, tuple[str, tuple[Any, ...], str, Change, str, str]] = {
         "product with weight_ih_l0, gate z",
     ),
     "sigmoid": ("lstm", (activations, cells), "sigmoid", one_more, "ACT-003", "gate i*"),
+    "limited gate": ("gru", (activations, cells), "forget_gate", less, "ACT-004", "gate z*"),
+    "gate": ("lstm", (activations, cells), "forget_gate", less, "ACT-005", "gate f*"),
     "view": ("keeps", (quantise, cells, sequence), "view", one_more, "FMT-004", "v"),
     "residue": ("gru", STREAM, "push", nothing, "MUL-001", "h after revmul of h"),
     "threshold": ("gru", STREAM, "renormalise", eager, "BUF-031", WORDS + "revmul of h"),

@@ -43,7 +43,7 @@ def naive() -> Implementation:
 
 def sums(bits: int) -> st.SearchStrategy[Any]:
     values = st.lists(forget_range_sums(bits), max_size=8)
-    return values.map(lambda found: np.array(found, np.int64))
+    return values.map(lambda drawn: np.array(drawn, np.int64))
 
 
 @pytest.mark.rule("QNT-001", "QNT-002", "QNT-004")
@@ -167,8 +167,8 @@ def cell_arguments(config: dict[str, Any], rows: int, data: st.DataObject) -> di
     one = Config.from_dict(config)
     generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
     styles = [
-        data.draw(st.sampled_from(found), label="style")
-        for found in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES)
+        data.draw(st.sampled_from(styles), label="style")
+        for styles in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES)
     ]
     arguments = sequence_arguments(one, Shape(1, rows), generator, *styles)
     arguments["x"] = arguments["x"][0]

@@ -34,16 +34,16 @@ def python_files(*folders: str) -> Iterator[Path]:
 
 
 def cited_in_code() -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    folders: dict[str, set[str]] = {}
     for path in python_files(*CODE):
         for identifier in CITATION.findall(path.read_text(encoding="utf-8")):
-            found.setdefault(identifier, set()).add(path.relative_to(ROOT).parts[0])
-    return found
+            folders.setdefault(identifier, set()).add(path.relative_to(ROOT).parts[0])
+    return folders
 
 
 def cited_in_tests() -> set[str]:
     """Return the arguments of every ``pytest.mark.rule(...)`` in the tests."""
-    found: set[str] = set()
+    cited: set[str] = set()
     for path in python_files("tests"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         lists = {
@@ -57,8 +57,8 @@ def cited_in_tests() -> set[str]:
                     value = argument
                     if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Name):
                         value = lists[argument.value.id]
-                    found.update(CITATION.findall(ast.unparse(value)))
-    return found
+                    cited.update(CITATION.findall(ast.unparse(value)))
+    return cited
 
 
 def test_rules_are_found() -> None:
@@ -82,8 +82,8 @@ def test_every_rule_has_a_test() -> None:
 
 def test_nobody_cites_an_unknown_rule() -> None:
     known = set(rules())
-    for where, found in (("code", set(cited_in_code())), ("tests", cited_in_tests())):
-        assert not found - known, f"{where} cites unknown rules: {sorted(found - known)}"
+    for where, cited in (("code", set(cited_in_code())), ("tests", cited_in_tests())):
+        assert not cited - known, f"{where} cites unknown rules: {sorted(cited - known)}"
     for name, section in sections().items():
         unknown = set(CITATION.findall(section)) - known
         assert not unknown, f"{name} cites unknown rules: {sorted(unknown)}"

@@ -99,9 +99,9 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def test_schema_allows_no_other_names_anywhere() -> None:
-    found = list(objects(raw("schema")))
-    assert len(found) > 40
-    assert all(item["additionalProperties"] is False for item in found)
+    schemas = list(objects(raw("schema")))
+    assert len(schemas) > 40
+    assert all(item["additionalProperties"] is False for item in schemas)
 
 
 def test_manifest_is_right() -> None:
@@ -126,13 +126,13 @@ def test_manifest_is_right() -> None:
 def test_identifiers_are_mechanical_and_unique(name: str) -> None:
     data = raw(name)
     assert data["operation"] == name
-    found = []
+    ids = []
     for case in data["cases"]:
         text = json.dumps(case["args"], sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
         assert case["id"] == f"{name}-{digest}"
-        found.append(case["id"])
-    assert len(set(found)) == len(found)
+        ids.append(case["id"])
+    assert len(set(ids)) == len(ids)
 
 
 def test_files_are_small_ascii_and_a_case_a_line() -> None:
