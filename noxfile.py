@@ -226,7 +226,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def archive(session: nox.Session) -> None:
-    """Write the specification, tables and vectors as one ZIP file."""
+    """Write the law (text, tables, vectors) and the suite as one ZIP file."""
     install_wheel(session, "")
     Path("dist").mkdir(exist_ok=True)
     session.run("python", "-m", "revrnn.archive", str(Path("dist", "revrnn-spec.zip")))

@@ -188,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is None:
         options.seed = secrets.randbits(32)
     try:
-        judge = InProcess(find(options.judge))
+        judge = InProcess(find(options.judge, "judge"))
         port: Port = (
             ProcessPort(options.command) if options.command else InProcess(find(options.adapter))
         )

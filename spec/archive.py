@@ -1,47 +1,83 @@
-"""The whole specification as one file, for those who port without Python.
+"""The law and the suite as one file, for those who port.
 
-``python -m revrnn.archive revrnn-spec.zip`` writes text, tables, vectors, schema and manifest. The
-bytes depend on the contents alone.
+``python -m revrnn.archive revrnn-spec.zip`` writes text, tables, vectors, schema and manifest, and
+in Python the law and the conformance suite. Unpacked, the suite runs with NumPy alone. The bytes
+depend on the contents alone.
 """
 
 from __future__ import annotations
 
-import io
 import sys
 import zipfile
-from importlib.resources import files
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 from . import SPEC_VERSION
-from .whole_files import write_whole
 
-FOLDERS = ("text", "data", "vectors")
+# Folders of the package by what they hold; the suite is looked up by its name and not imported.
+FOLDERS: Final = ("text", "data", "vectors")
+SUITE: Final = "conformance"
+_SUFFIXES: Final = (".md", ".json", ".py", ".typed")
 # What ZIP calls its earliest time; the day on which somebody ran this says nothing.
-_TIME = (1980, 1, 1, 0, 0, 0)
+_TIME: Final = (1980, 1, 1, 0, 0, 0)
+
+README: Final = f"""# revrnn, specification {SPEC_VERSION}
+
+- `revrnn/text`: the rules, to be read in order from `00-conventions.md`;
+- `revrnn/data`: constants and the tanh table;
+- `revrnn/vectors`: requests with their answers; `README.md` there has the format;
+- `revrnn/conformance`: the suite that asks a port whether it is right.
+
+The suite needs Python 3.11 or later with NumPy. In this folder:
+
+    python -m revrnn.conformance --command "./my-port --serve"
+
+asks the port every vector (CONF-003 has the messages) and says which rule is broken first. Fresh
+random requests need a judge, an implementation that says what is due: `--judge package:factory`,
+or, in another folder, the oracle of `pip install revrnn`.
+"""
 
 
 def members() -> dict[str, bytes]:
     """Return the archive's files by their path in it."""
     root = f"revrnn-spec-{SPEC_VERSION}"
-    found = {}
-    for folder in FOLDERS:
-        for entry in files("revrnn").joinpath(folder).iterdir():
-            if entry.name.endswith((".md", ".json")):
-                found[f"{root}/{folder}/{entry.name}"] = entry.read_bytes()
-    return dict(sorted(found.items()))
+    law, suite = _folder("revrnn"), _folder(f"revrnn.{SUITE}")
+    contents = {f"{root}/README.md": README.encode("utf-8")}
+    parts = [(law, "revrnn"), (suite, f"revrnn/{SUITE}")]
+    parts += [(law / folder, f"revrnn/{folder}") for folder in FOLDERS]
+    for folder, inside in parts:
+        for path in _files(folder):
+            contents[f"{root}/{inside}/{path.name}"] = path.read_bytes()
+    return dict(sorted(contents.items()))
+
+
+def _folder(package: str) -> Path:
+    """Return where a package lies."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit(f"{package} is not installed as files")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_file() and path.suffix in _SUFFIXES:
+            yield path
 
 
 def write(path: Path) -> int:
     """Write the archive and return how many files it has."""
     contents = members()
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for name, member in contents.items():
+    partial = path.with_name(f".{path.name}.partial")
+    with zipfile.ZipFile(partial, "w") as archive:
+        for name, content in contents.items():
             info = zipfile.ZipInfo(name, _TIME)
             info.external_attr = 0o644 << 16
             info.create_system = 3  # the same bytes on every system
-            archive.writestr(info, member, zipfile.ZIP_DEFLATED, compresslevel=9)
-    write_whole(path, content.getvalue())
+            archive.writestr(info, content, zipfile.ZIP_DEFLATED, compresslevel=9)
+    partial.replace(path)
     return len(contents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -10,11 +11,13 @@ import zipfile
 from importlib.resources import files
 from pathlib import Path
 
+import numpy
 import pytest
 
 import revrnn
 from revrnn.archive import FOLDERS as FOLDERS_IN_ARCHIVE
 from revrnn.archive import write
+from revrnn.conformance.judge import ABSENT
 from revrnn.tanh_table import compute, file_text
 
 ROOT = Path(__file__).parent.parent
@@ -76,8 +79,8 @@ def test_data_files_are_installed() -> None:
     assert installed.joinpath("py.typed").is_file()
 
 
-def test_the_specification_is_one_archive(tmp_path: Path) -> None:
-    """All of text, tables and vectors; the same bytes whenever it is written."""
+def test_law_and_suite_are_one_archive(tmp_path: Path) -> None:
+    """All of text, tables, vectors, law and suite; the same bytes whenever it is written."""
     paths = [tmp_path / "a.zip", tmp_path / "b.zip"]
     for path in paths:
         count = write(path)
@@ -88,13 +91,42 @@ def test_the_specification_is_one_archive(tmp_path: Path) -> None:
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         names = archive.namelist()
         assert len(names) == count
-        for folder in FOLDERS_IN_ARCHIVE:
-            for path in (ROOT / "spec" / folder).iterdir():
-                if path.suffix in {".md", ".json"}:
-                    inside = f"revrnn-spec-{revrnn.SPEC_VERSION}/{folder}/{path.name}"
+        root = f"revrnn-spec-{revrnn.SPEC_VERSION}"
+        sources = {ROOT / "spec": "revrnn", ROOT / "conformance": "revrnn/conformance"}
+        sources |= {ROOT / "spec" / folder: f"revrnn/{folder}" for folder in FOLDERS_IN_ARCHIVE}
+        for folder, where in sources.items():
+            for path in folder.iterdir():
+                if path.suffix in {".md", ".json", ".py", ".typed"}:
+                    inside = f"{root}/{where}/{path.name}"
                     assert archive.read(inside) == path.read_bytes()
                     names.remove(inside)
-        assert not names
+        assert names == [f"{root}/README.md"]
+
+
+def test_the_suite_runs_from_the_archive_with_numpy_alone(tmp_path: Path) -> None:
+    """Unpacked where nothing else is: a port is asked the vectors, and told that no judge is."""
+    write(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(tmp_path)
+    alone = tmp_path / "numpy alone"
+    alone.mkdir()
+    for folder in Path(numpy.__file__).parents[1].glob("numpy*"):
+        if folder.name in ("numpy", "numpy.libs"):
+            (alone / folder.name).symlink_to(folder)
+    # The port is the installed oracle; -P keeps the archive's package from it.
+    port = f"{sys.executable} -P -m revrnn.conformance.serve --adapter numpy"
+    suite = [sys.executable, "-S", "-m", "revrnn.conformance", "--profile", "gates"]
+    done = subprocess.run(
+        [*suite, "--command", port],
+        cwd=tmp_path / f"revrnn-spec-{revrnn.SPEC_VERSION}",
+        env={**os.environ, "PYTHONPATH": str(alone)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == f"{ABSENT}\n"
+    assert "PASS, the vectors alone" in done.stdout
 
 
 def test_tests_run_on_the_installed_package() -> None:
