@@ -139,7 +139,7 @@ def main() -> int:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     begin = time.monotonic()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
@@ -157,12 +157,12 @@ def main() -> int:
         ):
             key = f"{cell} {size} L{layers} {shape}"
             try:
-                found["compared"][key] = compare(cell, size, layers, shape)
+                results["compared"][key] = compare(cell, size, layers, shape)
             except Exception as error:
-                found["compared"][key] = f"FAILED {type(error).__name__}: {error}"
+                results["compared"][key] = f"FAILED {type(error).__name__}: {error}"
                 traceback.print_exc(limit=-4)
-            print(key, found["compared"][key], flush=True)
-            save(options.out, found)
+            print(key, results["compared"][key], flush=True)
+            save(options.out, results)
     for wide, hidden in sizes:
         size = wide, hidden
         for cell in CELLS:
@@ -180,13 +180,13 @@ def main() -> int:
                         row |= measure(step, 30)
                         row["forward_ms"] = measure(no_grad, 10, 2.0)["ms"]
                         if name != "eager":
-                            found["kernels"][f"{cell} {size} {name}"] = kernels_of(step)
+                            results["kernels"][f"{cell} {size} {name}"] = kernels_of(step)
                 except Exception as error:
                     row["error"] = f"{type(error).__name__}: {error}"
                     traceback.print_exc(limit=-4)
-                found["rows"].append(row)
+                results["rows"].append(row)
                 print(json.dumps(row), flush=True)
-                save(options.out, found)
+                save(options.out, results)
     if options.compiled:
         set_compiled_steps(True)
         for cell in CELLS:
@@ -197,17 +197,17 @@ def main() -> int:
                     row |= measure(step_of(module, torch.randn(70, 20, 200, device="cuda")), 10)
             except Exception as error:
                 row["error"] = f"{type(error).__name__}: {error}"
-            found["rows"].append(row)
+            results["rows"].append(row)
             print(json.dumps(row), flush=True)
-            save(options.out, found)
-    for name, rows in found["kernels"].items():
+            save(options.out, results)
+    for name, rows in results["kernels"].items():
         print(name, *rows, sep="\n  ")
     return 0
 
 
-def save(path: Path, found: dict[str, Any]) -> None:
+def save(path: Path, results: dict[str, Any]) -> None:
     """Write what is known so far."""
-    path.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

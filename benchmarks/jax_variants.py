@@ -134,8 +134,8 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
         )
         rnn = init(jax.random.key(2), model)
     if options["variant"] == "hybrid":
-        found = plan(model, options["steps"], options["batch"], chunk_size=options["chunk"])
-        facts["checkpoint_every"] = found.checkpoint_every
+        memory_plan = plan(model, options["steps"], options["batch"], chunk_size=options["chunk"])
+        facts["checkpoint_every"] = memory_plan.checkpoint_every
     outer, data, targets = data_of(options)
     lm = options["work"] == "lm"
 

@@ -106,13 +106,13 @@ class Variant:
 
     def result(self) -> dict[str, Any]:
         """Return what was measured: the median of times, the peak."""
-        found = {"label": self.label, **self.options, **self.facts}
+        row = {"label": self.label, **self.options, **self.facts}
         if self.steps and "out_of_memory" not in self.facts:
             clock = "cpu_seconds" if self.options["threads"] == 1 else "seconds"
-            found["seconds"] = statistics.median(s[clock] for s in self.steps)
-            found["peak_bytes"] = self.peaks[0]
-            found["loss"] = self.steps[-1]["loss"]
-        return found
+            row["seconds"] = statistics.median(s[clock] for s in self.steps)
+            row["peak_bytes"] = self.peaks[0]
+            row["loss"] = self.steps[-1]["loss"]
+        return row
 
 
 def start(label: str, options: dict[str, Any], memory: bool = False) -> Variant:

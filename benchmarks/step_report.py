@@ -85,7 +85,7 @@ def ratios(group: list[Case], quantity: str) -> list[Curve]:
                 points.setdefault(label, []).append((run["steps"], run[quantity]))
                 points[label][-1] = (run["steps"], run[quantity] / max(case[0][quantity], 1))
     curves = []
-    for label, found in points.items():
-        x, y = zip(*sorted(found), strict=True)
+    for label, places in points.items():
+        x, y = zip(*sorted(places), strict=True)
         curves.append(Curve(label, x, y, "-" if label.startswith("gru") else "--"))
     return curves

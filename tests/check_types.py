@@ -44,15 +44,15 @@ def main() -> int:
     runs += [([str(path) for path in paths], len(paths)) for paths in (tests, programs)]
     for what, expected in runs:
         # Run here: in the root, `spec` and its neighbours would be found as packages of their own.
-        found = subprocess.run(
+        process = subprocess.run(
             [*command, *what],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,
             check=False,
         )
-        print(found.stdout, found.stderr, sep="")
-        status = max(status, verdict(found.returncode, found.stdout, expected))
+        print(process.stdout, process.stderr, sep="")
+        status = max(status, verdict(process.returncode, process.stdout, expected))
     return status
 
 

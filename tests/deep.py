@@ -39,9 +39,9 @@ def fresh(generator: np.random.Generator, number: int) -> Arguments:
 
 def check(oracle: Implementation, other: Implementation, arguments: Arguments) -> str:
     """Return what differs in the sequence, forward step by step and back again, or ``""``."""
-    found = compare(oracle, other, "sequence_forward", arguments | {"trace": True})
-    if found:
-        return found
+    differences = compare(oracle, other, "sequence_forward", arguments | {"trace": True})
+    if differences:
+        return differences
     forward = other.evaluate("sequence_forward", arguments)
     return compare(oracle, other, "sequence_reverse", reversal_arguments(arguments, forward))
 
@@ -74,11 +74,11 @@ def main() -> int:
     while done < options.sequences and time.monotonic() - start < 60 * options.minutes:
         arguments = fresh(generator, done)
         for other in others:
-            found = check(oracle, other, arguments)
-            if not found and done % 10 < 2 and other.name != "naive":
-                found = check_gradients(other, arguments, generator)
-            if found:
-                print(f"sequence {done}: {found}")
+            differences = check(oracle, other, arguments)
+            if not differences and done % 10 < 2 and other.name != "naive":
+                differences = check_gradients(other, arguments, generator)
+            if differences:
+                print(f"sequence {done}: {differences}")
                 return 1
         done += 1
         steps += len(arguments["x"])

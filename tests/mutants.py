@@ -33,7 +33,7 @@ from revrnn.vectors import load as load_vectors
 # In the order in which they import one another.
 FILES = {
     "numpy": ("quantise", "product", "activations", "buffer", "revmul", "cells", "sequence"),
-    "torch": ("quantise", "activations", "buffer", "revmul", "cells"),
+    "torch": ("quantise", "activations", "blocks", "buffer", "revmul", "cells"),
 }
 PACKAGES = {"numpy": "revrnn.numpy_ref", "torch": "revrnn.torch_impl"}
 PROFILES = ("gates", "buffer", "cell", "sequence")
@@ -108,40 +108,32 @@ JUSTIFIED = {
         "differs for 2^30 alone, where tanh is 2^15, which is even"
     ),
     "torch activations.tanh: s >> 31 -> s >> 32": "a shift by all bits gives the sign too",
-    "torch buffer._make_room: len(self.block) <= words -> len(self.block) < words": _ROOM,
-    "torch buffer._make_room: len(self.planes) <= planes -> len(self.planes) < planes": _ROOM,
-    "torch buffer._make_room: len(self.spills) <= operations -> "
-    "len(self.spills) < operations": _ROOM,
-    "torch buffer._make_room: words + 1 -> words + 2": _ROOM,
-    "torch buffer._make_room: planes + 1 -> planes + 2": _ROOM,
-    "torch buffer._make_room: operations + 1 -> operations + 2": _ROOM,
-    "torch buffer.close_block: self.planes is not None and self.spills is not None -> "
-    "self.planes is not None or self.spills is not None": _BOTH,
-    "torch buffer.close_block: torch.cat([self.top, self.flags_top]).clamp(min=0) -> "
-    "torch.cat([self.top, self.flags_top]).clamp(min=-1)": (
+    "torch blocks._make_room: len(self.open) <= room -> len(self.open) < room": _ROOM,
+    "torch blocks._make_room: room + 1 -> room + 2": _ROOM,
+    "torch blocks.close: max(int(self.top), 0) -> max(int(self.top), -1)": (
         "where a block is closed no top is below 0: an underflow has been reported before"
     ),
-    "torch buffer.finish_block: self.left_over + self.top.abs() -> "
-    "self.left_over - self.top.abs()": _ZERO,
-    "torch buffer.finish_block: self.left_over + self.top.abs() + self.flags_top.abs() -> "
-    "self.left_over + self.top.abs() - self.flags_top.abs()": _ZERO,
+    "torch buffer.finish_block: self.left_over + blocks.top.abs() -> "
+    "self.left_over - blocks.top.abs()": _ZERO,
     "torch buffer.fresh_heads: layout == 'stream' -> layout != 'stream'": (
         "a request brings its heads; the modules' tests see fresh ones"
     ),
-    "torch buffer.pop: len(self.spills) - 1 -> len(self.spills) + 1": _UPPER,
-    "torch buffer.pop: len(self.spills) - 1 -> len(self.spills) - 0": _UPPER,
-    "torch buffer.pop: len(self.planes) - 1 -> len(self.planes) + 1": _UPPER,
-    "torch buffer.pop: len(self.planes) - 1 -> len(self.planes) - 0": _UPPER,
-    "torch buffer.pop: self.spills.index_select(0, place) -> "
-    "self.spills.index_select(-1, place)": _AXIS,
-    "torch buffer.pop: torch.where(missing, -1, self.top - spill.to(torch.int64)) -> "
-    "torch.where(missing, -2, self.top - spill.to(torch.int64))": "any top below 0 means underflow",
-    "torch buffer.pop: self.planes.index_select(0, self.top.clamp(0, len(self.planes) - 1))[0] -> "
-    "self.planes.index_select(0, self.top.clamp(0, len(self.planes) - 1))[-1]": _AXIS,
-    "torch buffer.push: self.planes is not None and self.spills is not None -> "
-    "self.planes is not None or self.spills is not None": _BOTH,
-    "torch buffer.push: self.spills.index_copy_(0, self.flags_top, spill.view(1)) -> "
-    "self.spills.index_copy_(-1, self.flags_top, spill.view(1))": _AXIS,
+    "torch buffer.pop: len(spills.open) - 1 -> len(spills.open) + 1": _UPPER,
+    "torch buffer.pop: len(spills.open) - 1 -> len(spills.open) - 0": _UPPER,
+    "torch buffer.pop: len(planes.open) - 1 -> len(planes.open) + 1": _UPPER,
+    "torch buffer.pop: len(planes.open) - 1 -> len(planes.open) - 0": _UPPER,
+    "torch buffer.pop: spills.open.index_select(0, place) -> "
+    "spills.open.index_select(-1, place)": _AXIS,
+    "torch buffer.pop: torch.where(missing, -1, planes.top - spill.to(torch.int64)) -> "
+    "torch.where(missing, -2, planes.top - spill.to(torch.int64))": (
+        "any top below 0 means underflow"
+    ),
+    "torch buffer.pop: planes.open.index_select(0, place)[0] -> "
+    "planes.open.index_select(0, place)[-1]": _AXIS,
+    "torch buffer.push: planes.open is not None and spills.open is not None -> "
+    "planes.open is not None or spills.open is not None": _BOTH,
+    "torch buffer.push: spills.open.index_copy_(0, spills.top, spill.view(1)) -> "
+    "spills.open.index_copy_(-1, spills.top, spill.view(1))": _AXIS,
     "torch buffer.stream_pop: torch.cumsum(short.view(-1), 0) -> "
     "torch.cumsum(short.view(-1), -1)": _AXIS,
     "torch buffer.stream_pop: len(block) - 1 -> len(block) + 1": _UPPER,
@@ -156,10 +148,11 @@ JUSTIFIED = {
     "block.scatter_(-1, place, head.to(torch.int16).view(-1))": _AXIS,
     "torch cells._add: context.gate_counts is not None and context.pushed is not None -> "
     "context.gate_counts is not None or context.pushed is not None": _BOTH,
-    "torch cells._add: (context.buffer.top - top)[0] -> (context.buffer.top - top)[-1]": _AXIS,
-    "torch cells._add: context.buffer.top - top -> context.buffer.top + top": _REPORT,
-    "torch cells._add: context.pushed[layer] += (context.buffer.top - top)[0] -> "
-    "context.pushed[layer] -= (context.buffer.top - top)[0]": _REPORT,
+    "torch cells._add: (context.buffer.stored.top - top)[0] -> "
+    "(context.buffer.stored.top - top)[-1]": _AXIS,
+    "torch cells._add: context.buffer.stored.top - top -> context.buffer.stored.top + top": _REPORT,
+    "torch cells._add: context.pushed[layer] += (context.buffer.stored.top - top)[0] -> "
+    "context.pushed[layer] -= (context.buffer.stored.top - top)[0]": _REPORT,
     "torch cells._add: (product ^ total) & (change ^ total) < 0 -> "
     "(product ^ total) & (change ^ total) < -1": (
         "both parts of the sum would have to be 0x55555555, which no update reaches"
@@ -198,7 +191,7 @@ JUSTIFIED = {
     "torch quantise.view_passes: state_bits - view_bits -> state_bits + view_bits": _GRADIENT,
 }
 # Functions all of whose mutants change nothing exact.
-LEFT_OUT = {"torch buffer.block_bytes": "bytes for people's reports, which no operation gives"}
+LEFT_OUT = {"torch buffer.block_bytes": "bytes for reports, which no operation gives"}
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from typing import Any
 
@@ -14,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agreement import assert_agree, assert_law, equal_bits
-from revrnn import Config, RevRNNError
+from revrnn import Config
 from revrnn.conformance.contents import (
     Shape,
     gradient_arguments,
@@ -22,18 +20,7 @@ from revrnn.conformance.contents import (
     sequence_arguments,
 )
 from revrnn.evaluation import Implementation, load
-from revrnn.torch_impl import (
-    RevGRU,
-    RevLSTM,
-    TorchImplementation,
-    compiled_steps,
-    engine,
-    engine_plan,
-    product_method,
-    rev_rnn,
-    set_engine,
-    value_and_grad,
-)
+from revrnn.torch_impl import RevGRU, RevLSTM, TorchImplementation, engine, value_and_grad
 from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
 
 NATIVE = load("torch-native")
@@ -139,11 +126,11 @@ def trained(
 def test_modules_agree_with_the_eager_engine(kind: Any) -> None:
     """Masks, resets and dropout between layers at once."""
     wanted, state = trained(kind, "eager")
-    found, other = trained(kind, "native")
-    assert torch.equal(wanted["outputs"], found["outputs"])
+    native, other = trained(kind, "native")
+    assert torch.equal(wanted["outputs"], native["outputs"])
     assert state == other
     for name, value in wanted.items():
-        assert torch.allclose(value, found[name], rtol=1e-4, atol=1e-5), name
+        assert torch.allclose(value, native[name], rtol=1e-4, atol=1e-5), name
 
 
 @pytest.mark.rule("GEN-001", "BUF-036")
@@ -155,10 +142,10 @@ def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> N
     wanted, state = trained(kind, "native")
     monkeypatch.setattr(threads, "_WORTH", 1)
     for count in (2, 3, 40):
-        found, other = trained(kind, "native", count)
+        native, other = trained(kind, "native", count)
         assert state == other
         for name, value in wanted.items():
-            assert torch.equal(value, found[name]), (count, name)
+            assert torch.equal(value, native[name]), (count, name)
 
 
 @kinds
@@ -208,103 +195,3 @@ def test_streaming_by_each_engine(kind: Any) -> None:
     assert (a.report.engine, b.report.engine) == ("eager", "native")
     for name, value in first.items():
         assert torch.allclose(value, second[name], rtol=1e-4, atol=1e-6), name
-
-
-REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
-    "wordlist": ({"buffer": "wordlist"}, "wordlist"),
-    "wordlist, two layers": ({"buffer": "wordlist", "num_layers": 2}, "wordlist"),
-}
-TAKEN: dict[str, dict[str, Any]] = {
-    "usual": {},
-    "layers": {"num_layers": 3},
-    "no limit": {"max_forget_bits": None},
-    "limit": {"max_forget_bits": 7},
-    "slices": {"slice_size": 2},
-    "non-forgetting": {"forgetting": False},
-    "non-forgetting wordlist": {"forgetting": False, "buffer": "wordlist"},
-    "cap": {"z_max": 700},
-    "formats": {"formats": {"state_bits": 20, "operand_bits": 9, "lstm_view_bits": 7}},
-}
-
-
-@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
-@pytest.mark.parametrize("case", TAKEN)
-def test_what_the_native_engine_takes(cell: str, case: str) -> None:
-    config = Config.from_dict({"cell": cell, "input_size": 3, "hidden_size": 8} | TAKEN[case])
-    with engine("native"):
-        found = engine_plan(config)
-    assert found.engine == "native"
-    assert "int16" in found.product
-    assert not found.refused
-
-
-@pytest.mark.parametrize("case", REFUSALS)
-def test_what_the_native_engine_refuses(case: str) -> None:
-    """Chosen, it is an error that says why; not chosen, the eager engine goes on and says so."""
-    changes, reason = REFUSALS[case]
-    config = Config("revgru", 3, 4, **changes)
-    found = engine_plan(config)
-    assert found.engine == "eager"
-    assert reason in found.refused["native"]
-    assert reason in str(found)
-    params = {n: torch.zeros(s) for n, s in config.parameter_shapes().items()}
-    with engine("native"):
-        with pytest.raises(RevRNNError, match=f"E_UNSUPPORTED. engine: .*{reason}"):
-            engine_plan(config)
-        with pytest.raises(RevRNNError, match=f"E_UNSUPPORTED. engine: .*{reason}"):
-            rev_rnn(torch.zeros(2, 1, 3), params, config)
-
-
-def test_what_else_was_chosen_is_kept() -> None:
-    """Compiled steps and named products are the eager engine's."""
-    config = Config("revgru", 3, 4)
-    with compiled_steps():
-        assert engine_plan(config).engine == "eager"
-    with product_method("float64"):
-        found = engine_plan(config)
-        assert (found.engine, found.product) == ("eager", "float64 (inputs), float64 (recurrent)")
-        with engine("native"), pytest.raises(RevRNNError, match="product_method 'float64'"):
-            engine_plan(config)
-
-
-def test_engines_are_chosen_by_name() -> None:
-    config = Config("revgru", 3, 4)
-    assert engine_plan(config).engine == "native"
-    with engine("eager"):
-        assert engine_plan(config).engine == "eager"
-        with engine("auto"):
-            assert engine_plan(config).engine == "native"
-    for wrong in ("fast", None, 1, ["native"]):
-        with pytest.raises(RevRNNError, match=r"E_ARGUMENT. name: "):
-            set_engine(wrong)  # type: ignore[arg-type]
-    with pytest.raises(ZeroDivisionError), engine("eager"):
-        raise ZeroDivisionError
-    assert engine_plan(config).engine == "native"
-
-
-WITHOUT_NUMBA = """
-import sys
-sys.modules["numba"] = None
-import torch
-from revrnn.torch_impl import RevGRU, engine, engine_plan
-module = RevGRU(3, 4)
-plan = engine_plan(module.config)
-assert plan.engine == "eager" and "numba" in plan.refused["native"], plan
-module(torch.randn(3, 2, 3))[0].sum().backward()
-try:
-    with engine("native"):
-        module(torch.randn(3, 2, 3))
-except Exception as error:
-    assert "E_UNSUPPORTED" in str(error) and "numba" in str(error), error
-else:
-    raise AssertionError("no error")
-"""
-
-
-def test_without_numba_the_eager_engine_goes_on() -> None:
-    subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], check=True)
-
-
-def test_numba_is_imported_only_when_it_is_needed() -> None:
-    program = "import sys, revrnn.torch_impl; sys.exit('numba' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)

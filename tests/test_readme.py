@@ -41,7 +41,7 @@ def test_claim_about_tanh() -> None:
     oracle = re.search(r"'y': array\(\[(-?\d+)\]", README.read_text(encoding="utf-8"))
     assert oracle is not None
     names: dict[str, object] = {}
-    exec(PROGRAMS[-1].replace("oracle.evaluate(", "found = oracle.evaluate(", 1), names)
-    found = names["found"]
-    assert isinstance(found, dict)
-    assert int(found["y"][0]) == int(oracle[1])
+    exec(PROGRAMS[-1].replace("oracle.evaluate(", "result = oracle.evaluate(", 1), names)
+    result = names["result"]
+    assert isinstance(result, dict)
+    assert int(result["y"][0]) == int(oracle[1])

@@ -137,12 +137,12 @@ def test_gains(name: str) -> None:
     plain = implementation.evaluate("sequence_forward", arguments)
     for value, cut in ((4096, False), (0, True)):
         given = arguments | {"gains": np.full_like(gains, value)}
-        found = implementation.evaluate("sequence_forward", given)
+        result = implementation.evaluate("sequence_forward", given)
         top = dict(arguments)
         if cut:
             top["weight_ih_l1"] = np.zeros_like(arguments["weight_ih_l1"])
         wanted = implementation.evaluate("sequence_forward", top) if cut else plain
-        assert equal_bits(found, wanted), value
+        assert equal_bits(result, wanted), value
     for value in (-1, 65537):
         bad = outcome(implementation, "sequence_forward", arguments | {"gains": gains * 0 + value})
         assert bad == {"error": "E_RANGE"}

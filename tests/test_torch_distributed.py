@@ -62,13 +62,13 @@ def hidden(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
     """Return and forget whole gradients."""
-    found = {}
+    gradients = {}
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         whole = getattr(parameter.grad, "full_tensor", lambda p=parameter: p.grad)()
-        found[name.removeprefix("module.")] = whole.clone()
+        gradients[name.removeprefix("module.")] = whole.clone()
     module.zero_grad()
-    return found
+    return gradients
 
 
 def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,35 +89,35 @@ def work(rank: int, folder: str) -> None:
         timeout=timedelta(seconds=60),
     )
     rows = slice(2 * rank, 2 * rank + 2)
-    x, y, found = X[:, rows], Y[:, rows], {}
+    x, y, by_way = X[:, rows], Y[:, rows], {}
     parallel = nn.parallel.DistributedDataParallel(model())
     loss(parallel(x)[0], y).backward()  # type: ignore[no-untyped-call]
-    found["DDP, called"] = gradients(parallel)
+    by_way["DDP, called"] = gradients(parallel)
     outputs, state = parallel(x, parallel.module.initial_state(2))
     loss(outputs, y).backward()  # type: ignore[no-untyped-call]
-    found["DDP, exact state"] = gradients(parallel)
+    by_way["DDP, exact state"] = gradients(parallel)
     assert state.batch_size == 2
     value_and_grad(parallel.module, x, y, loss)
     average_gradients(parallel)
-    found["DDP, by chunks"] = gradients(parallel)
+    by_way["DDP, by chunks"] = gradients(parallel)
     mesh = init_device_mesh("cpu", (2,))
     shard: Any = fully_shard
     sharded = shard(model(), mesh=mesh)
     for name in ("FSDP2, called", "FSDP2, called again"):
         loss(sharded(x)[0], y).backward()  # type: ignore[no-untyped-call]
-        found[name] = gradients(sharded)
+        by_way[name] = gradients(sharded)
     value_and_grad(sharded, x, y, loss)
-    found["FSDP2, by chunks"] = gradients(sharded)
+    by_way["FSDP2, by chunks"] = gradients(sharded)
     with torch.no_grad():
         sharded(x)  # which leaves parameters whole
     value_and_grad(sharded, x, y, loss)
-    found["FSDP2, by chunks after a call"] = gradients(sharded)
+    by_way["FSDP2, by chunks after a call"] = gradients(sharded)
     with pytest.raises(RevRNNError, match="sharded"):
         average_gradients(sharded)
     with pytest.raises(RevRNNError, match="module: got sharded"):
         encode(shard(RevGRU(3, 6, slice_size=2), mesh=mesh), x)
-    found |= by_parts(x, y, mesh)
-    torch.save(found, f"{folder}/{rank}.part")
+    by_way |= by_parts(x, y, mesh)
+    torch.save(by_way, f"{folder}/{rank}.part")
     Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -127,31 +127,31 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
     """Return gradients of a network in parts, sharded as a whole and part by part."""
     from torch.distributed.fsdp import fully_shard
 
-    found = {}
+    by_way = {}
     for way in ("parts, sharded as one", "parts, each sharded"):
         network = Parts()
         for part in network.children() if "each" in way else ():
             fully_shard(part, mesh=mesh)
         fully_shard(network, mesh=mesh)
         network.stream(x, y)
-        found[way] = gradients(network)
+        by_way[way] = gradients(network)
         loss(network(x), y).backward()  # type: ignore[no-untyped-call]
-        found[f"{way}, then called"] = gradients(network)
+        by_way[f"{way}, then called"] = gradients(network)
         network.stream(x, y)
         network.stream(x, y)
         for parameter in network.parameters():
             assert parameter.grad is not None
             parameter.grad /= 2
-        found[f"{way}, two gradients"] = gradients(network)
+        by_way[f"{way}, two gradients"] = gradients(network)
     with pytest.raises(ZeroDivisionError):
         value_and_grad(network.rnn, x, y, lambda *_: 1 / 0, embed=network.before)  # type: ignore[arg-type]
     network.stream(x, y)  # an error leaves parameters sharded and adds no gradient
-    found["parts, after an error"] = gradients(network)
+    by_way["parts, after an error"] = gradients(network)
     OUT_OF_SIGHT["linear"] = network.after
-    with pytest.raises(RevRNNError, match="out of sight"):
+    with pytest.raises(RevRNNError, match="hides its sharded module"):
         value_and_grad(network.rnn, x, y, hidden, embed=network.before)
     assert all(parameter.grad is None for parameter in network.parameters())
-    return found
+    return by_way
 
 
 @pytest.mark.parametrize("kind", [nn.parallel.DistributedDataParallel, nn.DataParallel])

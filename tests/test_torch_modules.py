@@ -7,59 +7,22 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
+from torch_results import both, tensors_of
 
 from revrnn import Config, RevRNNError
-from revrnn.evaluation import Implementation
-from revrnn.torch_impl import (
-    RevGRU,
-    RevLSTM,
-    State,
-    compiled_steps,
-    engine,
-    quantise_parameters,
-    rev_rnn,
-)
-from revrnn.torch_impl.quantise import quantise
+from revrnn.torch_impl import RevGRU, RevLSTM, State, rev_rnn
 
 PAIRS: tuple[tuple[Any, Any], ...] = ((RevGRU, nn.GRU), (RevLSTM, nn.LSTM))
-both = pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two layers": {"num_layers": 2, "dropout": 0.3},
     "batch first": {"batch_first": True, "bias": False},
     "both ways": {"num_layers": 2, "bidirectional": True, "dropout": 0.3},
 }
-
-
-def tensors_of(value: Any) -> list[Tensor]:
-    """Return the tensors in a module's second result."""
-    if isinstance(value, State):
-        return [t for t in (value.h, value.c, value.heads) if t is not None]
-    return [value] if isinstance(value, Tensor) else list(value)
-
-
-def gradients_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return and forget the gradients of a module."""
-    found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
-    module.zero_grad()
-    return found
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Say whether two sets of gradients are equal bit for bit."""
-    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def close(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Say whether two sets of gradients are equal but for rounding."""
-    return set(a) == set(b) and all(
-        (a[name] - b[name]).abs().max() <= 1e-4 * b[name].abs().max() + 1e-6 for name in a
-    )
 
 
 @pytest.mark.parametrize("kinds", PAIRS, ids=["gru", "lstm"])
@@ -77,9 +40,9 @@ def test_shapes_are_those_of_the_module_it_replaces(kinds: tuple[Any, Any], name
             axes = (directions * layers, 6)
         h = torch.randn(axes)
         for hx in (None, (h, h) if kinds[0] is RevLSTM else h):
-            found, wanted = ours(x, hx), theirs(x, hx)
-            flat = [[r[0].data if isinstance(x, PackedSequence) else r[0]] for r in (found, wanted)]
-            flat = [f + tensors_of(r[1]) for f, r in zip(flat, (found, wanted), strict=True)]
+            given, wanted = ours(x, hx), theirs(x, hx)
+            flat = [[r[0].data if isinstance(x, PackedSequence) else r[0]] for r in (given, wanted)]
+            flat = [f + tensors_of(r[1]) for f, r in zip(flat, (given, wanted), strict=True)]
             assert [t.shape for t in flat[0]] == [t.shape for t in flat[1]]
             assert [t.dtype for t in flat[0]] == [t.dtype for t in flat[1]]
             flat[0][0].sum().backward()
@@ -98,10 +61,10 @@ def test_packed_rows_are_as_if_alone(kind: Any, name: str) -> None:
     h = torch.randn((1 + module.bidirectional) * module.num_layers, 4, 6)
     hx: Any = (h, h / 2) if kind is RevLSTM else h
     outputs, last = module(pack_sequence(rows, enforce_sorted=False), hx)
-    for b, (row, found) in enumerate(zip(rows, unpack_sequence(outputs), strict=True)):
+    for b, (row, row_outputs) in enumerate(zip(rows, unpack_sequence(outputs), strict=True)):
         own = (h[:, b], h[:, b] / 2) if kind is RevLSTM else h[:, b]
         wanted, wanted_last = module(row, own)
-        assert torch.equal(found, wanted)
+        assert torch.equal(row_outputs, wanted)
         for a, w in zip(tensors_of(last), tensors_of(wanted_last), strict=True):
             assert torch.equal(a[:, b], w)
 
@@ -138,8 +101,8 @@ def test_evaluation_has_the_same_bits_and_keeps_nothing(kind: Any) -> None:
     assert torch.equal(outputs, again)
     for a, b in zip(tensors_of(last), tensors_of(last_again), strict=True):
         assert torch.equal(a, b)
-    found = rev_rnn(x, dict(module.named_parameters()), module.config)
-    node: Any = found.outputs.grad_fn
+    trained = rev_rnn(x, dict(module.named_parameters()), module.config)
+    node: Any = trained.outputs.grad_fn
     assert node.call.bptt.bytes_kept > 0
     with torch.no_grad():
         bare = rev_rnn(x, dict(module.named_parameters()), module.config)
@@ -224,149 +187,6 @@ def test_bad_calls(case: str) -> None:
 
 
 @both
-@pytest.mark.rule("SEQ-012", "GRAD-016", "GRAD-020")
-def test_dropout_repeats_on_the_way_back(kind: Any) -> None:
-    """Reversed and stored, and at any chunk size, the same bits; no two calls the same units."""
-    x, found = torch.randn(14, 3, 4, generator=torch.Generator().manual_seed(0)), []
-    for locked in (False, True):
-        torch.manual_seed(5)
-        module = kind(4, 6, 3, dropout=0.4, locked_dropout=locked)
-        params = dict(module.named_parameters())
-        gains = module.gains(3, x.device)
-        assert torch.equal(gains(3), gains(3))
-        assert torch.equal(gains(3), gains(4)) == locked
-        assert set(gains(0).unique().tolist()) == {0, 6827}  # 4096 / 0.6
-        results = []
-        for chunk in (1, 2, 7, 14):
-            for states in ("reversed", "stored"):
-                out = rev_rnn(
-                    x, params, module.config, gains=gains, chunk_size=chunk, states=states
-                )
-                (out.outputs * torch.linspace(-1, 1, 6)).sum().backward()  # type: ignore[no-untyped-call]
-                results.append((chunk, out.outputs.detach(), gradients_of(module)))
-        assert all(torch.equal(results[0][1], outputs) for _, outputs, _ in results)
-        for a, b in zip(results[::2], results[1::2], strict=True):
-            assert same(a[2], b[2])
-            assert close(a[2], results[0][2])
-        found.append(results[0][1])
-        assert not torch.equal(module(x)[0], module(x)[0])
-        module.eval()
-        assert torch.equal(module(x)[0], module(x)[0])
-    assert not torch.equal(*found)
-
-
-@both
-@pytest.mark.rule("SEQ-013", "GRAD-016", "SEQ-008")
-def test_resets_are_segments(oracle: Implementation, kind: Any) -> None:
-    """The oracle, run in segments, gives the same; reversed and stored gradients are equal."""
-    torch.manual_seed(6)
-    module, steps, rows = kind(3, 6, 2, slice_size=1), 9, 4
-    params, config = dict(module.named_parameters()), module.config
-    x = torch.randn(steps, rows, 3, requires_grad=True)
-    resets = torch.rand(steps, rows) < 0.2
-    resets[0, 1] = resets[5] = True
-    mask = torch.rand(steps, rows) < 0.8
-    state = rev_rnn(x.detach(), params, config).state  # not zero, heads not fresh
-    exact: dict[str, Any] = {n: v.numpy() for n, v in quantise_parameters(params, config).items()}
-    exact |= {"config": config.as_dict(), "h": state.h.numpy()}
-    assert state.heads is not None
-    exact["heads"] = state.heads.to(torch.int64).numpy()
-    if state.c is not None:
-        exact["c"] = state.c.numpy()
-    outputs = []
-    for t in range(steps):
-        for name in ("h", "c"):
-            if name in exact:
-                exact[name] = np.where(resets[t].numpy()[None, :, None], 0, exact[name])
-        exact["x"] = quantise("operand", x[t : t + 1].detach(), config.formats).numpy()
-        exact["mask"] = mask[t : t + 1].numpy()
-        found = oracle.evaluate("sequence_forward", exact)
-        exact |= {name: found[name] for name in ("h", "c", "heads") if name in found}
-        outputs.append(found["outputs"])
-    results = []
-    for states, chunk, every in (
-        ("stored", 4, None),
-        ("reversed", 4, None),
-        ("reversed", 4, 4),
-        ("reversed", 1, None),
-    ):
-        out = rev_rnn(
-            x,
-            params,
-            config,
-            state=state,
-            mask=mask,
-            resets=resets,
-            states=states,
-            chunk_size=chunk,
-            checkpoint_every=every,
-        )
-        assert np.array_equal(out.state.h.numpy(), exact["h"])
-        assert out.state.heads is not None
-        assert np.array_equal(out.state.heads.numpy(), exact["heads"])
-        scaled = np.concatenate(outputs).astype(np.float32) / np.float32(2**23)
-        assert np.array_equal(out.outputs.detach().numpy(), scaled)
-        (out.outputs**2).sum().backward()  # type: ignore[no-untyped-call]
-        assert x.grad is not None
-        results.append(gradients_of(module) | {"x": x.grad})
-        x.grad = None
-    assert same(results[0], results[1])
-    assert same(results[0], results[2])
-    assert close(results[3], results[0])
-    # Row 0 of step 0 has no part in what row 0 gives after its last reset.
-    out = rev_rnn(x, params, config, state=state, resets=resets)
-    out.outputs[5:].sum().backward()  # type: ignore[no-untyped-call]
-    assert x.grad is not None
-    assert (x.grad[:5] == 0).all()
-    assert (x.grad[5:] != 0).any()
-
-
-@both
-@pytest.mark.rule("SEQ-007")
-def test_encoder_slices_carry_gradients(kind: Any) -> None:
-    torch.manual_seed(7)
-    module, x = kind(3, 8, 2, slice_size=3), torch.randn(20, 2, 3)
-    mask = torch.arange(20)[:, None] < torch.tensor([20, 11])
-    weights = torch.randn(20, 2, 3)
-    outputs, last = module(x, mask=mask)
-    ((outputs[:, :, :3] * weights).sum() + tensors_of(last)[0].sum()).backward()
-    wanted = gradients_of(module)
-    out = module.encode(x, mask=mask)
-    assert out.outputs.shape == (0, 2, 8)
-    assert torch.equal(out.context, outputs[:, :, :3])
-    ((out.context * weights).sum() + out.h_n.sum()).backward()
-    assert same(gradients_of(module), wanted)
-
-
-@both
-@pytest.mark.rule("SEQ-009")
-def test_checkpoints_and_offloading_change_nothing(kind: Any) -> None:
-    torch.manual_seed(8)
-    x, results, outputs = torch.randn(30, 2, 3, requires_grad=True), [], []
-    module = kind(3, 6, 2, chunk_size=4)
-    for every, offload, buffer in (
-        (None, False, "stream"),
-        (8, False, "stream"),
-        (9, True, "stream"),
-        (400, True, "stream"),
-        (8, False, "wordlist"),
-        (None, True, "wordlist"),
-    ):
-        other = kind(3, 6, 2, chunk_size=4, checkpoint_every=every, offload=offload, buffer=buffer)
-        other.load_state_dict(module.state_dict(), strict=False)  # of another layout, perhaps
-        found, _ = other(x)
-        (found**2).sum().backward()
-        outputs.append(found.detach())
-        assert x.grad is not None
-        results.append(gradients_of(other) | {"x": x.grad})
-        x.grad = None
-    # The layouts differ in the lowest bits of states, which hold what the buffer gave back.
-    for first, others in ((0, (1, 2, 3)), (4, (5,))):
-        assert all(torch.equal(outputs[first], outputs[other]) for other in others)
-        assert all(same(results[first], results[other]) for other in others)
-
-
-@both
 def test_both_directions(kind: Any) -> None:
     """The second direction is a stack of its own over the steps from last to first."""
     torch.manual_seed(9)
@@ -378,51 +198,6 @@ def test_both_directions(kind: Any) -> None:
         own = outputs[:, :, 6:].flip(0) if suffix else outputs[:, :, :6]
         assert torch.equal(own, out.outputs)
         assert torch.equal(tensors_of(last)[0][1 if suffix else 0], out.h_n[0])
-
-
-@both
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.rule("GRAD-020")
-def test_autocast_and_compilation_around_a_step(kind: Any) -> None:
-    torch.manual_seed(10)
-    module, linear, x = kind(4, 8), nn.Linear(4, 4), torch.randn(6, 3, 4)
-
-    def step(x: Tensor) -> Tensor:
-        outputs: Tensor = module(linear(x))[0]
-        return outputs
-
-    with torch.no_grad():
-        exact = linear(x)
-    wanted, _ = module(exact)
-    wanted.square().sum().backward()
-    gradients = gradients_of(module)
-    assert torch.equal(torch.compile(step, backend="aot_eager")(x), wanted)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, _ = module(exact)
-        found.square().sum().backward()
-        assert torch.equal(found, wanted)
-        assert same(gradients_of(module), gradients)
-        assert step(x).dtype == torch.float32
-
-
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.rule("GRAD-020")
-@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
-def test_compiled_steps_have_the_same_bits(buffer: str) -> None:
-    torch.manual_seed(11)
-    module, x = RevLSTM(4, 8, 2, buffer=buffer, dropout=0.2), torch.randn(9, 3, 4)
-    mask = torch.arange(9)[:, None] < torch.tensor([9, 4, 1])
-    results = []
-    for enabled in (False, True):
-        torch.manual_seed(12)
-        with engine("eager"), compiled_steps(enabled):
-            outputs, _ = module(x, mask=mask)
-            outputs.square().sum().backward()
-        results.append((outputs.detach(), gradients_of(module)))
-    assert torch.equal(results[0][0], results[1][0])
-    assert same(results[0][1], results[1][1])
-    with pytest.raises(RevRNNError, match="enabled"), compiled_steps(1):  # type: ignore[arg-type]
-        pass
 
 
 def test_wrong_configurations_do_not_share_a_stack() -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_torch_modules import close, gradients_of, same
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from torch_results import close, gradients_of, same
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import LinearCrossEntropy, LockedDropout, RevGRU, RevLSTM, encode, value
+from revrnn.torch_impl import LinearCrossEntropy, RevGRU, RevLSTM, encode, value
 from revrnn.torch_impl import value_and_grad as vg
 
 STEPS, ROWS, WORDS = 10, 3, 11
@@ -69,7 +69,7 @@ def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: i
     loss.backward()
     wanted, hooked = gradients_of(model), seen[-1]
     embed, read, last = parts()
-    found = vg(
+    streamed = vg(
         model.rnn,
         x,
         y,
@@ -80,13 +80,13 @@ def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: i
         checkpoint_every=every,
         through_hx=True,
     )
-    assert torch.allclose(found.loss, loss, rtol=1e-5)
+    assert torch.allclose(streamed.loss, loss, rtol=1e-5)
     assert close(gradients_of(model), wanted)
     assert torch.allclose(seen[-1], hooked, rtol=1e-4, atol=1e-6)
     if encoder == "encoder":  # or carried on by hand
         embed, read, last = parts()
-        found = vg(model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4)
-        torch.autograd.backward(last, found.grad_hx)
+        streamed = vg(model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4)
+        torch.autograd.backward(last, streamed.grad_hx)
         assert close(gradients_of(model), wanted)
     with torch.no_grad():
         only = value(model.rnn, x, y, read, embed=embed, hx=last, chunk_size=4)
@@ -146,63 +146,6 @@ def test_writes_of_input_gradients_do_not_grow_with_the_square_of_steps() -> Non
     assert sizes[1] < 2.5 * sizes[0]
 
 
-def test_modules_with_a_memory_are_as_after_one_call_a_chunk() -> None:
-    """BatchNorm and spectral normalisation in embed: buffers, loss and gradients."""
-    _, (x, y, _) = Model(), _data()
-    results = []
-    for streamed in (False, True):
-        model = Model()
-        norm = nn.BatchNorm1d(4)
-        power = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))
-        model.add_module("more", nn.ModuleList([norm, power]))
-
-        def embed(tokens: Tensor, model: Any = model, norm: Any = norm, power: Any = power) -> Any:
-            return power(norm(model.embed(tokens).flatten(0, 1))).unflatten(0, (-1, ROWS))
-
-        if streamed:
-            loss = vg(model.rnn, x, y, model.read, embed=embed, chunk_size=4).loss
-        else:
-            parts = [embed(part) for part in torch.split(x, 4)]
-            loss = model.read(model.rnn(torch.cat(parts))[0], y)
-            loss.backward()  # type: ignore[no-untyped-call]
-        buffers = {name: value.clone().float() for name, value in model.named_buffers()}
-        results.append((gradients_of(model), buffers, loss.detach()))
-    assert torch.allclose(results[0][2], results[1][2], rtol=1e-5)
-    assert close(results[1][0], results[0][0])
-    assert same(results[1][1], results[0][1])
-    assert results[0][1]["more.0.num_batches_tracked"] == 3
-
-
-def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
-    model, (x, y, _) = Model(), _data()
-    calls: list[int] = []
-
-    def embed(tokens: Tensor) -> Tensor:
-        calls.append(1)
-        made: Tensor = model.embed(tokens) * len(calls)
-        return made
-
-    with pytest.raises(RevRNNError, match=r"embed.*repeats itself") as caught:
-        vg(model.rnn, x, y, model.read, embed=embed)
-    assert (caught.value.code, caught.value.argument) == ("E_REVERSAL", "embed")
-    assert not gradients_of(model)
-
-
-def test_locked_dropout_is_found_wherever_it_is() -> None:
-    model, (x, y, _) = Model(), _data()
-    drop, seen = LockedDropout(0.5), []
-
-    def embed(tokens: Tensor) -> Tensor:
-        made: Tensor = drop(torch.ones(*tokens.shape, 4))
-        seen.append(made[0] == 0)
-        return functional.dropout(model.embed(tokens), 0.2) * made
-
-    for _ in range(2):
-        vg(model.rnn, x, y, lambda h, y: model.read(h, y), embed=embed, chunk_size=4)
-    assert all(torch.equal(seen[0], mask) for mask in seen[:6])
-    assert not torch.equal(seen[0], seen[6])
-
-
 MODES: dict[str, Callable[[], Any]] = {
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
@@ -231,8 +174,8 @@ def test_frozen_parts_get_no_gradient(frozen: str) -> None:
     getattr(model, frozen).requires_grad_(False)
     for read in (model.read, LinearCrossEntropy(model.linear)):
         vg(model.rnn, x, y, read, embed=model.embed)
-        found = gradients_of(model)
-        assert close(found, {n: g for n, g in wanted.items() if not n.startswith(frozen)})
+        own = gradients_of(model)
+        assert close(own, {n: g for n, g in wanted.items() if not n.startswith(frozen)})
 
 
 def test_a_failure_on_the_way_back_leaves_gradients_alone() -> None:
@@ -265,8 +208,8 @@ def test_a_tensor_that_embed_leaves_for_the_readout() -> None:
     loss: Any = read(model.rnn(embed(x))[0], y)
     loss.backward()
     wanted = gradients_of(model)
-    found = vg(model.rnn, x, y, read, embed=embed, chunk_size=4)
-    assert torch.allclose(found.loss, loss, rtol=1e-5)
+    streamed = vg(model.rnn, x, y, read, embed=embed, chunk_size=4)
+    assert torch.allclose(streamed.loss, loss, rtol=1e-5)
     assert close(gradients_of(model), wanted)
 
 
@@ -295,8 +238,8 @@ def test_encode_gives_autograd_what_embed_uses(kind: Any) -> None:
         source.grad = None
     assert close(results[1], results[0])
     context, _, _ = encode(model["rnn"], source, embed=model["embed"], chunk_size=4)
-    found = torch.autograd.grad(context.sum(), [model["embed"].weight, source])
-    assert all(g.any() for g in found)
+    of_both = torch.autograd.grad(context.sum(), [model["embed"].weight, source])
+    assert all(g.any() for g in of_both)
 
 
 def test_checkpoints_in_a_readout() -> None:

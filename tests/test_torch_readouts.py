@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from test_torch_losses import CHUNK, ROWS, STEPS, WORDS, Model
-from test_torch_modules import close, gradients_of
 from torch import Tensor, nn
 from torch.nn import functional
+from torch_results import close, gradients_of
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import value, value_and_grad

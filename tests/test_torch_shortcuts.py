@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_torch_modules import close, gradients_of
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils import prune as pruning
+from torch_results import close, gradients_of
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, value, value_and_grad
@@ -182,7 +182,7 @@ def test_wrappers_do_in_chunks_what_they_do_in_a_call(part: str, name: str) -> N
         model, x, y = _model(part, name)
         embed, rnn, linear = model["embed"], model["rnn"], model["linear"]
         cross = LinearCrossEntropy(linear)
-        found: list[Any] = []
+        losses: list[Any] = []
         for _ in range(2):
             if way == "call":
                 loss: Any = functional.cross_entropy(
@@ -192,7 +192,7 @@ def test_wrappers_do_in_chunks_what_they_do_in_a_call(part: str, name: str) -> N
             else:
                 # One chunk, as power iterations are counted by calls.
                 loss = value_and_grad(rnn, x, y, cross, embed=embed, chunk_size=16).loss
-            found.append((loss.detach(), _dense(gradients_of(model))))
+            losses.append((loss.detach(), _dense(gradients_of(model))))
         model.eval()
         with torch.no_grad():
             logits = linear(rnn(embed(x))[0])
@@ -200,7 +200,7 @@ def test_wrappers_do_in_chunks_what_they_do_in_a_call(part: str, name: str) -> N
         assert torch.allclose(
             value(rnn, x, y, cross, embed=embed, chunk_size=4).loss, called, rtol=1e-5
         )
-        results.append((found, called))
+        results.append((losses, called))
     for (loss, wanted), (own, gradients) in zip(results[0][0], results[1][0], strict=True):
         assert torch.allclose(own, loss, rtol=1e-5)
         assert close(gradients, wanted)
@@ -235,10 +235,10 @@ def test_new_values_of_pruned_weights_are_used() -> None:
     state["rnn.weight_hh_l0_mask"] = model.state_dict()["rnn.weight_hh_l0_mask"]
     model.load_state_dict(state)
     cross = LinearCrossEntropy(model["linear"])
-    found = value(model["rnn"], x, y, cross, embed=model["embed"])
+    streamed = value(model["rnn"], x, y, cross, embed=model["embed"])
     logits = model["linear"](model["rnn"](model["embed"](x))[0])
     wanted = functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-    assert torch.allclose(found.loss, wanted, rtol=1e-5)
+    assert torch.allclose(streamed.loss, wanted, rtol=1e-5)
 
 
 def test_hooks_that_look_see_every_chunk_once_and_others_run_once() -> None:

@@ -39,8 +39,8 @@ def saved(state: State) -> State:
     file = BytesIO()
     torch.save(state, file)
     file.seek(0)
-    found: State = torch.load(file, weights_only=True)
-    return found
+    state: State = torch.load(file, weights_only=True)
+    return state
 
 
 @every

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_torch_modules import gradients_of
 from torch import Tensor, nn
+from torch_results import gradients_of
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import RevGRU, RevLSTM, encode, initial_state, value, value_and_grad
@@ -115,13 +115,13 @@ def test_numpys_numbers_and_negative_scales_are_numbers() -> None:
     given = _arguments()
     wanted = value_and_grad(**given, chunk_size=4, checkpoint_every=4, loss_scale=-2.0)
     gradients = gradients_of(given["module"])
-    found = value_and_grad(
+    streamed = value_and_grad(
         **given,
         chunk_size=np.int64(4),
         checkpoint_every=np.int32(4),  # type: ignore[arg-type]
         loss_scale=np.float32(-2),  # type: ignore[arg-type]
     )
-    assert torch.equal(found.loss, wanted.loss)
+    assert torch.equal(streamed.loss, wanted.loss)
     assert all(torch.equal(gradients[n], g) for n, g in gradients_of(given["module"]).items())
 
 

@@ -33,13 +33,13 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         outputs, _ = self.rnn(x)
-        found: Tensor = self.linear(outputs)
-        return found
+        logits: Tensor = self.linear(outputs)
+        return logits
 
 
 def loss_of(model: nn.Module, params: Named, x: Tensor) -> Tensor:
-    found: Tensor = functional_call(model, params, (x,))
-    return found.square().sum()
+    outputs: Tensor = functional_call(model, params, (x,))
+    return outputs.square().sum()
 
 
 def plain(model: nn.Module, x: Tensor) -> tuple[Named, Tensor]:
@@ -60,8 +60,8 @@ def by_grad(model: Model, params: Named) -> list[Named]:
 
 
 def by_vmap_of_grad(model: Model, params: Named) -> list[Named]:
-    found = vmap(grad(lambda p, x: loss_of(model, p, x)), in_dims=(None, 0))(params, X)
-    return [{name: value[i] for name, value in found.items()} for i in range(len(X))]
+    gradients = vmap(grad(lambda p, x: loss_of(model, p, x)), in_dims=(None, 0))(params, X)
+    return [{name: value[i] for name, value in gradients.items()} for i in range(len(X))]
 
 
 def by_vjp(model: Model, params: Named) -> list[Named]:
@@ -70,18 +70,20 @@ def by_vjp(model: Model, params: Named) -> list[Named]:
 
 def by_ensemble(model: Model, params: Named) -> list[Named]:
     stacked = {name: torch.stack([value] * len(X)) for name, value in params.items()}
-    found = grad(lambda p: vmap(lambda q, x: loss_of(model, q, x))(p, X).sum())(stacked)
-    return [{name: value[i] for name, value in found.items()} for i in range(len(X))]
+    gradients = grad(lambda p: vmap(lambda q, x: loss_of(model, q, x))(p, X).sum())(stacked)
+    return [{name: value[i] for name, value in gradients.items()} for i in range(len(X))]
 
 
 def by_checkpoint(model: Model, params: Named, reentrant: bool) -> list[Named]:
-    found = []
+    by_row = []
     for x in X:
         model.zero_grad()
         outputs = checkpoint(model, x.clone().requires_grad_(), use_reentrant=reentrant)
         outputs.square().sum().backward()
-        found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None})
-    return found
+        by_row.append(
+            {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        )
+    return by_row
 
 
 WORKS: dict[str, Callable[[Model, Named], list[Named]]] = {
@@ -192,9 +194,9 @@ def test_a_compiled_model_around_it() -> None:
     model = Model()
     wanted, wanted_x = plain(model, X[0])
     wanted = {name: value.clone() for name, value in wanted.items()}
-    found, found_x = plain(torch.compile(model, backend="aot_eager"), X[0])  # type: ignore[arg-type]
-    assert close({n.removeprefix("_orig_mod."): v for n, v in found.items()}, wanted)
-    assert torch.allclose(found_x, wanted_x)
+    gradients, gradient_x = plain(torch.compile(model, backend="aot_eager"), X[0])  # type: ignore[arg-type]
+    assert close({n.removeprefix("_orig_mod."): v for n, v in gradients.items()}, wanted)
+    assert torch.allclose(gradient_x, wanted_x)
     torch._dynamo.reset()
     with pytest.raises(Exception, match="revrnn looks at numbers"):
         torch.compile(model, backend="eager", fullgraph=True)(X[0])

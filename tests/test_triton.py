@@ -116,8 +116,8 @@ def test_a_gpu_that_is_required_and_not_there_is_an_error() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
     for more, status in (([], 0), (["--require-gpu"], 1)):
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, str(FIND), *more], capture_output=True, text=True, check=False
         )
-        assert found.returncode == status
-        assert "no GPU" in found.stdout
+        assert process.returncode == status
+        assert "no GPU" in process.stdout

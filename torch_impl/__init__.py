@@ -6,6 +6,7 @@ from .autograd import Output, quantise_parameters, rev_rnn
 from .compiled import compiled_steps, set_compiled_steps
 from .distributed import average_gradients
 from .dropout import LockedDropout
+from .encoder import encode
 from .engine import EnginePlan, engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, load_state, save_parameters, save_state
@@ -14,7 +15,7 @@ from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .report import MemoryReport
 from .state import State, initial_state
-from .streaming import Streamed, encode, value, value_and_grad
+from .streaming import Streamed, value, value_and_grad
 
 __all__ = [
     "IMPLEMENTATION",

@@ -1,4 +1,4 @@
-"""The differentiable front: a reversible stack as one PyTorch function."""
+"""A reversible stack as one differentiable PyTorch function."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def rev_rnn(
             (SEQ-013). Only those rows' states are kept.
         gains: what the layers above the first multiply their inputs by (SEQ-012): int32 ``[T, L−1,
             B, H]`` with 12 fraction bits, or a function from a step's number to ``[L−1, B, H]``,
-            which must give the same on the way back.
-        states: ``"reversed"`` recovers states on the way back, ``"stored"`` keeps them all; the
+            which must give the same in the backward pass.
+        states: ``"reversed"`` recovers states in the backward pass, ``"stored"`` keeps them; the
             results are equal bit for bit (GRAD-020).
         chunk_size: steps handled together, by default 16. States do not depend on it.
         checkpoint_every: for very long sequences: keep the exact state every so many steps and the
@@ -163,20 +163,11 @@ def run(
     with_outputs: bool = True,
     words: Mapping[str, str] | None = None,
 ) -> Output:
-    """Run what has been checked, but for its numbers; as :func:`rev_rnn`.
+    """Do what :func:`rev_rnn` does, with arguments whose types and shapes have been checked.
 
-    Args:
-        x: as there.
-        params: as there.
-        config: as there.
-        settings: how the sequence is gone through.
-        hx: the float initial states, none, ``h``, or ``h`` and ``c``.
-        state: as there.
-        mask: as there.
-        resets: as there.
-        gains: as there.
-        with_outputs: as there.
-        words: how the caller calls ``x``, ``hx[0]`` and the parameters, where otherwise.
+    ``settings`` say how the sequence is processed; ``hx`` is a list of the float initial states:
+    none, ``h``, or ``h`` and ``c``; ``words`` gives the caller's own names of ``x``, ``hx[0]`` and
+    the parameters, where they differ.
     """
     check_surroundings(x)
     named: dict[str, Tensor] = {"x": x}
@@ -206,16 +197,16 @@ def run(
         with_outputs=with_outputs,
     )
     made = RevRNNFunction.apply(call, *named.values())  # type: ignore[no-untyped-call]
-    found = dict(zip(call.results, made, strict=True))
-    end = State(found["state.h"], found.get("state.c"), found.get("state.heads"), config)
+    results = dict(zip(call.results, made, strict=True))
+    end = State(results["state.h"], results.get("state.c"), results.get("state.heads"), config)
     return Output(
-        found["outputs"],
-        found["h_n"],
-        found.get("c_n"),
+        results["outputs"],
+        results["h_n"],
+        results.get("c_n"),
         end,
-        found.get("slices"),
+        results.get("slices"),
         call.wraps,
-        found.get("context"),
+        results.get("context"),
         call.saturation,
     )
 

@@ -1,7 +1,8 @@
-"""What a scalar is a sum or a mean of, as far as that is seen from how it was computed.
+"""Whether a scalar is a sum or a mean, and over how much, as its computation shows.
 
-The loss of a whole sequence is put together from those of its chunks, and for that a mean must be
-known from a sum, and how much it is a mean of. :class:`Watch` looks on while a readout computes.
+The loss of a whole sequence is put together from those of its chunks. For that it must be known
+whether a chunk's scalar is a mean or a sum, and over how many elements a mean is taken.
+:class:`Watch` records the operations while a readout computes.
 """
 
 from __future__ import annotations
@@ -71,8 +72,9 @@ class Average:
     Attributes:
         kind: a mean, or a sum.
         sure: whether it is known to be one over all steps of the chunk, or over ``count``; else
-            that is still to be seen.
-        count: over what it is a mean; ``None`` for something that every step has as much of.
+            that must still be found out.
+        count: the number (or weight) that a mean was divided by; ``None`` if every step has the
+            same share in it.
         total: what was divided by ``count``, with its graph, if that is known.
         finish: what is done to a count before it divides, ``clamp(min=1)`` for instance.
         size: elements of what was reduced, if that is known.
@@ -87,15 +89,14 @@ class Average:
 
 
 class Watch(TorchFunctionMode):
-    """Looks on while scalars are computed from a chunk.
+    """Records how scalars are computed from a chunk.
 
     Attributes:
-        uneven: whether means of cross-entropies were over something else than all targets, bool
-            scalars.
+        uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
     """
 
     def __init__(self, steps: int, rows: int) -> None:
-        """Watch from here on.
+        """Start recording.
 
         Args:
             steps: of the chunk.
@@ -104,7 +105,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.steps, self.rows = steps, rows
         self.uneven: list[Tensor] = []
-        # Tensors are kept so that no other one can get the number of one that is gone.
+        # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
         self._counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
 
@@ -116,14 +117,14 @@ class Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call ``func``. Nothing is computed otherwise than without this: checkpoints compare."""
+        """Call ``func``, and compute nothing else: checkpoints compare what is computed."""
         given = dict(kwargs or {})
         result = func(*args, **given)
         if torch.compiler.is_compiling():
             return result
         if isinstance(result, Tensor) and result.dim() == 0 and result.is_floating_point():
             made = self._made(func, result, args, given)
-            # What was known of a tensor that is changed in place is no more so.
+            # A tensor that was changed in place is no longer what it was.
             self._known.pop(id(result), None)
             if made is not None:
                 self._known[id(result)] = (result, made)
@@ -164,7 +165,7 @@ class Watch(TorchFunctionMode):
         return Average("mean", sure, None if sure else size, size=size)
 
     def _has_steps(self, whole: Tensor) -> bool:
-        """Say whether an array has as much for each step and row: ``[C, B, …]``, or flat."""
+        """Say whether an array has equally many elements for each step and row."""
         shape, size = whole.shape, self.steps * self.rows
         return (
             tuple(shape[:2]) == (self.steps, self.rows)
@@ -228,10 +229,10 @@ class Watch(TorchFunctionMode):
             while id(by) in self._counts:
                 _, by, own = self._counts[id(by)]
                 finish = own if finish is None else _chained(own, finish)
-            by = by.clone()  # which may be changed in place
+            by = by.clone()  # it may be changed in place
         elif not _is_number(by):
             return None
-        # Divided before it is seen whether it is a count, so the dividend has to be kept.
+        # Whether ``by`` is a count is found out later, so the dividend is kept.
         return Average("mean", False, by, first, finish)
 
     def _combined(
@@ -254,11 +255,11 @@ class Watch(TorchFunctionMode):
         return Average(known.kind, True)
 
     def _is_constant(self, value: object) -> bool:
-        """Say whether a number is the same for all chunks: not what has to do with the steps."""
+        """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""
         return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
 
     def _note_count(self, name: str, result: Tensor, args: Any, given: dict[str, Any]) -> None:
-        """Remember that a count was kept from being 0."""
+        """Remember a count that was kept above 0, by ``clamp(min=1)`` for instance."""
         at_least = ("clamp", "clamp_min", "clip", "add", "maximum")
         if name not in at_least or len(args) + len(given) != 2 or not args:
             return

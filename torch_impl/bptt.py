@@ -79,26 +79,26 @@ class Bptt:
         Args:
             inputs: where inputs come from.
             outputs: takes each chunk's first step and outputs, int32 ``[C, B, H]``.
-            keep: whether there will be a way back; without it nothing is kept (SEQ-010).
+            keep: whether there will be a backward pass; without it nothing is kept (SEQ-010).
         """
         state, wraps = self.start, []
         for begin in range(0, max(self.steps, 1), self.every):
             stop = min(begin + self.every, self.steps)
             last = stop == self.steps
-            # What is counted must be pushed, also in pieces whose words are then let go.
+            # What is counted must be pushed, also in pieces whose words are dropped afterwards.
             count = self.settings.count
-            going = self.work.start(state, keep=keep and (last or count), count=count)
+            current = self.work.start(state, keep=keep and (last or count), count=count)
             if keep:
                 self._checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)
-            self._run(going, begin, stop, inputs, outputs, count_inputs=True)
-            state = going.state()
-            if going.wraps is not None:
-                wraps.append(going.wraps)
-            self._add_counts(going)
+            self._run(current, begin, stop, inputs, outputs, count_inputs=True)
+            state = current.state()
+            if current.wraps is not None:
+                wraps.append(current.wraps)
+            self._add_counts(current)
             if keep and last:
-                self._pass = going
-                self.bytes_kept += going.bytes_kept()
+                self._pass = current
+                self.bytes_kept += current.bytes_kept()
         self.wraps = int(torch.stack(wraps).sum()) if wraps else 0
         self.end = self.saturation.end = state
         return state
@@ -111,7 +111,7 @@ class Bptt:
         grad_outputs: Callable[[int, Tensor], Tensor | None],
         grad_inputs: Callable[[int, Tensor], None] | None = None,
     ) -> Gradients:
-        """Go back and return the gradients.
+        """Run backward and return the gradients.
 
         Args:
             inputs: the same inputs again, for pieces that are run again.
@@ -122,39 +122,39 @@ class Bptt:
             grad_inputs: is given each chunk's first step and the gradient of its input.
 
         Raises:
-            RevRNNError: ``E_REVERSAL`` if the way back does not end where it began (SEQ-009).
+            RevRNNError: ``E_REVERSAL`` unless the reversal arrives at the initial state (SEQ-009).
         """
         into = Gradients.zeros(self.config, self.end)
         into.add_to_state(*grad_state)
-        end, going = self.end, self._pass
+        end, current = self.end, self._pass
         counts_outputs = self.saturation.views == 0  # else they were counted forward
         while self._checkpoints:
             start = self._checkpoints.pop()
             begin = len(self._checkpoints) * self.every
             stop = min(begin + self.every, self.steps)
-            if going is None:
-                going = self.work.start(start, keep=True, count=False)
-                self._run(going, begin, stop, inputs, None)
-                _check_same(going.state(), end, None)
+            if current is None:
+                current = self.work.start(start, keep=True, count=False)
+                self._run(current, begin, stop, inputs, None)
+                _check_same(current.state(), end, None)
             for first in reversed(range(begin, stop, self.settings.chunk_size)):
                 x = inputs_back(first, min(first + self.settings.chunk_size, stop))
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
-                tape = going.recover(x, first, outputs)
+                tape = current.recover(x, first, outputs)
                 if counts_outputs:
                     self.saturation.add_states(outputs)
                 gradient = grad_outputs(first, outputs)
-                dx = going.pullback(tape, gradient, into)
+                dx = current.pullback(tape, gradient, into)
                 if grad_inputs is not None:
                     grad_inputs(first, dx)
             if self.settings.states == "reversed":
-                _check_same(going.state(), start, going.left_over())
-            end, going, self._pass = start, None, None
+                _check_same(current.state(), start, current.left_over())
+            end, current, self._pass = start, None, None
         return into
 
     def _run(
         self,
-        going: Pass,
+        current: Pass,
         begin: int,
         stop: int,
         inputs: Inputs,
@@ -169,13 +169,13 @@ class Bptt:
             if outputs is not None:
                 shape = (*x.shape[:2], self.config.hidden_size)
                 h = torch.empty(shape, dtype=torch.int32, device=x.device)
-            going.advance(x, first, h)
+            current.advance(x, first, h)
             if outputs is not None and h is not None:
                 self.saturation.add_states(h)
                 outputs(first, h)
 
-    def _add_counts(self, going: Pass) -> None:
-        counts, pushed = going.gate_counts, going.pushed
+    def _add_counts(self, current: Pass) -> None:
+        counts, pushed = current.gate_counts, current.pushed
         if counts is not None and pushed is not None:
             self.gate_counts = counts if self.gate_counts is None else self.gate_counts + counts
             self.pushed = pushed if self.pushed is None else self.pushed + pushed

@@ -1,9 +1,6 @@
 """The information buffer in the layouts ``stream`` and ``wordlist`` (BUF).
 
-A store grows by blocks, one a chunk of steps. One working block, large enough for the most that a
-chunk can push, is written at positions that only the device knows; what was pushed is copied out
-after the chunk. So no step waits for the host, and nothing is ever copied to grow. Reversal takes
-the same blocks, last first.
+Words lie in :class:`~.blocks.Blocks`, one block for each chunk of steps.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import HEAD_START
 
+from .blocks import Blocks
 from .quantise import floor_divide
 
 
@@ -52,7 +50,8 @@ def stream_push(
         low: digits 0 … 1023, int32 ``[B, G]``.
         z: gates 1 … 1024, int32 ``[B, G]``.
         active: which units take part, or ``None`` for all (BUF-004).
-        block: int16 words, the last place being for what nobody wants; ``None`` drops the words.
+        block: int16 words; the last place takes what is written for units without a word.
+            ``None`` drops all words.
         top: number of words in the block, int64 ``[1]``.
 
     Returns:
@@ -99,9 +98,11 @@ def stream_pop(
 class Buffer(ABC):
     """Heads ``[B, G]`` and a store shared by all units; ``pop`` undoes ``push`` (BUF-003)."""
 
-    top: Tensor  # number of words (planes) in the open block, int64 [1]
+    stored: Blocks  # words of ``stream``, planes of ``wordlist``
 
-    def __init__(self, config: Config, heads: Tensor, keep: bool, offload: bool) -> None:
+    def __init__(
+        self, config: Config, heads: Tensor, keep: bool = True, offload: bool = False
+    ) -> None:
         """Start from heads and an empty store.
 
         Args:
@@ -110,13 +111,9 @@ class Buffer(ABC):
             keep: whether words are kept; else they are dropped (SEQ-010).
             offload: whether closed blocks go to the host's memory.
         """
-        self.config = config
-        self.heads = heads
-        self.keep = keep
-        self.offload = offload
-        self.top = torch.zeros(1, dtype=torch.int64, device=heads.device)
-        self.lowest_top = torch.zeros_like(self.top)
-        self.left_over = torch.zeros_like(self.top)
+        self.config, self.heads, self.keep, self.offload = config, heads, keep, offload
+        self.lowest_top = torch.zeros(1, dtype=torch.int64, device=heads.device)
+        self.left_over = torch.zeros_like(self.lowest_top)
 
     @abstractmethod
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
@@ -127,47 +124,52 @@ class Buffer(ABC):
         """Take residues of active units back, give digits (BUF-005, BUF-002)."""
 
     @abstractmethod
+    def room(self, steps: int) -> list[tuple[Blocks, int]]:
+        """Return what the store consists of, and the most that so many steps can push to it."""
+
+    def load(self, words: Tensor, flags: Tensor) -> None:
+        """Make words and flags the only block (EVAL-006)."""
+        self.stored.closed = [words]
+
+    def words(self) -> Tensor:
+        """Return words int16 ``[W]`` as bit patterns, or planes int64 ``[P, B, G]`` (EVAL-006)."""
+        return self.stored.entries()
+
+    def flags(self) -> Tensor:
+        """Return the flags, uint8 ``[F]``; ``stream`` has none."""
+        return torch.zeros(0, dtype=torch.uint8)
+
     def open_block(self, steps: int) -> None:
         """Make room for all that so many steps can push (BUF-035)."""
+        if self.keep:
+            for blocks, room in self.room(steps):
+                blocks.begin(room)
 
-    @abstractmethod
     def close_block(self) -> None:
         """Keep a copy of what was pushed; this waits for the device."""
+        for blocks, _ in self.room(0):
+            blocks.close(self.offload)
 
-    @abstractmethod
     def reopen_block(self) -> None:
-        """Take the last block up again, to pop from it."""
+        """Open the last block again, to pop from it."""
+        for blocks, _ in self.room(0):
+            blocks.reopen()
 
-    @abstractmethod
     def finish_block(self) -> None:
-        """Note what was left in a block that was popped."""
+        """Count what is left in a block that was popped."""
+        for blocks, _ in self.room(0):
+            self.left_over = self.left_over + blocks.top.abs()
 
-    @abstractmethod
-    def words_count(self) -> int:
-        """Return the number of words (planes) in the closed blocks."""
-
-    @abstractmethod
-    def words(self) -> Tensor:
-        """Return all words, bottom to top (EVAL-006)."""
-
-    @abstractmethod
-    def flags(self) -> Tensor:
-        """Return the flags, uint8 ``[F]``."""
-
-    @abstractmethod
     def block_bytes(self) -> int:
         """Return the bytes of the closed blocks."""
+        closed = [block for blocks, _ in self.room(0) for block in blocks.closed]
+        return sum(block.numel() * block.element_size() for block in closed)
 
     def check_underflow(self) -> None:
         """Raise ``E_UNDERFLOW`` if more was popped than there was (BUF-032, BUF-023)."""
         if int(self.lowest_top) < 0:
-            raise RevRNNError(
-                "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"
-            )
-
-    def _kept(self, block: Tensor) -> Tensor:
-        """Return a copy of a full block where closed blocks are to lie."""
-        return block.to("cpu", copy=True) if self.offload else block.clone()
+            allowed = "a store that was pushed to"
+            raise RevRNNError("E_UNDERFLOW", "words", "an empty store", allowed)
 
 
 class StreamBuffer(Buffer):
@@ -178,67 +180,29 @@ class StreamBuffer(Buffer):
     ) -> None:
         """Start from int32 heads in ``2^15 … 2^31−1`` and an empty stack."""
         super().__init__(config, heads, keep, offload)
-        self.blocks: list[Tensor] = []
-        self.block: Tensor | None = None
+        self.stored = Blocks(heads, (), torch.int16)
+
+    def room(self, steps: int) -> list[tuple[Blocks, int]]:
+        """Return the words, and the most that so many steps can push (BUF-035)."""
+        return [(self.stored, self.config.words_bound(steps) * self.heads.numel())]
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Take digits, give residues."""
-        residue, self.heads, self.top = stream_push(
-            self.heads, low, z, active, self.block, self.top
+        words = self.stored
+        residue, self.heads, words.top = stream_push(
+            self.heads, low, z, active, words.open, words.top
         )
         return residue
 
     def pop(self, residue: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Take residues, give digits."""
-        assert self.block is not None
-        low, self.heads, self.top = stream_pop(self.heads, residue, z, active, self.block, self.top)
-        self.lowest_top = torch.minimum(self.lowest_top, self.top)
+        words = self.stored
+        assert words.open is not None
+        low, self.heads, words.top = stream_pop(
+            self.heads, residue, z, active, words.open, words.top
+        )
+        self.lowest_top = torch.minimum(self.lowest_top, words.top)
         return low
-
-    def open_block(self, steps: int) -> None:
-        """Make room for the most that so many steps can push; untouched pages cost nothing."""
-        if self.keep:
-            self._make_room(self.config.words_bound(steps) * self.heads.numel())
-            self.top = torch.zeros_like(self.top)
-
-    def _make_room(self, words: int) -> None:
-        # One place more, for what nobody wants. The same block serves chunk after chunk.
-        if self.block is None or len(self.block) <= words:
-            self.block = torch.empty(words + 1, dtype=torch.int16, device=self.heads.device)
-
-    def close_block(self) -> None:
-        """Keep a copy of the words pushed."""
-        if self.block is not None:
-            self.blocks.append(self._kept(self.block[: int(self.top)]))
-
-    def reopen_block(self) -> None:
-        """Take the last block to pop from."""
-        words = self.blocks.pop()
-        self._make_room(len(words))
-        assert self.block is not None
-        self.block[: len(words)] = words
-        self.top = torch.full_like(self.top, len(words))
-
-    def finish_block(self) -> None:
-        """Note how many words were left."""
-        self.left_over = self.left_over + self.top.abs()
-
-    def words_count(self) -> int:
-        """Return the number of words."""
-        return sum(len(block) for block in self.blocks)
-
-    def words(self) -> Tensor:
-        """Return the words as int16 bit patterns ``[W]``."""
-        blocks = [block.to(self.heads.device) for block in self.blocks]
-        return torch.cat([*blocks, torch.zeros(0, dtype=torch.int16, device=self.heads.device)])
-
-    def flags(self) -> Tensor:
-        """Return no flags."""
-        return torch.zeros(0, dtype=torch.uint8)
-
-    def block_bytes(self) -> int:
-        """Return two bytes a word."""
-        return 2 * self.words_count()
 
 
 class WordlistBuffer(Buffer):
@@ -249,11 +213,18 @@ class WordlistBuffer(Buffer):
     ) -> None:
         """Start from int64 heads and an empty list."""
         super().__init__(config, heads, keep, offload)
-        self.blocks: list[tuple[Tensor, Tensor]] = []
-        self.planes: Tensor | None = None
-        self.spills: Tensor | None = None
-        self.flags_top = torch.zeros_like(self.top)
+        self.stored = Blocks(heads, tuple(heads.shape), torch.int64)
+        self.spills = Blocks(heads, (), torch.bool)
         self.too_wide = torch.zeros((), dtype=torch.bool, device=heads.device)
+
+    def room(self, steps: int) -> list[tuple[Blocks, int]]:
+        """Return planes and flags, and the most that so many steps can push.
+
+        Rows and units that are active at different times spill at different times, so that every
+        operation may spill.
+        """
+        operations = steps * self.config.operations_per_step
+        return [(self.stored, operations), (self.spills, operations)]
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Spill if any active head is full, then exchange digits (BUF-021, BUF-022, BUF-001)."""
@@ -262,12 +233,13 @@ class WordlistBuffer(Buffer):
             full = full & active
         spill = full.any()
         x = self.heads if active is None else torch.where(active, self.heads, 0)
-        if self.planes is not None and self.spills is not None:
+        planes, spills = self.stored, self.spills
+        if planes.open is not None and spills.open is not None:
             # Written in any case; it counts only if the top moves on.
-            self.planes.index_copy_(0, self.top, x.unsqueeze(0))
-            self.spills.index_copy_(0, self.flags_top, spill.view(1))
-            self.top = self.top + spill
-            self.flags_top = self.flags_top + 1
+            planes.open.index_copy_(0, planes.top, x.unsqueeze(0))
+            spills.open.index_copy_(0, spills.top, spill.view(1))
+            planes.top = planes.top + spill
+            spills.top = spills.top + 1
         n = torch.where(spill, 0, x) * 1024 + low
         new = torch.div(n, z, rounding_mode="floor")
         residue = (n - new * z).to(torch.int32)
@@ -276,8 +248,9 @@ class WordlistBuffer(Buffer):
 
     def pop(self, residue: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Exchange digits back, then take back what was spilled (BUF-002, BUF-023)."""
-        assert self.planes is not None
-        assert self.spills is not None
+        planes, spills = self.stored, self.spills
+        assert planes.open is not None
+        assert spills.open is not None
         # BUF-024
         wide = self.heads > torch.div(2**63 - 1 - residue.to(torch.int64), z, rounding_mode="floor")
         if active is not None:
@@ -286,83 +259,31 @@ class WordlistBuffer(Buffer):
         self.too_wide = self.too_wide | (wide.any() & (self.lowest_top >= 0).all())
         n = self.heads * z + residue
         old = n >> 10
-        self.flags_top = self.flags_top - 1
-        missing = self.flags_top < 0
-        place = self.flags_top.clamp(0, len(self.spills) - 1)
-        spill = self.spills.index_select(0, place) & ~missing
-        self.top = torch.where(missing, -1, self.top - spill.to(torch.int64))
-        plane = self.planes.index_select(0, self.top.clamp(0, len(self.planes) - 1))[0]
-        old = torch.where(spill, plane, old)
-        self.lowest_top = torch.minimum(self.lowest_top, self.top)
+        spills.top = spills.top - 1
+        missing = spills.top < 0
+        place = spills.top.clamp(0, len(spills.open) - 1)
+        spill = spills.open.index_select(0, place) & ~missing
+        planes.top = torch.where(missing, -1, planes.top - spill.to(torch.int64))
+        place = planes.top.clamp(0, len(planes.open) - 1)
+        old = torch.where(spill, planes.open.index_select(0, place)[0], old)
+        self.lowest_top = torch.minimum(self.lowest_top, planes.top)
         self.heads = old if active is None else torch.where(active, old, self.heads)
         return (n & 1023).to(torch.int32)
 
-    def open_block(self, steps: int) -> None:
-        """Make room for the most planes that so many steps can spill.
+    def load(self, words: Tensor, flags: Tensor) -> None:
+        """Make planes and flags the only block."""
+        super().load(words, flags)
+        self.spills.closed = [flags.to(torch.bool)]
 
-        Rows and units that are active at different times spill at different times, so that every
-        operation may; untouched pages cost nothing.
-        """
-        if self.keep:
-            operations = steps * self.config.operations_per_step
-            self._make_room(operations, operations)
-            self.top = torch.zeros_like(self.top)
-            self.flags_top = torch.zeros_like(self.top)
-
-    def _make_room(self, planes: int, operations: int) -> None:
-        device = self.heads.device
-        if self.planes is None or len(self.planes) <= planes:
-            shape = (planes + 1, *self.heads.shape)
-            self.planes = torch.empty(shape, dtype=torch.int64, device=device)
-        if self.spills is None or len(self.spills) <= operations:
-            self.spills = torch.empty(operations + 1, dtype=torch.bool, device=device)
-
-    def close_block(self) -> None:
-        """Keep a copy of the planes spilled."""
-        if self.planes is not None and self.spills is not None:
-            tops = torch.cat([self.top, self.flags_top]).clamp(min=0).tolist()
-            planes, flags = self.planes[: tops[0]], self.spills[: tops[1]]
-            self.blocks.append((self._kept(planes), self._kept(flags)))
-
-    def reopen_block(self) -> None:
-        """Take the last block to pop from."""
-        planes, flags = self.blocks.pop()
-        self._make_room(len(planes), len(flags))
-        assert self.planes is not None
-        assert self.spills is not None
-        self.planes[: len(planes)] = planes
-        self.spills[: len(flags)] = flags
-        self.top = torch.full_like(self.top, len(planes))
-        self.flags_top = torch.full_like(self.top, len(flags))
-
-    def finish_block(self) -> None:
-        """Note how many planes and flags were left."""
-        self.left_over = self.left_over + self.top.abs() + self.flags_top.abs()
+    def flags(self) -> Tensor:
+        """Return the flags."""
+        return self.spills.entries().to(torch.uint8)
 
     def check_underflow(self) -> None:
         """Raise ``E_RANGE`` (BUF-024) or ``E_UNDERFLOW`` (BUF-023)."""
         if bool(self.too_wide):
             raise RevRNNError("E_RANGE", "heads", "a product of 2^63 or more", "less than 2^63")
         super().check_underflow()
-
-    def words_count(self) -> int:
-        """Return the number of planes."""
-        return sum(len(planes) for planes, _ in self.blocks)
-
-    def words(self) -> Tensor:
-        """Return the planes, int64 ``[P, B, G]``."""
-        planes = [planes.to(self.heads.device) for planes, _ in self.blocks]
-        return torch.cat([*planes, self.heads.new_zeros((0, *self.heads.shape))])
-
-    def flags(self) -> Tensor:
-        """Return the flags."""
-        empty = torch.zeros(0, dtype=torch.bool, device=self.heads.device)
-        flags = [flags.to(self.heads.device) for _, flags in self.blocks]
-        return torch.cat([*flags, empty]).to(torch.uint8)
-
-    def block_bytes(self) -> int:
-        """Return eight bytes an element of a plane and one a flag."""
-        return 8 * self.heads.numel() * self.words_count() + sum(len(f) for _, f in self.blocks)
 
 
 def make_buffer(

@@ -24,7 +24,7 @@ Named = dict[str, Tensor]
 
 
 class Call:
-    """One call: what it computes with besides tensors, and what its way back needs.
+    """One call: its settings, and what its backward pass needs.
 
     Attributes:
         keys: names of the function's tensors, in order: ``x``, the parameters, ``hx[0]``,
@@ -34,7 +34,7 @@ class Call:
         bptt: the pass, after it ran.
         saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
         children: the calls of which this is a ``vmap``, or ``None``.
-        used: whether it went back.
+        used: whether its backward pass has run.
     """
 
     def __init__(
@@ -48,15 +48,15 @@ class Call:
         differentiable: bool,
         with_outputs: bool,
     ) -> None:
-        """Take what is no tensor.
+        """Take the arguments that are not tensors.
 
         Args:
             config: the stack.
-            settings: how the sequence is gone through.
+            settings: how the sequence is processed.
             gains: gains between layers as a function, if they are no tensor.
             keys: see above.
-            words: how the caller calls them, where otherwise.
-            differentiable: whether there may be a way back.
+            words: the caller's own names of the tensors, where they differ.
+            differentiable: whether there may be a backward pass.
             with_outputs: whether outputs are wanted.
         """
         self.config, self.settings, self.gains = config, settings, gains
@@ -174,12 +174,12 @@ class Call:
                 "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
             )
         if is_abstract(given.values()):
-            found = {name: torch.empty_like(value) for name, value in given.items()}
+            shaped = {name: torch.empty_like(value) for name, value in given.items()}
             like = given["x"].new_empty(())
             for name in self._initial():
                 shape = (self.config.num_layers, given["x"].shape[1], self.config.hidden_size)
-                found[name] = like.new_empty(shape)
-            return [found[name] for name in self.differentiated]
+                shaped[name] = like.new_empty(shape)
+            return [shaped[name] for name in self.differentiated]
         self.used = True
         x = given["x"]
         grad_x = torch.empty_like(x) if wants_x else None
@@ -194,7 +194,7 @@ class Call:
     def _gradients(
         self, x: Tensor, grads: Mapping[str, Tensor | None], grad_x: Tensor | None
     ) -> Gradients:
-        """Go back, writing the gradient of the input into ``grad_x``."""
+        """Run backward, writing the gradient of the input into ``grad_x``."""
         assert self.bptt is not None
         formats, depth = self.config.formats, self.config.slice_size
         grad_outputs = grads.get("outputs") if self.with_outputs else None

@@ -1,8 +1,8 @@
-"""Forward hooks and pre-hooks of a recurrent module that is gone through by chunks.
+"""Forward hooks and pre-hooks of a recurrent module whose sequence is processed by chunks.
 
-A call runs them once, on a whole sequence. Here a hook that does not look at the input, as those
-of pruning and of weight normalisation, is run once; one that does is run for every chunk, as the
-user's other functions are.
+A call runs them once, on a whole sequence. Here a hook that does not look at the input (pruning and
+weight normalisation install such hooks) runs once; one that does runs for every chunk, as ``embed``
+and ``readout`` do.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CallHooks:
     """The hooks of one call."""
 
     def __init__(self, module: nn.Module, others: tuple[Any, ...], options: Mapping[str, Any]):
-        """Find them.
+        """Collect them.
 
         Args:
             module: the recurrent module.
@@ -84,7 +84,7 @@ class CallHooks:
         return bool(self._post)
 
     def start(self, x: Tensor) -> Tensor:
-        """Run all pre-hooks on the first chunk's input, and see which must see the others."""
+        """Run all pre-hooks on the first chunk's input, and note which must see all chunks."""
         looking = []
         for hook, named in self._pre:
             shown, looks = _watched(x)
@@ -100,7 +100,7 @@ class CallHooks:
         return x
 
     def inputs(self, x: Tensor, again: bool) -> Tensor:
-        """Run the pre-hooks on another chunk's input; ``again`` only those that change it."""
+        """Run pre-hooks on another chunk's input; with ``again`` only those that change it."""
         for hook, named in self._changing if again else self._pre:
             made = self._pre_hook(hook, named, x)
             x = x if made is None else made
@@ -125,7 +125,7 @@ class CallHooks:
         return outputs
 
     def _pre_hook(self, hook: Callable[..., Any], named: bool, x: Tensor) -> Tensor | None:
-        """Run a pre-hook; return another input, if it gives one."""
+        """Run a pre-hook; return the input that it gives instead, if any."""
         arguments = (x, *self.others)
         if not named:
             made = hook(self.module, arguments)
@@ -154,12 +154,12 @@ def _hooks(module: nn.Module, kind: str) -> list[tuple[Callable[..., Any], bool]
     """Return hooks in the order of a call, and whether each takes arguments by name."""
     by_name = getattr(module, f"{kind}_with_kwargs")
     everywhere = getattr(global_hooks, f"_global{kind}")
-    found = [(hook, False) for hook in everywhere.values()]
-    return found + [(hook, key in by_name) for key, hook in getattr(module, kind).items()]
+    pairs = [(hook, False) for hook in everywhere.values()]
+    return pairs + [(hook, key in by_name) for key, hook in getattr(module, kind).items()]
 
 
 def _watched(x: Tensor) -> tuple[Tensor, list[object]]:
-    """Return ``x`` as a tensor that notes when something looks at it."""
+    """Return ``x`` as a tensor that notes every function called with it, and the notes."""
     notes: list[object] = []
 
     class Watched(Tensor):

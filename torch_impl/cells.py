@@ -239,12 +239,12 @@ def _add(
     if context.buffer is not None:
         assert gate is not None
         active = active_units(context.rows, h.shape[1], slice_size, h)
-        top = context.buffer.top
+        top = context.buffer.stored.top
         product = revmul(h, gate.z, active, context.buffer)
         if context.gate_counts is not None and context.pushed is not None:
             _count(context.gate_counts[layer], gate.z, active)
-            context.pushed[layer] += (context.buffer.top - top)[0]
-    total = product + change  # int32 wraps, as MUL-006 wants
+            context.pushed[layer] += (context.buffer.stored.top - top)[0]
+    total = product + change  # int32 wraps (MUL-006)
     if context.wraps is not None:
         # The sum wrapped where both parts have one sign and the sum the other.
         wrapped = ((product ^ total) & (change ^ total)) < 0
@@ -255,9 +255,8 @@ def _add(
 
 
 def _count(gate_counts: Tensor, z: Tensor, active: Tensor | None) -> None:
-    counted = (
-        z if active is None else z * active
-    )  # inactive ones are counted as 0, which is no gate
+    # Inactive units are counted as 0, which is no gate.
+    counted = z if active is None else z * active
     counts = torch.bincount(counted.flatten(), minlength=1025)
     counts[0] = 0
     gate_counts += counts

@@ -20,7 +20,7 @@ from .sequence import CHUNK_SIZE
 from .state import State, other_field
 from .transforms import is_abstract
 
-# The types of floats that are taken; what is computed with does not depend on them (QNT-003).
+# The accepted float types; the exact part does not depend on them (QNT-003).
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -129,9 +129,9 @@ def check_heads(name: str, heads: Tensor | None, config: Config) -> None:
 
 
 def whole(name: str, value: object) -> int:
-    """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``.
+    """Return a number of steps, a whole number of at least 1, or raise ``E_ARGUMENT``.
 
-    It is a number of steps; what is more than any sequence has is all of it.
+    Python's and NumPy's integers are taken; a number beyond any sequence's length means all steps.
     """
     if not is_int(value) or value < 1:
         raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
@@ -139,7 +139,7 @@ def whole(name: str, value: object) -> int:
 
 
 def flag(name: str, value: object) -> bool:
-    """Return ``True`` or ``False``, of Python or NumPy, or raise ``E_ARGUMENT``."""
+    """Return a bool of Python or NumPy as Python's, or raise ``E_ARGUMENT``."""
     if not isinstance(value, (bool, np.bool_)):
         raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
     return bool(value)
@@ -148,7 +148,7 @@ def flag(name: str, value: object) -> bool:
 def check_settings(
     states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
 ) -> Settings:
-    """Check how a sequence is to be gone through."""
+    """Check how a sequence is to be processed."""
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
@@ -156,7 +156,8 @@ def check_settings(
     return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))
 
 
-def _reduction(value: object) -> str:
+def check_reduction(value: object) -> str:
+    """Return ``"mean"`` or ``"sum"``, or raise ``E_ARGUMENT``."""
     if not isinstance(value, str) or value not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(value), one_of(("mean", "sum")))
     return value
@@ -175,9 +176,9 @@ def _smoothing(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-# What checks the settings of a LinearCrossEntropy, whenever they are set.
+# The checks of a LinearCrossEntropy's settings, by name.
 LOSS_SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
-    "reduction": _reduction,
+    "reduction": check_reduction,
     "ignore_index": _index,
     "label_smoothing": _smoothing,
 }

@@ -1,13 +1,13 @@
 """The inputs of a recurrent stack, made from the user's data chunk by chunk, and their gradients.
 
-They are made forwards, perhaps again for pieces that are run again, and again on the way back with
-the graph by which gradients go on.
+Each chunk's input is made in the forward pass, again where a piece is run again from a checkpoint,
+and again in the backward pass, then with the graph that carries its gradient on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from .repeat import Repeat, modules_of
 
 
 class Cut:
-    """Data that is cut along its steps; the gradient of a whole is written part by part."""
+    """Data cut along its steps; the gradient of the whole is written part by part."""
 
     def __init__(self, data: Any) -> None:
         """Take a tensor, or anything that has ``data[first:stop]``."""
@@ -36,7 +36,7 @@ class Cut:
         self._parts: dict[int, Tensor] = {}
 
     def part(self, first: int, stop: int, grad: bool = False) -> Any:
-        """Return some steps; with ``grad`` as the end of a graph, if a gradient is wanted."""
+        """Return some steps; with ``grad`` as the leaf of a graph, if a gradient is wanted."""
         if not isinstance(self.data, Tensor):
             return self.data[first:stop]
         part = self.data.detach()[first:stop] if self.wanted else self.data[first:stop]
@@ -57,17 +57,17 @@ class Cut:
             self.gradient[first : first + len(gradient)] = gradient
 
     def hand_on(self, into: Collector) -> None:
-        """Give the gradient of the whole to what it was made from."""
+        """Pass the gradient of the whole on to what the data was made from."""
         if self.gradient is not None:
             into.add(self.data, self.gradient)
             self.gradient = None
 
 
 class ChunkInputs:
-    """Operands of chunks, and what becomes of their gradients.
+    """Operands of chunks, and where their gradients go.
 
     Attributes:
-        made: inputs as made on the way back, by a chunk's first step, for forward hooks.
+        made: inputs as made in the backward pass, by a chunk's first step, for forward hooks.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ChunkInputs:
         autocast: Callable[[], Any],
         into: Collector | None,
     ) -> None:
-        """Take the data and what is done with it.
+        """Take the data and the functions that are applied to it.
 
         Args:
             data: the user's, ``[T, B, …]``.
@@ -89,12 +89,11 @@ class ChunkInputs:
             device: of the stack.
             hooks: of the stack's module.
             autocast: gives the caller's autocast.
-            into: where gradients go; ``None`` if there is no way back.
+            into: where gradients go; ``None`` if there is no backward pass.
         """
         self.cut, self.embed, self.config, self.device = Cut(data), embed, config, device
         self.hooks, self.autocast, self.into = hooks, autocast, into
         self.steps, self.rows = data.shape[:2]
-        # A gradient of numbers that are no floats does not exist.
         self.in_place = is_plain_embedding(embed) and not (hooks.before or hooks.after)
         self.made: dict[int, Tensor] = {}
         self._since: dict[int, int] = {}
@@ -104,8 +103,7 @@ class ChunkInputs:
         self._often: Tensor | None = None
         self._repeat: Repeat | None = None
         if into is not None and not self.in_place and (embed is not None or hooks.before):
-            both: Any = _All((embed, hooks.module)) if hooks.before else embed
-            self._repeat = Repeat(both, device)
+            self._repeat = Repeat((embed, hooks.module) if hooks.before else embed, device)
 
     def check_cuts(self, chunk_size: int) -> None:
         """Raise ``E_UNSUPPORTED`` for gradients that depend on how steps are cut."""
@@ -134,7 +132,7 @@ class ChunkInputs:
 
     def _first(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
         part = self.cut.part(first, stop)
-        with self._first_call(first), self._grad_mode():
+        with self._calling(self._repeat and self._repeat.first(first)):
             x = self._embedded(part, stop - first)
             if self.hooks.before:
                 x = self.hooks.start(x) if first == 0 else self.hooks.inputs(x, again=False)
@@ -158,7 +156,7 @@ class ChunkInputs:
         return q
 
     def _again(self, first: int, stop: int, part: Tensor) -> tuple[Tensor, Tensor]:
-        with self._second_call(first), self._grad_mode():
+        with self._calling(self._repeat and self._repeat.again(first)):
             x = self._embedded(part, stop - first)
             if self.hooks.before:
                 x = self.hooks.inputs(x, again=True)
@@ -179,26 +177,12 @@ class ChunkInputs:
             return quantise("operand", x.detach(), self.config.formats)
 
     @contextmanager
-    def _grad_mode(self) -> Iterator[None]:
-        # Alike the first time and again: what PyTorch computes may depend on it.
-        with torch.set_grad_enabled(self.into is not None and not self.in_place):
+    def _calling(self, repeat: Any) -> Iterator[None]:
+        """Call the user's functions, within ``repeat`` if they must repeat themselves."""
+        # Gradient mode is the same in both passes: what PyTorch computes may depend on it.
+        graph = self.into is not None and not self.in_place
+        with repeat or nullcontext(), torch.set_grad_enabled(graph):
             yield
-
-    @contextmanager
-    def _first_call(self, first: int) -> Iterator[None]:
-        if self._repeat is None:
-            yield
-        else:
-            with self._repeat.first(first):
-                yield
-
-    @contextmanager
-    def _second_call(self, first: int) -> Iterator[None]:
-        if self._repeat is None:
-            yield
-        else:
-            with self._repeat.again(first):
-                yield
 
     # --- gradients ---------------------------------------------------------------------------
 
@@ -208,7 +192,7 @@ class ChunkInputs:
         Args:
             first: the chunk's first step.
             dx: the gradient of its operands.
-            beside: what else reached its input, past the stack.
+            beside: the gradient that reached its input past the stack, through forward hooks.
         """
         assert self.into is not None
         x, since = self.made.pop(first), self._since.pop(first)
@@ -222,7 +206,7 @@ class ChunkInputs:
                 self._often = torch.bincount(tokens, minlength=size)
             add_embedding_gradient(self.embed, part, dx, self.into, self._often)
             return
-        # What a readout found in this chunk's graph goes the same way.
+        # Gradients that the readout left for this chunk's graph go the same way.
         others = self.into.take_since(since)
         if x.requires_grad or others:
             roots: list[Any] = [x] if x.requires_grad else []
@@ -231,7 +215,7 @@ class ChunkInputs:
             self.into.backward(roots, gradients + [g for _, g in others], since)
         self.cut.collect(first, self.into)
 
-    # --- what went wrong ---------------------------------------------------------------------
+    # --- faults ------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise ``E_NONFINITE`` if an input was NaN or infinite, with one synchronisation."""
@@ -240,23 +224,13 @@ class ChunkInputs:
             raise RevRNNError("E_NONFINITE", name, "NaN or infinity", "finite numbers")
 
     def check_repeated(self, cause: BaseException | None = None) -> None:
-        """Raise ``E_REVERSAL`` if inputs were other ones on the way back."""
+        """Raise ``E_REVERSAL`` if the backward pass was given other inputs."""
         if self._repeat is not None and self._repeat.differs():
             name = "embed" if self.embed is not None else "module"
             raise RevRNNError(
                 "E_REVERSAL",
                 name,
-                "another result for the same inputs on the way back",
+                "another result for the same inputs in the backward pass",
                 "a function that repeats itself: state only in buffers of its modules, random"
                 " numbers only from PyTorch",
             ) from cause
-
-
-class _All:
-    """Leads to several things."""
-
-    def __init__(self, parts: tuple[object, ...]) -> None:
-        self.parts = parts
-
-    def __call__(self) -> None:
-        """Do nothing: it is only looked at."""

@@ -1,9 +1,9 @@
-"""Gradients of many small graphs, kept until the whole is known and then handed on once.
+"""Gradients of the chunks' graphs, summed until all are known and then passed on once.
 
-A chunk's graph ends at parameters, and possibly at tensors that were there before it, the outer
-graph: an encoder's output that a readout attends to, say. Its backward pass stops at both. So no
-``.grad`` changes before all chunks have succeeded, hooks of parameters see whole gradients as in a
-plain backward pass, and an outer graph is gone through once.
+A chunk's graph ends at parameters, and possibly at tensors that existed before it, the *outer
+graph*: for instance an encoder's output that a readout attends to. The chunk's backward pass stops
+at both. So no ``.grad`` changes before all chunks have succeeded, hooks of parameters see whole
+gradients as in a plain backward pass, and the outer graph is differentiated once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.autograd.graph import GradientEdge
 
 from revrnn.errors import RevRNNError
 
-from .sharded import check_present
+from .distributed import check_present
 
 # A node of autograd's graph and which of its outputs.
 Edge = tuple[Any, int]
@@ -27,14 +27,14 @@ _LOW = (torch.float16, torch.bfloat16)
 
 
 def now() -> int:
-    """Return a number that is above those of all nodes of this thread, and below the next ones."""
+    """Return a sequence number above those of all nodes made so far in this thread."""
     with torch.enable_grad():
         node: Any = torch.zeros((), requires_grad=True).clone().grad_fn
     return int(node._sequence_nr())
 
 
 def leaves_of(root: Tensor) -> list[Tensor]:
-    """Return the tensors below ``root`` that need gradients and were made by nothing."""
+    """Return the leaves below ``root`` that require gradients."""
     if root.grad_fn is None:
         return [root] if root.requires_grad else []
     graph = _Graph(0)
@@ -43,12 +43,12 @@ def leaves_of(root: Tensor) -> list[Tensor]:
 
 
 class _Sum:
-    """A sum of gradients, of low precision in float32; the first is kept as it came."""
+    """A sum of gradients; those of low precision are summed in float32."""
 
     def __init__(self, tensor: Tensor | None) -> None:
         self.tensor, self.owned = tensor, False
         self.value: Tensor | None = None
-        self.dtype = None if tensor is None else tensor.dtype  # as gradients came, for an edge
+        self.dtype = None if tensor is None else tensor.dtype  # of the gradients, for an edge
 
     def add(self, gradient: Tensor | None) -> None:
         if gradient is None:
@@ -64,7 +64,7 @@ class _Sum:
             self.value, self.owned = self.value + wide, True
 
     def scaled(self, factor: Tensor | None) -> Tensor | None:
-        """Return the sum times ``factor``, in the type that gradients came in, and forget it."""
+        """Return the sum times ``factor``, in the type of its gradients, and drop it."""
         value, owned, self.value = self.value, self.owned, None
         if value is None:
             return None
@@ -75,7 +75,7 @@ class _Sum:
 
 
 class Collector:
-    """What chunks' backward passes have found so far."""
+    """The gradients of the chunks so far."""
 
     def __init__(self) -> None:
         """Start from nothing."""
@@ -102,12 +102,12 @@ class Collector:
         return held.value
 
     def take(self, tensor: Tensor) -> Tensor | None:
-        """Return a tensor's gradient, which then goes nowhere else."""
+        """Take a tensor's gradient out of the collection."""
         held = self._tensors.pop(id(tensor), None)
         return None if held is None else held.scaled(None)
 
     def take_since(self, since: int) -> list[tuple[GradientEdge, Tensor]]:
-        """Return what was found for outer nodes that are no older than ``since``."""
+        """Take out the gradients of outer nodes that are no older than ``since``."""
         young = [edge for edge in self._outer if edge[0]._sequence_nr() >= since]
         pairs = [(GradientEdge(*edge), self._outer.pop(edge).scaled(None)) for edge in young]
         return [(edge, value) for edge, value in pairs if value is not None]
@@ -115,7 +115,7 @@ class Collector:
     def backward(
         self, roots: Sequence[Tensor | GradientEdge], gradients: Sequence[Tensor], since: int
     ) -> None:
-        """Go back from ``roots`` through what was made after ``since``; keep what arrives."""
+        """Differentiate ``roots`` down to nodes older than ``since``; keep the gradients."""
         graph = _Graph(since)
         inner: list[tuple[Tensor | GradientEdge, Tensor]] = []
         for root, gradient in zip(roots, gradients, strict=True):
@@ -135,8 +135,8 @@ class Collector:
         leaves = list(graph.leaves.values())
         begins: list[Any] = [root for root, _ in inner]
         ends: list[Any] = [*leaves, *(GradientEdge(*edge) for edge in graph.outer)]
-        # The graph is let go of with the chunk's tensors; until then nodes may be met again that
-        # were made here and are kept by the user's code, such as a weight computed once.
+        # The graph is freed with the chunk's tensors. Until then the user's code may use nodes of
+        # it again, such as a weight that is computed once.
         with _without_hooks(leaves), graph.listening(self._outer_of):
             arrived = torch.autograd.grad(
                 begins,
@@ -148,14 +148,14 @@ class Collector:
         for leaf, gradient in zip(leaves, arrived, strict=False):
             self.add(leaf, gradient)
 
-    # --- handing on --------------------------------------------------------------------------
+    # --- passing on --------------------------------------------------------------------------
 
     def gradients_of(self, tensors: Iterable[Tensor]) -> list[Tensor | None]:
-        """Return the gradients of some tensors, in their types; they then go nowhere else."""
+        """Take out the gradients of some tensors, in the tensors' types."""
         return [self.take(tensor) for tensor in tensors]
 
     def hand_on(self, factor: Tensor | None = None, retain_graph: bool = False) -> None:
-        """Do one backward pass that begins with all that was collected, times ``factor``."""
+        """Run one backward pass that begins with all collected gradients, times ``factor``."""
         held = [one for one in self._tensors.values() if one.value is not None]
         for one in held:
             check_present(one.tensor)
@@ -183,7 +183,7 @@ class Collector:
 
 
 class _Roots(torch.autograd.Function):
-    """Something to begin a backward pass with, whose gradients are known already.
+    """A root for a backward pass that passes known gradients to tensors.
 
     Gradients that nothing else refers to become ``.grad`` without being copied.
     """
@@ -196,15 +196,15 @@ class _Roots(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> Any:
-        found: list[Tensor | None] = []
+        gradients: list[Tensor | None] = []
         while ctx.held:
             one = ctx.held.pop(0)
-            found.append(one.scaled(ctx.factor))
-        return None, None, *found
+            gradients.append(one.scaled(ctx.factor))
+        return None, None, *gradients
 
 
 class _Graph:
-    """The nodes made since a moment, and what they hang on."""
+    """The nodes made since a moment, and the leaves and older nodes that they depend on."""
 
     def __init__(self, since: int) -> None:
         self.since = since
@@ -240,7 +240,7 @@ class _Graph:
 
     @contextmanager
     def listening(self, of: Callable[[Edge], _Sum]) -> Iterator[None]:
-        """Note what flows to the outer graph, before hooks of its tensors, which run later."""
+        """Collect gradients at edges to the outer graph, before the hooks of its tensors."""
 
         def listener(places: list[tuple[int, Edge]]) -> Any:
             def hook(grad_inputs: Any, _: Any) -> None:
@@ -259,7 +259,7 @@ class _Graph:
 
 @contextmanager
 def _without_hooks(leaves: Sequence[Tensor]) -> Iterator[None]:
-    """Keep hooks of parameters from seeing parts of gradients; they will see the whole."""
+    """Switch off hooks of parameters, which are to see whole gradients, not parts."""
     hooks: list[tuple[Any, Any]] = []
     for leaf in leaves:
         own = leaf._backward_hooks

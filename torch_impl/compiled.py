@@ -1,8 +1,8 @@
 """Steps fused by ``torch.compile``: the same bits, fewer passes over memory.
 
-A step of a small batch is many small integer operations; run one by one, most of the time goes into
-starting them. Compiling needs a C++ compiler (on CUDA devices Triton) and tens of seconds the first
-time a configuration is used, so it is asked for.
+A step of a small batch consists of many small integer operations, and most of its time is spent on
+starting them. Compiling needs a C++ compiler (on CUDA devices Triton) and takes tens of seconds the
+first time a configuration is used, so it is off by default.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What callers of a recurrent module give, checked in their own words and brought in order.
+"""The arguments of a recurrent module's call, checked and brought to the internal layout.
 
 Inside, inputs are ``[T, B, I]``, masks ``[T, B]`` and initial states ``[L · directions, B, H]``.
-Callers have ``batch_first``, no batch, or packed sequences; messages name what they gave.
+Callers may give ``batch_first``, unbatched or packed sequences; messages use the caller's names and
+layout.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .state import State
 
 @dataclass
 class Given:
-    """A call's arguments in order.
+    """A call's arguments in the internal layout.
 
     Attributes:
         x: ``[T, B, I]``.
@@ -141,7 +142,7 @@ def _initial(
 
 
 def _kind(value: object) -> str:
-    """Return in words what a value is."""
+    """Describe a value for a message."""
     if isinstance(value, Tensor):
         return "one tensor"
     if isinstance(value, (tuple, list)):

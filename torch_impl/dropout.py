@@ -1,4 +1,4 @@
-"""Dropout that is the same on the way back: between layers, locked, and of weights."""
+"""Dropout that the backward pass repeats: between layers, locked, and of weights."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LockedDropout(nn.Module):
     """Dropout with one mask for all steps of a sequence (variational dropout).
 
     Input is ``[T, B, F]`` or a chunk of it; the mask is ``[1, B, F]``. A call outside
-    :func:`one_sequence` is a sequence of its own; what streams opens one around all its chunks.
+    :func:`one_sequence` is a sequence of its own; streaming opens one around all its chunks.
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -101,7 +101,7 @@ class LockedDropout(nn.Module):
         sequence = _open.sequences[-1] if _open.sequences else None
         mask = None if sequence is None else sequence.masks.get(id(self))
         if mask is None or mask.shape[1:] != x.shape[1:] or mask.device != x.device:
-            # Within a sequence PyTorch's own generator is left alone: others draw from it.
+            # Within a sequence masks do not draw from PyTorch's generator, which others use.
             generator = None
             if sequence is not None:
                 generator = torch.Generator(x.device).manual_seed(sequence.seed(self))
@@ -121,9 +121,9 @@ class Sequence:
     """The masks of one sequence, by the module that uses them."""
 
     def __init__(self) -> None:
-        """Begin where PyTorch's generator stands, which is left there."""
+        """Take the state of PyTorch's generator, without drawing from it."""
         self.masks: dict[int, Tensor] = {}
-        # Modules are kept so that no other one can get the number of one that is gone.
+        # Modules are kept alive so that no other one can get the same ``id``.
         self.used: dict[int, tuple[LockedDropout, int]] = {}
         self._start = torch.get_rng_state()
 
@@ -139,7 +139,7 @@ class Sequence:
 
 
 class _Open(threading.local):
-    """The sequences that are gone through in a thread, the innermost last."""
+    """The sequences in progress in a thread, the innermost last."""
 
     def __init__(self) -> None:
         self.sequences: list[Sequence] = []
@@ -153,7 +153,7 @@ def one_sequence(sequence: Sequence | None = None) -> Iterator[Sequence]:
     """Let every :class:`LockedDropout` that is called keep one mask for the ``with`` block.
 
     Args:
-        sequence: what an earlier block gave, to go on with its masks.
+        sequence: the sequence of an earlier block, to use its masks again.
     """
     sequence = Sequence() if sequence is None else sequence
     before = len(sequence.used)
@@ -163,4 +163,4 @@ def one_sequence(sequence: Sequence | None = None) -> Iterator[Sequence]:
     finally:
         _open.sequences.remove(sequence)
         if sequence.used and not before:
-            torch.randint(2**62, ())  # the next sequence begins from another state
+            torch.randint(2**62, ())  # so that the next sequence has other masks

@@ -1,6 +1,6 @@
 """The eager engine: tensor operations on every device, for every stack.
 
-It reads like the specification, and is the judge of the other engines.
+It reads like the specification; the other engines are compared with it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 
-from .buffer import Buffer, StreamBuffer, WordlistBuffer, make_buffer
+from .buffer import Buffer, make_buffer
 from .engine import Settings, Store
 from .gradients import Backward
 from .product import method_for
@@ -61,10 +61,8 @@ class EagerWork:
 
 def load(buffer: Buffer | None, store: Store) -> None:
     """Make a store a buffer's only block (EVAL-006)."""
-    if isinstance(buffer, StreamBuffer):
-        buffer.blocks = [store.words]
-    elif isinstance(buffer, WordlistBuffer):
-        buffer.blocks = [(store.words, store.flags.to(torch.bool))]
+    if buffer is not None:
+        buffer.load(store.words, store.flags)
 
 
 class EagerEngine:

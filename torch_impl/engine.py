@@ -1,9 +1,9 @@
-"""What goes over a sequence: the one seam between the stack and all that use it.
+"""The interface of engines, which run a stack over a sequence, and the choice among them.
 
-An :class:`Engine` goes over a sequence by chunks of steps. :meth:`Pass.advance` takes a chunk
-forward; :meth:`Pass.recover` takes it back, and returns as a *tape* what its gradients need;
-:meth:`Pass.pullback` carries the gradient over a tape. Engines differ in speed alone: states,
-outputs, buffer and what is counted are the same bits. Gradients are float32, equal within an engine
+An :class:`Engine` processes a sequence by chunks of steps. :meth:`Pass.advance` runs a chunk
+forward; :meth:`Pass.recover` reverses it, and returns what its gradients need, the *tape*;
+:meth:`Pass.pullback` carries the gradient back over a tape. Engines differ in speed alone: states,
+outputs, buffer and counts are the same bits. Gradients are float32, equal within an engine
 (GRAD-020) and close between engines.
 """
 
@@ -26,21 +26,21 @@ from .gradients import Gradients
 from .sequence import CHUNK_SIZE, Schedule
 from .state import State
 
-# In the order in which they are asked; the last one takes everything.
+# In order of preference; the last one takes everything.
 _ENGINES: Final = {"triton": "triton.engine", "native": "native.engine", "eager": "eager"}
-# Those that "auto" leaves alone, and why.
-_BY_NAME: Final = {"triton": "no GPU has run it yet, so it is taken by name alone"}
+# Those that "auto" does not choose, and why.
+_BY_NAME: Final = {"triton": "no GPU has run it yet, so it must be chosen by name"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a sequence is gone through; no state depends on it.
+    """How a sequence is processed; no state depends on it.
 
     Attributes:
         chunk_size: steps handled together.
         states: ``"reversed"``, or ``"stored"`` to keep all states (GRAD-020).
-        checkpoint_every: keep the exact state every so many steps, and words only of the piece in
-            work; the pieces are run again on the way back. ``None`` keeps all words.
+        checkpoint_every: keep the exact state every so many steps, and the words of one piece at a
+            time; pieces are run again in the backward pass. ``None`` keeps all words.
         offload: whether full blocks of words go to the host's memory.
         count: whether to count gates and words for a report.
         in_order: whether :meth:`Pass.store` must give words in the order of BUF-005.
@@ -70,7 +70,7 @@ class Store:
 
 
 class Pass(Protocol):
-    """One way over a piece of a sequence and back, chunk by chunk."""
+    """The forward and backward pass over a piece of a sequence, chunk by chunk."""
 
     @property
     def wraps(self) -> Tensor | None:
@@ -96,14 +96,14 @@ class Pass(Protocol):
     def recover(
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Any:
-        """Take the last chunk back, or look its states up, and return its tape.
+        """Reverse the last chunk, or look its states up, and return its tape.
 
         Args:
             x: its input operands again.
             first: number of its first step.
             outputs: where to write ``h`` of the top layer after each, int32 ``[C, B, H]``.
-            finish: whether all that is left in the buffer's block is a fault. Without it the next
-                call may go on from the same block.
+            finish: whether words left in the buffer's block are a fault. If not, the next call may
+                continue with the same block.
         """
 
     def pullback(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
@@ -126,13 +126,13 @@ class Pass(Protocol):
         """Return what is in the buffer; words in their order if the settings ask for it."""
 
     def left_over(self) -> Tensor | None:
-        """Return how much a way back left in the buffer, for SEQ-009; 0 is right."""
+        """Return how much the reversal left in the buffer, for SEQ-009; 0 is right."""
 
     def check_underflow(self) -> None:
         """Raise ``E_UNDERFLOW`` or ``E_RANGE`` if more was popped than there was (BUF-032)."""
 
     def bytes_kept(self) -> int:
-        """Return the bytes kept to go back: words, slices, states set aside."""
+        """Return the bytes kept for the backward pass: words, slices, states of reset rows."""
 
 
 class Work(Protocol):
@@ -143,9 +143,9 @@ class Work(Protocol):
 
         Args:
             state: where to start; it is not changed.
-            keep: whether there will be a way back.
+            keep: whether there will be a backward pass.
             count: whether to count gates and words.
-            store: where to start is the *end* of a chunk; what was kept of it.
+            store: what was kept of a chunk, if ``state`` is the state *after* that chunk.
         """
 
 
@@ -155,7 +155,7 @@ class Engine(Protocol):
     name: str
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
-        """Return why the engine does not take this, in words, or ``None`` if it does."""
+        """Return the reason why the engine does not take this, or ``None`` if it does."""
 
     def prepare(
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
@@ -163,7 +163,7 @@ class Engine(Protocol):
         """Take parameters in fixed point, int16 weights and int32 biases (CELL-003)."""
 
     def product(self, config: Config, device: torch.device) -> str:
-        """Return in words which exact product the engine would use."""
+        """Describe which exact product the engine would use."""
 
 
 _chosen = "auto"
@@ -205,10 +205,10 @@ def choose(config: Config, device: torch.device, settings: Settings) -> Engine:
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` with the reason if the chosen engine refuses.
     """
-    found, reasons = _first(config, device, settings)
-    if found is None:
+    chosen, reasons = _first(config, device, settings)
+    if chosen is None:
         raise RevRNNError("E_UNSUPPORTED", "engine", repr(_chosen), _allowed(reasons[_chosen]))
-    return found
+    return chosen
 
 
 def _allowed(reason: str) -> str:
@@ -237,7 +237,7 @@ class EnginePlan:
 
     Attributes:
         engine: the engine's name.
-        product: its exact product, in words.
+        product: a description of its exact product.
         refused: why faster engines do not take it, by name.
     """
 
@@ -252,7 +252,7 @@ class EnginePlan:
 
 
 def as_device(device: torch.device | str) -> torch.device:
-    """Return a device, which need not be here, or raise ``E_ARGUMENT``."""
+    """Return a device, which need not exist on this machine, or raise ``E_ARGUMENT``."""
     try:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -267,13 +267,13 @@ def engine_plan(
     Args:
         config: the stack (``module.config``).
         device: where its parameters are.
-        settings: how it will be gone through; by default as modules do.
+        settings: how it will be processed; by default as modules do.
 
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
     """
     check_config(config)
     settings, where = settings or Settings(), as_device(device)
-    found = choose(config, where, settings)
+    chosen = choose(config, where, settings)
     _, reasons = _first(config, where, settings)
-    return EnginePlan(found.name, found.product(config, where), reasons)
+    return EnginePlan(chosen.name, chosen.product(config, where), reasons)

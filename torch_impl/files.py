@@ -50,7 +50,7 @@ def save_parameters(
         path: the file, in an existing folder. A file that is there is replaced.
         params: a :class:`~revrnn.torch_impl.RevGRU` or ``RevLSTM``, or its ``state_dict()``: finite
             float tensors by name, in any layout of memory, on any device.
-        config: the stack, ``module.config``; of a module it is known.
+        config: the stack, ``module.config``; not needed for a module.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` for a wrong path or wrong names; ``E_DTYPE``, ``E_SHAPE`` or
@@ -95,16 +95,16 @@ def load_parameters(
         device: where to put the parameters.
 
     Returns:
-        Float tensors by name, for :func:`rev_rnn` or a module's ``load_state_dict`` (biases of zero
-        fit a module without biases); of a network in two directions with names that end in
-        ``_reverse`` besides. And the stack.
+        The parameters: float tensors by name, for :func:`rev_rnn` or a module's
+        ``load_state_dict`` (a module without biases accepts biases of zero); of a bidirectional
+        network also names that end in ``_reverse``. And the stack's configuration.
 
     Raises:
         RevRNNError: with the path, if the file is missing, damaged, of another kind, or has other
             tensors than its configuration asks for, or NaN; ``device`` if there is no such device.
     """
-    found = _read(path, "parameters", device)
-    return found.tensors, found.config
+    contents = _read(path, "parameters", device)
+    return contents.tensors, contents.config
 
 
 def save_state(path: Path, state: State) -> None:
@@ -142,8 +142,8 @@ def load_state(path: Path, device: torch.device | str | None = None) -> State:
     Raises:
         RevRNNError: as :func:`load_parameters`.
     """
-    found = _read(path, "state", device)
-    tensors, config = found.tensors, found.config
+    contents = _read(path, "state", device)
+    tensors, config = contents.tensors, contents.config
     heads = tensors.get("heads")
     if heads is not None and config.buffer == "stream":
         heads = heads.to(torch.int32)
@@ -153,14 +153,14 @@ def load_state(path: Path, device: torch.device | str | None = None) -> State:
 def _read(path: Path, kind: Kind, device: torch.device | str | None) -> Contents:
     place = check_device("device", "cpu" if device is None else device)
     open_file = partial(safe_open, framework="pt", device="cpu")
-    found = read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
-    for name, value in found.tensors.items():
-        found.tensors[name] = value.to(place)
-    return found
+    contents = read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
+    for name, value in contents.tensors.items():
+        contents.tensors[name] = value.to(place)
+    return contents
 
 
 def _is_sound(name: str, value: Tensor, config: Config) -> bool:
-    """Say whether a tensor's values may stand in a file."""
+    """Say whether a tensor's values are allowed in a file."""
     if value.is_floating_point():
         return bool(torch.isfinite(value).all())
     if name != "heads" or not value.numel():
@@ -170,7 +170,7 @@ def _is_sound(name: str, value: Tensor, config: Config) -> bool:
 
 
 def _plain(name: str, value: Tensor) -> Tensor:
-    """Return a tensor's numbers in the host's memory, row by row, in memory of their own."""
+    """Return a contiguous copy of a tensor in the host's memory."""
     if value.layout != torch.strided or value.is_nested or value.is_meta:
         given = "a tensor without numbers" if value.is_meta else f"layout {value.layout}"
         raise RevRNNError("E_DTYPE", name, given, "a dense tensor")

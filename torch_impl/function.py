@@ -1,8 +1,7 @@
 """A reversible stack as a differentiable function: forward, and gradients by reversal (GRAD).
 
-Everything that looks at numbers is inside :class:`RevRNNFunction`, so that ``torch.func`` can peel
-off its wrappers first: ``grad``, ``vjp``, ``vmap`` and ``vmap`` of ``grad`` see ordinary tensors
-here.
+Code that reads numbers is inside :class:`RevRNNFunction`, where ``torch.func`` has unwrapped its
+tensors: under ``grad``, ``vjp``, ``vmap`` and ``vmap`` of ``grad`` they are ordinary ones.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ class RevRNNFunction(torch.autograd.Function):
         """Keep the call, and the inputs that gradients are computed with."""
         call, *tensors = inputs
         ctx.call = call
-        # What torch.func made may be differentiated after it is done (vjp).
+        # Results of torch.func.vjp may be differentiated after the transform has ended.
         ctx.functional = transformed()
         ctx.set_materialize_grads(False)
-        # Saved, so that a change in place is noticed.
+        # Saved with the context, so that a change in place is noticed.
         kept = [t for key, t in zip(call.keys, tensors, strict=True) if _is_kept(key)]
         ctx.save_for_backward(*kept)
         ctx.mark_non_differentiable(*(t for t in output if not t.is_floating_point()))
@@ -66,11 +65,9 @@ class RevRNNFunction(torch.autograd.Function):
         if mapped_the_old_way(gradients):
             _refuse_batched()
         wants_x = ctx.needs_input_grad[1]
-        if functional:
-            found = _Backward.apply(call, wants_x, len(saved), *saved, *gradients)  # type: ignore[no-untyped-call]
-        else:
-            found = _back(call, wants_x, len(saved), *saved, *gradients)
-        by_name = dict(zip(call.differentiated, found, strict=True))
+        back: Any = _Backward.apply if functional else _back
+        of_inputs = back(call, wants_x, len(saved), *saved, *gradients)
+        by_name = dict(zip(call.differentiated, of_inputs, strict=True))
         return None, *(
             by_name.get(key) if need else None
             for key, need in zip(call.keys, ctx.needs_input_grad[1:], strict=True)

@@ -35,7 +35,7 @@ class Gradients:
 
     @classmethod
     def zeros(cls, config: Config, end: State) -> Gradients:
-        """Return no gradients at all; ``end`` is the final state, for its shape."""
+        """Return gradients of 0; ``end`` is the final state, for its shape."""
         zero = torch.zeros_like(end.h, dtype=torch.float32)
         shapes = config.parameter_shapes().items()
         params = {name: zero.new_zeros(shape) for name, shape in shapes}
@@ -117,7 +117,7 @@ class Backward:
                 if k:
                     self._to_layer_below(k, ds[k][at], below[k - 1], at)
             reset = self.schedule.reset(start + at)
-            if reset is not None:  # SEQ-013: what was before has no part in what follows
+            if reset is not None:  # SEQ-013: nothing before a reset affects what follows
                 for held in (self.dh, self.dc):
                     for layer in held:
                         layer[:] = [group.index_fill(0, reset, 0) for group in layer]

@@ -1,4 +1,4 @@
-"""What a recurrent module is: its settings, its parameters, and what is saved of them."""
+"""The settings and parameters of the recurrent modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .dropout import check_gain_probability, check_probability
 from .saved import KnowsItsStack
 from .state import check_device
 
-# Settings that may be changed at any time, their defaults, and what checks them.
+# Settings that may be changed at any time: their defaults and their checks.
 _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
     "batch_first": (False, lambda value: flag("batch_first", value)),
     "dropout": (0.0, check_gain_probability),
@@ -30,7 +30,7 @@ _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
     ),
     "offload": (False, lambda value: flag("offload", value)),
 }
-# What the parameters were made for.
+# Attributes that the parameters' names and shapes depend on.
 _FIXED: Final = {
     "cell",
     "bias",
@@ -83,7 +83,7 @@ class RevRNNLayers(KnowsItsStack):
     # --- settings ----------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; a setting is checked, and what the parameters depend on is fixed.
+        """Set an attribute; settings are checked, and what the parameters depend on is fixed.
 
         Raises:
             RevRNNError: ``E_ARGUMENT``, by the attribute's name.
@@ -118,7 +118,7 @@ class RevRNNLayers(KnowsItsStack):
             raise RevRNNError("E_ARGUMENT", "config", given, "one with the same, or a new module")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a pickled module; settings that it did not know have their defaults."""
+        """Restore a pickled module; settings that it lacks get their defaults."""
         defaults = {name: default for name, (default, _) in _SETTINGS.items()}
         super().__setstate__(defaults | state)  # type: ignore[no-untyped-call]
 
@@ -189,7 +189,7 @@ class RevRNNLayers(KnowsItsStack):
                     parameter.add_(parameter.new_tensor(centre))
 
     def any_weight(self) -> Tensor:
-        """Return a parameter, for its type and device; no parametrised weight is made for it."""
+        """Return a parameter, for its type and device; no parametrisation is computed for it."""
         first = next(self.parameters(), None)
         return self.weight_ih_l0 if first is None else first  # replicas have no parameters
 
@@ -217,11 +217,11 @@ class RevRNNLayers(KnowsItsStack):
         return {name: s for name, s in shapes.items() if self.bias or not is_bias(name)}
 
     def named_weights(self) -> dict[str, Tensor]:
-        """Return what the module computes with, by name: as parametrised, pruned, or replaced.
+        """Return the weights that the module computes with, parametrised, pruned or replaced.
 
         Raises:
-            RevRNNError: for one that is not there, or has become of another type or shape than the
-                module was made for, by its name.
+            RevRNNError: for a weight that is missing or has another type or shape than the module
+                was made for, by its name.
         """
         named: dict[str, Tensor] = {}
         first: Tensor | None = None
@@ -238,7 +238,7 @@ class RevRNNLayers(KnowsItsStack):
                     "E_SHAPE", name, f"shape {list(value.shape)}", f"shape {list(shape)}"
                 )
             first = value if first is None else first
-            # Autocast leaves what a parametrisation makes in one type or another.
+            # Under autocast parametrised weights may have several types.
             if value.dtype != first.dtype and not torch.is_autocast_enabled(value.device.type):
                 raise RevRNNError("E_DTYPE", name, value.dtype, f"{first.dtype}, as the others")
             if value.device != first.device:
@@ -250,7 +250,7 @@ class RevRNNLayers(KnowsItsStack):
     def stack_parameters(self, config: Config, layers: list[int], suffix: str) -> dict[str, Tensor]:
         """Return a stack's parameters by the names of :class:`~revrnn.Config`.
 
-        Recurrent weights have been dropped from, if that is asked for and the module is training.
+        In training, ``weight_drop`` has been applied to recurrent weights.
         """
         named, made = self.named_weights(), dict[str, Tensor]()
         for name, own in self._own_names(config, layers, suffix).items():
@@ -264,7 +264,7 @@ class RevRNNLayers(KnowsItsStack):
         return made
 
     def _own_names(self, config: Config, layers: list[int], suffix: str) -> dict[str, str]:
-        """Return by the names of a stack's parameters those that they have here."""
+        """Return the module's names of a stack's parameters, by the stack's names."""
         names = {}
         for name in config.parameter_shapes():
             kind, own = name.rsplit("_l", 1)

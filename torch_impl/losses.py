@@ -1,4 +1,4 @@
-"""The loss of a whole sequence from what a readout says of its chunks."""
+"""The loss of a whole sequence from the losses of its chunks."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ _LOW = (torch.float16, torch.bfloat16)
 
 
 class Tally:
-    """What the chunks' losses come to.
+    """Adds up the losses of chunks, which come in any order.
 
-    Chunks come in any order. A readout gives of each chunk
+    For each chunk a readout returns
 
     * a scalar: with reduction ``"mean"`` a mean or a sum over the chunk's steps, with ``"sum"``
       whatever is to be added;
     * ``(sum, count)``: the loss is the sum of all sums over the sum of all counts;
     * a mean over some targets, such as ``F.cross_entropy``, which is taken apart into the two.
 
-    Gradients of the third kinds need the count of all chunks before it is known. So they are those
-    of the sum over ``reference``, near the count, and :meth:`factor` puts that right at the end:
-    nothing is run twice and nothing overflows that would not otherwise.
+    Gradients of the last two kinds are to be divided by the count of all chunks, which is known at
+    the end. So each chunk's are divided by ``reference``, a number near the count, and
+    :meth:`factor` corrects for that at the end: nothing runs twice, and nothing overflows that
+    would not overflow otherwise.
     """
 
     def __init__(self, readout: Any, mean: bool, positions: int, steps: int) -> None:
@@ -105,11 +106,11 @@ class Tally:
         return self._add("mean", result * (steps / self.steps))
 
     def _count_from_here(self) -> None:
-        """Take means over all steps so far for means over so many elements."""
+        """Treat the means so far, over all steps, as means over so many elements."""
         each = set(self._sizes)
         if self.kind != "mean" or self.total is None or len(each) != 1 or None in each:
             return
-        # Gradients so far were those of the sum over all elements that there would be.
+        # Gradients so far were divided by the number of elements of the whole sequence.
         (size,) = each
         assert size is not None
         self.reference = size * self.steps
@@ -121,12 +122,12 @@ class Tally:
         """Add a chunk's mean over ``count``, or its sum."""
         if count is None:
             return self.add_counted(result, None)
-        # A mean over nothing is NaN, and counts nothing.
+        # A mean over nothing is NaN; its count is 0.
         wide = _wide(result)
         self.add_counted(torch.where(count != 0, wide.detach() * count, 0), count)
         if not self.mean:
             return wide * count
-        # Exactly 1 if all is here, so that gradients are those of the mean bit for bit.
+        # Exactly 1 if this chunk is the whole, so that its gradients are the mean's bit for bit.
         reference = self.reference
         return wide * torch.where(count != 0, count / reference, 0)
 
@@ -162,7 +163,7 @@ class Tally:
         return value
 
     def check(self) -> None:
-        """Raise if the chunks' means cannot be put together, with one synchronisation."""
+        """Raise if the chunks' losses cannot be combined, with one synchronisation."""
         kinds = (self._nan, self._uneven, self._wrong)
         flags = [flag for kind in kinds for flag in kind]
         if not flags:
@@ -180,19 +181,19 @@ class Tally:
             raise RevRNNError("E_NONFINITE", "readout", given, f"numbers, or {HOW}")
 
     def check_used(self) -> None:
-        """Raise if nothing has a gradient, as ``backward`` of such a loss does."""
+        """Raise if no loss has a graph, as ``backward`` of such a loss does."""
         if not self._used and (self.count is None or bool(self.count > 0)):
             given = "a loss without a graph (detached, or computed without the outputs)"
             raise RevRNNError("E_ARGUMENT", "readout", given, "a loss that can be differentiated")
 
     def loss(self) -> Tensor:
         """Return the loss of the whole sequence."""
-        if self.total is None:  # nothing, in whatever way it counts
+        if self.total is None:  # no chunk counted anything
             return torch.zeros(())
         return self.total if self.count is None else self.total / self._whole(self.count)
 
     def factor(self) -> Tensor | None:
-        """Return what all gradients are still to be multiplied by; 0 if nothing counted."""
+        """Return the factor that all gradients still lack; 0 if nothing counted."""
         if self.count is None:
             return None
         count = self._whole(self.count)

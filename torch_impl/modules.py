@@ -138,7 +138,7 @@ class RevRNNBase(RevRNNLayers):
                 ``(seq, input_size)``, or a ``PackedSequence``; of any float type.
             hx: the initial ``h`` ``(layers · directions, batch, hidden_size)``, for RevLSTM ``(h,
                 c)``; or the exact state that another call returned, or :meth:`initial_state`.
-            mask: bool, shaped as the input without its features: which steps a row has (SEQ-002).
+            mask: bool, of the input's shape without features: which steps a row has (SEQ-002).
             resets: bool of the same shape: where a row starts anew from zero (SEQ-013).
 
         Returns:
@@ -281,8 +281,8 @@ def _packed_again(
 class RevGRU(RevRNNBase):
     """A reversible GRU (CELL-010 to 012), called as ``nn.GRU``.
 
-    Training keeps a few bits a unit and step instead of states; gradients come by reversal. See
-    :class:`RevRNNBase` for the arguments.
+    Training keeps a few bits per unit and step instead of states, and recovers states by reversal.
+    See :class:`RevRNNBase` for the arguments.
     """
 
     cell = "revgru"

@@ -1,8 +1,8 @@
-"""Whether a readout's scalar is a mean or a sum over the steps of a chunk, tried on its parts.
+"""Whether a readout's scalar is a mean or a sum over a chunk's steps, by trying parts of the chunk.
 
-Most losses are seen to be one or the other (:mod:`.averages`). Of the rest, what three unequal
-parts of a chunk give tells; a scalar that is neither (a root, a perplexity, what looks at the last
-step alone) would make another loss with every ``chunk_size``.
+Of most losses the computation shows it (:mod:`.averages`). Of the rest it follows from the scalars
+of unequal parts of the chunk. A scalar that is neither (a root, a perplexity, one of the last step
+alone) would give another loss with every ``chunk_size``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _LOW: Final = (torch.float16, torch.bfloat16)
 
 
 class Parts:
-    """One chunk, and its parts if they are needed."""
+    """One chunk, of which the readout can be tried on parts."""
 
     def __init__(self, readout: Callable[..., Any], outputs: Tensor, part: Any) -> None:
-        """Note how things are before the readout is called.
+        """Note versions and generators before the readout is called.
 
         Args:
             readout: the user's.
@@ -45,15 +45,15 @@ class Parts:
         self._random = random_state(outputs.device)
 
     def tell(self, made: Average | None, result: Tensor) -> Average | None:
-        """Return what the scalar is, or ``None`` if it is nothing, in whatever way it counts.
+        """Return what the scalar is, or ``None`` if it is 0 and counts nothing.
 
         Args:
-            made: what was seen of it, not sure.
+            made: what its computation showed, not sure.
             result: the scalar.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum, ``E_NONFINITE`` if that
-                cannot be told of infinity.
+                cannot be found out because it is infinite.
         """
         steps = len(self.outputs)
         whole = float(result.detach())
@@ -63,21 +63,21 @@ class Parts:
         if self.outputs._version != self._version or not self._can_be_cut():
             return even
         if steps == 1:
-            told = self._by_rows(made, result, values=not drawn)
-            if told != "no":
-                return None if told == "nothing" or made is None else replace(made, sure=True)
-            given = "a scalar of which one step does not tell whether it is a mean or a sum"
+            answer = self._by_rows(made, result, values=not drawn)
+            if answer != "no":
+                return None if answer == "nothing" or made is None else replace(made, sure=True)
+            given = "a scalar that may be a mean or a sum, which one step does not show"
             raise RevRNNError(
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
             )
         ends = sorted({0, 1, steps // 2 + 1, steps})
         scalars = [self._of(slice(*pair)) for pair in pairwise(ends)]
         if made is not None and made.kind == "mean" and made.count is not None:
-            told = _by_counts(made, result, scalars, values=not drawn)
-            if told != "no":
-                return None if told == "nothing" else replace(made, sure=True)
+            answer = _by_counts(made, result, scalars, values=not drawn)
+            if answer != "no":
+                return None if answer == "nothing" else replace(made, sure=True)
         if abs(whole) == math.inf:
-            given = "infinity for a chunk, of which no part tells whether it is a mean"
+            given = "infinity for a chunk, which does not show whether it is a mean"
             raise RevRNNError("E_NONFINITE", "readout", given, f"finite numbers, or {HOW}")
         if drawn and (made is None or made.count is None):
             return even  # random numbers differ between a chunk and its parts
@@ -95,9 +95,9 @@ class Parts:
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
 
     def _by_rows(self, made: Average | None, result: Tensor, values: bool) -> str:
-        """Say as :func:`_by_counts` does whether a count is one, from the rows of one step.
+        """Answer as :func:`_by_counts`, from halves of the rows of one step.
 
-        Only of a count that was computed: a number may be that of the rows.
+        Only for a count that was computed: a plain number may be the number of rows.
         """
         rows, part = self.outputs.shape[1], self.part
         computed = made is not None and (isinstance(made.count, Tensor) or made.total is None)
@@ -114,7 +114,7 @@ class Parts:
             return False
 
     def _of(self, steps: slice | tuple[slice, slice]) -> tuple[Tensor, Average | None]:
-        """Return the scalar of some steps, or of rows, and what is seen of it; leave no trace."""
+        """Return the scalar of some steps or rows, and how it was made, without lasting effects."""
         outputs = self.outputs.detach()[steps].clone()
         watch = Watch(*outputs.shape[:2])
         with torch.no_grad(), _no_trace(self.readout, outputs.device), watch:
@@ -128,7 +128,7 @@ class Parts:
 def _by_counts(
     made: Average, result: Tensor, parts: list[tuple[Tensor, Average | None]], values: bool
 ) -> str:
-    """Say whether what a mean was divided by is a count: ``"yes"``, ``"no"``, ``"nothing"``."""
+    """Say whether a mean's divisor adds up over parts: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []
     for scalar, one in ((result, made), *parts):
         over = None if one is None else one.count if one.count is not None else one.size
@@ -143,7 +143,7 @@ def _by_counts(
     close = _Close(1e-4)
     if not any(totals) and n != sum(each):
         return "nothing"
-    # A count that is kept from being 0 as a number: max(1, keep.sum().item()).
+    # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
     some = sum(count for count, total in zip(each, sums, strict=True) if total)
     if not close(n, sum(each)) and (set(each) == {n} or not close(n, some)):
         return "no"
@@ -156,7 +156,7 @@ def _number(count: Count) -> float:
 
 
 class _Close:
-    """Whether numbers are equal but for rounding."""
+    """Whether numbers are equal up to rounding."""
 
     def __init__(self, share: float) -> None:
         self.share = share
@@ -168,7 +168,7 @@ class _Close:
 
 @contextmanager
 def _no_trace(function: object, device: torch.device) -> Iterator[None]:
-    """Put buffers of modules and random numbers back where they were."""
+    """Restore buffers of modules and random generators afterwards."""
     random, held = random_state(device), []
     for module in modules_of(function):
         buffers = dict(module._buffers)

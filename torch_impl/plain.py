@@ -1,4 +1,4 @@
-"""Whether a module is exactly PyTorch's own, so that a short cut cannot be told from calling it."""
+"""Whether a module is exactly PyTorch's own, so that a short cut gives what calling it gives."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _OWN_HOOKS: Final = (
     "_backward_pre_hooks",
 )
 _GLOBAL_HOOKS: Final = tuple(f"_global{name}" for name in _OWN_HOOKS)
-# As they were when PyTorch was loaded: libraries have replaced methods of classes.
+# As they were when PyTorch was loaded: some libraries replace methods of classes.
 _METHODS: Final = {kind: (kind.forward, kind.__call__) for kind in (nn.Linear, nn.Embedding)}
 
 
 def is_bare(module: object, kind: type[nn.Module]) -> bool:
-    """Say whether calling ``module`` does what ``kind.forward`` does, and nothing besides.
+    """Say whether calling ``module`` does what ``kind.forward`` does, and nothing else.
 
     It must be of exactly this class (a subclass, an adapter, a parametrised module and what
     ``torch.compile`` returns are not), without a hook of its own or for all modules (which weight
@@ -40,7 +40,7 @@ def is_bare(module: object, kind: type[nn.Module]) -> bool:
 
 
 def has_plain_parameters(module: nn.Module, *names: str) -> bool:
-    """Say whether parameters are ordinary dense tensors of their own or absent."""
+    """Say whether parameters are ordinary dense tensors, or ``None``."""
     for name in names:
         value = module._parameters.get(name)
         if value is None:

@@ -1,4 +1,4 @@
-"""The exact product, by signed bytes where that is proved right, else in float64 (PROD)."""
+"""The exact product, by signed bytes where a check shows it exact, else in float64 (PROD)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Weight:
 
     @classmethod
     def _by(cls, w: Tensor, by_bytes: bool) -> Weight:
-        """Prepare ``w`` for a way that is told."""
+        """Prepare ``w`` for products by bytes, or in float64."""
         made = cls.__new__(cls)
         made._prepare(w, by_bytes)
         return made
@@ -108,7 +108,7 @@ class Weight:
     def _block_product(self, a: Tensor, block: Tensor) -> Tensor:
         rows, n = len(a), self.outputs
         stacked = split(a)
-        # CUDA's kernel wants more than 16 rows and a length that is a multiple of 8.
+        # CUDA's kernel needs more than 16 rows and a length that is a multiple of 8.
         missing = max(0, 17 - 2 * rows)
         if block.shape[0] != stacked.shape[1] or missing:
             pad = (0, block.shape[0] - stacked.shape[1], 0, missing)
@@ -125,20 +125,20 @@ class Weight:
 def _byte_block(w: Tensor) -> Tensor:
     """Return ``[K', 2·N']`` int8, high bytes beside low ones, both lengths padded to 8.
 
-    It lies in memory by columns, as the kernels of both processors and GPUs like it.
+    It is stored by columns, the fast layout for the kernels of CPUs and GPUs.
     """
     n, k = w.shape
     if n % 8 or k % 8:
         w = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
     if w.device.type != "cpu":
         return split(w).t()
-    found, work = torch.empty((2, *w.shape), dtype=torch.int8), torch.empty(0, dtype=w.dtype)
-    for rows in blocks(w):  # as split does, in one piece of memory
+    both, work = torch.empty((2, *w.shape), dtype=torch.int8), torch.empty(0, dtype=w.dtype)
+    for rows in blocks(w):  # as split does, within a processor's cache
         part = w[rows]
         work = work if work.shape == part.shape else torch.empty_like(part)
-        found[0, rows] = torch.add(part, 128, out=work).__irshift__(8)
-        found[1, rows] = part
-    return found.flatten(0, 1).t()
+        both[0, rows] = torch.add(part, 128, out=work).__irshift__(8)
+        both[1, rows] = part
+    return both.flatten(0, 1).t()
 
 
 def product(a: Tensor, w: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def product(a: Tensor, w: Tensor) -> Tensor:
 
 
 def method_for(config: Config, device: torch.device) -> str:
-    """Return in words how the products of a stack's layers are computed."""
+    """Describe how the products of a stack's layers are computed."""
     names = []
     for size in (config.layer_input_size(0), config.group_size):
         w = torch.empty(1, dtype=torch.int16, device=device)

@@ -12,7 +12,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
-# Elements that are worked on at a time.
+# Elements handled at a time.
 _CACHED: Final = 2**18
 
 # QNT-002
@@ -42,7 +42,7 @@ def check_finite(**named: Tensor | None) -> None:
     given = {name: value for name, value in named.items() if value is not None}
     if not given:
         return
-    # What is not finite spoils a sum, which is one pass; a spoilt sum may also have overflown.
+    # One pass: a sum is not finite if an element is not. It may also have overflown.
     sums = torch.stack([value.detach().sum().float() for value in given.values()])
     if bool(torch.isfinite(sums).all()):
         return
@@ -60,18 +60,18 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     low, high = _RANGES[kind]
     bits = fraction_bits(kind, formats)
     if high == OPERAND_MAX:
-        # Beyond ±32512 float32 is clipped anyhow; below it a scaled float32 is exact.
+        # Above ±32512 values are clipped; below, a scaled float32 is exact.
         if x.numel() <= _CACHED:
             whole = torch.mul(x.float(), 2.0**bits).round_().clamp_(low, high)
             return whole.to(torch.int16).contiguous()
-        found = torch.empty(x.shape, dtype=torch.int16, device=x.device)
+        out = torch.empty(x.shape, dtype=torch.int16, device=x.device)
         work: Tensor | None = None
         for rows in blocks(x):
             part = x[rows].float()
-            # One piece of memory serves all blocks but a shorter last one.
+            # All blocks but a shorter last one share their memory.
             work = work if work is not None and work.shape == part.shape else torch.empty_like(part)
-            found[rows] = torch.mul(part, 2.0**bits, out=work).round_().clamp_(low, high)
-        return found
+            out[rows] = torch.mul(part, 2.0**bits, out=work).round_().clamp_(low, high)
+        return out
     # 2^31 − 1 is no float32, so clip in float64.
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
 
@@ -86,7 +86,7 @@ def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[st
 
 
 def blocks(x: Tensor) -> list[slice]:
-    """Return slices of the first axis that several passes go over within a processor's cache."""
+    """Return slices of the first axis that fit a processor's cache."""
     if x.device.type != "cpu":
         return [slice(None)]
     rows = max(1, _CACHED * len(x) // max(x.numel(), 1))

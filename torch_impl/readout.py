@@ -1,7 +1,7 @@
-"""A readout and an embedding that work out their gradients in place, block by block.
+"""A readout and an embedding that compute their gradients in place, block by block.
 
-Ordinary autograd makes a gradient as large as the whole weight for every chunk and adds it
-afterwards; with a large vocabulary that is most of the memory and much of the time of a chunk.
+Autograd makes a gradient of the size of the whole weight for every chunk and adds it afterwards;
+with a large vocabulary that takes most of a chunk's memory and much of its time.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .checks import LOSS_SETTINGS, check_tensor
 from .collect import Collector
 from .plain import is_bare, is_plain_linear
 
-# Logits that exist at a time, 5 MB of them, and rows of them: with fewer rows products get slow,
-# with more they get no faster.
+# Logits that exist at a time (5 MB), and rows of them: fewer rows make products slow, more do not
+# make them faster.
 _BLOCK_LOGITS = 5 * 2**18
 _FEWEST_ROWS, _MOST_ROWS = 64, 512
-# Targets that are looked at at a time.
+# Targets checked at a time.
 _BLOCK_TARGETS = 2**16
 
 
 class LinearCrossEntropy(nn.Module):
     """A linear layer and the cross-entropy of its logits, as one readout.
 
-    Called, it is the two in ordinary autograd. :func:`~revrnn.torch_impl.value_and_grad` and
-    :func:`~revrnn.torch_impl.value` know it: the loss is what ``F.cross_entropy`` gives of all
-    steps at once, with targets that are ignored, weights of classes and smoothed labels, and only a
-    block of the logits exists at a time. (If no target counts, the mean is NaN and its gradient 0,
-    as in PyTorch.)
+    Called as a function, it computes both in ordinary autograd. In
+    :func:`~revrnn.torch_impl.value_and_grad` and :func:`~revrnn.torch_impl.value` the loss is what
+    ``F.cross_entropy`` gives for all steps at once, with ignored targets, class weights and label
+    smoothing, and only a block of the logits exists at a time. (If no target counts, the mean is
+    NaN and its gradient 0, as in PyTorch.)
     """
 
     weight: Tensor | None
@@ -53,18 +53,18 @@ class LinearCrossEntropy(nn.Module):
         """Read out by ``linear``, which may share its weight with an embedding.
 
         Args:
-            linear: from ``hidden_size`` to classes; ``nn.Linear``, or what stands in for one.
+            linear: from ``hidden_size`` to classes; an ``nn.Linear`` or a replacement.
             weight: of the classes, float ``[classes]``.
-            ignore_index: targets that count nothing.
+            ignore_index: targets of this class number are ignored.
             reduction: ``"mean"`` over the targets that count, each as its class weighs, or
                 ``"sum"``.
-            label_smoothing: the share of each target that all classes have between them, 0 … 1.
+            label_smoothing: the share of each target spread over all classes, 0 … 1.
         """
         super().__init__()
         reads: object = linear
         if not callable(reads):
             given = type(linear).__name__
-            raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear or what replaces one")
+            raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear, or a function")
         if weight is not None:
             classes = getattr(linear, "out_features", None)
             check_tensor("weight", weight, None, (classes,))
@@ -74,7 +74,7 @@ class LinearCrossEntropy(nn.Module):
         self.label_smoothing = label_smoothing
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; settings are checked, now and later."""
+        """Set an attribute; settings are checked."""
         check = LOSS_SETTINGS.get(name)
         super().__setattr__(name, value if check is None else check(value))
 
@@ -137,7 +137,7 @@ class LinearCrossEntropy(nn.Module):
 
     @torch.no_grad()
     def count(self, targets: Tensor) -> Tensor:
-        """Return how much targets count in a mean: their number, or the sum of their weights."""
+        """Return the divisor of a mean: the number of targets, or the sum of their weights."""
         if targets.is_floating_point():
             return torch.tensor(float(targets.numel() // targets.shape[-1]), device=targets.device)
         counts = [
@@ -146,7 +146,7 @@ class LinearCrossEntropy(nn.Module):
         return torch.stack(counts).sum()
 
     def _weights(self, targets: Tensor) -> Tensor:
-        """Return what each of class numbers ``[N]`` counts."""
+        """Return the weights in the mean of targets ``[N]``, class numbers."""
         keep = targets != self.ignore_index
         if self.weight is None:
             return keep.to(torch.float32)
@@ -195,7 +195,7 @@ class LinearCrossEntropy(nn.Module):
         return total, count, None if dx is None else dx.view(outputs.shape)
 
     def _classes(self, logits: Tensor, targets: Tensor) -> _Block:
-        """Work out a block with class numbers ``[N]``."""
+        """Compute a block with class numbers ``[N]``."""
         keep = targets != self.ignore_index
         chosen = torch.where(keep, targets, 0).long().unsqueeze(1)
         counts = self._weights(targets).to(logits.dtype)
@@ -205,7 +205,7 @@ class LinearCrossEntropy(nn.Module):
         certain = (1 - smoothing) * counts
         loss = torch.where(keep, certain * of_chosen, 0).sum()
         weight = None if self.weight is None else self.weight.to(logits.dtype)
-        each = smoothing / classes * keep.to(logits.dtype)  # of what all classes have
+        each = smoothing / classes * keep.to(logits.dtype)  # spread over all classes
         whole = certain
         if smoothing:
             all_weight = classes if weight is None else weight.sum()
@@ -215,7 +215,7 @@ class LinearCrossEntropy(nn.Module):
             whole = certain + each * all_weight
 
         def gradient() -> Tensor:
-            # Softmax times all there is to share, less each class's share.
+            # Softmax times the sum of all shares, less each class's share.
             p = logits.sub_(norm).exp_().mul_(whole.unsqueeze(1))
             p.scatter_add_(1, chosen, -certain.unsqueeze(1))
             if smoothing:
@@ -225,7 +225,7 @@ class LinearCrossEntropy(nn.Module):
         return _Block(loss, counts.sum(), gradient)
 
     def _shares(self, logits: Tensor, targets: Tensor) -> _Block:
-        """Work out a block with probabilities ``[N, classes]``."""
+        """Compute a block with probabilities ``[N, classes]``."""
         smoothing, classes = self.label_smoothing, logits.shape[1]
         share = targets.to(logits.dtype)
         if smoothing:
@@ -272,8 +272,8 @@ def add_embedding_gradient(
 ) -> None:
     """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``.
 
-    ``often`` says how often each token is met in the whole sequence, if gradients are divided by
-    that (``scale_grad_by_freq``).
+    ``often`` is how often each token occurs in the whole sequence, if gradients are divided by that
+    (``scale_grad_by_freq``).
     """
     total = into.in_place(embed.weight)
     if total is None:

@@ -1,15 +1,15 @@
-"""Calling a function of the user's again, so that it gives the same again.
+"""Calling a function of the user's a second time such that it returns the same.
 
-Random numbers are drawn again from where the generators stood, buffers of modules (BatchNorm's
-running statistics, spectral normalisation's vectors) are for that time what they were, and
-afterwards everything is as if there had been no second call.
+For the second call the random generators and the buffers of modules (BatchNorm's running
+statistics, spectral normalisation's vectors) are set to what they were before the first; afterwards
+they are as if there had been no second call.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-# Odd, so that no element counts for nothing modulo 2^64.
+# Odd, so that every element changes a checksum modulo 2^64.
 _SPREAD = 0x5851F42D4C957F2D
 
 
 def modules_of(function: object) -> list[nn.Module]:
-    """Return the modules that a function leads to.
+    """Return the modules that a function uses.
 
     They are found in modules, methods, partial functions, variables that a function closes over,
     its defaults, globals that it names, attributes of callable objects, and containers of these.
@@ -39,12 +39,12 @@ def modules_of(function: object) -> list[nn.Module]:
             roots.append(one)
         else:
             waiting += [(part, depth + 1) for part in _parts(one)]
-    found = {id(module): module for root in roots for module in root.modules()}
-    return list(found.values())
+    modules = {id(module): module for root in roots for module in root.modules()}
+    return list(modules.values())
 
 
 def _parts(one: Any) -> list[object]:
-    """Return what an object leads to directly, as far as functions are made of it."""
+    """Return the objects that a function or container refers to directly."""
     if isinstance(one, (list, tuple, set)):
         return list(one)
     if isinstance(one, dict):
@@ -73,11 +73,11 @@ def _is_full(cell: Any) -> bool:
 class Repeat:
     """One function, called once for every chunk and then again for some."""
 
-    def __init__(self, function: Callable[..., Any], device: torch.device) -> None:
-        """Look for buffers.
+    def __init__(self, function: object, device: torch.device) -> None:
+        """Note the buffers of the function's modules.
 
         Args:
-            function: what is called.
+            function: what is called, or a tuple of all that is called.
             device: whose random numbers it draws, besides the host's.
         """
         self.device = device
@@ -97,7 +97,7 @@ class Repeat:
 
     @contextmanager
     def again(self, at: int) -> Iterator[None]:
-        """Call it again; afterwards it is as if that had not been."""
+        """Call it again, without lasting effect on generators and buffers."""
         states = self._random.get(at)
         saved = random_state(self.device) if states is not None else None
         try:
@@ -110,20 +110,20 @@ class Repeat:
                 set_random_state(saved, self.device)
 
     def note(self, at: int, made: Tensor) -> None:
-        """Remember what came out for chunk ``at``, int16, in one number."""
+        """Remember the result for chunk ``at``, int16, as a checksum."""
         self._sums[at] = _checksum(made)
 
     def compare(self, at: int, made: Tensor) -> None:
-        """Compare it with what came out again."""
+        """Compare the second result with it."""
         self._differ.append(_checksum(made) != self._sums[at])
 
     def differs(self) -> bool:
-        """Say whether anything came out differently, with one synchronisation."""
+        """Say whether any second result differed, with one synchronisation."""
         return bool(self._differ) and bool(torch.stack(self._differ).any())
 
 
 def _checksum(made: Tensor) -> Tensor:
-    """Return a number, int64, that another int16 tensor hardly has."""
+    """Return a checksum, int64, of an int16 tensor."""
     flat = made.contiguous().flatten()
     whole = len(flat) // 4 * 4
     words = flat[:whole].view(torch.int64)
@@ -141,10 +141,10 @@ class _Buffers:
         self._before: dict[int, list[tuple[nn.Module, dict[str, Tensor]]]] = {}
 
     def note(self, at: int) -> None:
-        """See what chunk ``at`` changed; what did not change is not copied."""
+        """Keep the buffers that chunk ``at`` changed, as they were before it."""
         for number, module in enumerate(self._modules):
             marks = _marks(module)
-            # Running statistics change inside an operation that does not say so.
+            # BatchNorm's running statistics change without a new version number.
             hidden = isinstance(module, _NormBase) and module.training
             if marks == self._marks[number] and not hidden:
                 continue
@@ -185,7 +185,7 @@ def _marks(module: nn.Module) -> list[tuple[int, int]]:
 
 
 def random_state(device: torch.device) -> list[Tensor]:
-    """Return where the generators of the host and of ``device`` stand."""
+    """Return the states of the random generators of the host and of ``device``."""
     states = [torch.get_rng_state()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
@@ -193,7 +193,7 @@ def random_state(device: torch.device) -> list[Tensor]:
 
 
 def set_random_state(states: list[Tensor], device: torch.device) -> None:
-    """Set the generators to where they stood."""
+    """Set the states of the generators."""
     torch.set_rng_state(states[0])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states[1], device)

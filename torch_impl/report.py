@@ -1,4 +1,4 @@
-"""What a sequence costs to remember, in bits, by layer: for people and for logs."""
+"""What a sequence costs to remember, in bits, by layer, as a table and as numbers to log."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class MemoryReport:
         stored_bits: bits kept in order to reverse (ACC-003).
         plain_bits: bits of all states at 32 each (ACC-004).
         unit_steps: multiplications by a forget gate: units × (step, row) pairs × operations.
-        bytes_kept: bytes that were kept after the forward pass, checkpoints included.
+        bytes_kept: bytes kept after the forward pass, checkpoints included.
         layers: by layer.
         engine: what computed the sequence (see ``engine_plan``).
-        product: its exact product, in words.
+        product: a description of its exact product.
         saturation: what saturated in it.
     """
 
@@ -65,7 +65,7 @@ class MemoryReport:
 
     def as_dict(self) -> Mapping[str, float]:
         """Return flat numbers to log."""
-        found: dict[str, float] = {
+        numbers: dict[str, float] = {
             "ideal_bits": self.ideal_bits,
             "stored_bits": self.stored_bits,
             "plain_bits": self.plain_bits,
@@ -77,9 +77,9 @@ class MemoryReport:
             "largest_h": self.saturation.largest_h,
         }
         for k, layer in enumerate(self.layers):
-            found[f"ideal_bits_l{k}"] = layer.ideal_bits
-            found[f"pushed_bits_l{k}"] = layer.pushed_bits
-        return found
+            numbers[f"ideal_bits_l{k}"] = layer.ideal_bits
+            numbers[f"pushed_bits_l{k}"] = layer.pushed_bits
+        return numbers
 
     def __str__(self) -> str:
         """Return a table."""

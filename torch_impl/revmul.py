@@ -20,7 +20,7 @@ def active_units(rows: Tensor | None, units: int, slice_size: int, like: Tensor)
 def revmul(h: Tensor, z: Tensor, active: Tensor | None, buffer: Buffer) -> Tensor:
     """Return ``h·z/1024``, int32, the digits of active units pushed to ``buffer`` (MUL-001).
 
-    Units that are not active lose their digits (MUL-005); rows masked out are the caller's.
+    Units that are not active lose their digits (MUL-005). Masked rows are left to the caller.
     """
     residue = buffer.push(h & 1023, z, active)
     if active is not None:
@@ -29,6 +29,6 @@ def revmul(h: Tensor, z: Tensor, active: Tensor | None, buffer: Buffer) -> Tenso
 
 
 def revmul_inverse(p: Tensor, z: Tensor, active: Tensor | None, buffer: Buffer) -> Tensor:
-    """Undo :func:`revmul` for active units (MUL-003); others come out as anything."""
+    """Undo :func:`revmul` for active units (MUL-003); the values of others are arbitrary."""
     quotient, residue = floor_divide(p, z)
     return (quotient << 10) + buffer.pop(residue, z, active)

@@ -1,4 +1,4 @@
-"""One sequence of a module, gone through by chunks: forwards, and back with the readout."""
+"""One sequence of a module by chunks: forward, and backward with the readout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
+from revrnn.saturation import Saturation, warn_of_saturation
 
 from .autograd import initial_floats, make_schedule, start_of
 from .bptt import Bptt, Settings
 from .call_hooks import CallHooks
-from .checks import check_heads, check_settings
+from .checks import check_heads, check_settings, flag
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
@@ -23,7 +24,7 @@ from .modules import Floats, RevRNNBase
 from .quantise import check_finite, dequantise, quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
 from .state import State
-from .stream_checks import check_flag, check_inputs, check_module
+from .stream_checks import check_inputs, check_module
 
 
 class Run:
@@ -45,28 +46,18 @@ class Run:
         back: bool,
         check: Callable[[int, int, torch.device], None] | None = None,
     ) -> None:
-        """Check what was given and read the parameters.
+        """Check the arguments and read the parameters.
 
-        Args:
-            module: as in :func:`~revrnn.torch_impl.value_and_grad`.
-            inputs: as there.
-            embed: as there.
-            hx: as there.
-            state: as there.
-            by_step: ``mask`` and ``resets``.
-            chunk_size: as there.
-            checkpoint_every: as there.
-            offload: as there.
-            report: as there.
-            back: whether there will be a way back.
-            check: checks the caller's other arguments, from steps, rows and device.
+        Arguments are those of :func:`~revrnn.torch_impl.value_and_grad`, with ``mask`` and
+        ``resets`` in ``by_step``. ``back`` says whether there will be a backward pass; ``check``
+        checks the caller's other arguments, from steps, rows and device.
         """
         check_not_wrapped(module=module, embed=embed)
         check_module(module)
         check_not_sharded(module)
-        self.module, config = module, module.config
-        first = next(module.parameters())
-        device = first.device
+        self.module = module
+        self.config = config = module.config
+        self.device = device = next(module.parameters()).device
         check_inputs(inputs, embed, config.input_size, device)
         self.steps, self.rows = inputs.shape[:2]
         self.mask = by_step.get("mask")
@@ -80,8 +71,6 @@ class Run:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
         self.autocast_dtype = torch.get_autocast_dtype(device.type)
-        self.config, self.device = config, device
-
         given = state if state is not None else hx
         others = () if given is None else (given,)
         options = {name: value for name, value in by_step.items() if value is not None}
@@ -91,9 +80,9 @@ class Run:
             inputs, embed, config, device, self.hooks, self.autocast, self.into
         )
         self.inputs.check_cuts(self.settings.chunk_size)
-        if self.hooks.before:  # they make parameters
+        if self.hooks.before:  # pre-hooks may compute parameters
             self.inputs.start(self.settings.chunk_size)
-        # In the order in which the module draws its random numbers when it is called.
+        # Random numbers are drawn in the same order as in a call of the module.
         (stack,) = module._stacks()
         self.tensors = module.stack_parameters(*stack)
         self.dtype = self.tensors["weight_ih_l0"].dtype
@@ -113,14 +102,14 @@ class Run:
         every = every if every is not None else module.checkpoint_every
         kept = module.offload if offload is None else offload
         checked = check_settings("reversed", chosen, every, kept)
-        count = check_flag("report", report)
+        count = flag("report", report)
         size = min(checked.chunk_size, self.steps)
         return Settings(size, "reversed", checked.checkpoint_every, checked.offload, count)
 
     def autocast(self, users: bool = True) -> torch.autocast:
-        """Return the caller's autocast for the caller's functions, or none for our own work.
+        """Return the caller's autocast for the caller's functions, or none for the stack.
 
-        Without its cache: what it keeps of a weight would belong to the graph of one chunk.
+        Without its cache, since a cached weight would belong to the graph of one chunk.
         """
         enabled = users and self.users_autocast
         return torch.autocast(
@@ -128,13 +117,13 @@ class Run:
         )
 
     def leaves(self) -> list[Tensor]:
-        """Make the first chunk's input; return the tensors that it needs gradients of."""
+        """Make the first chunk's input; return the leaves that its graph ends at."""
         x = self.inputs.start(self.settings.chunk_size)
         data, own = self.inputs.cut, {id(tensor) for tensor in self.tensors.values()}
-        found = [leaf for leaf in leaves_of(x) if id(leaf) not in own]
+        leaves = [leaf for leaf in leaves_of(x) if id(leaf) not in own]
         if isinstance(self.inputs.embed, nn.Embedding) and self.inputs.in_place:
-            found = [w for w in (self.inputs.embed.weight,) if w.requires_grad]
-        return [*found, data.data] if data.wanted else found
+            leaves = [w for w in (self.inputs.embed.weight,) if w.requires_grad]
+        return [*leaves, data.data] if data.wanted else leaves
 
     def bptt(self) -> Bptt:
         """Return the pass over the sequence."""
@@ -145,12 +134,19 @@ class Run:
         """Return exact states as the module's outputs."""
         return dequantise(h, self.config.formats.state_bits).to(self.dtype)
 
-    # --- forwards and back -------------------------------------------------------------------
+    def saturation(self, bptt: Bptt) -> Saturation:
+        """Return what saturated in a pass, with a warning above the documented share."""
+        saturated = bptt.saturation.read()
+        name = "inputs" if self.inputs.embed is None else "embed's results"
+        warn_of_saturation(saturated, self.config, name)
+        return saturated
+
+    # --- forward and backward ----------------------------------------------------------------
 
     def train(
         self, targets: Any, readout: Any, mean: bool, scale: Tensor, through_hx: bool
     ) -> tuple[Tensor, Bptt, Floats]:
-        """Go forward, and back with the readout; return loss, pass and gradient of ``hx``."""
+        """Run forward, and backward with the readout; return loss, pass and gradient of ``hx``."""
         assert self.into is not None
         tally, cut = self._tally(readout, mean, targets), Cut(targets)
         with torch.no_grad():
@@ -177,7 +173,7 @@ class Run:
             for h, g in zip(floats, (grads.h, grads.c), strict=False):
                 if h.requires_grad and g is not None:
                     self.into.add(h, g.to(h.dtype))
-        # Who carries the gradient of ``hx`` on may meet the same graph again.
+        # The caller may differentiate the same graph again, from the gradient of ``hx``.
         self.into.hand_on(factor, retain_graph=on_graph and not through_hx)
         returned: Any = tuple(of_hx)
         if self.hx is None or isinstance(self.hx, Tensor):
@@ -191,7 +187,7 @@ class Run:
         of_outputs: Callable[[int, Tensor], Tensor | None],
         of_inputs: Callable[[int, Tensor], None],
     ) -> Gradients:
-        """Go back, and see that inputs were the same ones."""
+        """Run backward, and check that inputs were the same as forward."""
         inputs = self.inputs
         # Under autocast products of gradients would be rounded to fewer bits.
         with torch.no_grad(), self.autocast(users=False):
@@ -222,10 +218,10 @@ class Run:
             return []
         return [self.hx] if isinstance(self.hx, Tensor) else list(self.hx)
 
-    # --- forwards alone ----------------------------------------------------------------------
+    # --- forward only ------------------------------------------------------------------------
 
     def measure(self, targets: Any, readout: Any, mean: bool) -> tuple[Tensor, Bptt]:
-        """Go forward with the readout; return loss and pass."""
+        """Run forward with the readout; return loss and pass."""
         tally, cut, bptt = self._tally(readout, mean, targets), Cut(targets), self.bptt()
         short = self.in_place(readout, targets)
 
@@ -248,7 +244,7 @@ class Run:
 
 
 class _Back:
-    """What the way back asks for chunk by chunk."""
+    """The callbacks of the backward pass, chunk by chunk."""
 
     def __init__(self, run: Run, tally: Tally, cut: Cut, scale: Tensor) -> None:
         assert run.into is not None
@@ -267,7 +263,7 @@ class _Back:
         outputs.requires_grad_()
         seen: Tensor | None = None
         with torch.enable_grad():
-            given = outputs.clone()  # which may be changed in place, as a call's may
+            given = outputs.clone()  # hooks and readout may change it in place
             if run.hooks.after:
                 seen = run.inputs.made[first].detach()
                 seen.requires_grad_(run.inputs.made[first].requires_grad)

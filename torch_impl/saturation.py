@@ -1,4 +1,4 @@
-"""Counts what saturates while a sequence is gone through, on its device."""
+"""Counts what saturates while a sequence is processed, on its device."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .state import State
 class SaturationCounter:
     """Counts of one pass; nothing waits for the device before :meth:`read`.
 
-    A chunk costs three small reductions. Outputs are counted where they come by anyway: forward if
-    somebody wants them, else when they are recovered.
+    A chunk costs three small reductions. Outputs are counted in the forward pass if it delivers
+    them, else when they are recovered.
     """
 
     def __init__(self, config: Config, device: torch.device) -> None:
@@ -44,7 +44,7 @@ class SaturationCounter:
             self.largest = torch.maximum(self.largest, most)
             self.views += h.numel()
             if self.on_cpu and int(most) <= self.limit:
-                return  # nothing to count, and nobody to wait for
+                return  # nothing to count
             self.ends[1] += ((h > self.limit) | (h < -self.limit)).sum()
 
     def read(self) -> Saturation:
@@ -61,7 +61,7 @@ class SaturationCounter:
 
     @property
     def none_of_inputs(self) -> bool:
-        """Whether it is known without waiting that no operand counted so far was at an end."""
+        """Whether no operand so far was at an end; false where that would wait for the device."""
         return self.on_cpu and not int(self.ends[0])
 
 

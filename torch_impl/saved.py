@@ -1,4 +1,4 @@
-"""What a module's ``state_dict`` says beside its tensors, and what is loaded from one."""
+"""The configuration in a module's ``state_dict``, and its check when one is loaded."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.parameter_files import is_bias, parameter_shapes
 
-# Where a state_dict's metadata have the configuration. Not among its tensors: their names stay
-# those of nn.GRU, which all that averages, shards or writes tensors relies on.
+# Key of the configuration in a state_dict's metadata. It is not among the tensors, whose names stay
+# those of nn.GRU: tools that average, shard or save tensors rely on them.
 _METADATA: Final = "revrnn_config"
 
 
 class KnowsItsStack(nn.Module):
-    """A module whose ``state_dict`` knows the stack that the numbers were learnt in."""
+    """A module whose ``state_dict`` holds the configuration it was trained with."""
 
     config: Config
     bias: bool
@@ -39,7 +39,7 @@ class KnowsItsStack(nn.Module):
         strict: bool,
         *others: Any,
     ) -> None:
-        """Look first whether the numbers were learnt in the same stack."""
+        """Check the saved configuration first."""
         text = local_metadata.get(_METADATA)
         other = "" if text is None else self._other_stack(text)
         if other:
@@ -76,7 +76,7 @@ class KnowsItsStack(nn.Module):
         return super().load_state_dict(state_dict, strict, assign)
 
     def _other_stack(self, text: str | None) -> str:
-        """Return in words how a saved stack differs from this one, or ``""``."""
+        """Describe how a saved stack differs from this one, or return ``""``."""
         if text is None:
             return ""
         try:

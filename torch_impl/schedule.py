@@ -1,4 +1,4 @@
-"""What a caller wants at which step, checked: masks, resets and gains."""
+"""Masks, resets and gains by step, checked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Gains = Callable[[int], Tensor]
 
 
 class _Checked:
-    """Gains from a function of the caller's, looked at as they come."""
+    """Gains from a function of the caller's, checked at every step."""
 
     def __init__(self, gains: Gains, shape: tuple[int, int, int], device: torch.device) -> None:
         self.gains, self.shape, self.device = gains, shape, device
@@ -56,11 +56,14 @@ def make_schedule(
         by_step = _Checked(gains, (config.num_layers - 1, rows, config.hidden_size), device)
     starts = None
     if resets is not None:
-        # One look at the whole: which rows are reset must be known on the host.
+        # One synchronisation for all steps: the host must know which rows are reset.
         where: list[list[int]] = [[] for _ in range(steps)]
         for t, row in resets.nonzero().tolist():
             where[t].append(row)
-        starts = [torch.tensor(found, device=device) if found else None for found in where]
+        starts = [
+            torch.tensor(rows_of_step, device=device) if rows_of_step else None
+            for rows_of_step in where
+        ]
     return Schedule(mask, starts, by_step)
 
 

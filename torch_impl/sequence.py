@@ -38,7 +38,7 @@ def join_groups(groups: Groups) -> Tensor:
 
 @dataclass
 class Running:
-    """States in the course of a pass, by layer and group; ``c`` is empty for RevGRU."""
+    """The current states of a pass, by layer and group; ``c`` is empty for RevGRU."""
 
     h: Groups
     c: Groups
@@ -64,7 +64,7 @@ class Running:
 
 @dataclass
 class LayerInput:
-    """What a layer above the first takes in, and what its gradient needs (SEQ-004, SEQ-012).
+    """The input of a layer above the first, and what its gradient needs (SEQ-004, SEQ-012).
 
     Attributes:
         operand: int32 ``[B, H]``.
@@ -89,7 +89,7 @@ class GroupStep:
         c: the own ``c`` before.
         t: ``tanh`` of the own ``c`` after.
         other: the other group's ``h``.
-        input: what the layer takes in; ``None`` in layer 0.
+        input: the layer's input; ``None`` in layer 0.
     """
 
     layer: int
@@ -109,7 +109,7 @@ class Stack:
         """Take parameters in fixed point: int16 weights, int32 biases (CELL-003)."""
         self.config = config
         self.layers = [LayerWeights(config, params, layer) for layer in range(config.num_layers)]
-        packed_table(params["bias_l0"].device)  # made before a compiler looks for it
+        packed_table(params["bias_l0"].device)  # made before steps are compiled
 
     def first_layer_parts(self, x: Tensor) -> Tensor:
         """Return layer 0's input parts for a chunk ``[C, B, I]``, int64 ``[C, B, 2, N·G]``."""
@@ -203,7 +203,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What happens at which step, besides the input.
+    """Mask, resets and gains of each step.
 
     Attributes:
         mask: bool ``[T, B]``, true where a row has the step (SEQ-002); ``None`` for all.

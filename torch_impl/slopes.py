@@ -19,18 +19,18 @@ from .sequence import GAIN_BITS, GroupStep
 
 def real(v: Tensor, bits: int) -> Tensor:
     """Return the float32 nearest to the number that ``v`` stands for (GEN-004)."""
-    found = torch.empty(v.shape, dtype=torch.float32, device=v.device)
-    return torch.mul(v, 2.0**-bits, out=found)  # converts as it multiplies
+    out = torch.empty(v.shape, dtype=torch.float32, device=v.device)
+    return torch.mul(v, 2.0**-bits, out=out)  # converts as it multiplies
 
 
 def together(values: list[Any], bits: int) -> Tensor:
-    """Return the real numbers that equal tensors of many steps stand for, ``[C, B, …]``."""
+    """Stack the tensors of many steps as real numbers, ``[C, B, …]``."""
     return real(torch.stack(values), bits)
 
 
 @dataclass
 class Slopes:
-    """What one group's gradients are multiplied by on the way back, for a chunk of steps.
+    """The factors of one group's gradients in the backward pass, for a chunk of steps.
 
     Factors of masked rows are such that their gradients pass unchanged (GRAD-015). RevGRU's gates
     depend on ``h`` alone, and its ``from_c`` and ``to_c`` are absent.
@@ -87,20 +87,20 @@ def slopes_of(config: Config, steps: list[GroupStep], rows: Tensor | None) -> Sl
     v = together([step.gates.v for step in steps], bits)
     passes = view_passes(torch.stack([step.other for step in steps]), f.state_bits, bits)
     if isinstance(first, GruGates):
-        found = _gru_slopes(config, steps, v, passes)
+        slopes = _gru_slopes(config, steps, v, passes)
     else:
-        found = _lstm_slopes(config, steps, v, passes)
+        slopes = _lstm_slopes(config, steps, v, passes)
     if rows is not None:
         for name in ("from_h", "to_c", "from_c"):
-            factor = getattr(found, name)
+            factor = getattr(slopes, name)
             if factor is not None:
                 wide = rows.unsqueeze(-2) if factor.dim() == 4 else rows
-                setattr(found, name, factor * wide)
+                setattr(slopes, name, factor * wide)
         for name in ("keep", "keep_c"):
-            factor = getattr(found, name)
+            factor = getattr(slopes, name)
             if factor is not None:
-                setattr(found, name, torch.where(rows, factor, 1.0))
-    return found
+                setattr(slopes, name, torch.where(rows, factor, 1.0))
+    return slopes
 
 
 def _gru_slopes(config: Config, steps: list[GroupStep], v: Tensor, passes: Tensor) -> Slopes:

@@ -17,7 +17,7 @@ from revrnn.formats import Formats, is_int
 
 from .buffer import fresh_heads
 
-# What a state does not depend on: another input or other slices can go on from it.
+# Fields that a state does not depend on: another input or other slices can continue from it.
 _FREE = ("input_size", "slice_size")
 
 
@@ -25,7 +25,7 @@ _FREE = ("input_size", "slice_size")
 class State:
     """The exact state that one call hands to the next (SEQ-006).
 
-    It is a value: nothing that it is given to changes it. ``torch.save`` and
+    It is a value: no function changes it. ``torch.save`` and
     ``torch.load(weights_only=True)`` take it (once ``revrnn.torch_impl`` is imported), and
     ``torch.utils._pytree`` sees its tensors.
 
@@ -33,7 +33,7 @@ class State:
         h: int32 ``[L, B, H]`` with ``R_H`` fraction bits.
         c: the same for RevLSTM, else ``None``.
         heads: ``[B, G]``, int32 for ``stream``, int64 for ``wordlist``, else ``None``.
-        config: the stack that it belongs to; a call of another refuses it. ``None`` if unknown.
+        config: the stack that it belongs to; other stacks refuse it. ``None`` if unknown.
     """
 
     h: Tensor
@@ -41,7 +41,7 @@ class State:
     heads: Tensor | None
     config: Config | None = None
 
-    # --- what it is --------------------------------------------------------------------------
+    # --- properties --------------------------------------------------------------------------
 
     @property
     def batch_size(self) -> int:
@@ -81,7 +81,7 @@ class State:
         whose = "" if self.config is None else f"{self.config.cell}, {self.config.buffer}, "
         return f"State({whose}layers={layers}, rows={rows}, hidden_size={units}, {self.h.device})"
 
-    # --- made from it ------------------------------------------------------------------------
+    # --- other states ------------------------------------------------------------------------
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> State:
         made = {name: change(name, value) for name, value in self.tensors().items()}
@@ -102,7 +102,7 @@ class State:
         return self._each(lambda _, value: value.to(place, non_blocking=non_blocking))
 
     def cpu(self) -> State:
-        """Return it in the host's memory."""
+        """Return it on the CPU."""
         return self.to("cpu")
 
     def cuda(self, device: torch.device | int | None = None) -> State:
@@ -114,7 +114,7 @@ class State:
         return self._each(lambda _, value: value.clone())
 
     def detach(self) -> State:
-        """Return it; its numbers have no gradients."""
+        """Return it; its integers have no gradients."""
         return self._each(lambda _, value: value.detach())
 
     def index_select(self, rows: Tensor | Sequence[int]) -> State:
@@ -198,11 +198,11 @@ class State:
 
 
 def check_device(name: str, device: torch.device | str | int | None) -> torch.device:
-    """Return a device that is here, by default the present one, or raise ``E_ARGUMENT``."""
+    """Return an available device, by default the current one, or raise ``E_ARGUMENT``."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
-        raise RevRNNError("E_ARGUMENT", name, repr(device), "a device that is here") from error
+        raise RevRNNError("E_ARGUMENT", name, repr(device), "an available device") from error
 
 
 def initial_state(
@@ -227,7 +227,7 @@ def initial_state(
 
 
 def fresh_state(config: Config, batch_size: int, device: torch.device | str | None = None) -> State:
-    """Return :func:`initial_state` of a batch that is known to be one."""
+    """Return :func:`initial_state`, without checks."""
     shape = (config.num_layers, batch_size, config.hidden_size)
     h = torch.zeros(shape, dtype=torch.int32, device=device)
     c = torch.zeros_like(h) if config.has_cell_state else None

@@ -1,4 +1,4 @@
-"""What a caller gave to the streaming functions, checked before any work is done (ERR-004)."""
+"""Checks of the streaming functions' arguments, before any work is done (ERR-004)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError
 
 from .checks import check_dense
 from .distributed import check_not_wrapped
@@ -19,20 +19,20 @@ from .transforms import is_abstract
 
 
 def check_module(module: object) -> None:
-    """Raise unless ``module`` can be gone through by chunks."""
+    """Raise unless ``module`` can be streamed."""
     if not isinstance(module, RevRNNBase):
         given = type(module).__name__
         raise RevRNNError("E_ARGUMENT", "module", given, "a RevGRU or RevLSTM")
     if module.bidirectional:
         given = "bidirectional=True"
-        raise RevRNNError("E_UNSUPPORTED", "module", given, "one direction: streaming goes once")
+        raise RevRNNError("E_UNSUPPORTED", "module", given, "one direction")
     if type(module).forward is not RevRNNBase.forward or "forward" in module.__dict__:
         given = f"{type(module).__name__} with a forward of its own"
-        allowed = "RevGRU and RevLSTM: what comes before and after belongs into embed and readout"
+        allowed = "RevGRU and RevLSTM: layers before and after belong in embed and readout"
         raise RevRNNError("E_UNSUPPORTED", "module", given, allowed)
     if torch._C._functorch.peek_interpreter_stack() is not None:
         given = "a call inside torch.func"
-        raise RevRNNError("E_UNSUPPORTED", "module", given, "autograd: gradients go to .grad")
+        raise RevRNNError("E_UNSUPPORTED", "module", given, "calls outside: gradients go to .grad")
 
 
 def check_inputs(inputs: object, embed: object, input_size: int, device: torch.device) -> Tensor:
@@ -68,7 +68,7 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
 def check_targets(
     targets: Any, readout: object, steps: int, rows: int, device: torch.device
 ) -> None:
-    """Raise unless there are targets for every step, and classes where they are known."""
+    """Raise unless there are targets for every step, of known classes."""
     if isinstance(readout, LinearCrossEntropy):
         readout.check_targets(targets, steps, rows, device)
         return
@@ -90,28 +90,11 @@ def check_readout(readout: object, module: RevRNNBase) -> None:
     if isinstance(readout, LinearCrossEntropy) and not module._forward_hooks:
         width = getattr(readout.linear, "in_features", module.hidden_size)
         if width != module.hidden_size:
-            given, allowed = (
-                f"in_features={width}",
-                f"the module's hidden_size, {module.hidden_size}",
-            )
-            raise RevRNNError("E_SHAPE", "readout.linear", given, allowed)
+            allowed = f"the module's hidden_size, {module.hidden_size}"
+            raise RevRNNError("E_SHAPE", "readout.linear", f"in_features={width}", allowed)
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")
-
-
-def check_reduction(reduction: object) -> bool:
-    """Raise unless ``reduction`` is known; return whether it is a mean."""
-    if not isinstance(reduction, str) or reduction not in ("mean", "sum"):
-        raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
-    return reduction == "mean"
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Raise unless ``value`` is ``True`` or ``False``."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
-    return bool(value)
 
 
 def check_scale(scale: object, device: torch.device) -> Tensor:
@@ -123,7 +106,7 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
             given = f"shape {list(scale.shape)}, {scale.dtype}"
             given += ", requires_grad=True" * scale.requires_grad
             raise RevRNNError("E_ARGUMENT", "loss_scale", given, allowed)
-        # What is on another device is not waited for.
+        # A tensor on another device is not checked, which would wait for that device.
         if scale.device.type == "cpu" and not bool(torch.isfinite(scale)):
             raise RevRNNError("E_NONFINITE", "loss_scale", float(scale), allowed)
         wide = scale.dtype if scale.dtype == torch.float64 else torch.float32
@@ -143,7 +126,7 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
 
 
 def _narrow(scale: Tensor) -> Tensor:
-    """Return a scale in float32, in which losses are; refuse what does not fit."""
+    """Return a scale in float32, the type of losses; refuse one that does not fit."""
     narrow = scale.to(torch.float32)
     if scale.device.type == "cpu" and not bool(torch.isfinite(narrow)):
         largest = torch.finfo(torch.float32).max

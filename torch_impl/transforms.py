@@ -1,4 +1,4 @@
-"""What PyTorch does with functions besides calling them: what works, what is refused in words."""
+"""Transforms of PyTorch around a call: which work, and errors for those that do not."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from revrnn.errors import RevRNNError
 F = TypeVar("F", bound=Callable[..., Any])
 
 _REASON = (
-    "revrnn looks at numbers on the host and goes back by itself: torch.compile leaves its calls as"
-    " they are, and compiles the model around them (so not with fullgraph=True)"
+    "revrnn looks at numbers on the host and has its own backward pass: torch.compile leaves its"
+    " calls as they are, and compiles the model around them (so not with fullgraph=True)"
 )
 
 
 def not_compiled(function: F) -> F:
-    """Let ``torch.compile`` leave a function as it is, and say why where it may not."""
+    """Have ``torch.compile`` leave a function as it is, with the reason in its messages."""
     disable: Any = torch.compiler.disable
     known = inspect.signature(disable).parameters
-    found: F = disable(function, **({"reason": _REASON} if "reason" in known else {}))
-    return found
+    left_alone: F = disable(function, **({"reason": _REASON} if "reason" in known else {}))
+    return left_alone
 
 
 def is_abstract(tensors: Iterable[Tensor]) -> bool:
-    """Say whether some tensors have a shape, but no numbers: of the meta device, or fake."""
+    """Say whether some tensors have a shape but no numbers: meta or fake tensors."""
     return any(value.is_meta or is_fake(value) for value in tensors)
 
 
 def transformed() -> bool:
-    """Say whether a transform of ``torch.func`` is at work."""
+    """Say whether a transform of ``torch.func`` is active."""
     return _functorch.peek_interpreter_stack() is not None
 
 
 def mapped() -> bool:
-    """Say whether a ``torch.vmap`` is at work."""
+    """Say whether a ``torch.vmap`` is active."""
     levels: Any = _functorch.get_interpreter_stack() or ()
     return any(level.key() == _functorch.TransformType.Vmap for level in levels)
 
 
 def mapped_the_old_way(tensors: Iterable[Tensor | None]) -> bool:
-    """Say whether ``torch.autograd.grad(is_grads_batched=True)`` is at work."""
+    """Say whether ``torch.autograd.grad(is_grads_batched=True)`` is active."""
     return any(t is not None and _functorch.is_legacy_batchedtensor(t) for t in tensors)
 
 
@@ -57,7 +57,7 @@ def refuse_second_derivative() -> NoReturn:
 
 
 def check_surroundings(x: Tensor) -> None:
-    """Raise ``E_UNSUPPORTED`` under what cannot look at numbers, or would fix them.
+    """Raise ``E_UNSUPPORTED`` where a call is traced, recorded or captured.
 
     Raises:
         RevRNNError: it names ``torch.export`` (and its like), ``torch.jit.trace``, or the

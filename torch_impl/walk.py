@@ -1,8 +1,8 @@
-"""The eager engine's way over a sequence: step by step in tensor operations.
+"""The eager engine's pass over a sequence: step by step, in tensor operations.
 
-A :class:`Walk` goes over a sequence by chunks of steps, first forwards, then back. Going back it
-delivers, for a whole chunk, every group's update as it was met, so that gradients can be computed
-for many steps at once.
+A :class:`Walk` processes a sequence by chunks of steps, first forward, then backward. Backward it
+returns every group's update of a whole chunk, so that gradients can be computed for many steps at
+once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .state import State
 
 @dataclass
 class Tape:
-    """A chunk taken back: its input, first step's number, and for each step its updates."""
+    """A reversed chunk: its input, first step's number, and for each step its updates."""
 
     x: Tensor
     start: int
@@ -32,7 +32,7 @@ class Tape:
 
 
 class Walk:
-    """A way over a sequence and back.
+    """A pass over a sequence, forward and backward.
 
     Attributes:
         running: the present states.
@@ -63,8 +63,8 @@ class Walk:
             buffer: starting at the state's heads, or ``None`` without forgetting.
             chunk_size: steps that one call takes at most.
             backward: gives what carries gradients back.
-            keep: whether there will be a way back.
-            keep_states: whether to keep the states, and go back by them.
+            keep: whether there will be a backward pass.
+            keep_states: whether to keep the states, for the backward pass.
             count: whether to count gates and words.
         """
         config, device = stack.config, state.h.device
@@ -129,12 +129,12 @@ class Walk:
             self.buffer.close_block()
 
     def _enter(self, t: int) -> None:
-        """Make ready for step ``t``: what it depends on besides input and state."""
+        """Set the context of step ``t``: mask, gains and resets."""
         self.context.rows, self.context.gains = self.schedule.rows(t), self.schedule.gain(t)
         rows = self.schedule.reset(t)
         if rows is None:
             return
-        # SEQ-013: the rows' states are set aside; they cannot be recomputed.
+        # SEQ-013: the rows' states are kept, since they cannot be recomputed.
         if self.keep and self.states is None:
             state = self.running.state(None)
             c = None if state.c is None else state.c[:, rows]
@@ -148,24 +148,24 @@ class Walk:
     def recover(
         self, x: Tensor, start: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
-        """Go back over the last chunk.
+        """Reverse the last chunk.
 
         Args:
             x: its input operands, int16 ``[C, B, I]``.
             start: number of its first step.
             outputs: where to write ``h`` of the top layer after each step, int32 ``[C, B, H]``.
-            finish: whether all that is left in the buffer's block is a fault; else it is a block.
+            finish: whether words left in the buffer's block are a fault; else they stay a block.
         """
         parts = self.stack.first_layer_parts(x)
         slices = self.slices.pop() if self.slices else None
         aside = None if slices is None else slices[len(slices) - 1 - len(x) :]
         if self.buffer is not None and self.states is None:
             self.buffer.reopen_block()
-        found: list[list[GroupStep]] = []
+        updates: list[list[GroupStep]] = []
         for t in reversed(range(start, start + len(x))):
             if outputs is not None:
                 torch.cat(self.running.h[-1], 1, out=outputs[t - start])
-            found.append(self._back_one(t, parts[t - start], aside, start))
+            updates.append(self._back_one(t, parts[t - start], aside, start))
         if slices is not None and not finish:
             self.slices.append(slices[: len(slices) - len(x)])
         if self.buffer is not None and self.states is None:
@@ -174,7 +174,7 @@ class Walk:
             else:
                 self.buffer.check_underflow()
                 self.buffer.close_block()
-        return Tape(x, start, found[::-1])
+        return Tape(x, start, updates[::-1])
 
     def pullback(self, tape: Tape, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
         """Carry the gradient over a chunk that was just recovered."""
@@ -186,18 +186,18 @@ class Walk:
         context.rows, context.gains = self.schedule.rows(t), self.schedule.gain(t)
         if self.states is not None:
             after, before = self.states.pop(), self.states[-1]
-            found = self.stack.steps_between(context, part, before, after)
+            updates = self.stack.steps_between(context, part, before, after)
             if isinstance(before, _Restarted):
                 self.states[-1] = before.earlier
             self.running = self.states[-1]
-            return found
+            return updates
         restore = None if slices is None else slices[t - start]
         if reset is not None and restore is not None:
             restore = restore.index_fill(0, reset, 0)
-        found = compiled(Stack.step_back)(self.stack, context, part, self.running, restore)
+        updates = compiled(Stack.step_back)(self.stack, context, part, self.running, restore)
         if reset is not None:
             self._take_back(self._set_aside.pop(t), reset)
-        return found
+        return updates
 
     def _take_back(self, aside: State, rows: Tensor) -> None:
         for groups, values in ((self.running.h, aside.h), (self.running.c, aside.c)):
@@ -220,7 +220,7 @@ class Walk:
         return Store(self.buffer.words(), self.buffer.flags(), slices)
 
     def left_over(self) -> Tensor | None:
-        """Return how much a way back left in the buffer."""
+        """Return how much the reversal left in the buffer."""
         return None if self.buffer is None else self.buffer.left_over
 
     def check_underflow(self) -> None:
@@ -229,7 +229,7 @@ class Walk:
             self.buffer.check_underflow()
 
     def bytes_kept(self) -> int:
-        """Return the bytes kept to go back: words, slices, states set aside."""
+        """Return the bytes kept for the backward pass: words, slices, states of reset rows."""
         kept = 0 if self.buffer is None else self.buffer.block_bytes()
         kept += sum(4 * part.numel() for part in self.slices)
         for state in self._set_aside.values():

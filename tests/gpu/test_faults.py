@@ -117,14 +117,14 @@ def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     assert text.count(fault.old) == 1, f"{fault.file} has the text {text.count(fault.old)} times"
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
     command = [sys.executable, str(SMALL), fault.cell, str(fault.setup), str(folder)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
     # It ran to its end and said what is wrong, rather than broke.
-    assert "WRONG" in found.stdout, found.stdout + found.stderr
-    assert "crash" not in found.stdout, found.stdout
-    assert found.returncode == 1
+    assert "WRONG" in process.stdout, process.stdout + process.stderr
+    assert "crash" not in process.stdout, process.stdout
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_without_a_fault_nothing_is_wrong(cell: str) -> None:
-    found = subprocess.run([sys.executable, str(SMALL), cell], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout + found.stderr
+    process = subprocess.run([sys.executable, str(SMALL), cell], capture_output=True, text=True)
+    assert process.returncode == 0, process.stdout + process.stderr

@@ -21,12 +21,12 @@ class TritonEngine:
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
         """Return why a stack is not taken, or ``None``."""
-        found = refusal(config, device, settings)
-        if found is None and not interpreted():
+        reason = refusal(config, device, settings)
+        if reason is None and not interpreted():
             from . import proof
 
-            found = proof.refusal(device)
-        return found
+            reason = proof.refusal(device)
+        return reason
 
     def prepare(
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings

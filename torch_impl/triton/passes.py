@@ -97,8 +97,8 @@ class TritonPass:
         return place, Launcher(arrays, mode)
 
     def _resets(self, first: int, steps: int) -> dict[int, Tensor]:
-        found = {at: self.work.schedule.reset(first + at) for at in range(steps)}
-        return {at: rows for at, rows in found.items() if rows is not None}
+        by_step = {at: self.work.schedule.reset(first + at) for at in range(steps)}
+        return {at: rows for at, rows in by_step.items() if rows is not None}
 
     # --- forward -----------------------------------------------------------------------------
 

@@ -37,9 +37,9 @@ def device_refusal(kind: str, index: int | None) -> str | None:
 
 def refusal(config: Config, device: torch.device, settings: Settings) -> str | None:
     """Return why a stack is not taken, in words, or ``None``."""
-    found = device_refusal(device.type, device.index)
-    if found is not None:
-        return found
+    lacking = device_refusal(device.type, device.index)
+    if lacking is not None:
+        return lacking
     if config.forgetting and config.buffer != "stream":
         return f"the buffer is {config.buffer!r}, not 'stream'"
     if settings.count:

@@ -1,0 +1,73 @@
+"""``embed`` is called twice: its modules' buffers and random numbers are as after one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_torch_outer_graph import ROWS, Model, _data
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_results import close, gradients_of, same
+
+from revrnn import RevRNNError
+from revrnn.torch_impl import LockedDropout
+from revrnn.torch_impl import value_and_grad as vg
+
+
+def test_modules_with_a_memory_are_as_after_one_call_a_chunk() -> None:
+    """BatchNorm and spectral normalisation in embed: buffers, loss and gradients."""
+    _, (x, y, _) = Model(), _data()
+    results = []
+    for streamed in (False, True):
+        model = Model()
+        norm = nn.BatchNorm1d(4)
+        power = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))
+        model.add_module("more", nn.ModuleList([norm, power]))
+
+        def embed(tokens: Tensor, model: Any = model, norm: Any = norm, power: Any = power) -> Any:
+            return power(norm(model.embed(tokens).flatten(0, 1))).unflatten(0, (-1, ROWS))
+
+        if streamed:
+            loss = vg(model.rnn, x, y, model.read, embed=embed, chunk_size=4).loss
+        else:
+            parts = [embed(part) for part in torch.split(x, 4)]
+            loss = model.read(model.rnn(torch.cat(parts))[0], y)
+            loss.backward()  # type: ignore[no-untyped-call]
+        buffers = {name: value.clone().float() for name, value in model.named_buffers()}
+        results.append((gradients_of(model), buffers, loss.detach()))
+    assert torch.allclose(results[0][2], results[1][2], rtol=1e-5)
+    assert close(results[1][0], results[0][0])
+    assert same(results[1][1], results[0][1])
+    assert results[0][1]["more.0.num_batches_tracked"] == 3
+
+
+def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
+    model, (x, y, _) = Model(), _data()
+    calls: list[int] = []
+
+    def embed(tokens: Tensor) -> Tensor:
+        calls.append(1)
+        made: Tensor = model.embed(tokens) * len(calls)
+        return made
+
+    with pytest.raises(RevRNNError, match=r"embed.*repeats itself") as caught:
+        vg(model.rnn, x, y, model.read, embed=embed)
+    assert (caught.value.code, caught.value.argument) == ("E_REVERSAL", "embed")
+    assert not gradients_of(model)
+
+
+def test_locked_dropout_is_found_wherever_it_is() -> None:
+    model, (x, y, _) = Model(), _data()
+    drop, seen = LockedDropout(0.5), []
+
+    def embed(tokens: Tensor) -> Tensor:
+        made: Tensor = drop(torch.ones(*tokens.shape, 4))
+        seen.append(made[0] == 0)
+        return functional.dropout(model.embed(tokens), 0.2) * made
+
+    for _ in range(2):
+        vg(model.rnn, x, y, lambda h, y: model.read(h, y), embed=embed, chunk_size=4)
+    assert all(torch.equal(seen[0], mask) for mask in seen[:6])
+    assert not torch.equal(seen[0], seen[6])

@@ -1,0 +1,70 @@
+"""Targets and settings of LinearCrossEntropy are checked as PyTorch checks them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from test_torch_losses import ROWS, STEPS, WORDS, Model, _targets
+from torch import Tensor, nn
+from torch_results import gradients_of
+
+from revrnn import RevRNNError
+from revrnn.torch_impl import LinearCrossEntropy, value, value_and_grad
+
+
+def _bad(**changes: Any) -> Tensor:
+    y = _targets("full")
+    if "at" in changes:
+        y[0, 0] = changes["at"]
+    return y.to(changes.get("dtype", torch.int64))
+
+
+BAD_TARGETS: dict[str, tuple[Any, str]] = {
+    "minus one": (_bad(at=-1), "E_RANGE"),
+    "one too many": (_bad(at=WORDS), "E_RANGE"),
+    "longer": (torch.zeros(STEPS + 1, ROWS, dtype=torch.int64), "E_SHAPE"),
+    "shorter": (torch.zeros(STEPS - 1, ROWS, dtype=torch.int64), "E_SHAPE"),
+    "rows": (torch.zeros(STEPS, ROWS + 1, dtype=torch.int64), "E_SHAPE"),
+    "axes": (torch.zeros(STEPS, ROWS, 1, dtype=torch.int64), "E_SHAPE"),
+    "int32": (_bad(dtype=torch.int32), "E_DTYPE"),
+    "bool": (_bad(dtype=torch.bool), "E_DTYPE"),
+    "classes": (torch.rand(STEPS, ROWS, WORDS - 1), "E_SHAPE"),
+    "list": ([1, 2], "E_DTYPE"),
+    "none": (None, "E_DTYPE"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TARGETS)
+def test_targets_are_checked_as_pytorch_does(case: str) -> None:
+    targets, code = BAD_TARGETS[case]
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    cross = LinearCrossEntropy(model.linear)
+    for run in (value_and_grad, value):
+        with pytest.raises(RevRNNError) as caught:
+            run(model.rnn, x, targets, cross, embed=model.embed)
+        assert (caught.value.code, caught.value.argument) == (code, "targets")
+        if code in ("E_SHAPE", "E_DTYPE") and case not in ("rows", "axes", "classes", "int32"):
+            if case == "bool":
+                continue
+            with pytest.raises(RevRNNError, match="targets"):
+                run(model.rnn, x, targets, lambda h, y: h.sum(), embed=model.embed)
+        assert not gradients_of(model)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"label_smoothing": 1.5},
+        {"label_smoothing": True},
+        {"ignore_index": 1.0},
+        {"weight": torch.ones(WORDS - 1)},
+        {"weight": torch.ones(WORDS).long()},
+        {"reduction": "none"},
+        {"linear": None},
+    ],
+)
+def test_settings_of_the_readout_are_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(RevRNNError, match=next(iter(settings))):
+        LinearCrossEntropy(**{"linear": nn.Linear(6, WORDS)} | settings)
