@@ -60,14 +60,8 @@ def _dimensions(operation: str, arguments: Arguments) -> dict[str, tuple[str, ..
     """Return the names of each array's axes."""
     given = arguments.get("config")
     config = Config.from_dict(given) if isinstance(given, Mapping) else given
-    names_of: dict[str, tuple[str, ...]] = {}
-    for argument in arguments_of(operation, config):
-        if argument.name in arguments:
-            names_of[argument.name] = tuple(argument.shape.split())
-    wordlist = (config.buffer if config else arguments.get("layout")) == "wordlist"
-    if "words" in names_of:
-        names_of["words"] = ("P", "B", "G") if wordlist else ("W",)
-    return names_of
+    fields = arguments_of(operation, config, arguments)
+    return {f.name: f.axes for f in fields if f.is_array and f.name in arguments}
 
 
 def _axes(operation: str, arguments: Arguments) -> dict[str, int]:
@@ -81,7 +75,7 @@ def _axes(operation: str, arguments: Arguments) -> dict[str, int]:
 
 def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Arguments:
     """Keep a part of the steps, rows or whatever has a free length."""
-    smaller_arguments = dict(arguments)
+    found = dict(arguments)
     for name, names in _dimensions(operation, arguments).items():
         value = arguments[name]
         for position, here in enumerate(names):
@@ -89,8 +83,8 @@ def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Argume
                 value = value[(slice(None),) * position + (part,)]
             elif here == "T+1" and axis == "T":
                 value = value[(slice(None),) * position + (slice(0, part.stop + 1),)]
-        smaller_arguments[name] = value.copy() if isinstance(value, np.ndarray) else value
-    return smaller_arguments
+        found[name] = value.copy() if isinstance(value, np.ndarray) else value
+    return found
 
 
 def _simpler(arguments: Arguments) -> Iterator[Arguments]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.formats import is_int
+from revrnn.kinds import is_int
 
 from .passing import Settings
 from .product import product_method

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 
 from revrnn.errors import RevRNNError
-from revrnn.formats import is_int
+from revrnn.kinds import is_int
 
 from .chunks import over_chunks
 from .status import is_array_or_number

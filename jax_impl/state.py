@@ -15,7 +15,7 @@ from jax.tree_util import GetAttrKey
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.formats import is_int
+from revrnn.kinds import is_int
 
 from .buffer import LAYOUTS, fresh_heads
 from .status import is_array_or_number, is_concrete

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from revrnn.evaluation import check_finite
+from revrnn.array_checks import check_finite
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
 Ints = npt.NDArray[np.int64]

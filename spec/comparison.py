@@ -5,8 +5,9 @@ Exact results must be equal in type, shape and every bit (GEN-001), gradients cl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +15,29 @@ import numpy.typing as npt
 from .config import Config
 from .digest import first_difference
 from .evaluation import Implementation, outcome
-from .formats import is_int
+from .kinds import KINDS, Tolerance, is_int
+from .operations import OPERATIONS
+
+_TOLERANCES: Final = {
+    field.name: kind.tolerance
+    for operation in OPERATIONS.values()
+    for field in operation.results
+    if isinstance(field.of, str) and (kind := KINDS[field.of]).tolerance
+}
 
 
-def is_float_result(name: str) -> bool:
-    """Say whether a result is compared by tolerance: gradients and ``ideal_bits`` (GEN-001)."""
-    return name.startswith("grad_") or name == "ideal_bits"
+def tolerance_of(name: str) -> Tolerance | None:
+    """Return how far a result may be from the oracle's, ``None`` if it is exact (GEN-001)."""
+    return _TOLERANCES.get(re.sub("_l[0-9]+$", "_l{k}", name))
 
 
-def close(expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> bool:
-    """Say whether a float result is within the tolerance of GRAD-021."""
+def close(expected: npt.NDArray[Any], got: npt.NDArray[Any], tolerance: Tolerance) -> bool:
+    """Say whether a float result is within its tolerance."""
     if expected.shape != got.shape or not np.isfinite(got).all():
         return False
     if expected.size == 0:
         return True
-    limit = 1e-4 * np.abs(expected).max() + 1e-6
+    limit = tolerance.relative * np.abs(expected).max() + tolerance.absolute
     return bool(np.abs(expected - got).max() <= limit)
 
 
@@ -42,10 +51,11 @@ def differences(expected: Mapping[str, Any], got: Mapping[str, Any]) -> list[str
 
 
 def _difference(name: str, expected: Any, got: Any) -> str:
+    tolerance = tolerance_of(name)
     if not isinstance(expected, np.ndarray):
-        if name == "ideal_bits":
+        if tolerance:
             same = isinstance(got, float | np.floating) and (
-                abs(expected - got) <= 1e-9 * max(abs(expected), 1.0)
+                abs(expected - got) <= tolerance.relative * max(abs(expected), 1.0)  # CONF-002
             )
         elif is_int(expected):
             same = is_int(got) and expected == got
@@ -54,10 +64,10 @@ def _difference(name: str, expected: Any, got: Any) -> str:
         return "" if same else f"{name}: {expected} expected, {got} got"
     if not isinstance(got, np.ndarray):
         return f"{name}: an array expected, a {type(got).__name__} got"
-    if is_float_result(name):
+    if tolerance:
         if not np.issubdtype(got.dtype, np.floating):
             return f"{name}: floats expected, {got.dtype} got"
-        if close(expected, got):
+        if close(expected, got, tolerance):
             return ""
         worst = np.abs(expected - got).max() if expected.shape == got.shape else "another shape"
         return f"{name}: differs by {worst}, largest {np.abs(expected).max()}"

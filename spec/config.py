@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-import numpy as np
+from .errors import RevRNNError
+from .formats import P_MAX, Formats
+from .kinds import KINDS, check_names, check_record
 
-from .errors import RevRNNError, one_of
-from .formats import P_MAX, Formats, as_python_ints, check_format_field, is_int
-
-CELLS: Final = ("revgru", "revlstm")
-LAYOUTS: Final = ("stream", "wordlist", "bigint")
+CELLS: Final = KINDS["cell"].values
+LAYOUTS: Final = KINDS["layout"].values
 
 # CELL-002: names of the gates, in the order of the rows of the weights.
 _GATES: Final = {
@@ -21,16 +20,6 @@ _GATES: Final = {
     ("revlstm", True): ("f", "i", "g", "o", "p"),
     ("revlstm", False): ("i", "g", "o"),
 }
-
-_WHOLE: Final = (
-    "input_size",
-    "hidden_size",
-    "num_layers",
-    "max_forget_bits",
-    "slice_size",
-    "z_max",
-    "p_max",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,41 +61,13 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check the fields in the order of ERR-002."""
-        as_python_ints(self, _WHOLE)
-        _check_choice("cell", self.cell, CELLS)
-        _check_choice("buffer", self.buffer, LAYOUTS)
-        for name in ("input_size", "num_layers"):
-            value = getattr(self, name)
-            if not is_int(value) or value < 1:
-                raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
-        forgetting: object = self.forgetting
-        if isinstance(forgetting, np.bool_):
-            object.__setattr__(self, "forgetting", bool(forgetting))
-        if not isinstance(self.forgetting, bool):
-            raise RevRNNError("E_ARGUMENT", "forgetting", repr(self.forgetting), "True or False")
         if not isinstance(self.formats, Formats):
             raise RevRNNError("E_ARGUMENT", "formats", repr(self.formats), "a Formats")
-        # CELL-001
-        if not is_int(self.hidden_size) or self.hidden_size < 2 or self.hidden_size % 2:
-            raise RevRNNError(
-                "E_HIDDEN_SIZE", "hidden_size", repr(self.hidden_size), "an even number, at least 2"
-            )
-        check_max_forget_bits(self.max_forget_bits)
-        if self.z_max is not None:
-            check_format_field("z_max", self.z_max, 512, 1024)  # FMT-005
-        self._check_p_max()
-        check_slice_size(self.slice_size, self.group_size)
+        check_record(self, "config", lambda name: self.group_size)
+        if self.p_max is not None and "p" not in self.gates:  # FMT-007
+            raise RevRNNError("E_FORMAT", "p_max", repr(self.p_max), "None without a gate p")
         if self.slice_size and not self.forgetting:
             raise RevRNNError("E_SLICE", "slice_size", self.slice_size, "0 without forgetting")
-
-    def _check_p_max(self) -> None:
-        """Check the cap of a gate that not every cell has (FMT-007)."""
-        if self.p_max is None:
-            return
-        if "p" not in self.gates:
-            allowed = "None without a gate p"
-            raise RevRNNError("E_FORMAT", "p_max", repr(self.p_max), allowed)
-        check_format_field("p_max", self.p_max, 512, 1024)
 
     @property
     def group_size(self) -> int:
@@ -240,13 +201,7 @@ class Config:
         if not isinstance(given, Mapping):
             raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping of its fields")
         formats = formats_from_dict(mapping.get("formats"))  # its faults come first (ERR-002)
-        known = {f.name for f in fields(cls)}
-        for name in mapping:
-            if name not in known:
-                raise RevRNNError("E_ARGUMENT", f"config.{name}", "an unknown name", one_of(known))
-        for name in ("cell", "input_size", "hidden_size"):
-            if name not in mapping:
-                raise RevRNNError("E_ARGUMENT", f"config.{name}", "nothing", "it must be given")
+        check_names(mapping, "config")
         return cls(**{**mapping, "formats": formats})
 
 
@@ -258,10 +213,7 @@ def formats_from_dict(mapping: object) -> Formats:
         return mapping
     if not isinstance(mapping, Mapping):
         raise RevRNNError("E_ARGUMENT", "formats", repr(mapping), "a mapping")
-    known = {f.name for f in fields(Formats)}
-    for name in mapping:
-        if name not in known:
-            raise RevRNNError("E_ARGUMENT", f"formats.{name}", "an unknown name", one_of(known))
+    check_names(mapping, "formats")
     return Formats(**mapping)
 
 
@@ -270,20 +222,3 @@ def check_config(config: object, name: str = "config") -> None:
     if not isinstance(config, Config):
         allowed = "a Config; that of a module is module.config"
         raise RevRNNError("E_ARGUMENT", name, type(config).__name__, allowed)
-
-
-def check_max_forget_bits(value: object) -> None:
-    """Raise ``E_FORGET_BITS`` unless ``value`` is ``None`` or 1 … 10 (ACT-006)."""
-    if value is not None and (not is_int(value) or not 1 <= value <= 10):
-        raise RevRNNError("E_FORGET_BITS", "max_forget_bits", repr(value), "None or 1 … 10")
-
-
-def check_slice_size(value: object, group_size: int) -> None:
-    """Raise ``E_SLICE`` unless ``value`` is 0 … ``group_size`` (SEQ-007)."""
-    if not is_int(value) or not 0 <= value <= group_size:
-        raise RevRNNError("E_SLICE", "slice_size", repr(value), f"0 … {group_size}")
-
-
-def _check_choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), one_of(allowed))

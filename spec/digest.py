@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .config import Config
+from .kinds import DTYPE_NAMES
 
 NAMES: Final = ("h", "c", "heads", "words", "flags")
-_TYPES: Final = {"int32": "i32", "int64": "i64", "uint16": "u16", "uint8": "u8", "object": "bigint"}
 
 
 def digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
@@ -26,7 +26,7 @@ def digest(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
 
 def serialise(name: str, array: npt.NDArray[Any]) -> bytes:
     """Return the bytes of one array with its heading line (EVAL-010)."""
-    kind = _TYPES[array.dtype.name]
+    kind = DTYPE_NAMES[array.dtype.name]
     head = f"{name} {kind} {'x'.join(map(str, array.shape))}\n".encode("ascii")
     if kind == "bigint":
         return head + "".join(f"{value}\n" for value in array.flat).encode("ascii")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import Final, TypeGuard
+from typing import Final
 
-import numpy as np
-
-from .errors import RevRNNError
+from .kinds import check_record
 
 _CONSTANTS: Final[dict[str, int]] = json.loads(
     files("revrnn").joinpath("data/constants.json").read_text(encoding="ascii")
@@ -50,16 +47,7 @@ class Formats:
 
     def __post_init__(self) -> None:
         """Check every field against FMT-002."""
-        limits = {
-            "state_bits": (16, 24),
-            "operand_bits": (8, 13),
-            "lstm_view_bits": (6, 13),
-            "weight_bits": (8, 13),
-        }
-        as_python_ints(self, limits)
-        for name, (low, high) in limits.items():
-            check_format_field(name, getattr(self, name), low, high)
-        check_format_field("lstm_view_bits", self.lstm_view_bits, 6, self.operand_bits)
+        check_record(self, "formats", lambda name: getattr(self, name))
 
     @property
     def sum_bits(self) -> int:
@@ -77,22 +65,3 @@ class Formats:
     def as_dict(self) -> dict[str, int]:
         """Return the fields as a mapping (EVAL-003)."""
         return asdict(self)
-
-
-def is_int(value: object) -> TypeGuard[int]:
-    """Say whether ``value`` is a whole number, of Python or NumPy, and not a bool."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def as_python_ints(record: object, names: Iterable[str]) -> None:
-    """Make Python's whole numbers of NumPy's in the fields of a frozen dataclass."""
-    for name in names:
-        value = getattr(record, name)
-        if isinstance(value, np.integer):
-            object.__setattr__(record, name, int(value))
-
-
-def check_format_field(name: str, value: object, low: int, high: int) -> None:
-    """Raise ``E_FORMAT`` unless ``value`` is a whole number in ``low … high``."""
-    if not is_int(value) or not low <= value <= high:
-        raise RevRNNError("E_FORMAT", name, repr(value), f"a whole number {low} … {high}")

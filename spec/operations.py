@@ -1,36 +1,39 @@
-"""The operations of the evaluation interface as data: arguments, types, shapes (EVAL-004 … 009).
+"""The operations of the evaluation interface, from ``data/operations.json`` (EVAL-004 … 009).
 
-A shape is a string of axes. An axis is a number, or a letter bound by ``config`` (``L H G I D``),
-or else bound by the first array that has it (``T B M N K W P F``); ``*`` stands for any number of
-axes.
+An axis of a shape is a number, or a letter bound by ``config`` (``L H G I D``, and ``N`` for the
+gates), or else bound by the first array that has it (``T B M N K W P F``); ``T+1``, ``L-1`` and
+``N*H`` are computed from these; ``I_k`` is the width of layer ``k``'s input; ``*`` stands for any
+number of axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Final
 
 from .config import Config
+from .kinds import KINDS, TABLE, Field
 
 
 @dataclass(frozen=True, slots=True)
-class Argument:
-    """One array of an operation.
+class Axis:
+    """An axis of free or configured length.
 
     Attributes:
-        name: its name in the mapping.
-        dtype: element type as in EVAL-002; ``heads`` and ``words`` take theirs from the layout.
-        shape: its axes.
-        magnitude: largest magnitude allowed, or ``None``; beyond is ``E_RANGE``.
-        optional: whether it may be absent.
+        means: what it counts.
+        least: the smallest length allowed.
+        most: the largest one, or ``None``.
     """
 
-    name: str
-    dtype: str
-    shape: str
-    magnitude: int | None = None
-    optional: bool = False
+    means: str
+    least: int = 0
+    most: int | None = None
+
+
+AXES: Final = {name: Axis(**entry) for name, entry in TABLE["axes"].items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,127 +41,156 @@ class Operation:
     """One operation.
 
     Attributes:
-        name: what :func:`revrnn.evaluation.evaluate` is asked for.
-        profile: the part of the specification it belongs to.
-        settings: names of its arguments that are not arrays.
-        arrays: its arrays, for operations without ``config``.
+        name: what :func:`revrnn.evaluation.prepare` is asked for.
+        profile: the part of the specification it belongs to (CONF-001).
         rules: the rules it computes.
+        arguments: what it takes, single values before arrays; ``{k}`` in names not yet expanded.
+        results: what it gives.
+        config: fields of ``config`` that must have these values.
+        errors: codes that only the computation can give (ERR-002, 8).
     """
 
     name: str
     profile: str
-    settings: tuple[str, ...]
-    arrays: tuple[Argument, ...]
     rules: tuple[str, ...]
+    arguments: tuple[Field, ...]
+    results: tuple[Field, ...]
+    config: Mapping[str, int]
+    errors: tuple[str, ...]
+
+    @classmethod
+    def read(cls, name: str, entry: Mapping[str, Any]) -> Operation:
+        """Build an operation from its entry in the table."""
+        arguments, results = (tuple(_fields(entry[part])) for part in ("arguments", "results"))
+        rules, errors = (tuple(entry.get(part, ())) for part in ("rules", "errors"))
+        config = entry.get("config", {})
+        return cls(name, entry["profile"], rules, arguments, results, config, errors)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """Names of its arguments that are not arrays."""
+        return tuple(field.name for field in self.arguments if not field.is_array)
+
+    @property
+    def possible_errors(self) -> set[str]:
+        """The codes that a request for it can end in."""
+        kinds = [KINDS[kind] for field in self.arguments for kind in _kinds(field)]
+        codes = {"E_ARGUMENT", "E_DTYPE", "E_SHAPE", *self.errors}
+        codes |= {kind.error for kind in kinds if kind.error != "E_RANGE" or kind.low is not None}
+        if any(kind.type == "f32" for kind in kinds):
+            codes.add("E_NONFINITE")
+        if "config" in self.settings:
+            codes |= {"E_HIDDEN_SIZE", "E_FORGET_BITS", "E_SLICE"}
+        if {"config", "formats"} & {*self.settings}:
+            codes.add("E_FORMAT")
+        return codes | ({"E_UNSUPPORTED"} if {"config", "layout"} & {*self.settings} else set())
 
 
-_OPERAND = 32512
+def _fields(entries: Iterable[Any]) -> Iterator[Field]:
+    """Give the fields of a list in the table; a text stands for a list of its own."""
+    for entry in entries:
+        if isinstance(entry, str):
+            yield from _fields(TABLE["lists"][entry])
+        else:
+            yield Field.read(entry)
 
-OPERATIONS: Final[dict[str, Operation]] = {
-    operation.name: operation
-    for operation in (
-        Operation(
-            "quantise",
-            "gates",
-            ("kind", "formats"),
-            (Argument("x", "f32", "*"),),
-            ("QNT-001", "QNT-002", "QNT-004"),
-        ),
-        Operation("dequantise", "gates", ("bits",), (Argument("q", "i32", "*"),), ("QNT-006",)),
-        Operation(
-            "round_shift", "gates", ("k",), (Argument("v", "i64", "*", 2**62 - 1),), ("GEN-003",)
-        ),
-        Operation(
-            "product",
-            "gates",
-            (),
-            (Argument("a", "i16", "M K", _OPERAND), Argument("w", "i16", "N K", _OPERAND)),
-            ("PROD-001", "PROD-002"),
-        ),
-        Operation("tanh", "gates", ("bits",), (Argument("s", "i64", "*"),), ("ACT-002",)),
-        Operation("sigmoid", "gates", ("bits",), (Argument("s", "i64", "*"),), ("ACT-003",)),
-        Operation(
-            "forget_gate",
-            "gates",
-            ("bits", "max_forget_bits", "z_max"),
-            (Argument("s", "i64", "*"),),
-            ("ACT-004", "ACT-005"),
-        ),
-        Operation(
-            "view", "gates", ("state_bits", "view_bits"), (Argument("h", "i32", "*"),), ("FMT-004",)
-        ),
-        Operation(
-            "revmul",
-            "buffer",
-            ("layout", "slice_size"),
-            (
-                Argument("h", "i32", "B G"),
-                Argument("z", "i32", "B G"),
-                Argument("mask", "bool", "B"),
-                Argument("heads", "heads", "B G"),
-                Argument("words", "words", ""),
-                Argument("flags", "u8", "F"),
-            ),
-            ("MUL-001", "BUF-001"),
-        ),
-        Operation(
-            "revmul_inverse",
-            "buffer",
-            ("layout", "slice_size"),
-            (
-                Argument("h", "i32", "B G"),
-                Argument("z", "i32", "B G"),
-                Argument("mask", "bool", "B"),
-                Argument("heads", "heads", "B G"),
-                Argument("words", "words", ""),
-                Argument("flags", "u8", "F"),
-                Argument("restore", "i32", "B D"),
-            ),
-            ("MUL-003", "BUF-002"),
-        ),
-        Operation("cell_forward", "cell", ("config",), (), ("CELL-004",)),
-        Operation("cell_reverse", "cell", ("config",), (), ("CELL-040",)),
-        Operation("sequence_forward", "sequence", ("config", "trace"), (), ("SEQ-001",)),
-        Operation("sequence_reverse", "sequence", ("config", "trace"), (), ("SEQ-009",)),
-        Operation("sequence_storage", "sequence", ("config",), (), ("ACC-001",)),
-        Operation("sequence_gradient", "gradient", ("config", "states"), (), ("GRAD-020",)),
-    )
+
+def _kinds(field: Field) -> list[str]:
+    """Return the names of all kinds that a field may have."""
+    if isinstance(field.of, str):
+        return [field.of]
+    return [kind for choice, kind in field.of.items() if choice != "by"]
+
+
+OPERATIONS: Final = {
+    name: Operation.read(name, entry) for name, entry in TABLE["operations"].items()
 }
 
 
-def arguments_of(operation: str, config: Config | None) -> tuple[Argument, ...]:
-    """Return the arrays that an operation takes, in the order of its table."""
+def arguments_of(
+    operation: str, config: Config | None, settings: Mapping[str, Any] | None = None
+) -> tuple[Field, ...]:
+    """Return the arguments that an operation takes, in their order.
+
+    Args:
+        operation: a name of :data:`OPERATIONS`.
+        config: its configuration, where it has one.
+        settings: its arguments that are not arrays. Without them the kinds and shapes that depend
+            on one are left open.
+    """
+    return _present(OPERATIONS[operation].arguments, config, settings)
+
+
+def results_of(
+    operation: str, config: Config | None, settings: Mapping[str, Any] | None = None
+) -> tuple[Field, ...]:
+    """Return the results that an operation gives; arguments as of :func:`arguments_of`.
+
+    Without settings these are all that any settings would give.
+    """
+    return _present(OPERATIONS[operation].results, config, settings)
+
+
+def _present(
+    fields: Iterable[Field], config: Config | None, settings: Mapping[str, Any] | None
+) -> tuple[Field, ...]:
+    values = dict(settings or {})
+    if config is not None:
+        values["layout"] = config.buffer
+
+    def value(name: str) -> Any:
+        return values[name] if name in values else getattr(config, name)
+
+    chosen = []
+    for layered, group in groupby(fields, lambda field: "{k}" in field.name):
+        parts = list(group)
+        for layer in range(config.num_layers if config is not None and layered else 1):
+            chosen += [_of_layer(field, layer) for field in parts] if layered else parts
+    if config is not None:
+        values.setdefault("trace", True)
+        chosen = [field for field in chosen if field.is_present(value)]
+    return tuple(chosen if settings is None else (_settled(field, values) for field in chosen))
+
+
+def _of_layer(field: Field, layer: int) -> Field:
+    """Return a parameter of one layer (CELL-003)."""
+    width = "I" if layer == 0 else "H"
+    axes = tuple(width if axis == "I_k" else axis for axis in field.axes)
+    return replace(field, name=field.name.format(k=layer), shape=axes)
+
+
+def _settled(field: Field, values: Mapping[str, Any]) -> Field:
+    """Choose kind and shape where they depend on an argument."""
+    of, shape = (
+        part[values[part["by"]]] if isinstance(part, Mapping) else part
+        for part in (field.of, field.shape)
+    )
+    return replace(field, of=of, shape=None if shape is None else tuple(shape))
+
+
+def axes_of(config: Config | None, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Return the lengths of the axes that ``config`` or ``slice_size`` binds."""
     if config is None:
-        return OPERATIONS[operation].arrays
-    return tuple(_with_config(operation, config))
+        return {"D": settings["slice_size"]} if "slice_size" in settings else {}
+    return {
+        "L": config.num_layers,
+        "H": config.hidden_size,
+        "G": config.group_size,
+        "I": config.input_size,
+        "D": config.slice_size,
+        "N": config.num_gates,
+    }
 
 
-def _with_config(operation: str, config: Config) -> Iterator[Argument]:
-    for name, shape in config.parameter_shapes().items():
-        axes = " ".join(map(str, shape))
-        if name.startswith("bias"):
-            yield Argument(name, "i32", axes)
-        else:
-            yield Argument(name, "i16", axes, _OPERAND)
-    one_step = operation.startswith("cell")
-    yield Argument("x", "i16", "B I" if one_step else "T B I", _OPERAND)
-    if not one_step:
-        yield Argument("mask", "bool", "T B")
-        if config.num_layers > 1:
-            yield Argument("gains", "i32", f"T {config.num_layers - 1} B H", optional=True)
-    state_shape = "1 B H" if one_step else "L B H"
-    yield Argument("h", "i32", state_shape)
-    if config.has_cell_state:
-        yield Argument("c", "i32", state_shape)
-    if config.forgetting:
-        yield Argument("heads", "heads", "B G")
-        if one_step or operation == "sequence_reverse":
-            yield Argument("words", "words", "")
-            yield Argument("flags", "u8", "F")
-    if operation == "sequence_reverse" and config.slice_size:
-        yield Argument("slices", "i32", "T+1 B D")
-    if operation == "sequence_gradient":
-        yield Argument("grad_outputs", "f32", "T B H")
-        yield Argument("grad_h", "f32", "L B H")
-        if config.has_cell_state:
-            yield Argument("grad_c", "f32", "L B H")
+def length_of(axis: str, axes: Mapping[str, int]) -> int:
+    """Return the length of an axis.
+
+    Raises:
+        KeyError: if it is a letter that nothing has bound yet.
+    """
+    if axis.isdigit():
+        return int(axis)
+    left, operator, right = re.fullmatch(r"(\w)([-+*]?)(\w?)", axis).groups()  # type: ignore[union-attr]
+    if operator == "*":
+        return axes[left] * axes[right]
+    return axes[left] + int(f"{operator}{right}" if operator else 0)

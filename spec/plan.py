@@ -8,7 +8,7 @@ from numbers import Real
 
 from .config import Config, check_config
 from .errors import RevRNNError
-from .formats import is_int
+from .kinds import is_int
 
 # Steps that implementations handle together if nothing else is said.
 CHUNK_SIZE = 16

@@ -10,19 +10,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-DTYPES: Final = {
-    "bigint": np.dtype(object),
-    "bool": np.dtype(np.bool_),
-    "f32": np.dtype(np.float32),
-    "f64": np.dtype(np.float64),
-    "i16": np.dtype(np.int16),
-    "i32": np.dtype(np.int32),
-    "i64": np.dtype(np.int64),
-    "u16": np.dtype(np.uint16),
-    "u8": np.dtype(np.uint8),
-}
-_NAMES: Final = {dtype.name: name for name, dtype in DTYPES.items()}
+from .kinds import DTYPE_NAMES, DTYPES, TABLE
 
+# How elements of each type are written.
+_FORMS: Final[Mapping[str, str]] = TABLE["dtypes"]
 _DECIMAL: Final = re.compile(r"-?[0-9]+")
 _HEX_FLOAT: Final = re.compile(r"-?(0[xX][0-9a-fA-F]+(\.[0-9a-fA-F]*)?([pP][+-]?[0-9]+)?|inf|nan)")
 
@@ -35,13 +26,11 @@ def dump(value: Any) -> str:
 def encode(value: Any) -> Any:
     """Return an argument or result as what :mod:`json` writes."""
     if isinstance(value, np.ndarray):
-        kind = _NAMES[value.dtype.name]
+        kind = DTYPE_NAMES[value.dtype.name]
+        write: Any = {"decimal string": str, "hexadecimal float": float.hex}.get(_FORMS[kind])
         flat = value.flatten().tolist()
-        if kind in ("i64", "bigint"):
-            flat = [str(v) for v in flat]
-        elif kind in ("f32", "f64"):
-            flat = [v.hex() for v in flat]
-        return {"data": flat, "dtype": kind, "shape": list(value.shape)}
+        data = flat if write is None else [write(element) for element in flat]
+        return {"data": data, "dtype": kind, "shape": list(value.shape)}
     if isinstance(value, float):
         return {"f64": float(value).hex()}
     if isinstance(value, Mapping):
@@ -84,18 +73,19 @@ def _array(kind: object, shape: object, data: object) -> npt.NDArray[Any]:
 
 
 def _element(kind: str, element: Any) -> Any:
-    if kind == "bool":
+    form = _FORMS[kind]
+    if form == "truth value":
         if type(element) is not bool:
             raise ValueError(f"{_short(element)} is no element of bool")
         return element
-    if kind in ("f32", "f64"):
-        found = _float(element)
+    if form == "hexadecimal float":
+        number = _float(element)
         with np.errstate(over="ignore"):
-            narrow = float(np.float32(found))
-        if kind == "f32" and narrow != found and not np.isnan(found):
+            narrow = float(np.float32(number))
+        if kind == "f32" and narrow != number and not np.isnan(number):
             raise ValueError(f"{element} is no float32")
-        return found
-    if kind in ("i64", "bigint"):
+        return number
+    if form == "decimal string":
         if not isinstance(element, str) or not _DECIMAL.fullmatch(element):
             raise ValueError(f"{_short(element)} is no decimal string, as {kind} wants it")
         element = int(element)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agreement import assert_agree, assert_law, equal_bits
 from check_types import verdict
 from revrnn import Config
-from revrnn.comparison import close, differences, literal, reproduction
+from revrnn.comparison import close, differences, literal, reproduction, tolerance_of
 from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
@@ -95,9 +95,13 @@ def test_differences_sees_types_shapes_values_and_tolerances() -> None:
     assert differences({"h": a}, {"error": "E_SHAPE"})
     assert differences({"wraps": 0}, {"wraps": 1})
     g = np.array([1000.0, 1e-9])
-    assert close(g, g + 0.09)
-    assert not close(g, g + 0.11)
-    assert not close(g, g * np.nan)
+    tolerance = tolerance_of("grad_h")
+    assert tolerance is not None
+    assert close(g, g + 0.09, tolerance)
+    assert not close(g, g + 0.11, tolerance)
+    assert not close(g, g * np.nan, tolerance)
+    assert tolerance_of("grad_weight_ih_l12") == tolerance
+    assert tolerance_of("heads") is None
     assert not equal_bits({"g": np.array([0.0])}, {"g": np.array([-0.0])})
 
 

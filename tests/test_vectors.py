@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from revrnn import SPEC_VERSION
-from revrnn.comparison import is_float_result
+from revrnn.comparison import tolerance_of
 from revrnn.errors import CODES
 from revrnn.evaluation import load, outcome
 from revrnn.operations import OPERATIONS
@@ -202,7 +202,7 @@ def faults(case: Case, got: Mapping[str, Any]) -> list[str]:
 
 
 def floats(case: Case) -> bool:
-    return any(is_float_result(name) for name in case.out or ())
+    return any(tolerance_of(name) for name in case.out or ())
 
 
 def right(name: str, wanted: Any, got: Any, tolerance: Mapping[str, str] | None) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.formats import is_int
+from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
 
 from .bptt import Settings

@@ -13,7 +13,8 @@ from torch.utils import _pytree
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
-from revrnn.formats import Formats, is_int
+from revrnn.formats import Formats
+from revrnn.kinds import is_int
 
 from .buffer import fresh_heads
 
