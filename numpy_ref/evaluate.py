@@ -31,7 +31,7 @@ class NumpyImplementation:
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
-        request = prepare(operation, arguments, self.layouts)
+        request = prepare(operation, arguments, self.layouts).as_sequence()
         # Integers of every kind are int64 within the oracle; unbounded ones stay as they are.
         wide = {
             name: array.astype(np.int64) if array.dtype.kind in "iu" else array
@@ -59,14 +59,6 @@ def _revmul_inverse(request: Request) -> Results:
     size, restore = request.settings["slice_size"], arrays["restore"]
     h = revmul_inverse(arrays["h"], arrays["z"], arrays["mask"], size, restore, buffer)
     return {"h": h, **_buffer_results(buffer)}
-
-
-def _cell_forward(request: Request) -> Results:
-    return _sequence_forward(request.as_sequence())
-
-
-def _cell_reverse(request: Request) -> Results:
-    return _sequence_reverse(request.as_sequence())
 
 
 def _sequence_forward(request: Request) -> Results:
@@ -141,8 +133,8 @@ _OPERATIONS: Final[dict[str, Callable[[Request], Results]]] = {
     "view": one_result(quantise.view),
     "revmul": _revmul,
     "revmul_inverse": _revmul_inverse,
-    "cell_forward": _cell_forward,
-    "cell_reverse": _cell_reverse,
+    "cell_forward": _sequence_forward,
+    "cell_reverse": _sequence_reverse,
     "sequence_forward": _sequence_forward,
     "sequence_reverse": _sequence_reverse,
     "sequence_storage": _sequence_storage,

@@ -90,6 +90,8 @@ class Request:
 
     def as_sequence(self) -> Request:
         """Return a request for one step of a cell as one for a sequence of one step."""
+        if OPERATIONS[self.operation].profile != "cell":
+            return self
         x = self.arrays["x"][None]
         mask = np.ones(x.shape[:2], np.bool_)
         return replace(self, arrays=self.arrays | {"x": x, "mask": mask})

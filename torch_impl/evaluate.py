@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.evaluation import Request, prepare
+from revrnn.evaluation import Request, one_result, prepare
 
 from . import activations, quantise
 from .accounting import storage
-from .autograd import Gains
 from .bptt import Bptt, Settings
 from .buffer import Buffer, make_buffer
 from .eager import load
@@ -45,14 +45,16 @@ class TorchImplementation:
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
-        request = prepare(operation, arguments, self.layouts)
+        request = prepare(operation, arguments, self.layouts).as_sequence()
         config = request.config
         other = config is not None and config.forgetting and config.buffer != "stream"
+        tensors = {name: self._tensor(array) for name, array in request.arrays.items()}
+        settings = request.settings | {"chunk_size": self.chunk_size}
         # Other layouts are the eager engine's.
         with torch.no_grad(), engine("eager" if other else self.engine):
-            tensors = {name: self._tensor(a) for name, a in request.arrays.items()}
-            found: Results = globals()[f"_{operation}"](request, tensors, self.chunk_size)
-        return {name: _array(name, value) for name, value in found.items()}
+            request = replace(request, arrays=tensors, settings=settings)
+            computed = _OPERATIONS[operation](request)
+        return request.results({name: _array(name, value) for name, value in computed.items()})
 
     def _tensor(self, array: Any) -> Tensor:
         # Little use of 16-bit unsigned tensors is supported: words travel as bit patterns.
@@ -62,267 +64,206 @@ class TorchImplementation:
 
 IMPLEMENTATION = TorchImplementation()
 
-_TYPES = {
-    "a": np.int16,
-    "z": np.int32,
-    "y": np.int32,
-    "h": np.int32,
-    "heads": np.int64,
-    "flags": np.uint8,
-    "heads_steps": np.int64,
-}
-
 
 def _array(name: str, value: Any) -> Any:
-    """Return a result with the type that the specification gives it."""
     if not isinstance(value, Tensor):
         return value
     array = value.cpu().numpy()
-    if name == "words" and array.dtype == np.int16:
-        return array.view(np.uint16)
-    return array.astype(_TYPES.get(name, array.dtype))
+    return array.view(np.uint16) if name == "words" and array.dtype == np.int16 else array
 
 
-Tensors = dict[str, Tensor]
+def _forget_gate(s: Tensor, bits: int, max_forget_bits: int | None, z_max: int) -> Tensor:
+    sigma = activations.sigmoid(s, bits)
+    return activations.forget_gate(sigma, max_forget_bits, z_max).z
 
 
-def _quantise(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"q": quantise.quantise(request.settings["kind"], tensors["x"], request.formats)}
-
-
-def _dequantise(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"x": quantise.dequantise(tensors["q"], request.settings["bits"])}
-
-
-def _round_shift(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"v": quantise.round_shift(tensors["v"], request.settings["k"])}
-
-
-def _product(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"s": product(tensors["a"], tensors["w"])}
-
-
-def _tanh(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"y": activations.tanh(tensors["s"], request.settings["bits"])}
-
-
-def _sigmoid(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return {"y": activations.sigmoid(tensors["s"], request.settings["bits"])}
-
-
-def _forget_gate(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    settings = request.settings
-    sigma = activations.sigmoid(tensors["s"], settings["bits"])
-    limit, z_max = settings["max_forget_bits"], settings["z_max"]
-    return {"z": activations.forget_gate(sigma, limit, z_max).z}
-
-
-def _view(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    settings = request.settings
-    return {"a": quantise.view(tensors["h"], settings["state_bits"], settings["view_bits"])}
-
-
-def _revmul(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    h, z, rows = tensors["h"], tensors["z"], tensors["mask"][:, None]
-    buffer = _loaded(_one_operation(request), tensors)
+def _revmul(request: Request) -> Results:
+    arrays, size = request.arrays, request.settings["slice_size"]
+    h, z, rows = arrays["h"], arrays["z"], arrays["mask"][:, None]
+    buffer = _loaded(request)
     buffer.open_block(1)
-    active = active_units(rows, h.shape[1], request.settings["slice_size"], h)
+    active = active_units(rows, h.shape[1], size, h)
     h = torch.where(rows, revmul(h, z, active, buffer), h)
     buffer.close_block()
     return {"h": h, **_buffer_results(buffer)}
 
 
-def _revmul_inverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    h, z, rows = tensors["h"], tensors["z"], tensors["mask"][:, None]
-    size = request.settings["slice_size"]
-    buffer = _loaded(_one_operation(request), tensors)
+def _revmul_inverse(request: Request) -> Results:
+    arrays, size = request.arrays, request.settings["slice_size"]
+    h, z, rows = arrays["h"], arrays["z"], arrays["mask"][:, None]
+    buffer = _loaded(request)
     buffer.reopen_block()
     active = active_units(rows, h.shape[1], size, h)
     old = revmul_inverse(h, z, active, buffer)
-    old[:, :size] = tensors["restore"]
+    old[:, :size] = arrays["restore"]
     buffer.check_underflow()
     buffer.close_block()
     return {"h": torch.where(rows, old, h), **_buffer_results(buffer)}
 
 
-def _one_operation(request: Request) -> Config:
-    units = request.arrays["h"].shape[1]
-    return Config("revgru", 1, 2 * units, buffer=request.settings["layout"])
+def _sequence_forward(request: Request) -> Results:
+    """Go over a sequence; what is pushed comes on top of the store that a cell is given."""
+    config, arrays = request.stack, request.arrays
+    going, outputs = _advanced(request)
+    end = _pass_results(config, going)
+    for name in ("words", "flags"):
+        if name in arrays:
+            end[name] = torch.cat([arrays[name], end[name]])
+    start = arrays["h"][-1:, :, : config.slice_size]
+    results = {
+        "outputs": outputs,
+        "wraps": 0 if going.wraps is None else int(going.wraps),
+        "slices": going.store().slices if len(outputs) else start,
+        **end,
+    }
+    if request.settings.get("trace"):
+        one = _work(request, 1).start(_state(request), keep=True, count=False)
+        after = []
+        for t, x in enumerate(arrays["x"]):
+            one.advance(x[None], t)
+            after.append(_pass_results(config, one))
+        results |= _trace(request, after)
+    return results
 
 
-def _loaded(config: Config, tensors: Tensors) -> Buffer:
+def _advanced(request: Request, count: bool = False) -> tuple[Pass, Tensor]:
+    """Go over a sequence; return the pass and the outputs."""
+    x, size = request.arrays["x"], request.settings["chunk_size"]
+    going = _work(request, size).start(_state(request), keep=True, count=count)
+    outputs = x.new_empty((*x.shape[:2], request.stack.hidden_size), dtype=torch.int32)
+    for start in range(0, len(x), size):
+        steps = slice(start, start + size)
+        going.advance(x[steps], start, outputs[steps])
+    return going, outputs
+
+
+def _sequence_reverse(request: Request) -> Results:
+    """Undo a sequence whose store is given as one block, so in one chunk or by steps of it."""
+    config, x, trace = request.stack, request.arrays["x"], request.settings.get("trace")
+    whole = max(len(x), 1)
+    work, store = _work(request, whole), _given_store(request)
+    going = work.start(_state(request), keep=True, count=False, store=store)
+    after: list[Results] = []
+    size = 1 if trace else whole
+    for first in reversed(range(0, len(x), size)):
+        going.recover(x[first : first + size], first, finish=False)
+        after.insert(0, _pass_results(config, going))
+    going.check_underflow()
+    return _pass_results(config, going) | (_trace(request, after) if trace else {})
+
+
+def _sequence_storage(request: Request) -> Results:
+    going, _ = _advanced(request, count=True)
+    store, counts = going.store(), going.gate_counts
+    assert counts is not None
+    mask = request.arrays["mask"]
+    return vars(storage(request.stack, mask, counts, len(store.words), len(store.flags)))
+
+
+def _sequence_gradient(request: Request) -> Results:
+    config, arrays = request.stack, request.arrays
+    x, grad_x = arrays["x"], torch.zeros_like(arrays["x"]).float()
+    settings = Settings(request.settings["chunk_size"], request.settings["states"])
+    bptt = Bptt(config, _params(request), len(x), _state(request), _schedule(request), settings)
+
+    def inputs(first: int, stop: int) -> Tensor:
+        return x[first:stop]
+
+    def grad_outputs(first: int, outputs: Tensor) -> Tensor:
+        grad: Tensor = arrays["grad_outputs"][first : first + len(outputs)]
+        return grad
+
+    def grad_inputs(first: int, dx: Tensor) -> None:
+        grad_x[first : first + len(dx)] = dx
+
+    bptt.forward(inputs)
+    grad_state = (arrays["grad_h"], arrays.get("grad_c"))
+    grads = bptt.backward(inputs, inputs, grad_state, grad_outputs, grad_inputs)
+    params = {f"grad_{name}": grad for name, grad in grads.params.items()}
+    return {"grad_x": grad_x, "grad_h": grads.h, "grad_c": grads.c, **params}
+
+
+_OPERATIONS: Final[dict[str, Callable[[Request], Results]]] = {
+    "quantise": one_result(quantise.quantise),
+    "dequantise": one_result(quantise.dequantise),
+    "round_shift": one_result(quantise.round_shift),
+    "product": one_result(product),
+    "tanh": one_result(activations.tanh),
+    "sigmoid": one_result(activations.sigmoid),
+    "forget_gate": one_result(_forget_gate),
+    "view": one_result(quantise.view),
+    "revmul": _revmul,
+    "revmul_inverse": _revmul_inverse,
+    "cell_forward": _sequence_forward,
+    "cell_reverse": _sequence_reverse,
+    "sequence_forward": _sequence_forward,
+    "sequence_reverse": _sequence_reverse,
+    "sequence_storage": _sequence_storage,
+    "sequence_gradient": _sequence_gradient,
+}
+
+
+def _params(request: Request) -> dict[str, Tensor]:
+    return {name: request.arrays[name] for name in request.stack.parameter_shapes()}
+
+
+def _schedule(request: Request) -> Schedule:
+    gains: Tensor | None = request.arrays.get("gains")
+    at = None if gains is None else gains.__getitem__
+    return Schedule(request.arrays["mask"], gains=at)
+
+
+def _work(request: Request, chunk_size: int) -> Work:
+    """Return the chosen engine's work on a request's sequence."""
+    config, settings = request.stack, Settings(chunk_size, in_order=True)
+    chosen = choose(config, request.arrays["h"].device, settings)
+    return chosen.prepare(config, _params(request), _schedule(request), settings)
+
+
+def _state(request: Request) -> State:
+    return State(request.arrays["h"], request.arrays.get("c"), _heads(request))
+
+
+def _heads(request: Request) -> Tensor | None:
+    heads: Tensor | None = request.arrays.get("heads")
+    return heads.to(torch.int32) if heads is not None and request.layout == "stream" else heads
+
+
+def _loaded(request: Request) -> Buffer:
     """Return a buffer with given heads whose first block is the given store."""
-    buffer = make_buffer(config, _heads(config, tensors))
+    config = Config("revgru", 1, 2 * request.arrays["h"].shape[1], buffer=request.layout)
+    buffer = make_buffer(config, _heads(request))
     assert buffer is not None
-    load(buffer, _given_store(tensors))
+    load(buffer, _given_store(request))
     return buffer
 
 
-def _heads(config: Config, tensors: Tensors) -> Tensor | None:
-    heads = tensors.get("heads")
-    return heads.to(torch.int32) if heads is not None and config.buffer == "stream" else heads
+def _given_store(request: Request) -> Store:
+    """Return the store that a request begins with (EVAL-006)."""
+    none = torch.zeros(0, dtype=torch.int16)
+    words, flags = (request.arrays.get(name, none) for name in ("words", "flags"))
+    return Store(words, flags, request.arrays.get("slices"))
 
 
 def _buffer_results(buffer: Buffer) -> Results:
     return {"heads": buffer.heads, "words": buffer.words(), "flags": buffer.flags()}
 
 
-def _state(config: Config, tensors: Tensors) -> State:
-    return State(tensors["h"], tensors.get("c"), _heads(config, tensors))
-
-
-def _state_results(state: State) -> Results:
-    return {"h": state.h} | ({} if state.c is None else {"c": state.c})
-
-
-def _work(request: Request, tensors: Tensors, chunk_size: int) -> Work:
-    """Return the chosen engine's work on a request's sequence."""
-    config, settings = request.stack, Settings(chunk_size, in_order=True)
-    params = {name: tensors[name] for name in config.parameter_shapes()}
-    schedule = Schedule(tensors.get("mask"), gains=_gains(tensors))
-    chosen = choose(config, tensors["h"].device, settings)
-    return chosen.prepare(config, params, schedule, settings)
-
-
-def _gains(tensors: Tensors) -> Gains | None:
-    gains = tensors.get("gains")
-    return None if gains is None else gains.__getitem__
-
-
-def _given_store(tensors: Tensors) -> Store:
-    """Return the store that a request begins with (EVAL-006)."""
-    none = torch.zeros(0, dtype=torch.int16)
-    words, flags = tensors.get("words", none), tensors.get("flags", none)
-    return Store(words, flags, tensors.get("slices"))
-
-
 def _pass_results(config: Config, going: Pass) -> Results:
     """Return state and store, with their names in the specification."""
     state, store = going.state(), going.store()
-    results: Results = _state_results(state)
+    results: Results = {"h": state.h, "c": state.c}
     if config.forgetting:
         results |= {"heads": state.heads, "words": store.words, "flags": store.flags}
     return results
 
 
-def _cell_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    config = request.stack
-    # The store that is there does not take part: what is pushed comes on top of it.
-    going = _work(request, tensors, 1).start(_state(config, tensors), keep=True, count=False)
-    going.advance(tensors["x"][None], 0)
-    results = _pass_results(config, going)
-    for name in ("words", "flags"):
-        if name in results:
-            results[name] = torch.cat([tensors[name], results[name]])
-    return results
-
-
-def _cell_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return _reversed(request, tensors | {"x": tensors["x"][None]}, trace=False)
-
-
-def _advanced(
-    request: Request, tensors: Tensors, chunk_size: int, count: bool = False
-) -> tuple[Pass, Tensor]:
-    """Go over a sequence; return the pass and the outputs."""
-    config, x = request.stack, tensors["x"]
-    work = _work(request, tensors, chunk_size)
-    going = work.start(_state(config, tensors), keep=True, count=count)
-    outputs = x.new_empty((*x.shape[:2], config.hidden_size), dtype=torch.int32)
-    for start in range(0, len(x), chunk_size):
-        steps = slice(start, start + chunk_size)
-        going.advance(x[steps], start, outputs[steps])
-    return going, outputs
-
-
-def _sequence_forward(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    config = request.stack
-    going, outputs = _advanced(request, tensors, chunk_size)
-    results = {
-        "outputs": outputs,
-        **_pass_results(config, going),
-        "wraps": 0 if going.wraps is None else int(going.wraps),
-    }
-    if config.slice_size:
-        results["slices"] = going.store().slices
-        if not len(outputs):
-            results["slices"] = tensors["h"][-1:, :, : config.slice_size]
-    if request.settings["trace"]:
-        one = _work(request, tensors, 1).start(_state(config, tensors), keep=True, count=False)
-        after = []
-        for t, x in enumerate(tensors["x"]):
-            one.advance(x[None], t)
-            after.append(_pass_results(config, one))
-        results |= _trace(tensors, after)
-    return results
-
-
-def _trace(tensors: Tensors, after: list[Results]) -> Results:
+def _trace(request: Request, after: list[Results]) -> Results:
     """Return what stood after each step (EVAL-009)."""
-    results: Results = {}
+    results: Results = {"words_steps": [len(step.get("words", ())) for step in after]}
     for name in ("h", "c", "heads"):
-        if name in tensors:
-            none = tensors[name].new_zeros((0, *tensors[name].shape))
-            results[f"{name}_steps"] = torch.stack([r[name] for r in after]) if after else none
-    if "heads" in tensors:
-        counts = [len(r["words"]) for r in after]
-        results["words_steps"] = torch.tensor(counts, dtype=torch.int64)
+        if name in request.arrays:
+            given = request.arrays[name]
+            steps = [step[name] for step in after]
+            results[f"{name}_steps"] = torch.stack(steps) if steps else given[None][:0]
     return results
-
-
-def _sequence_reverse(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    return _reversed(request, tensors, request.settings["trace"])
-
-
-def _reversed(request: Request, tensors: Tensors, trace: bool) -> Results:
-    """Undo a sequence whose store is given as one block, so in one chunk or by steps of it."""
-    config, x = request.stack, tensors["x"]
-    work = _work(request, tensors, max(len(x), 1))
-    state, store = _state(config, tensors), _given_store(tensors)
-    going = work.start(state, keep=True, count=False, store=store)
-    after: list[Results] = []
-    size = 1 if trace else max(len(x), 1)
-    for first in reversed(range(0, len(x), size)):
-        going.recover(x[first : first + size], first, finish=False)
-        after.insert(0, _pass_results(config, going))
-    going.check_underflow()
-    results = _pass_results(config, going)
-    return results | (_trace(tensors, after) if trace else {})
-
-
-def _sequence_storage(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    going, _ = _advanced(request, tensors, chunk_size, count=True)
-    store, counts = going.store(), going.gate_counts
-    assert counts is not None
-    accounts = storage(request.stack, tensors["mask"], counts, len(store.words), len(store.flags))
-    return {
-        "gate_counts": accounts.gate_counts,
-        "ideal_bits": np.float64(accounts.ideal_bits),
-        "stored_bits": accounts.stored_bits,
-        "plain_bits": accounts.plain_bits,
-    }
-
-
-def _sequence_gradient(request: Request, tensors: Tensors, chunk_size: int) -> Results:
-    config, x, grad_x = request.stack, tensors["x"], torch.zeros_like(tensors["x"]).float()
-    params = {name: tensors[name] for name in config.parameter_shapes()}
-    schedule = Schedule(tensors["mask"], gains=_gains(tensors))
-    settings = Settings(chunk_size, request.settings["states"])
-    bptt = Bptt(config, params, len(x), _state(config, tensors), schedule, settings)
-
-    def inputs(first: int, stop: int) -> Tensor:
-        return x[first:stop]
-
-    def grad_outputs(first: int, outputs: Tensor) -> Tensor:
-        return tensors["grad_outputs"][first : first + len(outputs)]
-
-    def grad_inputs(first: int, dx: Tensor) -> None:
-        grad_x[first : first + len(dx)] = dx
-
-    bptt.forward(inputs)
-    grad_state = (tensors["grad_h"], tensors.get("grad_c"))
-    grads = bptt.backward(inputs, inputs, grad_state, grad_outputs, grad_inputs)
-    results = {"grad_x": grad_x, "grad_h": grads.h}
-    if grads.c is not None:
-        results["grad_c"] = grads.c
-    return results | {f"grad_{name}": grad for name, grad in grads.params.items()}
