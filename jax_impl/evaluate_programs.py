@@ -1,0 +1,241 @@
+"""What the evaluation interface compiles, and how its arrays enter and leave JAX (EVAL).
+
+What is compiled depends on the configuration and on shapes alone. Arrays of free length are padded
+to a power of two, stores to what their configuration can fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from revrnn.config import Config
+
+from .bptt import Bptt
+from .buffer import Buffer, Store, heads_of, make_buffer, store_of
+from .groups import Groups
+from .passing import CarryBack, Data, Settings, Undo
+from .revmul import revmul, revmul_inverse
+from .sequence import Stack, Steps, Trace, sequence_forward, sequence_reverse, status_of
+from .state import State
+from .x64 import join64_numpy, split64_numpy
+
+Numbers = npt.NDArray[Any]
+Params = dict[str, Any]
+
+
+# --- arrays in and out ----------------------------------------------------------------------------
+
+
+def on_device(tree: Any) -> Any:
+    """Return NumPy arrays as JAX arrays of the same types."""
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def numbers(array: jax.Array) -> Numbers:
+    """Return a NumPy array; 64-bit integers cross the boundary of JAX as uint32 halves."""
+    plain = np.asarray(array)
+    return join64_numpy(plain) if plain.dtype == np.uint32 else plain
+
+
+def heads_from(layout: str, heads: Numbers) -> Numbers:
+    """Return heads as they cross the boundary of JAX (:class:`State`)."""
+    return heads.astype(np.int32) if layout == "stream" else split64_numpy(heads)
+
+
+def store_from(layout: str, arrays: Mapping[str, Numbers], words: int, flags: int) -> Store:
+    """Return the given store with room for so many words (or planes) and flags more."""
+    given, count = arrays["words"], np.int32(len(arrays["words"]))
+    padded = np.zeros((power_of_two(len(given) + words), *given.shape[1:]), given.dtype)
+    padded[:count] = given
+    if layout == "stream":
+        return Store(*on_device((padded, count, None, None)))
+    length = np.int32(len(arrays["flags"]))
+    padded_flags = np.zeros(power_of_two(length + flags), np.uint8)
+    padded_flags[:length] = arrays["flags"]
+    return Store(*on_device((split64_numpy(padded), count, padded_flags, length)))
+
+
+def buffer_results(heads: jax.Array | None, store: Store | None) -> dict[str, Any]:
+    """Return ``heads``, ``words`` and ``flags`` (EVAL-006)."""
+    if heads is None or store is None:
+        return {}
+    flags = [] if store.flags is None else numbers(store.flags)[: int(store.flags_length or 0)]
+    words = np.asarray(store.words)[: int(store.length)]
+    words = join64_numpy(words) if words.dtype == np.uint32 else words
+    return {"heads": numbers(heads), "words": words, "flags": flags}
+
+
+def power_of_two(length: int) -> int:
+    """Return the length to which arrays are padded, so that few lengths are compiled."""
+    return max(16, 1 << (int(length) - 1).bit_length())
+
+
+# --- elementary operations ------------------------------------------------------------------------
+
+
+def elementwise(function: Callable[..., jax.Array]) -> Callable[..., Numbers]:
+    """Compile a function of an array and settings, for arrays of any shape."""
+    compiled = jax.jit(function, static_argnums=range(1, len(signature(function).parameters)))
+
+    def apply(v: Numbers, *settings: Any) -> Numbers:
+        padded = np.zeros(power_of_two(v.size), v.dtype)
+        padded[: v.size] = v.reshape(-1)
+        return np.asarray(compiled(jnp.asarray(padded), *settings))[: v.size].reshape(v.shape)
+
+    return apply
+
+
+# --- buffer operations ----------------------------------------------------------------------------
+
+
+class Multiplied(NamedTuple):
+    """What the buffer operations deliver."""
+
+    h: jax.Array
+    heads: jax.Array
+    store: Store | None
+    status: jax.Array
+
+
+@partial(jax.jit, static_argnames="slice_size")
+def multiply(
+    h: jax.Array, z: jax.Array, rows: jax.Array, heads: jax.Array, store: Store, slice_size: int
+) -> Multiplied:
+    """Multiply by a gate (MUL-001)."""
+    buffer, h = revmul(h, z, rows, slice_size, make_buffer(heads, store))
+    return Multiplied(h, heads_of(buffer), store_of(buffer), buffer.faults())
+
+
+@partial(jax.jit, static_argnames="slice_size")
+def multiply_inverse(
+    h: jax.Array,
+    z: jax.Array,
+    rows: jax.Array,
+    heads: jax.Array,
+    store: Store,
+    restore: jax.Array,
+    slice_size: int,
+) -> Multiplied:
+    """Undo a multiplication by a gate (MUL-003)."""
+    buffer, h = revmul_inverse(h, z, rows, slice_size, restore, make_buffer(heads, store))
+    return Multiplied(h, heads_of(buffer), store_of(buffer), buffer.faults())
+
+
+# --- sequences ------------------------------------------------------------------------------------
+
+
+class Run(NamedTuple):
+    """What the programs of sequences deliver.
+
+    Attributes:
+        state: at the end, or at the start of what was undone.
+        store: the store then, ``None`` without forgetting.
+        trace: what stood after each step, if asked for.
+        status: faults.
+        others: results by name.
+    """
+
+    state: State
+    store: Store | None
+    trace: Trace | None
+    status: jax.Array
+    others: dict[str, jax.Array | None]
+
+
+@partial(jax.jit, static_argnames=("config", "method", "trace", "count_gates"))
+def run_forward(
+    config: Config,
+    method: str,
+    params: Params,
+    steps: Steps,
+    state: State,
+    store: Store | None,
+    trace: bool,
+    count_gates: bool,
+) -> Run:
+    """Run a stack over a sequence (SEQ-001)."""
+    stack, groups = Stack(config, params, method), Groups.cut(state.h, state.c)
+    buffer = _buffer(state, store)
+    run = sequence_forward(stack, steps, groups, buffer, trace=trace, count_gates=count_gates)
+    others = {
+        "outputs": run.outputs,
+        "slices": run.slices,
+        "wraps": run.wraps,
+        "gate_counts": run.gate_counts,
+    }
+    return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
+
+
+@partial(jax.jit, static_argnames=("config", "method", "trace"))
+def run_reverse(
+    config: Config,
+    method: str,
+    params: Params,
+    steps: Steps,
+    state: State,
+    store: Store | None,
+    slices: jax.Array,
+    trace: bool,
+) -> Run:
+    """Undo a sequence (CELL-040)."""
+    stack, groups = Stack(config, params, method), Groups.cut(state.h, state.c)
+    run = sequence_reverse(stack, steps, groups, _buffer(state, store), slices, trace=trace)
+    return Run(*_end(run.groups, run.buffer), run.trace, status_of(run.buffer), {})
+
+
+@partial(jax.jit, static_argnames=("config", "method", "states"))
+def run_gradient(
+    config: Config,
+    method: str,
+    states: str,
+    params: Params,
+    steps: Steps,
+    state: State,
+    gradient: tuple[jax.Array, jax.Array, jax.Array | None],
+) -> tuple[Any, ...]:
+    """Return the gradients of inputs, state and parameters, and the status (GRAD-020)."""
+    grad_outputs, *grad_state = gradient
+    length, rows = steps.mask.shape
+    data = Data((steps.x, grad_outputs), steps.mask, steps.gains, None)
+    settings = Settings(config, method, states=states, capacity=planes(config, length))
+    bptt = Bptt(settings, params, length, rows)
+
+    def inputs(own: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return own[0]
+
+    def chunk(
+        extra: None, own: tuple[jax.Array, jax.Array], undo: Undo, carry_back: CarryBack
+    ) -> tuple[None, jax.Array]:
+        undo(own[0])
+        return extra, carry_back(own[1])
+
+    kept, _ = bptt.forward(state, jnp.int32(0), data, inputs)
+    back, dx = bptt.backward(kept, state, data, inputs, chunk, None, (grad_state[0], grad_state[1]))
+    dx = jnp.zeros(steps.x.shape, jnp.float32) if dx is None else dx
+    return dx, back.grad_state, back.grads, back.status
+
+
+def planes(config: Config, steps: int) -> int | None:
+    """Return room for one plane an operation, at least one (BUF-021).
+
+    Rows are active at different times, and so are sliced units and others.
+    """
+    return max(1, steps * config.operations_per_step) if config.buffer == "wordlist" else None
+
+
+def _buffer(state: State, store: Store | None) -> Buffer | None:
+    return None if state.heads is None else make_buffer(state.heads, store)
+
+
+def _end(groups: Groups, buffer: Buffer | None) -> tuple[State, Store | None]:
+    if buffer is None:
+        return State(*groups.arrays()), None
+    return State(*groups.arrays(), heads_of(buffer)), store_of(buffer)
