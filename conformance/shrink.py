@@ -75,7 +75,7 @@ def _axes(operation: str, arguments: Arguments) -> dict[str, int]:
 
 def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Arguments:
     """Keep a part of the steps, rows or whatever has a free length."""
-    found = dict(arguments)
+    smaller_arguments = dict(arguments)
     for name, names in _dimensions(operation, arguments).items():
         value = arguments[name]
         for position, here in enumerate(names):
@@ -83,8 +83,8 @@ def _cut(operation: str, arguments: Arguments, axis: str, part: slice) -> Argume
                 value = value[(slice(None),) * position + (part,)]
             elif here == "T+1" and axis == "T":
                 value = value[(slice(None),) * position + (slice(0, part.stop + 1),)]
-        found[name] = value.copy() if isinstance(value, np.ndarray) else value
-    return found
+        smaller_arguments[name] = value.copy() if isinstance(value, np.ndarray) else value
+    return smaller_arguments
 
 
 def _simpler(arguments: Arguments) -> Iterator[Arguments]:

@@ -74,7 +74,8 @@ def _quantise(kind: str, x: Numbers, formats: Formats) -> Numbers:
 
 
 def _products(a: Numbers, w: Numbers) -> jax.Array:
-    return _product(*on_device((a, w)), product_method())
+    s: jax.Array = _product(*on_device((a, w)), product_method())
+    return s
 
 
 @elementwise

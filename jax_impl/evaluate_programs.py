@@ -58,7 +58,7 @@ def store_from(layout: str, arrays: Mapping[str, Numbers], words: int, flags: in
     if layout == "stream":
         return Store(*on_device((padded, count, None, None)))
     length = np.int32(len(arrays["flags"]))
-    padded_flags = np.zeros(power_of_two(length + flags), np.uint8)
+    padded_flags = np.zeros(power_of_two(len(arrays["flags"]) + flags), np.uint8)
     padded_flags[:length] = arrays["flags"]
     return Store(*on_device((split64_numpy(padded), count, padded_flags, length)))
 
@@ -67,7 +67,9 @@ def buffer_results(heads: jax.Array | None, store: Store | None) -> dict[str, An
     """Return ``heads``, ``words`` and ``flags`` (EVAL-006)."""
     if heads is None or store is None:
         return {}
-    flags = [] if store.flags is None else numbers(store.flags)[: int(store.flags_length or 0)]
+    flags: Any = ()
+    if store.flags is not None:
+        flags = np.asarray(store.flags)[: int(store.flags_length or 0)]
     words = np.asarray(store.words)[: int(store.length)]
     words = join64_numpy(words) if words.dtype == np.uint32 else words
     return {"heads": numbers(heads), "words": words, "flags": flags}
@@ -75,7 +77,7 @@ def buffer_results(heads: jax.Array | None, store: Store | None) -> dict[str, An
 
 def power_of_two(length: int) -> int:
     """Return the length to which arrays are padded, so that few lengths are compiled."""
-    return max(16, 1 << (int(length) - 1).bit_length())
+    return max(16, 1 << (length - 1).bit_length())
 
 
 # --- elementary operations ------------------------------------------------------------------------

@@ -48,16 +48,17 @@ def _forget_gate(*arguments: Any) -> npt.NDArray[np.int64]:
 
 
 def _revmul(request: Request) -> Results:
-    arrays, buffer = request.arrays, _buffer(request)
-    size = request.settings["slice_size"]
+    arrays, size = request.arrays, request.settings["slice_size"]
+    buffer = make_buffer(request.layout, arrays["heads"], arrays)
     h = revmul(arrays["h"], arrays["z"], arrays["mask"], size, buffer)
     return {"h": h, **_buffer_results(buffer)}
 
 
 def _revmul_inverse(request: Request) -> Results:
-    arrays, buffer = request.arrays, _buffer(request)
-    size, restore = request.settings["slice_size"], arrays["restore"]
-    h = revmul_inverse(arrays["h"], arrays["z"], arrays["mask"], size, restore, buffer)
+    arrays, size = request.arrays, request.settings["slice_size"]
+    buffer = make_buffer(request.layout, arrays["heads"], arrays)
+    h, z, restore = arrays["h"], arrays["z"], arrays["restore"]
+    h = revmul_inverse(h, z, arrays["mask"], size, restore, buffer)
     return {"h": h, **_buffer_results(buffer)}
 
 
@@ -164,7 +165,7 @@ def _trace(request: Request, states: list[State], heads: list[Any], words: list[
     """Return what stood after each step (EVAL-009)."""
     if not request.settings.get("trace"):
         return {}
-    steps = {"h": [s.h for s in states], "c": [s.c for s in states], "heads": heads}
+    steps: dict[str, list[Any]] = {"h": [s.h for s in states], "c": [s.c for s in states], "heads": heads}
     results: Results = {"words_steps": words}
     for name, values in steps.items():
         if name in request.arrays:

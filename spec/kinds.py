@@ -21,7 +21,7 @@ TABLE: Final[dict[str, Any]] = json.loads(
 )
 
 # EVAL-002: NumPy's names of the types of arrays.
-DTYPES: Final = {
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
     "i16": np.dtype(np.int16),
     "i32": np.dtype(np.int32),
     "i64": np.dtype(np.int64),
@@ -161,7 +161,7 @@ class Field:
     def read(cls, entry: Mapping[str, Any]) -> Field:
         """Build a field from its entry in the table."""
         shape = entry.get("shape")
-        return cls(**entry | {"shape": tuple(shape) if isinstance(shape, list) else shape})
+        return cls(**{**entry, "shape": tuple(shape) if isinstance(shape, list) else shape})
 
     @property
     def kind(self) -> Kind:

@@ -161,11 +161,12 @@ def _of_layer(field: Field, layer: int) -> Field:
 
 def _settled(field: Field, values: Mapping[str, Any]) -> Field:
     """Choose kind and shape where they depend on an argument."""
-    of, shape = (
-        part[values[part["by"]]] if isinstance(part, Mapping) else part
-        for part in (field.of, field.shape)
-    )
-    return replace(field, of=of, shape=None if shape is None else tuple(shape))
+    of, shape = field.of, field.shape
+    if isinstance(of, Mapping):
+        of = of[values[of["by"]]]
+    if isinstance(shape, Mapping):
+        shape = tuple(shape[values[shape["by"]]])
+    return replace(field, of=of, shape=shape)
 
 
 def axes_of(config: Config | None, settings: Mapping[str, Any]) -> dict[str, int]:

@@ -18,6 +18,7 @@ import numpy as np
 from revrnn import SPEC_VERSION
 from revrnn.comparison import differences, tolerance_of
 from revrnn.evaluation import Implementation, outcome
+from revrnn.kinds import KINDS
 from revrnn.numpy_ref import IMPLEMENTATION as NUMPY
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
@@ -34,21 +35,20 @@ SECOND_OPINION: Final[Implementation] = NAIVE
 # Files of the folder that people write.
 BY_HAND: Final = {"README.md", "__init__.py", "__pycache__"}
 
-# GRAD-021; ``ideal_bits`` is a sum of few float64 terms, so little freedom is left (ACC-002).
-TOLERANCES: Final[dict[str, Json]] = {
-    "sequence_gradient": {
-        "absolute": (1e-6).hex(),
-        "relative": (1e-4).hex(),
-        "results": "^grad_",
-        "rule": "GRAD-021",
-    },
-    "sequence_storage": {
-        "absolute": (1e-9).hex(),
-        "relative": (1e-9).hex(),
-        "results": "^ideal_bits$",
-        "rule": "ACC-002",
-    },
+# The results that need not be exact, by operation.
+_FLOATS: Final = {
+    "sequence_gradient": ("gradient", "^grad_"),
+    "sequence_storage": ("information", "^ideal_bits$"),
 }
+
+
+def tolerance_entry(operation: str) -> Json:
+    """Return what a file says of an operation's tolerance."""
+    kind, results = _FLOATS[operation]
+    tolerance = KINDS[kind].tolerance
+    assert tolerance is not None
+    limits = {"absolute": tolerance.absolute.hex(), "relative": tolerance.relative.hex()}
+    return {**limits, "results": results, "rule": tolerance.rule}
 
 
 def case_id(operation: str, arguments: Json) -> str:
@@ -120,8 +120,8 @@ def file_text(operation: str, cases: Iterable[Json]) -> str:
     """Return the text of one operation's file, a case a line."""
     lines = ",\n".join(dump(item) for item in cases)
     tail: Json = {"operation": operation, "spec_version": SPEC_VERSION}
-    if operation in TOLERANCES:
-        tail["tolerance"] = TOLERANCES[operation]
+    if operation in _FLOATS:
+        tail["tolerance"] = tolerance_entry(operation)
     return '{"cases":[\n' + lines + "\n]," + dump(tail)[1:] + "\n"
 
 

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from revrnn import Config
-from revrnn.comparison import is_float_result
-from revrnn.operations import OPERATIONS, arguments_of
-from revrnn.wire import DTYPES
+import numpy as np
+
+from revrnn.kinds import DTYPES, RECORDS, TABLE, Field
+from revrnn.operations import OPERATIONS
 
 Json = dict[str, Any]
 
 # A name that no operation has, for the cases of E_OP.
 UNKNOWN_OPERATION: Final = "no_such_operation"
-
-_RANGES: Final = {
-    "i16": (-(2**15), 2**15 - 1),
-    "i32": (-(2**31), 2**31 - 1),
-    "u8": (0, 2**8 - 1),
-    "u16": (0, 2**16 - 1),
-}
 
 
 def _object(properties: Json, required: Iterable[str] | None = None, **more: Any) -> Json:
@@ -39,12 +32,13 @@ def _ref(name: str) -> Json:
 
 
 def _array_schema(kind: str) -> Json:
-    if kind in _RANGES:
-        low, high = _RANGES[kind]
-        element: Json = {"maximum": high, "minimum": low, "type": "integer"}
-    elif kind == "bool":
+    form = TABLE["dtypes"][kind]
+    if form == "number":
+        ends = np.iinfo(DTYPES[kind].name)
+        element: Json = {"maximum": int(ends.max), "minimum": int(ends.min), "type": "integer"}
+    elif form == "truth value":
         element = {"type": "boolean"}
-    elif kind in ("f32", "f64"):
+    elif form == "hexadecimal float":
         element = _ref("hex_float")
     else:
         element = {"pattern": "^(0|-?[1-9][0-9]*)$", "type": "string"}
@@ -54,88 +48,56 @@ def _array_schema(kind: str) -> Json:
 
 
 _INTEGER: Final[Json] = {"type": "integer"}
-_SETTINGS: Final[dict[str, Json]] = {
-    "bits": _INTEGER,
-    "config": {"$ref": "#/$defs/config"},
-    "formats": {"$ref": "#/$defs/formats"},
-    "k": _INTEGER,
-    "kind": {"enum": ["operand", "weight", "bias", "state"]},
-    "layout": {"enum": ["stream", "wordlist", "bigint"]},
-    "max_forget_bits": {"type": ["integer", "null"]},
-    "slice_size": _INTEGER,
-    "state_bits": _INTEGER,
-    "states": {"enum": ["reversed", "stored"]},
-    "trace": {"type": "boolean"},
-    "view_bits": _INTEGER,
-    "z_max": {"type": ["integer", "null"]},
+# Kinds of which some argument or field may be none.
+_NULLABLE: Final = {
+    field.of
+    for fields in (*RECORDS.values(), *(operation.arguments for operation in OPERATIONS.values()))
+    for field in fields
+    if field.none
 }
 
-# Types of results (EVAL-004 … 009); heads and words have those of their layout.
-_STATE: Final = {"h": "i32", "c": "i32", "heads": "heads", "words": "words", "flags": "u8"}
-_TRACE: Final = {"h_steps": "i32", "c_steps": "i32", "heads_steps": "heads", "words_steps": "i64"}
-_RESULTS: Final[dict[str, dict[str, str]]] = {
-    "quantise": {"q": "q"},
-    "dequantise": {"x": "f32"},
-    "round_shift": {"v": "i64"},
-    "product": {"s": "i64"},
-    "tanh": {"y": "i32"},
-    "sigmoid": {"y": "i32"},
-    "forget_gate": {"z": "i32"},
-    "view": {"a": "i16"},
-    "revmul": {name: kind for name, kind in _STATE.items() if name != "c"},
-    "revmul_inverse": {name: kind for name, kind in _STATE.items() if name != "c"},
-    "cell_forward": _STATE,
-    "cell_reverse": _STATE,
-    "sequence_forward": _STATE | _TRACE | {"outputs": "i32", "slices": "i32", "wraps": "natural"},
-    "sequence_reverse": _STATE | _TRACE,
-    "sequence_storage": {
-        "gate_counts": "i64",
-        "ideal_bits": "single_float",
-        "plain_bits": "natural",
-        "stored_bits": "natural",
-    },
-    "sequence_gradient": {"grad_x": "f64", "grad_h": "f64", "grad_c": "f64"},
-}
-_OPTIONAL: Final = {
-    "c",
-    "heads",
-    "words",
-    "flags",
-    "slices",
-    "gains",
-    "grad_c",
-    "formats",
-    "trace",
-    *_TRACE,
-}
+
+def _single_schema(field: Field) -> Json:
+    """Return the schema of a single value."""
+    kind = field.kind
+    if kind.type == "str":
+        return {"enum": list(kind.values)}
+    if kind.type in ("config", "formats"):
+        return _ref(kind.type)
+    if kind.type == "f64":
+        return _ref("single_float")
+    if kind.low == 0 and kind.high is None:
+        return _ref("natural")
+    word = {"int": "integer", "bool": "boolean"}[kind.type]
+    return {"type": [word, "null"] if kind.name in _NULLABLE else word}
+
+
+def _field_schema(field: Field) -> Json:
+    """Return the schema of an argument or result."""
+    if not field.is_array:
+        return _single_schema(field)
+    if not isinstance(field.of, str):
+        return _ref(field.name.removesuffix("_steps"))
+    # Gradients are written in the oracle's type.
+    return _ref(field.kind.type.replace("float", "f64"))
+
+
 _PARAMETERS: Final = {"^weight_(ih|hh)_l(0|[1-9][0-9]*)$": "i16", "^bias_l(0|[1-9][0-9]*)$": "i32"}
 
 
-def _arguments_schema(operation: str) -> Json:
-    """Return the schema of a right request."""
-    settings = OPERATIONS[operation].settings
-    # The widest configuration takes every name that any other takes.
-    config = Config("revlstm", 1, 2, 2, slice_size=1) if "config" in settings else None
-    arrays = {a.name: a.dtype for a in arguments_of(operation, config)}
-    properties = {name: _SETTINGS[name] for name in settings}
-    properties |= {n: _ref(k) for n, k in arrays.items() if not n.startswith(("weight", "bias"))}
+def _mapping_schema(fields: Iterable[Field], config: bool) -> Json:
+    """Return the schema of the arguments or results of a right request."""
+    layered = [field.name for field in fields if "{k}" in field.name]
+    whole = [field for field in fields if "{k}" not in field.name]
+    properties = {field.name: _field_schema(field) for field in whole}
     more = {}
-    if config:
-        more["patternProperties"] = {name: _ref(kind) for name, kind in _PARAMETERS.items()}
-    always = {"words", "flags", "heads"} if config is None else set()
-    optional = _OPTIONAL - always
-    return _object(properties, (n for n in properties if n not in optional), **more)
-
-
-def _results_schema(operation: str) -> Json:
-    results = _RESULTS[operation]
-    properties = {name: _ref(kind) for name, kind in results.items()}
-    more = {}
-    if operation == "sequence_gradient":
-        names = {name.replace("^", "^grad_"): _ref("f64") for name in _PARAMETERS}
-        more["patternProperties"] = names
-        assert all(is_float_result(name) for name in results)
-    required = (n for n in properties if n not in _OPTIONAL or operation.startswith("revmul"))
+    if layered:
+        grads = all(name.startswith("grad_") for name in layered)
+        more["patternProperties"] = {
+            name.replace("^", "^grad_") if grads else name: _ref("f64" if grads else kind)
+            for name, kind in _PARAMETERS.items()
+        }
+    required = (f.name for f in whole if not f.is_optional and not (config and f.when))
     return _object(properties, required, **more)
 
 
@@ -160,7 +122,8 @@ def _case_schema(operation: str) -> Json:
     wrong = _object(common | {"args": anything, "error": code})
     if operation == UNKNOWN_OPERATION:
         return wrong
-    args, out = _arguments_schema(operation), _results_schema(operation)
+    asked, config = OPERATIONS[operation], "config" in OPERATIONS[operation].settings
+    args, out = (_mapping_schema(part, config) for part in (asked.arguments, asked.results))
     right = _object(common | {"args": args, "out": out})
     return {"else": wrong, "if": {"required": ["out"]}, "then": right}
 
@@ -177,24 +140,15 @@ def schema() -> Json:
         "patternProperties": {"^[a-z][a-z0-9_]*$": {"anyOf": [scalars, _ref("formats_like")]}},
         "type": "object",
     }
-    formats = ("state_bits", "operand_bits", "lstm_view_bits", "weight_bits")
-    config: Json = {
-        "buffer": _SETTINGS["layout"],
-        "cell": {"enum": ["revgru", "revlstm"]},
-        "forgetting": {"type": "boolean"},
-        "formats": _ref("formats"),
-        "hidden_size": _INTEGER,
-        "input_size": _INTEGER,
-        "max_forget_bits": _SETTINGS["max_forget_bits"],
-        "num_layers": _INTEGER,
-        "slice_size": _INTEGER,
-        "z_max": _SETTINGS["z_max"],
-        "p_max": _SETTINGS["z_max"],
+    records = {
+        name: _object(
+            {field.name: _single_schema(field) for field in fields},
+            [field.name for field in fields if not field.is_optional],
+        )
+        for name, fields in RECORDS.items()
     }
     defs: Json = {kind: _array_schema(kind) for kind in arrays}
-    defs |= {
-        "config": _object(config, ("cell", "input_size", "hidden_size")),
-        "formats": _object(dict.fromkeys(formats, _INTEGER), ()),
+    defs |= records | {
         "formats_like": {
             "additionalProperties": False,
             "patternProperties": {"^[a-z][a-z0-9_]*$": scalars},
