@@ -162,7 +162,8 @@ def _sequence_storage(request: Request) -> Results:
 
 def _sequence_gradient(request: Request) -> Results:
     config, arrays = request.stack, request.arrays
-    x, grad_x = arrays["x"], torch.zeros_like(arrays["x"]).float()
+    x: Tensor = arrays["x"]
+    grad_x = torch.zeros_like(x).float()
     settings = Settings(request.settings["chunk_size"], request.settings["states"])
     bptt = Bptt(config, _params(request), len(x), _state(request), _schedule(request), settings)
 
