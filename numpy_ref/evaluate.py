@@ -165,9 +165,9 @@ def _trace(request: Request, states: list[State], heads: list[Any], words: list[
     """Return what stood after each step (EVAL-009)."""
     if not request.settings.get("trace"):
         return {}
-    steps: dict[str, list[Any]] = {"h": [s.h for s in states], "c": [s.c for s in states], "heads": heads}
     results: Results = {"words_steps": words}
-    for name, values in steps.items():
+    steps = (("h", [s.h for s in states]), ("c", [s.c for s in states]), ("heads", heads))
+    for name, values in steps:
         if name in request.arrays:
             given = request.arrays[name]
             stacked = np.array(values, given.dtype).reshape(len(values), *given.shape)
