@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,30 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), _SOURCES)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return what was compiled before; ``None`` where the files are damaged."""
+        try:
+            return super().load_overload(sig, target_context)
+        except MemoryError:
+            raise
+        except Exception:  # pickle raises almost anything
+            with suppress(OSError):
+                Path(self._cache_file._index_path).unlink()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep what was compiled, where there is room for it.
+
+        Numba writes which file has the code before it writes the code. A process that is killed in
+        between must not leave there what was compiled from older sources.
+        """
+        file = self._cache_file
+        with suppress(OSError):
+            if not file._load_index():
+                for old in Path(self.cache_path).glob(f"{self._impl.filename_base}.*.nbc"):
+                    old.unlink(missing_ok=True)
+            super().save_overload(sig, data)
 
 
 def native(function: Callable[..., Any]) -> Any:

@@ -9,7 +9,7 @@ gradients as in a plain backward pass, and the outer graph is differentiated onc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.autograd.graph import GradientEdge
 from revrnn.errors import RevRNNError
 
 from .distributed import check_present
+from .failures import gradients_whole_or_unchanged
 
 # A node of autograd's graph and which of its outputs.
 Edge = tuple[Any, int]
@@ -33,13 +34,16 @@ def now() -> int:
     return int(node._sequence_nr())
 
 
-def leaves_of(root: Tensor) -> list[Tensor]:
-    """Return the leaves below ``root`` that require gradients."""
-    if root.grad_fn is None:
-        return [root] if root.requires_grad else []
-    graph = _Graph(0)
-    graph.walk(root.grad_fn)
-    return list(graph.leaves.values())
+def leaves_of(*roots: Tensor | GradientEdge | None) -> list[Tensor]:
+    """Return the leaves below some tensors or edges that require gradients."""
+    graph, own = _Graph(0), []
+    for root in roots:
+        node = root.node if isinstance(root, GradientEdge) else getattr(root, "grad_fn", None)
+        if node is not None:
+            graph.walk(node)
+        elif isinstance(root, Tensor) and root.requires_grad:
+            own.append(root)
+    return [*own, *graph.leaves.values()]
 
 
 class _Sum:
@@ -167,13 +171,15 @@ class Collector:
                 roots.append(GradientEdge(*edge))
                 gradients.append(value)
         self._tensors, self._outer = {}, {}
+        leaves = leaves_of(*(one.tensor for one in held), *roots)
         if held:
             tensors = [one.tensor for one in held]
             roots.append(_Roots.apply(held, factor, *tensors))  # type: ignore[no-untyped-call]
             gradients.append(None)
         del held
         if roots:
-            torch.autograd.backward(roots, gradients, retain_graph=retain_graph)
+            with gradients_whole_or_unchanged(leaves):
+                torch.autograd.backward(roots, gradients, retain_graph=retain_graph)
 
     def _of(self, tensor: Tensor) -> _Sum:
         return self._tensors.setdefault(id(tensor), _Sum(tensor))
@@ -249,24 +255,22 @@ class _Graph:
 
             return hook
 
-        handles = [node.register_hook(listener(places)) for node, places in self._at.items()]
-        try:
+        with ExitStack() as handles:
+            for node, places in self._at.items():
+                handles.callback(node.register_hook(listener(places)).remove)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 @contextmanager
 def _without_hooks(leaves: Sequence[Tensor]) -> Iterator[None]:
     """Switch off hooks of parameters, which are to see whole gradients, not parts."""
     hooks: list[tuple[Any, Any]] = []
-    for leaf in leaves:
-        own = leaf._backward_hooks
-        if own:
-            hooks.append((own, list(own.items())))
-            own.clear()
     try:
+        for leaf in leaves:
+            own = leaf._backward_hooks
+            if own:
+                hooks.append((own, list(own.items())))
+                own.clear()
         yield
     finally:
         for own, items in hooks:

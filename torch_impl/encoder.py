@@ -11,6 +11,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .dropout import one_sequence
+from .failures import undone_on_failure
 from .modules import RevRNNBase
 from .quantise import dequantise
 from .run import Run
@@ -46,7 +47,7 @@ def encode(
     if isinstance(module, RevRNNBase) and not module.config.slice_size:
         raise RevRNNError("E_ARGUMENT", "slice_size", 0, "at least 1, to encode")
     back = torch.is_grad_enabled()
-    with one_sequence() as sequence:
+    with undone_on_failure(module, embed), one_sequence() as sequence:
         run = Run(
             module,
             inputs,
@@ -98,7 +99,8 @@ class _Encode(torch.autograd.Function):
             wide[:, :, : run.config.slice_size] = grad_context[first : first + len(h)]
             return wide
 
-        with one_sequence(ctx.sequence):
+        undone = undone_on_failure(run.module, run.inputs.embed)
+        with undone, one_sequence(ctx.sequence):
             grads = run.gradients(ctx.bptt, (grad_h, grad_c), of_outputs, run.inputs.backward)
         run.inputs.cut.hand_on(run.into)
         for name, tensor in run.tensors.items():

@@ -158,9 +158,9 @@ class _Buffers:
         kept: list[tuple[nn.Module, dict[str, Tensor | None]]] = [
             (module, dict(module._buffers)) for module, _ in changed
         ]
-        for module, values in changed:
-            module._buffers.update({name: value.clone() for name, value in values.items()})
         try:
+            for module, values in changed:
+                module._buffers.update({name: value.clone() for name, value in values.items()})
             yield
         finally:
             for module, held in kept:

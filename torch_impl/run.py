@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -145,8 +146,12 @@ class Run:
 
     def train(
         self, targets: Any, readout: Any, mean: bool, scale: Tensor, through_hx: bool
-    ) -> tuple[Tensor, Bptt, Floats]:
-        """Run forward, and backward with the readout; return loss, pass and gradient of ``hx``."""
+    ) -> tuple[Tensor, Bptt, Floats, Callable[[], None]]:
+        """Run forward, and backward with the readout.
+
+        Returns:
+            The loss, the pass, the gradient of ``hx``, and what hands the collected gradients on.
+        """
         assert self.into is not None
         tally, cut = self._tally(readout, mean, targets), Cut(targets)
         with torch.no_grad():
@@ -174,11 +179,11 @@ class Run:
                 if h.requires_grad and g is not None:
                     self.into.add(h, g.to(h.dtype))
         # The caller may differentiate the same graph again, from the gradient of ``hx``.
-        self.into.hand_on(factor, retain_graph=on_graph and not through_hx)
+        hand_on = partial(self.into.hand_on, factor, on_graph and not through_hx)
         returned: Any = tuple(of_hx)
         if self.hx is None or isinstance(self.hx, Tensor):
             returned = of_hx[0] if of_hx else None
-        return tally.loss(), bptt, returned
+        return tally.loss(), bptt, returned, hand_on
 
     def gradients(
         self,

@@ -20,6 +20,7 @@ from .bptt import Bptt
 from .checks import check_reduction, flag
 from .distributed import whole_parameters
 from .dropout import one_sequence
+from .failures import undone_on_failure
 from .modules import Floats, RevRNNBase
 from .report import MemoryReport, report_of
 from .run import Run
@@ -150,26 +151,30 @@ def value_and_grad(
         scales.append(check_scale(loss_scale, device))
         flag("through_hx", through_hx)
 
-    whole = whole_parameters(module, embed, readout)
-    with torch.inference_mode(False), whole, one_sequence(), torch.enable_grad():
-        run = Run(
-            module,
-            inputs,
-            embed=embed,
-            hx=hx,
-            state=state,
-            by_step={"mask": mask, "resets": resets},
-            chunk_size=chunk_size,
-            checkpoint_every=checkpoint_every,
-            offload=offload,
-            report=report,
-            back=True,
-            check=check,
-        )
-        loss, bptt, grad_hx = run.train(
-            targets, readout, reduction == "mean", scales[0], through_hx
-        )
-    return _streamed(run, loss, bptt, grad_hx)
+    used = module, embed, readout
+    undone, whole = undone_on_failure(*used), whole_parameters(*used)
+    with torch.inference_mode(False), undone, whole, torch.enable_grad():
+        with one_sequence():
+            run = Run(
+                module,
+                inputs,
+                embed=embed,
+                hx=hx,
+                state=state,
+                by_step={"mask": mask, "resets": resets},
+                chunk_size=chunk_size,
+                checkpoint_every=checkpoint_every,
+                offload=offload,
+                report=report,
+                back=True,
+                check=check,
+            )
+            loss, bptt, grad_hx, hand_on = run.train(
+                targets, readout, reduction == "mean", scales[0], through_hx
+            )
+            made = _streamed(run, loss, bptt, grad_hx)
+        hand_on()
+    return made
 
 
 @torch.no_grad()
@@ -194,7 +199,8 @@ def value(
         check_targets(targets, readout, steps, rows, device)
         check_reduction(reduction)
 
-    with whole_parameters(module, embed, readout), one_sequence():
+    used = module, embed, readout
+    with undone_on_failure(*used), whole_parameters(*used), one_sequence():
         run = Run(
             module,
             inputs,

@@ -25,6 +25,8 @@ def _fault() -> str | None:
         products: Any = import_module("revrnn.native.products")
         import_module(".work", __package__)
         right = products.self_check()
+    except MemoryError:  # which says nothing of numba, and may be over next time
+        raise
     except Exception as error:  # whatever a broken installation raises: eager goes on
         return f"numba cannot be used ({type(error).__name__}: {str(error).splitlines()[:1]})"
     return None if right else "its products are wrong on this processor"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Final
 
@@ -44,7 +44,10 @@ def run(tasks: Sequence[Task], count: int) -> None:
             task()
 
     others = [_pool(count - 1).submit(work) for _ in range(count - 1)]
-    work()
+    try:
+        work()
+    finally:
+        wait(others)  # whatever happens here, they write to memory that is in use
     for other in others:
         other.result()
 

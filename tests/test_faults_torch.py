@@ -1,0 +1,356 @@
+"""PyTorch where something fails in the middle of a call: all is done, or nothing has changed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from revrnn.torch_impl import RevGRU, dropout, encode, engine, value, value_and_grad
+
+ENGINES = ("eager", "native")
+POINTS = int(os.environ.get("REVRNN_FAULTS", "6"))
+
+
+class Norm(nn.Module):
+    """A layer with buffers that change and random numbers."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.norm, self.drop = nn.BatchNorm1d(size), nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.drop(self.norm(x.flatten(0, 1)).view(x.shape))
+        return made
+
+
+class Setting:
+    """A model, its data, and a call that trains it; always the same one.
+
+    Attributes:
+        trip: is called by embed and readout, forwards and back.
+    """
+
+    def __init__(self) -> None:
+        torch.manual_seed(3)
+        self.embed = nn.Sequential(nn.Embedding(7, 4), Norm(4))
+        self.rnn = RevGRU(4, 4, num_layers=2, dropout=0.2, chunk_size=2, slice_size=2)
+        self.read = nn.Sequential(Norm(4), nn.Linear(4, 7))
+        self.model = nn.ModuleList([self.embed, self.rnn, self.read])
+        self.data = torch.randint(7, (6, 2))
+        self.outer = nn.Linear(4, 4)
+        self.model.append(self.outer)
+        for number, parameter in enumerate(self.model.parameters()):
+            if number % 3:  # some begin without a gradient
+                parameter.grad = torch.randn_like(parameter)
+        self.trip: Callable[[str], None] = lambda where: None
+        # A hook that looks at the sum, and one of parts.
+        self.seen: list[Tensor] = []
+        self.rnn.weight_hh_l0.register_post_accumulate_grad_hook(self._after)
+        self.read[1].weight.register_hook(lambda gradient: self.trip("hook of a parameter"))
+        self.offset = self.outer(torch.ones(1, 1, 4))
+        self.offset.register_hook(lambda gradient: self.trip("outer graph"))
+
+    def _after(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.seen.append(parameter.grad.clone())
+        self.trip("after a gradient was added to")
+
+    def embedded(self, tokens: Tensor) -> Tensor:
+        made: Tensor = self.embed(tokens) + self.offset
+        self.trip("embed")
+        if made.requires_grad:
+            made.register_hook(lambda gradient: self.trip("backward of embed"))
+        return made
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        logits = self.read(outputs)
+        self.trip("readout")
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: self.trip("backward of readout"))
+        return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def train(self) -> None:
+        step = value_and_grad(
+            self.rnn, self.data[:-1], self.data[1:], self.loss, embed=self.embedded
+        )
+        assert step.loss.isfinite()
+
+    def everything(self, names: bool = True) -> list[Any]:
+        """Return what a call may change; with ``names`` also which tensors these are."""
+        parameters, buffers = list(self.model.parameters()), list(self.model.buffers())
+        values: list[Any] = [None if p.grad is None else p.grad.clone() for p in parameters]
+        values += [buffer.clone() for buffer in buffers]
+        values.append(torch.get_rng_state())
+        for module in self.model.modules():
+            values.append((module.training, len(module._forward_hooks), len(module._buffers)))
+        values += [len(p._backward_hooks or ()) for p in parameters]
+        values += [signal.getsignal(signal.SIGINT), len(dropout._open.sequences)]
+        values += [torch.is_grad_enabled(), torch.is_inference_mode_enabled()]
+        if names:
+            values += [id(p.grad) for p in parameters] + [id(buffer) for buffer in buffers]
+        return values
+
+
+def equal(a: list[Any], b: list[Any]) -> bool:
+    """Say whether two sets of values are the same, bit for bit."""
+    pairs = list(zip(a, b, strict=True))
+    return all(
+        torch.equal(x, y) if isinstance(x, Tensor) and isinstance(y, Tensor) else x is y or x == y
+        for x, y in pairs
+        if not (isinstance(x, Tensor) ^ isinstance(y, Tensor))
+    ) and not any(isinstance(x, Tensor) ^ isinstance(y, Tensor) for x, y in pairs)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def wanted(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    """What an undisturbed call leaves behind."""
+    with engine(request.param):
+        setting = Setting()
+        setting.train()
+        yield setting.everything(names=False)
+
+
+def check(wanted: list[Any], setting: Setting, before: list[Any], where: object) -> None:
+    """Fail unless a call is done, or has changed nothing and is done when called again."""
+    if not equal(setting.everything(names=False), wanted):
+        assert equal(setting.everything(), before), where
+        setting.trip = lambda where: None
+        setting.train()
+        assert equal(setting.everything(names=False), wanted), where
+
+
+PLACES = {
+    "embed": 6,
+    "readout": 3,
+    "backward of embed": 3,
+    "backward of readout": 3,
+    "hook of a parameter": 1,
+    "after a gradient was added to": 1,
+    "outer graph": 1,
+}
+FAULTS = (ValueError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_callers_functions_fail(place: str, wanted: list[Any]) -> None:
+    """Wherever and in whatever way: forwards, again, in autograd, in hooks."""
+    for number in range(PLACES[place]):
+        setting, calls = Setting(), 0
+        fault = FAULTS[number % 4] if place != "embed" else FAULTS[(number + 1) % 4]
+
+        def trip(where: str, last: int = number, fault: Any = fault) -> None:
+            nonlocal calls
+            calls += where == place
+            if where == place and calls > last:
+                raise fault("here")
+
+        setting.trip, before = trip, setting.everything()
+        with pytest.raises(fault, match="here"):
+            setting.train()
+        assert equal(setting.everything(), before), (place, number)
+        setting.seen.clear()
+        check(wanted, setting, before, (place, number))
+        assert torch.equal(setting.seen[-1], setting.rnn.weight_hh_l0.grad)
+
+
+class OutOfMemory(TorchDispatchMode):
+    """Memory runs out in an operation."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.left = at
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.left -= 1
+        if self.left == 0:
+            raise torch.OutOfMemoryError("no memory left")
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def interrupt(at: int) -> Iterator[list[int]]:
+    """Have a real SIGINT come at a call of a Python function; give how many are left till then."""
+    left = [at]
+
+    def listen(frame: FrameType, event: str, argument: object) -> None:
+        left[0] -= event == "call"
+        if event == "call" and left[0] == 0:
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(listen)
+    try:
+        yield left
+    finally:
+        sys.setprofile(None)
+
+
+def test_memory_runs_out_anywhere(wanted: list[Any]) -> None:
+    never, setting = 10**9, Setting()
+    with OutOfMemory(never) as mode:
+        setting.train()
+    total, generator = never - mode.left, random.Random(5)
+    for at in [*generator.sample(range(1, total), POINTS), total]:
+        setting = Setting()
+        before = setting.everything()
+        with pytest.raises(torch.OutOfMemoryError), OutOfMemory(at):
+            setting.train()
+        check(wanted, setting, before, at)
+
+
+def test_control_c_anywhere(wanted: list[Any]) -> None:
+    never = 10**9
+    setting = Setting()
+    with interrupt(never) as left:
+        setting.train()
+    total, generator = never - left[0], random.Random(6)
+    for at in generator.sample(range(1, total - 10), POINTS):
+        setting = Setting()
+        before = setting.everything()
+        with pytest.raises(KeyboardInterrupt), interrupt(at):
+            setting.train()
+        check(wanted, setting, before, at)
+
+
+@pytest.mark.parametrize("place", ["embed", "readout"])
+def test_measuring_and_encoding(place: str) -> None:
+    """What has no gradients: buffers and random numbers."""
+    setting = Setting()
+
+    def call() -> Any:
+        if place == "readout":
+            data, targets = setting.data[:-1], setting.data[1:]
+            return value(setting.rnn, data, targets, setting.loss, embed=setting.embedded).loss
+        return encode(setting.rnn, setting.data, embed=setting.embedded)[0]
+
+    calls = 0
+
+    def trip(where: str) -> None:
+        nonlocal calls
+        calls += where == place
+        if calls == 2:
+            raise ValueError("here")
+
+    setting.trip, before = trip, setting.everything()
+    with pytest.raises(ValueError, match="here"):
+        call()
+    assert equal(setting.everything(), before)
+    setting.trip = lambda where: None
+    first = call().clone()
+    setting = Setting()
+    assert torch.equal(first, call())
+
+
+def test_the_way_back_of_an_encoder() -> None:
+    setting = Setting()
+    context = encode(setting.rnn, setting.data, embed=setting.embedded)[0]
+    buffers = [buffer.clone() for buffer in setting.model.buffers()]
+
+    def trip(where: str) -> None:
+        if where == "backward of embed":
+            raise ValueError("here")
+
+    setting.trip, random_state = trip, torch.get_rng_state()
+    with pytest.raises(ValueError, match="here"):
+        context.sum().backward()
+    assert all(map(torch.equal, buffers, setting.model.buffers()))
+    assert torch.equal(random_state, torch.get_rng_state())
+
+
+def test_a_backward_pass_that_failed_is_not_gone_on_with() -> None:
+    """Its states are half-way back: a second one must not give numbers."""
+    rnn = RevGRU(3, 4, chunk_size=2)
+    x = torch.randn(6, 2, 3)
+    outputs, _ = rnn(x)
+    with pytest.raises(torch.OutOfMemoryError), OutOfMemory(20):
+        outputs.sum().backward(retain_graph=True)
+    with pytest.raises(ValueError, match="second backward"):
+        outputs.sum().backward()
+    assert rnn.weight_hh_l0.grad is None
+    rnn(x)[0].sum().backward()
+    first = rnn.weight_hh_l0.grad.clone()
+    rnn.zero_grad()
+    rnn(x)[0].sum().backward()
+    assert torch.equal(first, rnn.weight_hh_l0.grad)
+
+
+def test_gradients_of_all_kinds_are_added_to() -> None:
+    """Sparse and dense ones, with and without an old one, as a plain backward pass adds them."""
+    table, rnn = nn.Embedding(7, 4, sparse=True), RevGRU(4, 4, chunk_size=2)
+    data = torch.randint(7, (5, 2))
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.square().mean()
+
+    def embed(tokens: Tensor) -> Tensor:
+        made: Tensor = table(tokens) * 1.0
+        return made
+
+    for _ in range(2):
+        value_and_grad(rnn, data, data, loss, embed=embed)
+    twice = [table.weight.grad.to_dense(), rnn.weight_ih_l0.grad]
+    held = rnn.weight_ih_l0.grad
+    table.weight.grad = rnn.weight_ih_l0.grad = None
+    value_and_grad(rnn, data, data, loss, embed=embed)
+    once = [table.weight.grad.to_dense(), rnn.weight_ih_l0.grad]
+    assert all(torch.equal(a, 2 * b) for a, b in zip(twice, once, strict=True))
+    rnn.weight_ih_l0.grad = held
+    value_and_grad(rnn, data, data, loss, embed=embed)
+    assert rnn.weight_ih_l0.grad is held
+
+
+# --- the native engine's compiled code -------------------------------------------------------
+
+FUNCTION = """
+from revrnn.native.compiling import native
+
+@native
+def f(x):
+    return x + {number}
+"""
+
+
+def test_damaged_and_lacking_room_for_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled anew where what is kept cannot be read, or nothing can be kept."""
+
+    def run(number: int = 1, name: str = "made") -> int:
+        path = tmp_path / f"{name}.py"
+        text = FUNCTION.format(number=number)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        space: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), space)
+        return int(space["f"](1))
+
+    assert run() == 2
+    kept = [*tmp_path.rglob("*.nbc"), *tmp_path.rglob("*.nbi")]
+    assert len(kept) == 2
+    for path in kept:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert run() == 2
+        assert path.read_bytes() != content[: len(content) // 2]
+    # The index is written, and the process killed before the code is: what was compiled from
+    # older sources must not be taken for it.
+    from numba.core.caching import IndexDataCacheFile
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_save_data", no_room)
+        assert run(number=22) == 23
+    assert run(number=22) == 23
