@@ -7,7 +7,7 @@ from shutil import which
 
 import nox
 
-nox.needs_version = ">=2024.3.2"
+nox.needs_version = ">=2024.4.15"
 # pip, not uv: with the constraints file pip takes a CPU build of torch that a machine offers.
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
@@ -16,18 +16,20 @@ nox.options.sessions = ["lint", "types", "tests"]
 CONSTRAINTS = "constraints.txt"
 # What the kernels were checked with; PyTorch's CUDA build brings its own.
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
-TEST_TOOLS = ("pytest", "pytest-xdist", "hypothesis", "jsonschema", "mpmath", "flatbuffers", "peft")
+TEST_TOOLS = (
+    "pytest",
+    "pytest-xdist",
+    "hypothesis",
+    "import-linter",
+    "jsonschema",
+    "mpmath",
+    "flatbuffers",
+    "peft",
+)
 EVERYTHING = "torch,flax,equinox,experiments"
+PACKAGES = nox.project.load_toml("pyproject.toml")["tool"]["setuptools"]["package-dir"]
 LINTED = (
-    "spec",
-    "conformance",
-    "numpy_ref",
-    "second_opinion",
-    "vector_maker",
-    "native",
-    "torch_impl",
-    "jax_impl",
-    "experiments",
+    *sorted({folder.split("/")[0] for folder in PACKAGES.values()}),
     "tests",
     "benchmarks",
     "docs/site",
@@ -155,6 +157,13 @@ def lint(session: nox.Session) -> None:
     fix = "--fix" in session.posargs
     session.run("ruff", "check", *(["--fix"] if fix else []), *LINTED)
     session.run("ruff", "format", *([] if fix else ["--check"]), *LINTED)
+
+
+@nox.session
+def structure(session: nox.Session) -> None:
+    """Check who imports whom, and write docs/structure.md; ``-- --check`` only compares."""
+    install(session, "import-linter")
+    session.run("python", "tests/structure.py", *session.posargs)
 
 
 @nox.session

@@ -7,18 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-FOLDERS = (
-    "spec",
-    "conformance",
-    "numpy_ref",
-    "second_opinion",
-    "vector_maker",
-    "native",
-    "torch_impl",
-    "jax_impl",
-    "experiments",
-)
+from folders import FOLDERS, ROOT
 
 
 def verdict(status: int, output: str, expected: int) -> int:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_rules import CODE, ROOT, python_files
+from test_rules import python_files
 
+from folders import FOLDERS, ROOT
 from revrnn import vectors
 from revrnn.comparison import differences
 from revrnn.evaluation import load, outcome
@@ -23,7 +24,7 @@ IMPLEMENTATIONS = ("numpy", "torch", "jax")
 
 def citations(rule: str) -> Iterator[str]:
     """Give file and number of each line of code that cites a rule."""
-    for path in python_files(*CODE):
+    for path in python_files(*FOLDERS):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if rule in line:
                 yield f"{path.relative_to(ROOT)}:{number}"

@@ -8,21 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from folders import FOLDERS, ROOT
 from revrnn.operations import OPERATIONS
 from revrnn.rules import CITATION, rules, sections, text
-
-ROOT = Path(__file__).parent.parent
-CODE = (
-    "spec",
-    "conformance",
-    "numpy_ref",
-    "second_opinion",
-    "vector_maker",
-    "native",
-    "torch_impl",
-    "jax_impl",
-    "experiments",
-)
 
 # Rules that say how to read the others, or prove one: no line of code can cite them.
 WITHOUT_CODE = {"GEN-001", "GEN-002", "GEN-005", "EVAL-002", "PROD-003", "SEQ-011"}
@@ -35,7 +23,7 @@ def python_files(*folders: str) -> Iterator[Path]:
 
 def cited_in_code() -> dict[str, set[str]]:
     folders: dict[str, set[str]] = {}
-    for path in python_files(*CODE):
+    for path in python_files(*FOLDERS):
         for identifier in CITATION.findall(path.read_text(encoding="utf-8")):
             folders.setdefault(identifier, set()).add(path.relative_to(ROOT).parts[0])
     return folders
