@@ -12,7 +12,7 @@ from revrnn.comparison import differences, reproduction
 from revrnn.digest import first_difference, step_digests
 from revrnn.evaluation import Implementation, load
 
-from .charlm import Weights
+from .runs import Arrays as Weights
 from .text import Batch
 
 Arguments = dict[str, Any]
@@ -55,7 +55,9 @@ def exact_arguments(
 
     arguments: Arguments = {"config": config.as_dict()}
     for name in config.parameter_shapes():
-        arguments[name] = fixed("bias" if name.startswith("bias") else "weight", weights[name])
+        arguments[name] = fixed(
+            "bias" if name.startswith("bias") else "weight", weights[f"rnn.{name}"]
+        )
     arguments["x"] = fixed("operand", weights["embedding"][batch.tokens])
     arguments["mask"] = np.ones(batch.tokens.shape, np.bool_)
     return arguments | carried
@@ -69,7 +71,7 @@ def compare_batch(
     Args:
         framework: name of the implementation that trains.
         config: the stack.
-        weights: the float weights with which the batch was computed.
+        weights: the float weights with which the batch was computed; the stack's are ``rnn.*``.
         batch: the batch.
         carried: the exact state before it.
         after: the exact state that the training step itself arrived at.
@@ -81,12 +83,12 @@ def compare_batch(
     got = other.evaluate("sequence_forward", quantised | {"trace": True})
     pairs = list(zip(step_digests(config, expected), step_digests(config, got), strict=True))
     result = Agreement(steps=len(pairs), mismatches=sum(a != b for a, b in pairs))
-    found = [first_difference(config, expected, got) or ""]
-    found += differences(arguments, quantised)
+    lines = [first_difference(config, expected, got) or ""]
+    lines += differences(arguments, quantised)
     trained = differences({name: expected[name] for name in after}, after)
     result.mismatches += len(trained)
-    found += [f"after the training step: {line}" for line in trained]
-    result.reports = [line for line in found if line]
+    lines += [f"after the training step: {line}" for line in trained]
+    result.reports = [line for line in lines if line]
     if result.reports:
         result.programs.append(reproduction(other, "sequence_forward", arguments | {"trace": True}))
         result.mismatches = max(result.mismatches, 1)

@@ -45,15 +45,15 @@ def read_sentences(path: Path) -> list[list[str]]:
     opened = lzma.open if path.suffix == ".xz" else open
     try:
         with opened(path, "rt", encoding="utf-8") as file:
-            found = [line.split() for line in file]
+            sentences = [line.split() for line in file]
     except (UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
         raise RevRNNError("E_ARGUMENT", "data", str(path), f"UTF-8 text ({error})") from error
     except OSError as error:
         given = f"{path}, which cannot be read: {error.strerror or error}"
         raise RevRNNError("E_ARGUMENT", "data", given, "text that may be read") from error
-    if not any(found):
+    if not any(sentences):
         raise RevRNNError("E_ARGUMENT", "data", str(path), "a text that is not empty")
-    return found
+    return sentences
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class Vocabulary:
             RevRNNError: ``E_ARGUMENT`` if neither the word nor ``<unk>`` is there.
         """
         numbers: dict[str, int] = self._numbers  # type: ignore[attr-defined]
-        found = numbers.get(word, numbers.get(UNKNOWN))
-        if found is None:
+        number = numbers.get(word, numbers.get(UNKNOWN))
+        if number is None:
             allowed = f"words of the training text, which has no {UNKNOWN}"
             raise RevRNNError("E_ARGUMENT", "data", repr(word), allowed)
-        return found
+        return number

@@ -17,21 +17,22 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from safetensors.numpy import save_file
 
-from revrnn import Config
 from revrnn.comparison import differences
 from revrnn.errors import RevRNNError
 
 from .agreement import Agreement, largest_difference
-from .charlm import initial_weights
-from .demo_runs import LAYOUTS, TRAINERS, Job, Run, name_of, train_all
+from .demo_runs import Job, Run, name_of, train_all
+from .lm.settings import LmSettings
 from .plots import Curve, Panel, write
-from .settings import check, check_number
+from .runs import Arrays, uniform_parameters
+from .settings import FRAMEWORKS, LAYOUTS, REVERSIBLE, check
 from .text import batches, help_topics
 
 # GRAD-021
@@ -110,9 +111,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     try:
         for name in ("updates", "steps", "rows", "checks"):
             check(name, getattr(given, name), getattr(given, name) >= 1, "at least 1")
-        check_number("learning_rate", given.learning_rate)
-        check("seed", given.seed, given.seed >= 0, "at least 0")
-        Config("revgru", 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
+        demo_settings("revgru", given)
         given.out.parent.mkdir(parents=True, exist_ok=True)
     except RevRNNError as error:
         parser.error(str(error))
@@ -139,17 +138,45 @@ def main(arguments: list[str] | None = None) -> int:
     last = given.updates - 1
     checks = {round(i * last / max(given.checks - 1, 1)) for i in range(given.checks)}
     starts = []
-    for cell in ("revgru", "revlstm"):
-        config = Config(cell, 64, given.hidden_size, max_forget_bits=given.max_forget_bits)
-        weights = initial_weights(config, len(corpus.vocabulary), given.seed)
+    for cell in REVERSIBLE:
+        settings = demo_settings(cell, given)
         file = given.out.with_name(f"{cell}_initial.safetensors")
-        save_file(weights, file)
-        starts.append((config, file))
-    jobs = [Job(name, starts, data, given.rows, given.learning_rate, checks) for name in TRAINERS]
+        save_file(initial_weights(settings, len(corpus.vocabulary)), file)
+        starts.append((settings, file))
+    jobs = [Job(name, starts, data, checks) for name in FRAMEWORKS]
     runs = train_beside(jobs, console)
     console.print(table(runs))
     console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
     return verdict(runs, given.out, console)
+
+
+def demo_settings(cell: str, given: argparse.Namespace) -> LmSettings:
+    """Return the settings of a small model without dropout, whose gradients are never clipped."""
+    return LmSettings(
+        cell=cell,
+        embedding_size=64,
+        hidden_size=given.hidden_size,
+        max_forget_bits=given.max_forget_bits,
+        tied=False,
+        batch_size=given.rows,
+        steps=given.steps,
+        learning_rate=given.learning_rate,
+        clip=1e9,
+        seed=given.seed,
+        dropout_input=0.0,
+        dropout_output=0.0,
+    )
+
+
+def initial_weights(settings: LmSettings, vocabulary: int) -> Arrays:
+    """Return float32 weights by name: ``embedding`` ``[V, I]``, the stack's, the readout's."""
+    wide, units = settings.embedding_size, settings.hidden_size
+    stack = {f"rnn.{name}": shape for name, shape in settings.config().parameter_shapes().items()}
+    shapes = {**stack, "embedding": (vocabulary, wide), "readout.weight": (vocabulary, units)}
+    weights = uniform_parameters(
+        shapes, lambda name: 0.9 if name == "embedding" else units**-0.5, settings.seed
+    )
+    return {**weights, "readout.bias": np.zeros(vocabulary, np.float32)}
 
 
 def train_beside(jobs: list[Job], console: Console) -> list[Run]:
@@ -170,10 +197,10 @@ def train_beside(jobs: list[Job], console: Console) -> list[Run]:
         reports: Any = manager.Queue()
         futures = [pool.submit(train_all, job, reports.put) for job in jobs]
         tasks = {
-            name_of(config, job.framework): progress.add_task(
-                name_of(config, job.framework), total=len(job.data), word="", start=False
+            name_of(own.cell, job.framework): progress.add_task(
+                name_of(own.cell, job.framework), total=len(job.data), word="", start=False
             )
-            for config, _ in jobs[0].starts
+            for own, _ in jobs[0].starts
             for job in jobs
         }
         while not all(future.done() for future in futures) or not reports.empty():

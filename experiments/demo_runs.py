@@ -7,24 +7,23 @@ costs no waiting for the other. What they report on the way goes through a queue
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import load_file
 
 from revrnn import Config
 from revrnn.evaluation import fresh_heads, load
 
 from .agreement import Agreement, compare_batch, exact_arguments
-from .charlm import Trainer, Weights
+from .lm.settings import LmSettings
+from .lm.trainer import Trainer
+from .runs import Arrays
+from .settings import FRAMEWORKS, LAYOUTS
 from .text import Batch
-
-# By framework, the module and the class that trains with it: only its own process imports it.
-TRAINERS = {"torch": ("charlm_torch", "TorchTrainer"), "jax": ("charlm_jax", "JaxTrainer")}
-LAYOUTS = ("stream", "wordlist")
 
 # Called with a run's name, how many updates are done, and a word on how it goes.
 Report = Callable[[tuple[str, int, str]], object]
@@ -36,18 +35,14 @@ class Job:
 
     Attributes:
         framework: ``"torch"`` or ``"jax"``.
-        starts: for every cell its configuration and the file of its initial weights.
+        starts: for every cell its settings and the file of its initial weights.
         data: the batches.
-        rows: rows of a batch.
-        learning_rate: Adam's.
         checks: the updates at which to compare with the oracle.
     """
 
     framework: str
-    starts: list[tuple[Config, Path]]
+    starts: list[tuple[LmSettings, Path]]
     data: list[Batch]
-    rows: int
-    learning_rate: float
     checks: set[int]
 
 
@@ -75,11 +70,11 @@ class Run:
     losses: list[float] = field(default_factory=list)
     bits: list[Bits] = field(default_factory=list)
     agreement: Agreement = field(default_factory=Agreement)
-    first_gradients: Weights = field(default_factory=dict)
-    first_state: Weights = field(default_factory=dict)
+    first_gradients: Arrays = field(default_factory=dict)
+    first_state: Arrays = field(default_factory=dict)
 
 
-def measure(config: Config, weights: Weights, batch: Batch, carried: Weights, update: int) -> Bits:
+def measure(config: Config, weights: Arrays, batch: Batch, carried: Arrays, update: int) -> Bits:
     """Account for one batch in every layout, by the oracle."""
     oracle = load("numpy")
     stored, ideal = {}, 0.0
@@ -97,22 +92,22 @@ def measure(config: Config, weights: Weights, batch: Batch, carried: Weights, up
     return Bits(update, ideal, stored)
 
 
-def name_of(config: Config, framework: str) -> str:
+def name_of(cell: str, framework: str) -> str:
     """Return the name under which a run is reported."""
-    return f"{config.cell} {framework}"
+    return f"{cell} {framework}"
 
 
 def train_all(job: Job, report: Report) -> list[Run]:
     """Train every cell of a job, one after the other."""
-    module, name = TRAINERS[job.framework]
-    make = getattr(importlib.import_module(f".{module}", __package__), name)
     if job.framework == "torch":
         use_half_the_cores()
     runs = []
-    for config, file in job.starts:
-        report((name_of(config, job.framework), 0, "compiling"))
-        trainer = make(config, load_file(file), job.rows, job.learning_rate)
-        runs.append(train(trainer, config, job.data, job.checks, report))
+    for settings, file in job.starts:
+        report((name_of(settings.cell, job.framework), 0, "compiling"))
+        weights, own = load_file(file), dataclasses.replace(settings, framework=job.framework)
+        trainer = Trainer(own, weights["readout.bias"])
+        trainer.set_parameters(weights)
+        runs.append(train(trainer, job.data, job.checks, report))
     return runs
 
 
@@ -120,22 +115,34 @@ def use_half_the_cores() -> None:
     """Leave the other half to the framework that trains beside this one."""
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(TRAINERS)))
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(FRAMEWORKS)))
 
 
-def train(
-    trainer: Trainer, config: Config, data: list[Batch], checks: set[int], report: Report
-) -> Run:
+def carried(trainer: Trainer) -> Arrays:
+    """Return the exact state before the next batch (SEQ-006)."""
+    state = {
+        name: np.asarray(v) for name, v in trainer.framework.named_state(trainer.state).items()
+    }
+    return state | {"heads": state["heads"].astype(np.int64)}
+
+
+def train(trainer: Trainer, data: list[Batch], checks: set[int], report: Report) -> Run:
     """Train on all batches; at the updates in ``checks`` compare with the oracle and measure."""
-    framework = trainer.framework
-    run = Run(config.cell, framework, first_gradients=trainer.gradients(data[0]))
+    settings, config = trainer.settings, trainer.settings.config()
+    framework = settings.framework
+    run = Run(config.cell, framework)
+    first = trainer.segment(data[0].tokens, data[0].targets, settings.steps)
+    run.first_gradients, _ = trainer.training.gradients(
+        trainer.model.gradients, trainer.state, first
+    )
     for update, batch in enumerate(data):
-        weights, carried = trainer.weights(), trainer.carried()
-        run.losses.append(trainer.step(batch))
-        run.first_state = run.first_state or trainer.carried()
+        weights, before = trainer.parameters(), carried(trainer)
+        loss = trainer.step(batch.tokens, batch.targets, update, settings.learning_rate)
+        run.losses.append(loss)
+        run.first_state = run.first_state or carried(trainer)
         if update in checks:
-            after = trainer.carried()
-            run.agreement += compare_batch(framework, config, weights, batch, carried, after)
-            run.bits.append(measure(config, weights, batch, carried, update))
-        report((name_of(config, framework), update + 1, f"loss {run.losses[-1]:.3f}"))
+            after = carried(trainer)
+            run.agreement += compare_batch(framework, config, weights, batch, before, after)
+            run.bits.append(measure(config, weights, batch, before, update))
+        report((name_of(config.cell, framework), update + 1, f"loss {loss:.3f}"))
     return run

@@ -91,8 +91,8 @@ def plot_losses(path: Path, folders: Mapping[str, RunFolder]) -> list[Path]:
     for event, title, style in (("train", "Training", "-"), ("valid", "Validation", "o-")):
         curves = []
         for label, folder in folders.items():
-            found = folder.records(event)
-            x, y = [r["update"] for r in found], [r["loss"] for r in found]
+            records = folder.records(event)
+            x, y = [r["update"] for r in records], [r["loss"] for r in records]
             curves.append(Curve(label, x, y, style))
         panels[event] = Panel(title, "update", "loss (nats a word)", curves)
     return write(path, panels)

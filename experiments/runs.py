@@ -212,7 +212,7 @@ class RunFolder:
             return []
         with of_a_run(metrics):
             lines = metrics.read_text(encoding="utf-8").splitlines()
-            return [found for found in map(json.loads, lines) if found["event"] == event]
+            return [record for record in map(json.loads, lines) if record["event"] == event]
 
     def save(self, name: str, arrays: Arrays, progress: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all.

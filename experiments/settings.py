@@ -26,6 +26,7 @@ T = TypeVar("T", bound=RunSettings)
 
 FRAMEWORKS: Final = ("torch", "jax")
 LAYOUTS: Final = ("stream", "wordlist")
+OPTIMISERS: Final = ("sgd", "adam")
 # Cells of revrnn, and the frameworks' own, with all states stored.
 REVERSIBLE: Final = ("revgru", "revlstm")
 OWN: Final = ("gru", "lstm")
@@ -117,7 +118,7 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
     Raises:
         RevRNNError: ``E_ARGUMENT`` if something else is given.
     """
-    found = dict(config)
+    values = dict(config)
     try:
         may_grow = settings(**config).may_grow
     except (TypeError, ValueError, AttributeError) as error:
@@ -129,5 +130,5 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
         if name not in may_grow or value < config[name]:
             allowed = f"{config[name]!r}, with which the run began"
             raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
-        found[name] = value
-    return settings(**found)
+        values[name] = value
+    return settings(**values)

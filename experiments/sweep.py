@@ -108,7 +108,7 @@ class Comparison:
     def _possible(self, given: dict[str, Any], console: Console) -> dict[str, dict[str, Any]]:
         """Return what each run is given; say which of the comparison cannot be, and why."""
         options = {k: v for k, v in given.items() if k != "only"}
-        found, refused = {}, []
+        possible, refused = {}, []
         for name in given["only"] or self.variants:
             own = {**options, **self.variants[name], "out": given["out"] / name}
             try:
@@ -118,12 +118,12 @@ class Comparison:
                     raise
                 refused.append((name, error))
                 continue
-            found[name] = own
-        if not found:
+            possible[name] = own
+        if not possible:
             raise refused[0][1]
         for name, why in refused:
             console.print(f"{name} is left out: {why}", markup=False)
-        return found
+        return possible
 
 
 def _is_done(path: Path, given: dict[str, Any]) -> bool:

@@ -134,9 +134,9 @@ def train(
         RevRNNError: ``E_NONFINITE`` if a loss is no number.
     """
     place = Place(learning_rate=settings.learning_rate)
-    found = folder.load("last")
-    if found is not None:
-        arrays, progress = found
+    checkpoint = folder.load("last")
+    if checkpoint is not None:
+        arrays, progress = checkpoint
         with of_a_run(folder.path / "last.safetensors"):
             trainer.restore(arrays)
             place = Place(**{name: progress[name] for name in asdict(place)})

@@ -43,19 +43,19 @@ def options(values: dict[str, Any]) -> list[str]:
 
 
 def test_tokens() -> None:
-    found = tokens(7, 50, 40, 3, "train", 2)
-    assert found.shape == (50, 40)
-    assert found.dtype == np.int64
-    assert np.bincount(found.ravel(), minlength=7).min() > 200
-    assert found.max() == 6
-    assert np.array_equal(found, tokens(7, 50, 40, 3, "train", 2))
+    drawn = tokens(7, 50, 40, 3, "train", 2)
+    assert drawn.shape == (50, 40)
+    assert drawn.dtype == np.int64
+    assert np.bincount(drawn.ravel(), minlength=7).min() > 200
+    assert drawn.max() == 6
+    assert np.array_equal(drawn, tokens(7, 50, 40, 3, "train", 2))
     for other in (
         tokens(7, 50, 40, 4, "train", 2),
         tokens(7, 50, 40, 3, "train", 1),
         tokens(7, 50, 40, 3, "valid", 2),
         tokens(7, 50, 40, 3, "test", 2),
     ):
-        assert 0.05 < (found == other).mean() < 0.25
+        assert 0.05 < (drawn == other).mean() < 0.25
 
 
 @pytest.mark.parametrize("lag", [0, 1, 3])

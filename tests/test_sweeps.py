@@ -60,8 +60,8 @@ def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: 
         for name, own in comparison.variants.items()
     }
     assert len(set(settings.values())) == len(settings) == count
-    for name, found in settings.items():
-        assert name.replace("float-", "float_").startswith(found.cell)
+    for name, own in settings.items():
+        assert name.replace("float-", "float_").startswith(own.cell)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from .report import describe, write_report
 from .segments import streams
 from .settings import PRESETS, LmSettings
 from .sizes import all_parameters, matched
-from .train import train
-from .trainer import EVALUATION_ROWS, make_trainer
+from .trainer import EVALUATION_ROWS, Trainer, train
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +49,7 @@ def _run(asked: LmSettings, corpus: Corpus, folder: RunFolder, console: Console)
         f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
         f"{len(corpus.train):,} words to train on, {len(corpus.vocabulary):,} kinds"
     )
-    trainer = make_trainer(settings, corpus.log_frequencies())
+    trainer = Trainer(settings, corpus.log_frequencies())
     place = train(trainer, settings, corpus, folder, console)
     best = folder.best()
     with of_a_run(folder.path / "best.safetensors"):
@@ -62,8 +61,8 @@ def _run(asked: LmSettings, corpus: Corpus, folder: RunFolder, console: Console)
         from .savings import PAPER_STEPS, savings
 
         for steps in dict.fromkeys((settings.steps, PAPER_STEPS)):
-            found = savings(settings, len(corpus.vocabulary), best, data, steps)
-            saved += [saving.as_dict() for saving in found]
+            both = savings(settings, len(corpus.vocabulary), best, data, steps)
+            saved += [saving.as_dict() for saving in both]
     memory = None
     if settings.measure_memory:
         memory = measure(settings, corpus.log_frequencies(), data)

@@ -42,8 +42,8 @@ class Corpus:
         Every word is counted once more, so that none has frequency 0.
         """
         counts = np.bincount(self.train, minlength=len(self.vocabulary)) + 1
-        found: npt.NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
-        return found
+        logs: npt.NDArray[np.float32] = np.log(counts / counts.sum()).astype(np.float32)
+        return logs
 
 
 def load(data: str) -> Corpus:
@@ -61,11 +61,11 @@ def load(data: str) -> Corpus:
         parts = {part: read_sentences(path) for part, path in paths.items()}
     with_ends = {part: [[*line, END] for line in lines if line] for part, lines in parts.items()}
     vocabulary = Vocabulary.of(with_ends["train"])
-    found = {
+    parts_as_numbers = {
         part: np.array([vocabulary.number(word) for line in lines for word in line], np.int32)
         for part, lines in with_ends.items()
     }
-    return Corpus(vocabulary, **found)
+    return Corpus(vocabulary, **parts_as_numbers)
 
 
 def _builtin() -> dict[str, list[list[str]]]:

@@ -8,9 +8,9 @@ from revrnn.experiments import update_memory
 from revrnn.experiments.update_memory import Updates
 
 from .corpus import Ids
-from .parameters import Floats
+from .model import Floats
 from .settings import LmSettings
-from .trainer import make_trainer
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def measure(settings: LmSettings, log_frequencies: Floats, ids: Ids) -> Memory |
 
 
 def _updates(settings: LmSettings, log_frequencies: Floats, segment: Ids) -> Updates:
-    trainer = make_trainer(settings, log_frequencies)
+    trainer = Trainer(settings, log_frequencies)
 
     def update(ids: Ids, number: int) -> float:
         return trainer.step(ids[:-1], ids[1:], number, settings.learning_rate)

@@ -15,11 +15,11 @@ from revrnn.experiments.settings import REVERSIBLE, limit
 def describe(config: dict[str, Any]) -> str:
     """Return a run's model in a few words."""
     cell, size = config["cell"], f"{config['num_layers']} × {config['hidden_size']}"
-    found = f"{cell} {size}"
+    model = f"{cell} {size}"
     if cell in REVERSIBLE:
         words = limit(config["max_forget_bits"]) if config["forgetting"] else "not forgetting"
-        found += f", {words}"
-    return found if config["carry_state"] else f"{found}, segments anew"
+        model += f", {words}"
+    return model if config["carry_state"] else f"{model}, segments anew"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:

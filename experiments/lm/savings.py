@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
-import torch
+import numpy as np
 
 from revrnn.experiments.runs import Arrays
 from revrnn.experiments.settings import LAYOUTS
-from revrnn.experiments.torch_training import set_parameters
-from revrnn.torch_impl import value_and_grad
 
 from .corpus import Ids
 from .settings import LmSettings
-from .torch_model import TorchModel
+from .trainer import Trainer
 
 # Segments that are averaged over.
 SEGMENTS = 8
@@ -64,34 +63,24 @@ def savings(
         ids: streams of text, ``[N, B]``.
         steps: of a segment.
     """
-    found = []
+    measured = []
     for layout in LAYOUTS:
-        changed = {**asdict(settings), "buffer": layout, "framework": "torch"}
-        model = TorchModel(LmSettings(**changed), vocabulary)
-        set_parameters(model, parameters)
-        torch.manual_seed(settings.seed)
-        state = model.initial_state(ids.shape[1])
+        changed = replace(settings, buffer=layout, framework="torch", batch_size=ids.shape[1])
+        trainer = Trainer(changed, np.zeros(vocabulary, np.float32))
+        trainer.set_parameters(parameters)
+        account = partial(trainer.model.gradients, report=True)
         ideal, stored, plain = 0.0, 0, 0
         for number in range(min(SEGMENTS, (len(ids) - 1) // steps)):
-            part = torch.from_numpy(ids[number * steps : (number + 1) * steps + 1]).long()
+            part = ids[number * steps : (number + 1) * steps + 1]
             if not settings.carry_state:
-                state = model.initial_state(ids.shape[1])
-            model.draw_words()
-            step = value_and_grad(
-                model.rnn,
-                part[:-1],
-                part[1:],
-                model.read,
-                embed=model.embed,
-                state=state,
-                report=True,
-            )
-            model.zero_grad()
-            assert step.report is not None
-            state = step.state
-            ideal += step.report.ideal_bits
-            stored += step.report.stored_bits
-            plain += step.report.plain_bits
+                trainer.start_anew()
+            segment = trainer.segment(part[:-1], part[1:], steps)
+            at = settings.seed, number
+            _, trained = trainer.training.gradients(account, trainer.state, segment, at)
+            trainer.state = trained.end
+            ideal += trained.report.ideal_bits
+            stored += trained.report.stored_bits
+            plain += trained.report.plain_bits
         if plain:
-            found.append(Saving(layout, steps, ids.shape[1], plain / ideal, plain / stored))
-    return found
+            measured.append(Saving(layout, steps, ids.shape[1], plain / ideal, plain / stored))
+    return measured

@@ -27,8 +27,8 @@ def streams(ids: Ids, rows: int, part: str = "train") -> Ids:
     if length < 2:
         allowed = f"at most {len(ids) // 2}, so that a stream has two words"
         raise RevRNNError("E_ARGUMENT", "batch_size", rows, allowed)
-    found: Ids = np.ascontiguousarray(ids[: rows * length].reshape(rows, length).T)
-    return found
+    columns: Ids = np.ascontiguousarray(ids[: rows * length].reshape(rows, length).T)
+    return columns
 
 
 def longest(steps: int, random: bool) -> int:
@@ -42,7 +42,7 @@ def lengths(total: int, steps: int, random: bool, seed: int, epoch: int) -> npt.
     They depend on the seed and the epoch alone, so a run that goes on finds them again.
     """
     generator = np.random.default_rng([seed, 1, epoch])
-    found: list[int] = []
+    sizes: list[int] = []
     left = total
     while left:
         size = steps
@@ -51,6 +51,6 @@ def lengths(total: int, steps: int, random: bool, seed: int, epoch: int) -> npt.
             size = int(generator.normal(middle, _SPREAD))
             size = min(max(size, _LEAST), longest(steps, random))
         size = min(size, left)
-        found.append(size)
+        sizes.append(size)
         left -= size
-    return np.array(found)
+    return np.array(sizes)

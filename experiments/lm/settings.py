@@ -10,6 +10,7 @@ from revrnn.errors import RevRNNError, one_of
 from revrnn.experiments.settings import (
     FRAMEWORKS,
     LAYOUTS,
+    OPTIMISERS,
     OWN,
     REVERSIBLE,
     check,
@@ -22,7 +23,6 @@ from revrnn.experiments.settings import (
 # The reversible cells in float arithmetic, with all states stored.
 FLOAT: Final = {"float_revgru": "revgru", "float_revlstm": "revlstm"}
 CELLS: Final = (*REVERSIBLE, *FLOAT, *OWN)
-OPTIMISERS: Final = ("sgd", "adam")
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,18 @@ class LmSettings:
             raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), "with framework torch")
         if self.cell in FLOAT and not self.forgetting:
             raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
-        if self.cell not in OWN:
+        if self.has_config:
             self.config()
 
     @property
     def may_grow(self) -> tuple[str, ...]:
         """What may be more when a run goes on: passes, unless the rate falls to the last."""
         return () if self.anneal else ("epochs",)
+
+    @property
+    def has_config(self) -> bool:
+        """Whether the cell is a reversible one or its like in float arithmetic."""
+        return self.cell not in OWN
 
     def config(self) -> Config:
         """Return the stack of a reversible cell, or of its like in float."""

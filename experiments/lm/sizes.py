@@ -42,8 +42,8 @@ def matched(settings: LmSettings, vocabulary: int) -> LmSettings:
     )
 
     def distance(hidden: int) -> int:
-        found = dataclasses.replace(settings, hidden_size=hidden, match=None)
-        return abs(all_parameters(found, vocabulary) - wanted)
+        other = dataclasses.replace(settings, hidden_size=hidden, match=None)
+        return abs(all_parameters(other, vocabulary) - wanted)
 
     # Reversible cells have two groups of half the width.
     even = 1 if settings.cell in OWN else 2

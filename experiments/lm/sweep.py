@@ -15,19 +15,19 @@ LIMITS: Final = (1, 2, 3, 5, None)
 
 def variants() -> dict[str, dict[str, Any]]:
     """Return what each run of the comparison sets, by the name of its folder."""
-    found: dict[str, dict[str, Any]] = {}
+    runs: dict[str, dict[str, Any]] = {}
     for cell, own in (("revgru", "gru"), ("revlstm", "lstm")):
-        found[own] = {"cell": own}
-        found[f"{own}-as-{cell}"] = {"cell": own, "match": cell}
-        found[f"float-{cell}"] = {"cell": f"float_{cell}"}
+        runs[own] = {"cell": own}
+        runs[f"{own}-as-{cell}"] = {"cell": own, "match": cell}
+        runs[f"float-{cell}"] = {"cell": f"float_{cell}"}
         for limit in LIMITS:
             name = "no-limit" if limit is None else f"{limit}-bits"
-            found[f"{cell}-{name}"] = {"cell": cell, "max_forget_bits": limit}
+            runs[f"{cell}-{name}"] = {"cell": cell, "max_forget_bits": limit}
         # A state from which nothing is ever discarded grows with every step, so these two begin
         # every segment with a fresh one.
-        found[f"{cell}-anew"] = {"cell": cell, "max_forget_bits": 3, "carry_state": False}
-        found[f"{cell}-keeping"] = {"cell": cell, "forgetting": False, "carry_state": False}
-    return found
+        runs[f"{cell}-anew"] = {"cell": cell, "max_forget_bits": 3, "carry_state": False}
+        runs[f"{cell}-keeping"] = {"cell": cell, "forgetting": False, "carry_state": False}
+    return runs
 
 
 COMPARISON: Final = Comparison(

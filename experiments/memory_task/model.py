@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from revrnn.experiments.torch_training import seed_from
+from revrnn.experiments.torch_framework import seed_of
 from revrnn.torch_impl import RevGRU, RevLSTM
 
 from .settings import VARIANTS, Job, MemorySettings
@@ -22,7 +22,7 @@ class Repeater(nn.Module):
         super().__init__()
         self.lag = settings.lag
         with torch.random.fork_rng(devices=[]):
-            seed_from(job.seed, 0)
+            torch.manual_seed(seed_of(job.seed, 0))
             # As wide as there are symbols: no token's input need be made from others'.
             self.embedding = nn.Embedding(settings.symbols, settings.symbols)
             self.readout = nn.Linear(job.hidden_size, settings.symbols)

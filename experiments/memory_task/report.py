@@ -47,7 +47,7 @@ class Row:
 
 def rows(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[Row]:
     """Return the rows of the table: all networks of the first size, then of the next."""
-    found = []
+    table = []
     for size in settings.all_hidden_sizes:
         for name in settings.all_variants:
             own = [r for r in results if r["variant"] == name and r["hidden_size"] == size]
@@ -58,7 +58,7 @@ def rows(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[Ro
             rate = min(settings.all_learning_rates, key=valid)
             best = [r for r in own if r["learning_rate"] == rate]
             variant = VARIANTS[name]
-            found.append(
+            table.append(
                 Row(
                     variant.label(settings.max_forget_bits),
                     size,
@@ -70,7 +70,7 @@ def rows(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[Ro
                     sum(r["seconds"] for r in best) / len(best),
                 )
             )
-    return found
+    return table
 
 
 def told(settings: MemorySettings, bits: Floats) -> float:
@@ -83,7 +83,7 @@ def told(settings: MemorySettings, bits: Floats) -> float:
 
 def write_report(settings: MemorySettings, folder: RunFolder) -> None:
     """Write ``report.md`` and the plot of a run that has ended."""
-    found = rows(settings, folder.records("result"))
+    table = rows(settings, folder.records("result"))
     text = [
         "# Repeating a sequence",
         "",
@@ -93,7 +93,7 @@ def write_report(settings: MemorySettings, folder: RunFolder) -> None:
         f"{settings.updates} updates of {settings.batch_size} sequences. Means over all seeds, of "
         f"which there are {settings.seeds} (in brackets the lowest and the highest).",
         "",
-        *_table(settings, found),
+        *_table(settings, table),
         "",
         "*bits*: cross-entropy, bits a token. *trained*: positions up to the trained length; "
         "*beyond*: the others. *told*: the most bits that the outputs up to any step tell about "
@@ -112,7 +112,7 @@ def write_report(settings: MemorySettings, folder: RunFolder) -> None:
         "```",
         "",
     ]
-    plot(settings, folder, found)
+    plot(settings, folder, table)
     folder.write("report.md", "\n".join(text).encode())
 
 
@@ -120,7 +120,7 @@ def _when(lag: int) -> str:
     return "it was given last" if lag == 0 else f"that it was given {lag} step(s) before that"
 
 
-def _table(settings: MemorySettings, found: Sequence[Row]) -> list[str]:
+def _table(settings: MemorySettings, table: Sequence[Row]) -> list[str]:
     """Return the lines of a Markdown table."""
     last = settings.train_steps - settings.lag
     lines = [
@@ -128,7 +128,7 @@ def _table(settings: MemorySettings, found: Sequence[Row]) -> list[str]:
         "| at its end | beyond | told | room | s |",
         "|---|" + "---:|" * 11,
     ]
-    for row in found:
+    for row in table:
         spread = row.bits[:, :last].mean(1)
         right = row.accuracy
         # A single position of few rows is rough: a quarter of the trained length, at its end.
@@ -145,19 +145,19 @@ def _table(settings: MemorySettings, found: Sequence[Row]) -> list[str]:
     return lines
 
 
-def plot(settings: MemorySettings, folder: RunFolder, found: Sequence[Row]) -> None:
+def plot(settings: MemorySettings, folder: RunFolder, table: Sequence[Row]) -> None:
     """Draw, for the smallest state, accuracy and bits by position; and accuracy by size."""
     last = settings.train_steps - settings.lag
     smallest = min(settings.all_hidden_sizes)
     by_position, by_bits, by_size = [], [], []
-    for row in (row for row in found if row.hidden_size == smallest):
+    for row in (row for row in table if row.hidden_size == smallest):
         style = "--" if row.room is not None else "-"
         positions = [float(t) for t in range(row.bits.shape[1])]
         by_position.append(Curve(row.label, positions, [*map(float, row.accuracy.mean(0))], style))
         by_bits.append(
             Curve(row.label, positions[:last], [*map(float, row.bits.mean(0)[:last])], style)
         )
-        same = sorted((r for r in found if r.label == row.label), key=lambda r: r.hidden_size)
+        same = sorted((r for r in table if r.label == row.label), key=lambda r: r.hidden_size)
         means = [float(r.accuracy[:, :last].mean()) for r in same]
         by_size.append(Curve(row.label, [float(r.hidden_size) for r in same], means, f"o{style}"))
     where = f"position; trained on {settings.train_steps} steps"

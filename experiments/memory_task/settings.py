@@ -158,11 +158,11 @@ class MemorySettings:
 
 def _parts(name: str, given: str, kind: Callable[[str], V], allowed: str) -> tuple[V, ...]:
     try:
-        found = tuple(kind(part.strip()) for part in given.split(","))
+        parts = tuple(kind(part.strip()) for part in given.split(","))
     except ValueError:
         raise RevRNNError("E_ARGUMENT", name, repr(given), allowed) from None
-    check(name, given, len(set(found)) == len(found), allowed)
-    return found
+    check(name, given, len(set(parts)) == len(parts), allowed)
+    return parts
 
 
 PRESETS: Final[dict[str, dict[str, Any]]] = {

@@ -14,9 +14,10 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from revrnn.errors import RevRNNError
+from revrnn.experiments.framework import Optimiser
 from revrnn.experiments.progress import bar
 from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
-from revrnn.experiments.torch_training import TorchTraining
+from revrnn.experiments.torch_framework import Updates
 
 from .model import Repeater, bits, measure
 from .settings import Job, MemorySettings
@@ -44,15 +45,15 @@ class Place:
     seconds: float = 0.0
 
 
-class Trainer(TorchTraining):
+class Trainer(Updates):
     """One network and its optimiser."""
 
     def __init__(self, settings: MemorySettings, job: Job) -> None:
         """Make the network."""
         self.settings, self.job = settings, job
         self.model = Repeater(settings, job)
-        optimiser = torch.optim.Adam(self.model.parameters(), job.learning_rate)
-        super().__init__(self.model, optimiser)
+        named = dict(self.model.named_parameters())
+        super().__init__(named, Optimiser("adam", settings.clip))
 
     def _data(self, update: int) -> tuple[Tensor, Tensor]:
         s = self.settings
@@ -65,8 +66,7 @@ class Trainer(TorchTraining):
         self.optimiser.zero_grad()
         loss = bits(self.model(inputs), targets).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        rate = self.job.learning_rate * (1 - update / self.settings.updates)
-        self.update(rate, self.settings.clip)
+        self.change(self.job.learning_rate * (1 - update / self.settings.updates))
         return float(loss.detach())
 
     def result(self) -> dict[str, object]:
@@ -79,12 +79,12 @@ class Trainer(TorchTraining):
         valid = tokens(s.symbols, s.train_steps, s.test_rows, seed, "valid")
         test = tokens(s.symbols, s.test_steps, s.test_rows, seed, "test")
         chosen, _ = measure(self.model, *repeat(valid, s.lag))
-        found, right = measure(self.model, *repeat(test, s.lag))
+        losses, right = measure(self.model, *repeat(test, s.lag))
         return {
             **asdict(self.job),
             "parameters": sum(value.numel() for value in self.names.values()),
             "valid_bits": float(chosen.mean()),
-            "bits": [float(value) for value in found],
+            "bits": [float(value) for value in losses],
             "accuracy": [float(value) for value in right],
         }
 
@@ -107,9 +107,9 @@ def train(settings: MemorySettings, folder: RunFolder, console: Console) -> None
     network (see :meth:`Trainer.result`).
     """
     jobs, place, arrays = settings.jobs, Place(), Arrays()
-    found = folder.load("last")
-    if found is not None:
-        arrays, progress = found
+    checkpoint = folder.load("last")
+    if checkpoint is not None:
+        arrays, progress = checkpoint
         with of_a_run(folder.path / "last.safetensors"):
             place = Place(**{name: progress[name] for name in asdict(place)})
     with bar(console) as progress_bar, _one_thread():

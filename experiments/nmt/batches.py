@@ -49,8 +49,8 @@ class Batch:
             steps, own = array.shape
             return np.pad(array, ((0, -steps % multiple), (0, rows - own)))
 
-        found = [pad(getattr(self, name)) for name in self.__dataclass_fields__]
-        return Batch(*found)
+        parts = [pad(getattr(self, name)) for name in self.__dataclass_fields__]
+        return Batch(*parts)
 
 
 def make_batch(pairs: Sequence[Pair]) -> Batch:
@@ -64,16 +64,16 @@ def make_batch(pairs: Sequence[Pair]) -> Batch:
 
 
 def _columns(sentences: Sequence[Sequence[int]]) -> Ids:
-    found = np.full((max(map(len, sentences)), len(sentences)), PAD, np.int32)
+    columns = np.full((max(map(len, sentences)), len(sentences)), PAD, np.int32)
     for column, sentence in enumerate(sentences):
-        found[: len(sentence), column] = sentence
-    return found
+        columns[: len(sentence), column] = sentence
+    return columns
 
 
 def _mask(sentences: Sequence[Sequence[int]]) -> Mask:
     lengths = np.array([len(sentence) for sentence in sentences])
-    found: Mask = np.arange(lengths.max())[:, None] < lengths
-    return found
+    mask: Mask = np.arange(lengths.max())[:, None] < lengths
+    return mask
 
 
 def training_order(
@@ -85,13 +85,13 @@ def training_order(
     """
     generator = np.random.default_rng([seed, 1, epoch])
     order = generator.permutation(len(pairs))
-    found = []
+    batches = []
     for first in range(0, len(order), rows * _POOL):
         pool = order[first : first + rows * _POOL]
         lengths = [(len(pairs[i].source), len(pairs[i].target)) for i in pool]
         by_length = sorted(range(len(pool)), key=lambda place: lengths[place])
-        found += [pool[by_length[i : i + rows]] for i in range(0, len(pool), rows)]
-    return [found[i] for i in generator.permutation(len(found))]
+        batches += [pool[by_length[i : i + rows]] for i in range(0, len(pool), rows)]
+    return [batches[i] for i in generator.permutation(len(batches))]
 
 
 def evaluation_order(pairs: Sequence[Pair], rows: int) -> list[npt.NDArray[np.int64]]:

@@ -20,5 +20,5 @@ def score(translations: Sequence[str], references: Sequence[str]) -> Score:
     """Compare translations with one reference each, both tokenised: words separated by spaces."""
     # Without force sacrebleu warns of text that ends in " .": it looks tokenised, and it is.
     metric = BLEU(tokenize="none", force=True)
-    found = metric.corpus_score(list(translations), [list(references)])
-    return Score(found.score, str(metric.get_signature()))
+    counted = metric.corpus_score(list(translations), [list(references)])
+    return Score(counted.score, str(metric.get_signature()))

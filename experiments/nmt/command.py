@@ -19,8 +19,7 @@ from .bleu import score
 from .corpus import Corpus, as_text, load
 from .report import describe, write_report
 from .settings import PRESETS, NmtSettings
-from .train import evaluation_batches, mean_loss, train
-from .trainer import Trainer, make_trainer
+from .trainer import Trainer, evaluation_batches, mean_loss, train
 from .translate import translate
 
 # Batches of validation text that savings are averaged over, and sentences that the report shows.
@@ -39,7 +38,7 @@ def run(given: dict[str, Any], console: Console) -> None:
 
 
 def _run(settings: NmtSettings, corpus: Corpus, folder: RunFolder, console: Console) -> None:
-    trainer = make_trainer(settings, len(corpus.source), len(corpus.target))
+    trainer = Trainer(settings, len(corpus.source), len(corpus.target))
     count = sum(value.size for value in trainer.parameters().values())
     console.print(
         f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
@@ -107,12 +106,12 @@ def _log_bits(
     from .savings import savings
 
     one = [batches[len(batches) // 2]]
-    found = savings(settings, trainer.parameters(), one, settings.buffer)
+    both = savings(settings, trainer.parameters(), one, settings.buffer)
     folder.log(
         "bits",
         update=place.update,
         epoch=place.epoch,
-        **{saving.part: saving.as_dict() for saving in found},
+        **{saving.part: saving.as_dict() for saving in both},
     )
 
 
@@ -137,5 +136,5 @@ def _memory(settings: NmtSettings, corpus: Corpus) -> dict[str, Any] | None:
     order = training_order(corpus.train, settings.batch_size, settings.seed, 0)
     batches = [make_batch([corpus.train[i] for i in numbers]) for numbers in order]
     largest = max(batches, key=lambda batch: batch.source.size + batch.targets.size)
-    found = measure(settings, len(corpus.source), len(corpus.target), largest)
-    return None if found is None else found.as_dict()
+    peak = measure(settings, len(corpus.source), len(corpus.target), largest)
+    return None if peak is None else peak.as_dict()

@@ -37,7 +37,7 @@ class Context:
             return cls(embeddings, 0)
         if good and rest == ["full"]:
             return cls(embeddings, None)
-        found = re.fullmatch(r"([1-9][0-9]{0,5})h", rest[0]) if good else None
-        if found is None:
+        match = re.fullmatch(r"([1-9][0-9]{0,5})h", rest[0]) if good else None
+        if match is None:
             raise RevRNNError("E_ARGUMENT", "context", repr(text), _ALLOWED)
-        return cls(embeddings, int(found[1]))
+        return cls(embeddings, int(match[1]))

@@ -103,16 +103,16 @@ def _read_part(
         find_file(folder, [f"{name}.{language}" for name in names], _HINT)
         for language in (settings.source, settings.target)
     ]
-    found = [_sentences(path) for path in paths]
-    if len(found[0]) != len(found[1]):
-        given = " and ".join(f"{p}: {len(s)} lines" for p, s in zip(paths, found, strict=True))
+    texts = [_sentences(path) for path in paths]
+    if len(texts[0]) != len(texts[1]):
+        given = " and ".join(f"{p}: {len(s)} lines" for p, s in zip(paths, texts, strict=True))
         raise RevRNNError("E_ARGUMENT", "data", given, "as many lines in both languages")
-    return found
+    return texts
 
 
 def _sentences(path: Path) -> list[list[str]]:
-    found = read_sentences(path)
-    for number, words in enumerate(found, 1):
+    sentences = read_sentences(path)
+    for number, words in enumerate(sentences, 1):
         given = f"{path}, line {number}"
         if not words:
             raise RevRNNError("E_ARGUMENT", "data", f"{given}: empty", "a sentence in every line")
@@ -120,7 +120,7 @@ def _sentences(path: Path) -> list[list[str]]:
         if marks:
             allowed = "sentences without marks of their begin and end"
             raise RevRNNError("E_ARGUMENT", "data", f"{given}: {marks[0]}", allowed)
-    return found
+    return sentences
 
 
 def as_text(vocabulary: Vocabulary, numbers: list[int]) -> str:

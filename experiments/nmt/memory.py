@@ -9,7 +9,7 @@ from revrnn.experiments.update_memory import Updates
 
 from .batches import Batch
 from .settings import NmtSettings
-from .trainer import make_trainer
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def measure(
 
 
 def _updates(settings: NmtSettings, source_words: int, target_words: int, batch: Batch) -> Updates:
-    trainer = make_trainer(settings, source_words, target_words)
+    trainer = Trainer(settings, source_words, target_words)
     short = Batch(*(getattr(batch, name)[:2] for name in batch.__dataclass_fields__))
     rate = settings.learning_rate
     return Updates(lambda: trainer.step(short, 0, rate), lambda: trainer.step(batch, 1, rate))

@@ -14,12 +14,12 @@ from revrnn.experiments.settings import LAYOUTS, REVERSIBLE, limit
 
 def describe(config: dict[str, Any]) -> str:
     """Return a run's model in a few words."""
-    found = f"{config['cell']} {config['num_layers']} × {config['hidden_size']}"
-    found += f", attention sees {config['context']}"
+    model = f"{config['cell']} {config['num_layers']} × {config['hidden_size']}"
+    model += f", attention sees {config['context']}"
     if config["cell"] not in REVERSIBLE:
-        return found
+        return model
     words = [limit(config[f"{part}_max_forget_bits"]) for part in ("encoder", "decoder")]
-    return f"{found}, encoder {words[0]}, decoder {words[1]}"
+    return f"{model}, encoder {words[0]}, decoder {words[1]}"
 
 
 def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
@@ -59,32 +59,32 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
     _plot(folder)
 
 
-def _memory(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
+def _memory(peak: dict[str, Any] | None) -> list[str]:
+    if peak is None:
         return []
     return [
         "",
-        f"One update on the largest batch ({found['rows']} pairs, {found['source_steps']} "
-        f"and {found['target_steps']} steps) takes {found['bytes'] / 1e6:.1f} MB above "
-        f"parameters and optimiser at its peak ({found['counted']}); gradients, output layer "
+        f"One update on the largest batch ({peak['rows']} pairs, {peak['source_steps']} "
+        f"and {peak['target_steps']} steps) takes {peak['bytes'] / 1e6:.1f} MB above "
+        f"parameters and optimiser at its peak ({peak['counted']}); gradients, output layer "
         "and attention are among them.",
     ]
 
 
-def _savings(found: list[dict[str, Any]]) -> list[str]:
-    if not found:
+def _savings(savings: list[dict[str, Any]]) -> list[str]:
+    if not savings:
         return []
     lines = [
         "",
         "## Memory of the recurrent states",
         "",
-        f"Plain bits / bits, of the trained model, over {found[0]['batches']} batches of "
+        f"Plain bits / bits, of the trained model, over {savings[0]['batches']} batches of "
         "validation text; padding counts nothing (ACC).",
         "",
         "| part | buffer | ideal | stored | stored and attended |",
         "|---|---|---:|---:|---:|",
     ]
-    for s in found:
+    for s in savings:
         ideal = "–" if s["ideal"] is None else f"{s['ideal']:.1f}×"
         rest = " | ".join(f"{s[name]:.1f}×" for name in ("stored", "with_context"))
         lines.append(f"| {s['part']} | {s['layout']} | {ideal} | {rest} |")
@@ -145,8 +145,8 @@ def _plot(folder: RunFolder) -> None:
     panels = {}
     curves = []
     for event, style in (("train", "-"), ("valid", "o-")):
-        found = folder.records(event)
-        x, y = [r["update"] for r in found], [r["loss"] for r in found]
+        records = folder.records(event)
+        x, y = [r["update"] for r in records], [r["loss"] for r in records]
         curves.append(Curve(event, x, y, style))
     panels["loss"] = Panel("Loss", "update", "nats a word", curves)
     bits = folder.records("bits")

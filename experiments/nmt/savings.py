@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from revrnn.experiments.runs import Arrays
-from revrnn.experiments.torch_training import seed_from, set_parameters
-from revrnn.torch_impl import MemoryReport, value_and_grad
 
 from .batches import Batch
 from .settings import NmtSettings
-from .torch_model import Tensors, TorchModel
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -82,43 +78,25 @@ def savings(
         layout: of the buffer.
     """
     words = (len(parameters["source_embedding"]), len(parameters["target_embedding"]))
-    model = TorchModel(replace(settings, framework="torch", buffer=layout), *words)
-    set_parameters(model, parameters)
-    reports: dict[str, list[MemoryReport]] = {"encoder": [], "decoder": []}
+    trainer = Trainer(replace(settings, framework="torch", buffer=layout), *words)
+    trainer.set_parameters(parameters)
+    functions: dict[str, Any] = {
+        "encoder": trainer.model.account_of_encoder,
+        "decoder": partial(trainer.model.gradients, report=True),
+    }
+    reports: dict[str, list[Any]] = {"encoder": [], "decoder": []}
     source_steps = 0
     for number, batch in enumerate(batches):
-        tensors = Tensors.of(batch, torch.device("cpu"))
-        seed_from(settings.seed, 3, number)
-        reports["encoder"].append(_encoder_report(model, tensors))
-        seed_from(settings.seed, 3, number)
-        reports["decoder"].append(model.backward(tensors, report=True)[1])
-        model.zero_grad()
+        sentences, at = trainer.sentences(batch, 0), (settings.seed, number)
+        for part, function in functions.items():
+            _, trained = trainer.training.gradients(function, None, sentences, at)
+            reports[part].append(trained.report)
         source_steps += int(batch.source_mask.sum())
     return [_saving(settings, part, layout, r, source_steps) for part, r in reports.items()]
 
 
-def _encoder_report(model: TorchModel, batch: Tensors) -> MemoryReport:
-    """Return the account of the encoder's pass, which is run with a loss that is 0."""
-
-    def nothing(outputs: Tensor, targets: Any) -> Tensor:
-        return 0.0 * outputs.sum()
-
-    step = value_and_grad(
-        model.encoder,
-        batch.source,
-        batch.source,
-        nothing,
-        embed=model.embed_source,
-        mask=batch.source_mask,
-        reduction="sum",
-        report=True,
-    )
-    assert step.report is not None
-    return step.report
-
-
 def _saving(
-    settings: NmtSettings, part: str, layout: str, reports: list[MemoryReport], source_steps: int
+    settings: NmtSettings, part: str, layout: str, reports: list[Any], source_steps: int
 ) -> Saving:
     seen, words = settings.attended, 32 * source_steps
     encoder = part == "encoder"

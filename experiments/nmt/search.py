@@ -36,17 +36,17 @@ def greedy(stepper: Stepper[S], state: S, rows: int, longest: int) -> list[list[
         rows: how many sentences there are.
         longest: words at most.
     """
-    found: list[list[int]] = [[] for _ in range(rows)]
+    sentences: list[list[int]] = [[] for _ in range(rows)]
     words, ended = np.full(rows, BEGIN, np.int32), np.zeros(rows, np.bool_)
     for _ in range(longest):
         scores, state = stepper.step(state, words)
         words = _allowed(scores).argmax(1).astype(np.int32)
         ended |= words == END
         for row in np.flatnonzero(~ended):
-            found[row].append(int(words[row]))
+            sentences[row].append(int(words[row]))
         if ended.all():
             break
-    return found
+    return sentences
 
 
 @dataclass
@@ -141,12 +141,12 @@ def _largest(values: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
     """Return the places of the largest values, the largest first, of equals the first first."""
     count = min(count, len(values))
     places = np.sort(np.argpartition(-values, count - 1)[:count])
-    found: npt.NDArray[np.int64] = places[np.argsort(-values[places], kind="stable")]
-    return found
+    ordered: npt.NDArray[np.int64] = places[np.argsort(-values[places], kind="stable")]
+    return ordered
 
 
 def _allowed(scores: Floats) -> Floats:
     """Return scores ``[N, V]`` in which words that no translation may contain are never best."""
-    found = scores.copy()
-    found[:, [PAD, BEGIN, UNK]] = -np.inf
-    return found
+    allowed = scores.copy()
+    allowed[:, [PAD, BEGIN, UNK]] = -np.inf
+    return allowed

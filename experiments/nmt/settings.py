@@ -10,6 +10,7 @@ from revrnn.errors import one_of
 from revrnn.experiments.settings import (
     FRAMEWORKS,
     LAYOUTS,
+    OPTIMISERS,
     OWN,
     REVERSIBLE,
     check,
@@ -57,7 +58,8 @@ class NmtSettings:
     dropout: float = described(
         0.4, "probability of dropping features of embeddings, between layers, before the output"
     )
-    learning_rate: float = described(2e-3, "of Adam")
+    optimiser: str = described("adam", "sgd or adam", OPTIMISERS)
+    learning_rate: float = described(2e-3, "learning rate")
     patience: int = described(1, "passes without gain before the learning rate falls; 0: never")
     decay: float = described(0.5, "what the learning rate then is multiplied by")
     anneal: bool = described(
@@ -96,7 +98,12 @@ class NmtSettings:
             check_number(name, getattr(self, name))
         check_seed(self.seed)
         check("patience", self.patience, self.patience >= 0, "at least 0")
-        for name, choices in (("cell", CELLS), ("framework", FRAMEWORKS), ("buffer", LAYOUTS)):
+        for name, choices in (
+            ("cell", CELLS),
+            ("framework", FRAMEWORKS),
+            ("buffer", LAYOUTS),
+            ("optimiser", OPTIMISERS),
+        ):
             check(name, getattr(self, name), getattr(self, name) in choices, one_of(choices))
         check("dropout", self.dropout, 0 <= self.dropout < 0.9375, "0 … 0.9375")
         check("decay", self.decay, 0 < self.decay <= 1, "above 0, at most 1")

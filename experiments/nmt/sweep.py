@@ -23,17 +23,17 @@ def variants() -> dict[str, dict[str, Any]]:
     The baselines see full states, as is usual; reversible models see each of :data:`CONTEXTS`, with
     the limits of forgetting that are asked for, and one of them with each of :data:`LIMITS`.
     """
-    found: dict[str, dict[str, Any]] = {}
+    runs: dict[str, dict[str, Any]] = {}
     for cell in REVERSIBLE:
         own = cell.removeprefix("rev")
-        found[own] = {"cell": own, "context": "full"}
+        runs[own] = {"cell": own, "context": "full"}
         for context in CONTEXTS:
-            found[f"{cell}-{context.replace('+', '-')}"] = {"cell": cell, "context": context}
+            runs[f"{cell}-{context.replace('+', '-')}"] = {"cell": cell, "context": context}
         for limit in LIMITS:
             name = "no-limit" if limit is None else f"{limit}-bits"
             limits = {f"{part}_max_forget_bits": limit for part in ("encoder", "decoder")}
-            found[f"{cell}-{name}"] = {"cell": cell, "context": LIMITED, **limits}
-    return found
+            runs[f"{cell}-{name}"] = {"cell": cell, "context": LIMITED, **limits}
+    return runs
 
 
 COMPARISON: Final = Comparison(

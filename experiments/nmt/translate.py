@@ -34,7 +34,7 @@ def translate(
         width: of the beam; 1 is greedy search.
         console: where to show progress.
     """
-    found = [""] * len(pairs)
+    texts = [""] * len(pairs)
     order = evaluation_order(pairs, settings.batch_size)
     with bar(console) as progress:
         task = progress.add_task(
@@ -48,6 +48,6 @@ def translate(
             else:
                 sentences = greedy(stepper, state, rows, longest)
             for number, words in zip(numbers, sentences, strict=True):
-                found[number] = as_text(vocabulary, words)
+                texts[number] = as_text(vocabulary, words)
             progress.advance(task)
-    return found
+    return texts

@@ -7,65 +7,64 @@ fixed point and the limit of forgetting cost.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from revrnn.config import Config
+from .framework import StackSettings
 
-State = tuple[Tensor, Tensor | None]
+# h, and c where there is one.
+State = tuple[Tensor, ...]
 
 
 class FloatRev(nn.Module):
     """A stack of float cells with the parameters of :class:`revrnn.torch_impl.RevGRU`."""
 
-    def __init__(self, config: Config, weight_drop: float = 0.0, dropout: float = 0.0) -> None:
-        """Make the parameters.
-
-        Args:
-            config: cell and sizes; the limit, the layout and the formats are not looked at.
-            weight_drop: probability of dropping recurrent weights, once a call.
-            dropout: probability of dropping outputs between layers, the same in all steps.
-        """
+    def __init__(self, settings: StackSettings) -> None:
+        """Make the parameters; the limit, the layout and the formats are not looked at."""
         super().__init__()
-        self.config, self.weight_drop, self.dropout = config, weight_drop, dropout
-        bound = config.hidden_size**-0.5
-        for name, shape in config.parameter_shapes().items():
+        assert settings.config is not None
+        self.settings, self.config = settings, settings.config
+        bound = self.config.hidden_size**-0.5
+        for name, shape in self.config.parameter_shapes().items():
             value = torch.empty(shape).uniform_(-bound, bound)
             setattr(self, name, nn.Parameter(value))
 
-    def initial_state(self, rows: int) -> State:
+    def fresh(self, rows: int) -> State:
         """Return zeros ``[L, B, H]``."""
         h = torch.zeros(self.config.num_layers, rows, self.config.hidden_size)
-        return h, torch.zeros_like(h) if self.config.has_cell_state else None
+        return (h, torch.zeros_like(h)) if self.config.has_cell_state else (h,)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(
+        self, x: Tensor, start: State, drop: Any, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """Return outputs ``[T, B, H]`` of inputs ``[T, B, I]`` and the final state."""
-        last_h, last_c = [], []
+        assert mask is None
+        ends = []
         for layer in range(self.config.num_layers):
-            c = None if state[1] is None else state[1][layer]
-            x, h, c = self._layer(layer, x, state[0][layer], c)
-            last_h.append(h)
-            last_c.append(c)
-            if layer + 1 < self.config.num_layers:
-                ones = torch.ones_like(x[:1])
-                x = x * nn.functional.dropout(ones, self.dropout, self.training)
-        cells = [c for c in last_c if c is not None]
-        return x, (torch.stack(last_h), torch.stack(cells) if cells else None)
+            if layer:
+                name, rate = f"{self.settings.name}.{layer}", self.settings.dropout
+                x = drop(name, rate, x, self.settings.locked)
+            dropped = self.settings.weight_drop if drop.is_active else 0.0
+            x, end = self._layer(layer, x, [value[layer] for value in start], dropped)
+            ends.append(end)
+        return x, tuple(torch.stack(values) for values in zip(*ends, strict=True))
 
     def _layer(
-        self, layer: int, x: Tensor, h: Tensor, c: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, layer: int, x: Tensor, start: list[Tensor], weight_drop: float
+    ) -> tuple[Tensor, list[Tensor]]:
         """Run one layer; groups and gates lie in the weights' rows as CELL-002 and CELL-003 say."""
         config = self.config
         gates, size = config.num_gates, config.group_size
         weight_hh = getattr(self, f"weight_hh_l{layer}")
-        weight_hh = nn.functional.dropout(weight_hh, self.weight_drop, self.training)
+        weight_hh = nn.functional.dropout(weight_hh, weight_drop)
         from_x = nn.functional.linear(
             x, getattr(self, f"weight_ih_l{layer}"), getattr(self, f"bias_l{layer}")
         )
         weights = torch.split(weight_hh, gates * size)
-        hs = list(torch.split(h, size, 1))
-        cs = [] if c is None else list(torch.split(c, size, 1))
+        hs, *cells = [list(torch.split(value, size, 1)) for value in start]
+        cs = cells[0] if cells else []
         step = _gru if config.cell == "revgru" else _lstm
         caps = config.resolved_z_max / 1024, config.resolved_p_max / 1024
         outputs = []
@@ -73,7 +72,7 @@ class FloatRev(nn.Module):
             for own, s in enumerate(torch.split(part, gates * size, 1)):  # CELL-004
                 step(hs, cs, own, s, weights[own], caps)
             outputs.append(torch.cat(hs, 1))
-        return torch.stack(outputs), outputs[-1], torch.cat(cs, 1) if cs else None
+        return torch.stack(outputs), [torch.cat(parts, 1) for parts in (hs, cs) if parts]
 
 
 def _gru(
