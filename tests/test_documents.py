@@ -1,0 +1,35 @@
+"""What the documents name is there: files, sessions, names of vectors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from revrnn.vectors import load
+
+ROOT = Path(__file__).parents[1]
+# docs/structure.md is generated, and names files within the implementations.
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("spec/**/*.md")])
+DOCUMENTS.remove(ROOT / "docs" / "structure.md")
+FOLDERS = "|".join(sorted(path.parent.name for path in ROOT.glob("*/__init__.py")))
+FILE = re.compile(rf"`((?:{FOLDERS}|tests|benchmarks|docs|ports)/[\w./]*\w)`")
+SESSION = re.compile(r"nox -s ([\w-]+)")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    missing = [name for name in FILE.findall(text) if not (ROOT / name).exists()]
+    assert not missing, f"{path.name} names files that are not there: {missing}"
+    sessions = re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.M)
+    unknown = {name.replace("-", "_") for name in SESSION.findall(text)} - set(sessions)
+    assert not unknown, f"{path.name} names sessions that are not there: {sorted(unknown)}"
+
+
+def test_the_vector_named_as_an_example_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (name,) = re.findall(r"--case (\S+)", text)
+    operation = name.rpartition("-")[0]
+    assert name in {case.id for case in load(operation)}
