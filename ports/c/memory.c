@@ -5,7 +5,10 @@
 
 /* A request that needs more than this is refused before the machine runs out of memory. */
 #define ARENA_LIMIT ((size_t)1 << 31)
+/* With 1, each piece is a block of its own without slack: what is read beyond it is seen. */
+#ifndef BLOCK_SIZE
 #define BLOCK_SIZE ((size_t)1 << 16)
+#endif
 
 struct arena_block {
     struct arena_block *next;
@@ -16,7 +19,7 @@ struct arena_block {
 
 void *arena_alloc(struct arena *arena, int64_t count, size_t size)
 {
-    const size_t step = sizeof(max_align_t);
+    const size_t step = BLOCK_SIZE > 1 ? sizeof(max_align_t) : 1;
     struct arena_block *block = arena->blocks;
     size_t need;
     void *piece;

@@ -1,0 +1,82 @@
+"""The ports whose mutants are made: their files, and how a mutant is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from . import ask_c, ask_python, changes_c, changes_python
+from .mutant import Mutant
+
+
+@dataclass(frozen=True)
+class Job:
+    """A mutant of a port's file."""
+
+    port: str
+    file: str
+    mutant: Mutant
+
+    @property
+    def name(self) -> str:
+        """Return the name under which a reason is given."""
+        return f"{self.file.removesuffix('.c')}.{self.mutant.name}"
+
+
+class Trial(Protocol):
+    """What is tried with a job."""
+
+    def __call__(self, jobs: list[Job]) -> Iterator[tuple[Job, str]]:
+        """Give each job with what noticed it, ``""`` for a survivor."""
+        ...
+
+
+def files(port: str) -> tuple[str, ...]:
+    """Return the names of a port's files whose arithmetic is changed."""
+    return ask_c.FILES if port == "c" else ask_python.FILES[port]
+
+
+def jobs(port: str, file: str) -> list[Job]:
+    """Return all mutants of a file."""
+    if port == "c":
+        source = (ask_c.FOLDER / file).read_text(encoding="utf-8")
+        made = changes_c.mutants(source)
+    else:
+        made = changes_python.mutants(ask_python.source_of(port, file))
+    return [Job(port, file, mutant) for mutant in made]
+
+
+@contextmanager
+def trial(port: str, processes: int) -> Iterator[Trial]:
+    """Prepare for the jobs of a port.
+
+    Raises:
+        SystemExit: if the port fails as it is.
+    """
+    if port == "c":
+        with TemporaryDirectory() as place, ThreadPool(processes) as threads:
+            judge = ask_c.Judge.ready(Path(place))
+
+            def compiled(jobs: list[Job]) -> Iterator[tuple[Job, str]]:
+                verdicts = threads.imap(lambda j: judge.verdict(j.file, j.mutant.source), jobs)
+                yield from zip(jobs, verdicts, strict=True)
+
+            yield compiled
+        return
+    # JAX cannot be forked: its mutants are tried one after another in processes of their own.
+    start = "spawn" if port == "jax" else "fork"
+    if start == "fork":
+        ask_python.check(port)
+    with get_context(start).Pool(processes) as pool:
+
+        def executed(jobs: list[Job]) -> Iterator[tuple[Job, str]]:
+            given = [(port, job.file, job.mutant.source) for job in jobs]
+            yield from zip(jobs, pool.imap(ask_python.verdict, given), strict=True)
+
+        yield executed
