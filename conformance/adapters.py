@@ -1,10 +1,10 @@
 """Asking a port in this process: what it is, and how it is looked up.
 
 A port in Python is an object with ``name``, ``layouts``, ``evaluate`` (:class:`revrnn.evaluation.
-Implementation`) and perhaps ``profiles``. ``--adapter`` takes ``package:factory`` (something that
-is called without arguments, or such an object itself), one of this project's implementations
-(``numpy``, ``naive``, ``torch``, ``jax``), or a name in the entry point group
-``revrnn.adapters``.
+Implementation`) and perhaps ``profiles`` and ``threads``, how many questions it takes at a time.
+``--adapter`` takes ``package:factory`` (something that is called without arguments, or such an
+object itself), one of this project's implementations (``numpy``, ``naive``, ``torch``, ``jax``), or
+a name in the entry point group ``revrnn.adapters``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
+from multiprocessing.pool import ThreadPool
 from typing import Any, Final, Protocol
 
 from revrnn.errors import RevRNNError
@@ -89,11 +90,15 @@ class InProcess:
         self.name, self.layouts = implementation.name, tuple(implementation.layouts)
         self.profiles: tuple[str, ...] = tuple(getattr(implementation, "profiles", PROFILES))
         check_profiles(self.profiles, "profiles")
+        self.threads = int(getattr(implementation, "threads", 1))
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """Give one answer for each question."""
-        for question in questions:
-            yield self._answer(question)
+        """Give one answer for each question; ``threads`` of them may be worked on at a time."""
+        if self.threads == 1:
+            yield from map(self._answer, questions)
+            return
+        with ThreadPool(self.threads) as pool:
+            yield from pool.imap(self._answer, questions)
 
     def _answer(self, question: Question) -> Answer:
         try:

@@ -27,6 +27,7 @@ from .evaluate_programs import (
     numbers,
     on_device,
     planes,
+    quick_jit,
     run_forward,
     run_gradient,
     run_reverse,
@@ -46,6 +47,8 @@ class JaxImplementation:
 
     name = "jax"
     layouts: tuple[str, ...] = LAYOUTS
+    # Compiling takes most of the time, and does not hold Python's lock.
+    threads = 2
 
     def __init__(self, jit: bool = True) -> None:
         """Compile, or with ``jit=False`` run operation by operation: slow, for tests."""
@@ -61,7 +64,7 @@ class JaxImplementation:
 
 IMPLEMENTATION = JaxImplementation()
 
-_product = jax.jit(product, static_argnums=2)
+_product = quick_jit(product, static_argnums=2)
 
 
 @elementwise

@@ -1,7 +1,8 @@
 """What the evaluation interface compiles, and how its arrays enter and leave JAX (EVAL).
 
 What is compiled depends on the configuration and on shapes alone. Arrays of free length are padded
-to a power of two, stores to what their configuration can fill.
+to a power of two, stores to what their configuration can fill. Almost all time goes into compiling,
+so it is done quickly rather than well (:data:`QUICKLY`); integers are exact either way.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +28,19 @@ from .sequence import Stack, Steps, Trace, sequence_forward, sequence_reverse, s
 from .state import State
 from .x64 import join64_numpy, split64_numpy
 
+# Without the passes that make code fast, and in one piece: compiling takes a third of the time.
+QUICKLY: Final[dict[str, bool | int]] = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
 Numbers = npt.NDArray[Any]
 Params = dict[str, Any]
+
+
+quick_jit = partial(jax.jit, compiler_options=QUICKLY)
 
 
 # --- arrays in and out ----------------------------------------------------------------------------
@@ -36,7 +48,7 @@ Params = dict[str, Any]
 
 def on_device(tree: Any) -> Any:
     """Return NumPy arrays as JAX arrays of the same types."""
-    return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree)
 
 
 def numbers(array: jax.Array) -> Numbers:
@@ -85,12 +97,12 @@ def power_of_two(length: int) -> int:
 
 def elementwise(function: Callable[..., jax.Array]) -> Callable[..., Numbers]:
     """Compile a function of an array and settings, for arrays of any shape."""
-    compiled = jax.jit(function, static_argnums=range(1, len(signature(function).parameters)))
+    compiled = quick_jit(function, static_argnums=range(1, len(signature(function).parameters)))
 
     def apply(v: Numbers, *settings: Any) -> Numbers:
         padded = np.zeros(power_of_two(v.size), v.dtype)
         padded[: v.size] = v.reshape(-1)
-        return np.asarray(compiled(jnp.asarray(padded), *settings))[: v.size].reshape(v.shape)
+        return np.asarray(compiled(jax.device_put(padded), *settings))[: v.size].reshape(v.shape)
 
     return apply
 
@@ -107,7 +119,7 @@ class Multiplied(NamedTuple):
     status: jax.Array
 
 
-@partial(jax.jit, static_argnames="slice_size")
+@partial(quick_jit, static_argnames="slice_size")
 def multiply(
     h: jax.Array, z: jax.Array, rows: jax.Array, heads: jax.Array, store: Store, slice_size: int
 ) -> Multiplied:
@@ -116,7 +128,7 @@ def multiply(
     return Multiplied(h, heads_of(buffer), store_of(buffer), buffer.faults())
 
 
-@partial(jax.jit, static_argnames="slice_size")
+@partial(quick_jit, static_argnames="slice_size")
 def multiply_inverse(
     h: jax.Array,
     z: jax.Array,
@@ -152,7 +164,7 @@ class Run(NamedTuple):
     others: dict[str, jax.Array | None]
 
 
-@partial(jax.jit, static_argnames=("config", "method", "trace", "count_gates"))
+@partial(quick_jit, static_argnames=("config", "method", "trace", "count_gates"))
 def run_forward(
     config: Config,
     method: str,
@@ -176,7 +188,7 @@ def run_forward(
     return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
 
 
-@partial(jax.jit, static_argnames=("config", "method", "trace"))
+@partial(quick_jit, static_argnames=("config", "method", "trace"))
 def run_reverse(
     config: Config,
     method: str,
@@ -193,7 +205,7 @@ def run_reverse(
     return Run(*_end(run.groups, run.buffer), run.trace, status_of(run.buffer), {})
 
 
-@partial(jax.jit, static_argnames=("config", "method", "states"))
+@partial(quick_jit, static_argnames=("config", "method", "states"))
 def run_gradient(
     config: Config,
     method: str,

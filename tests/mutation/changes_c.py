@@ -53,15 +53,16 @@ _ALWAYS: Final = {
     "--": "++",
 }
 _STATEMENT: Final = re.compile(
-    r"^ +(?P<body>(?!(?:return|if|for|while|do|switch|case|default|break|goto|else|static|const|enum|"
-    r"struct|union|unsigned|int|long|char|bool|double|float|void|size_t|u?int\d+_t)\b)"
+    r"^ +(?P<body>(?!(?:return|if|for|while|do|switch|case|default|break|goto|else|static|const|"
+    r"enum|struct|union|unsigned|int|long|char|bool|double|float|void|size_t|u?int\d+_t)\b)"
     r"[*A-Za-z_][^;{}]*);",
     re.MULTILINE,
 )
-_FUNCTION: Final = re.compile(r"^(?:[A-Za-z_][\w *]*?[ *])(?P<name>\w+)\([^;{]*?\)\n\{", re.MULTILINE)
-_TYPES: Final = frozenset(
-    "bool char const double float int int32_t int64_t long size_t static struct unsigned void "
-    "uint32_t uint64_t uint8_t enum inline extern".split()
+_FUNCTION: Final = re.compile(
+    r"^(?:[A-Za-z_][\w *]*?[ *])(?P<name>\w+)\([^;{]*?\)\n\{", re.MULTILINE
+)
+_TYPE: Final = re.compile(
+    r"bool|char|const|double|float|int|long|size_t|static|struct|unsigned|void|u?int\d+_t|enum"
 )
 _BEFORE_UNARY: Final = frozenset(["return", "case", "sizeof", "else"])
 
@@ -173,8 +174,10 @@ def _declares(all_tokens: list[Token], position: int) -> bool:
 
 def _is_type(all_tokens: list[Token], position: int) -> bool:
     token = all_tokens[position]
-    return token.text in _TYPES or (
-        token.kind == "name" and position > 0 and all_tokens[position - 1].text in ("struct", "enum")
+    return _TYPE.fullmatch(token.text) is not None or (
+        token.kind == "name"
+        and position > 0
+        and all_tokens[position - 1].text in ("struct", "enum")
     )
 
 

@@ -38,7 +38,9 @@ class Asked:
 def vectors(operation: str) -> tuple[Asked, ...]:
     """Return the vectors of an operation."""
     return tuple(
-        Asked(case.id, operation, case.args, {"error": case.error} if case.out is None else case.out)
+        Asked(
+            case.id, operation, case.args, {"error": case.error} if case.out is None else case.out
+        )
         for case in load_vectors(operation)
     )
 

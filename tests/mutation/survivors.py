@@ -1,7 +1,7 @@
 """Mutants that are known to change no answer, and why: ``survivors/*.json``, one file a port.
 
-A file is a list of groups, each with a ``reason`` and the names of ``mutants`` (or of ``functions``,
-all of whose mutants it covers).
+A file is a list of groups, each with a ``reason`` and the names of ``mutants``, or of ``functions``
+all of whose mutants it covers.
 """
 
 from __future__ import annotations
