@@ -146,7 +146,7 @@ def fuzz(session: nox.Session) -> None:
     """Feed the protocol and the doors with anything: ``nox -s fuzz -- 100000`` inputs a test."""
     install_wheel(session, "torch", *TEST_TOOLS)
     count = session.posargs[0] if session.posargs else "2000"
-    tests = ("tests/test_hostile_ports.py", "-k", "fuzz")
+    tests = ("tests/test_hostile_requests.py", "-k", "fuzz")
     session.run("pytest", *tests, env={"REVRNN_FUZZ": count})
 
 
