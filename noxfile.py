@@ -118,11 +118,11 @@ def gpu(session: nox.Session) -> None:
     """
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     install_triton(session)
-    found = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
-    session.log(str(found).strip())
+    device = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
+    session.log(str(device).strip())
     for interpreted in (True, False):
         run_kernels(session, interpreted=interpreted)
-    if str(found).startswith("GPU"):
+    if str(device).startswith("GPU"):
         for name in ("eager", "triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
         if which("compute-sanitizer"):

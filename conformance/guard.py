@@ -58,7 +58,7 @@ class Guard:
         """Set what the system enforces by itself: no core files, a bound on sudden growth."""
         import resource
 
-        # Whoever starts processes without end must not keep the guard from running.
+        # A port that starts processes without end must not keep the guard from running.
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, self.popen.pid, os.getpriority(os.PRIO_PROCESS, 0) + 5)
         bounds = {resource.RLIMIT_CORE: 0, resource.RLIMIT_DATA: 8 * self.means.memory}
@@ -69,7 +69,7 @@ class Guard:
                 resource.prlimit(self.popen.pid, kind, (most, most))
 
     def members(self, most: int | None = None) -> list[int]:
-        """Return the processes of the port that there are, or the first that are more than most."""
+        """Return the port's processes; where there are more than ``most``, the first of them."""
         there = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         self._own = {pid: own for pid, own in self._own.items() if pid in there}
         count = sum(self._own.values())

@@ -1,4 +1,4 @@
-"""What a port may cost its asker (CONF-006): a line, what is in it, a text, memory, processes.
+"""What a port may use (CONF-006): bytes of a line, values and texts in it, memory, processes.
 
 A port that goes beyond a limit gets a :class:`~.adapters.Fault` that names it.
 """
@@ -74,7 +74,7 @@ def parsed(line: bytes) -> dict[str, Any] | Fault:
 
 
 def _beyond(line: bytes) -> Fault | None:
-    """Look for what is too much before anything is made of it."""
+    """Return the fault of a line that is too large to be parsed, found by its punctuation."""
     depth = elements = objects = 0
     for mark in _MARKS.finditer(line):
         sign = line[mark.start()]

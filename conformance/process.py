@@ -115,7 +115,7 @@ class _Process:
         self._put(None)
 
     def _put(self, line: bytes | None) -> bool:
-        """Hand a line over; say whether anyone still wants more."""
+        """Hand a line over; say whether more lines are wanted."""
         while not self._stopped:
             with contextlib.suppress(queue.Full):
                 self._lines.put(line, timeout=0.1)

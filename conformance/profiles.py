@@ -19,7 +19,7 @@ def operations_of(profile: str) -> tuple[str, ...]:
 
 
 def check_profiles(names: tuple[str, ...], argument: str = "profile") -> None:
-    """Raise ``E_ARGUMENT`` for what is no profile."""
+    """Raise ``E_ARGUMENT`` for a name that is no profile."""
     for name in names:
         if name not in PROFILES:
             raise RevRNNError("E_ARGUMENT", argument, repr(name), one_of(PROFILES))

@@ -11,7 +11,7 @@ from .runner import Progress
 
 @contextmanager
 def progress(wanted: bool) -> Iterator[Progress | None]:
-    """Give a function that shows how far a run is; nothing where nobody looks."""
+    """Give a function that shows how far a run is; ``None`` if standard error is no terminal."""
     if not wanted or not sys.stderr.isatty():
         yield None
         return

@@ -127,7 +127,7 @@ class RandomCases:
 
     def _revmul_inverse(self, number: int) -> Arguments:
         given = self._revmul(number)
-        # Several operations, so that there is something to pop.
+        # Several pushes, so that there is something to pop.
         for _ in range(self._int(0, 6)):
             given |= self.judge.evaluate("revmul", given)
             given["z"] = gate_contents(self.generator, given["z"].shape, self._one(GATE_STYLES))

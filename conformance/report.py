@@ -53,7 +53,7 @@ def as_text(report: Report) -> str:
 
 
 def as_html(report: Report) -> str:
-    """Return a page that needs nothing but itself."""
+    """Return a self-contained page."""
     verdicts = report.verdicts()
     passed = report.passed()
     rows = []

@@ -46,7 +46,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[Port]:
 
 @pytest.fixture(scope="session")
 def judge(request: pytest.FixtureRequest) -> Implementation | None:
-    """Who is right about random requests, if anybody is installed who can tell."""
+    """The judge of random requests, or ``None`` if it is not installed."""
     return judge_of(request.config.getoption("revrnn_judge"))
 
 

@@ -2,7 +2,8 @@
 
 The package holds the specification (``text``, ``data``, ``vectors``), what every implementation
 shares (:class:`Config`, :class:`Formats`, :class:`RevRNNError`) and the evaluation interface. The
-implementations are the sub-packages ``numpy_ref``, ``torch_impl`` and ``jax_impl``.
+implementations are the sub-packages ``numpy_ref``, ``torch_impl`` and ``jax_impl``; the suite that
+asks ports is ``conformance``.
 """
 
 from .config import Config

@@ -183,8 +183,8 @@ class Config:
             raise RevRNNError("E_ARGUMENT", "params", sorted(given), f"the names {list(shapes)}")
         for name, shape in shapes.items():
             if given[name] != shape:
-                found = f"shape {list(given[name])}"
-                raise RevRNNError("E_SHAPE", name, found, f"shape {list(shape)}")
+                other = f"shape {list(given[name])}"
+                raise RevRNNError("E_SHAPE", name, other, f"shape {list(shape)}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as the mapping of EVAL-003."""

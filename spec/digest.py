@@ -62,8 +62,8 @@ def first_difference(
         ``None`` if all digests agree.
     """
     pairs = zip(step_digests(config, expected), step_digests(config, got), strict=True)
-    for step, (wanted, found) in enumerate(pairs):
-        if wanted != found:
+    for step, (due, given) in enumerate(pairs):
+        if due != given:
             return f"step {step}: " + _describe(
                 state_after(config, expected, step), state_after(config, got, step)
             )

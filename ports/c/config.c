@@ -10,10 +10,10 @@
 /* The value that stands in an object, or a value of kind none where there is nothing. */
 static bool member(const struct json *object, const char *name, struct value *value)
 {
-    const struct json *found = json_member(object, name);
-    if (found == NULL)
+    const struct json *node = json_member(object, name);
+    if (node == NULL)
         return false;
-    scalar_from_json(found, value);
+    scalar_from_json(node, value);
     return true;
 }
 

@@ -169,15 +169,15 @@ static size_t parse_escape(struct parser *parser, char *out)
 {
     static const char names[] = "\"\\/bfnrt";
     static const char meanings[] = "\"\\/\b\f\n\r\t";
-    const char *found;
+    const char *name;
     unsigned long code, second;
     if (parser->at == parser->end)
         return 0;
     if (*parser->at != 'u') {
-        if (*parser->at == '\0' || (found = strchr(names, *parser->at)) == NULL)
+        if (*parser->at == '\0' || (name = strchr(names, *parser->at)) == NULL)
             return 0;
         parser->at++;
-        *out = meanings[found - names];
+        *out = meanings[name - names];
         return 1;
     }
     parser->at++;
@@ -323,11 +323,11 @@ bool json_is_string(const struct json *node, const char *text)
 
 const struct json *json_member(const struct json *object, const char *name)
 {
-    const struct json *found = NULL;
+    const struct json *last = NULL;
     for (const struct json *key = object->u.child; key != NULL; key = key->next->next)
         if (json_is_string(key, name))
-            found = key->next;
-    return found;
+            last = key->next;
+    return last;
 }
 
 bool parse_decimal(const char *text, size_t length, int64_t *value)
