@@ -94,6 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
                 seconds=options.time,
             )
             report = runner.run()
+    except RevRNNError as error:
+        print(error, file=sys.stderr)
+        return 2
     finally:
         port.close()
     print(as_text(report))

@@ -82,10 +82,7 @@ class InProcess:
         Raises:
             RevRNNError: ``E_ARGUMENT`` if it lacks what the suite asks for.
         """
-        for name in ("name", "layouts", "evaluate"):
-            if not hasattr(implementation, name):
-                given = type(implementation).__name__
-                raise RevRNNError("E_ARGUMENT", "adapter", f"{given} without {name}", "an adapter")
+        check_adapter(implementation)
         self.implementation = implementation
         self.name, self.layouts = implementation.name, tuple(implementation.layouts)
         self.profiles: tuple[str, ...] = tuple(getattr(implementation, "profiles", PROFILES))
@@ -114,6 +111,14 @@ class InProcess:
 
     def close(self) -> None:
         """Do nothing: the process goes on."""
+
+
+def check_adapter(implementation: object, argument: str = "adapter") -> None:
+    """Raise ``E_ARGUMENT`` for an object that lacks what the suite asks for."""
+    for name in ("name", "layouts", "evaluate"):
+        if not hasattr(implementation, name):
+            given = type(implementation).__name__
+            raise RevRNNError("E_ARGUMENT", argument, f"{given} without {name}", "an adapter")
 
 
 def find(name: str, argument: str = "adapter") -> Implementation:

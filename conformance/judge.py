@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from revrnn.errors import RevRNNError
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
+from revrnn.operations import OPERATIONS
 
-from .adapters import find
+from .adapters import check_adapter, find
+from .profiles import PROFILES
 
 USUAL: Final = "numpy"
+# Layouts of random requests; bigint is for oracles (BUF-037).
+ASKED: Final = ("stream", "wordlist")
 # Where the law and the suite lie alone, as in the archive for porters.
 ABSENT: Final = (
     f"no judge: {IMPLEMENTATIONS[USUAL].rpartition('.')[0]} is not here; only the vectors are asked"
@@ -26,11 +31,37 @@ def judge_of(name: str | None = None) -> Implementation | None:
         name: another one, as ``--adapter`` takes it.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if there is none of that name.
+        RevRNNError: ``E_ARGUMENT`` if there is none of that name, or it is no adapter.
     """
     if name is not None:
-        return find(name, "judge")
+        judge = find(name, "judge")
+        check_adapter(judge, "judge")
+        return judge
     try:
         return load(USUAL)
     except ModuleNotFoundError:
         return None
+
+
+def offers(judge: Implementation, operation: str) -> bool:
+    """Say whether a judge claims an operation; what it does not claim it cannot judge."""
+    return OPERATIONS[operation].profile in getattr(judge, "profiles", PROFILES)
+
+
+def layouts_of(judge: Implementation, offered: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the layouts of random requests: the port's, as far as the judge has them.
+
+    Args:
+        judge: who answers them too.
+        offered: the port's layouts; where it has none of ``stream`` and ``wordlist``, it is asked
+            for both.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if the judge has none of them.
+    """
+    wanted = tuple(name for name in ASKED if name in offered) or ASKED
+    layouts = tuple(name for name in wanted if name in judge.layouts)
+    if not layouts:
+        given = f"{judge.name} with layouts {', '.join(judge.layouts) or 'none'}"
+        raise RevRNNError("E_ARGUMENT", "judge", given, f"one with {' or '.join(wanted)}")
+    return layouts

@@ -13,6 +13,7 @@ from revrnn.vectors import load as load_vectors
 from .adapters import Answer, Fault, Port, Question
 from .checking import faults, first_step, left_out, reproduction
 from .findings import Failure, Report, Tally
+from .judge import layouts_of, offers
 from .profiles import UNKNOWN_OPERATION
 from .random_cases import RandomCases, pool_for
 from .shrink import shrink
@@ -53,6 +54,9 @@ class Runner:
             progress: is told an operation, how many cases are done, and how many there are.
             seconds: after so many nothing more is asked; what is left counts as wrong. The run
                 ends at most two answers later.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if the judge has none of the port's layouts.
         """
         self.seconds, self.end = seconds, time.monotonic() + seconds
         self.port, self.judge = port, judge
@@ -63,8 +67,7 @@ class Runner:
         self.random: RandomCases | None = None
         if judge is not None:
             self.report.judge = judge.name
-            offered = tuple(layout for layout in port.layouts if layout != "bigint")
-            layouts = ("stream", "wordlist") if len(offered) != 1 else offered
+            layouts = layouts_of(judge, port.layouts)
             self.random = RandomCases(judge, seed, layouts, pool_for(examples))
 
     def run(self) -> Report:
@@ -76,8 +79,8 @@ class Runner:
             operations.insert(0, UNKNOWN_OPERATION)
         for operation in operations:
             self._vectors(operation)
-            if self.random is not None and self.report.examples and operation in OPERATIONS:
-                self._random(operation, self.random)
+            if operation in OPERATIONS and self.report.examples:
+                self._random(operation)
         self.report.seconds = time.monotonic() - start
         return self.report
 
@@ -127,7 +130,10 @@ class Runner:
             failure = Failure(operation, case.id, case.rules, case.catches, lines)
             self._fail(tally, failure, question, answer)
 
-    def _random(self, operation: str, random: RandomCases) -> None:
+    def _random(self, operation: str) -> None:
+        random = self.random
+        if random is None or not offers(random.judge, operation):
+            return
         tally = self.report.random.setdefault(operation, Tally())
         numbers = range(self.report.examples)
         questions = [Question(operation, random.draw(operation, n)) for n in numbers]

@@ -18,7 +18,7 @@ from revrnn.vectors import load as load_vectors
 
 from .adapters import InProcess, Port, Question, find
 from .checking import faults, first_step, left_out, reproduction
-from .judge import ABSENT, judge_of
+from .judge import ABSENT, judge_of, layouts_of, offers
 from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION, check_profiles
 from .random_cases import RandomCases, pool_for
@@ -51,7 +51,7 @@ def judge(request: pytest.FixtureRequest) -> Implementation | None:
 
 
 @pytest.fixture(scope="session")
-def random_cases(request: pytest.FixtureRequest, judge: Implementation | None) -> Any:
+def random_cases(request: pytest.FixtureRequest, port: Port, judge: Implementation | None) -> Any:
     """Give requests by seed and number, whichever tests are selected."""
     examples = request.config.getoption("revrnn_examples")
     seed = request.config.getoption("revrnn_seed")
@@ -60,7 +60,8 @@ def random_cases(request: pytest.FixtureRequest, judge: Implementation | None) -
     def drawn(operation: str) -> list[Question]:
         if judge is None:
             pytest.skip(ABSENT)
-        cases = RandomCases(judge, seed, pool=pool_for(examples))
+        layouts = layouts_of(judge, port.layouts)
+        cases = RandomCases(judge, seed, layouts, pool_for(examples))
         return [Question(operation, cases.draw(operation, n)) for n in range(examples)]
 
     return drawn
@@ -122,6 +123,8 @@ def test_random(
     request: pytest.FixtureRequest,
 ) -> None:
     """Ask what the judge answers too."""
+    if judge is not None and not offers(judge, operation):
+        pytest.skip(f"{judge.name} does not offer {operation}")
     question = random_cases(operation)[number]
     assert judge is not None
     expected = outcome(judge, operation, question.args)

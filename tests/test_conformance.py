@@ -178,6 +178,37 @@ def test_without_a_judge_the_vectors_alone_are_asked() -> None:
     assert report.failures[0].first_step == ""
 
 
+class Streams(Wrong):
+    """A judge of layout stream alone, without gradients."""
+
+    name = "streams"
+    layouts: tuple[str, ...] = ("stream",)
+
+    def __init__(self) -> None:
+        super().__init__("", None)
+
+    def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        config = arguments.get("config", {})
+        assert operation != "sequence_gradient"
+        assert arguments.get("layout", config.get("buffer", "stream")) == "stream"
+        return super().evaluate(operation, arguments)
+
+
+def test_a_judge_is_asked_only_what_it_offers() -> None:
+    """What the judge lacks is no mistake of the port's."""
+    report = Runner(InProcess(load("numpy")), Streams(), examples=8).run()
+    assert report.passed(), as_text(report)
+    asked = {name for name, tally in report.random.items() if tally.passed == 8}
+    assert asked == set(OPERATIONS) - {"sequence_gradient"}
+    assert report.verdicts()["gradient"] == "pass"
+
+    class Lists(Wrong):
+        layouts: tuple[str, ...] = ("wordlist",)
+
+    with pytest.raises(RevRNNError, match="judge: got streams with layouts stream"):
+        Runner(InProcess(Lists("", None)), Streams())
+
+
 @pytest.mark.parametrize("names", [{}, {"adapter": "numpy", "command": "x"}])
 def test_a_pasted_program_needs_one_port(names: dict[str, str]) -> None:
     with pytest.raises(RevRNNError, match="adapter and command"):

@@ -113,6 +113,8 @@ def test_ports_that_do_not_start(command: str) -> None:
         ["--adapter", "revrnn:SPEC_VERSION"],
         ["--adapter", "numpy", "--judge", "nobody"],
         ["--adapter", "numpy", "--judge", "no.such:thing"],
+        ["--adapter", "numpy", "--judge", "decimal:Context"],
+        ["--adapter", "decimal:Context"],
     ],
     ids=" ".join,
 )
