@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
+
+from revrnn.experiments.provenance import processor
 
 # numba wants to be told the features beside the name.
 AVX2 = {
@@ -25,14 +26,6 @@ AVX2 = {
 # back, and a peak says as much of that as of the step.
 EXACT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
 CLASSES = {"best": {}, "avx2": AVX2}
-# From the narrowest to the widest, as Linux names them, and as people do.
-FLAGS = {
-    "avx2": "AVX2",
-    "avx512f": "AVX-512",
-    "avx_vnni": "VNNI",
-    "avx512_vnni": "VNNI",
-    "amx_tile": "AMX",
-}
 
 
 def environment(name: str, threads: int, memory: bool = False) -> dict[str, str]:
@@ -56,13 +49,6 @@ def keep_to(threads: int) -> None:
 
 def describe(*packages: str) -> str:
     """Return the machine in general terms, with the versions of packages."""
-    words = [f"{os.cpu_count()} CPU cores"]
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        words.append(platform.machine())
-    else:
-        flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
-        words += dict.fromkeys(word for flag, word in FLAGS.items() if flag in flags)
+    words = [f"{os.cpu_count()} CPU cores", processor()]
     words += [f"{package} {version(package)}" for package in packages]
     return ", ".join([*words, f"Python {platform.python_version()}"])

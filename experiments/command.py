@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rich.console import Console
+
+from . import provenance
 from .lock import locked
+from .run_log import begin_session, say, wall_time
 from .runs import RunFolder
 from .settings import RunSettings, add_options, chosen, restored
 
@@ -69,3 +74,37 @@ def begin(
     RunFolder.make(path)
     with locked(path):
         yield new, data, RunFolder.new(path, dataclasses.asdict(new))  # type: ignore[call-overload]
+
+
+def introduce(folder: RunFolder, console: Console, settings: RunSettings, text: str) -> None:
+    """Say what a process is going to do in a run's folder, and warn of what cannot come to good."""
+    begin_session(folder, console, text)
+    for warning in settings.warnings():
+        say(folder, console, f"warning: {warning}")
+
+
+def account(
+    folder: RunFolder, settings: RunSettings, summary: Mapping[str, Any], corpus: Mapping[str, str]
+) -> list[str]:
+    """Write ``report.json`` of a run that has ended: what came out, and where it comes from.
+
+    Args:
+        folder: of the run.
+        settings: of the run.
+        summary: what came out.
+        corpus: hashes of the files of the data.
+
+    Returns:
+        Where it comes from, as lines of Markdown.
+    """
+    seconds, sessions = wall_time(folder)
+    origin = provenance.of_run(settings.framework, settings.stack, corpus)
+    origin |= {"wall_seconds": seconds, "sessions": sessions, "warnings": settings.warnings()}
+    content = {
+        "config": summary.get("config", folder.config),
+        "seed": folder.config.get("seed", "several"),
+        "origin": origin,
+        "results": {name: value for name, value in summary.items() if name != "config"},
+    }
+    folder.write("report.json", (json.dumps(content, indent=2) + "\n").encode())
+    return ["", "## Where this comes from", "", *provenance.as_lines(origin)]

@@ -7,14 +7,29 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 
 class RunSettings(Protocol):
     """What commands ask of an experiment's settings, beside their fields."""
+
+    @property
+    def framework(self) -> str:
+        """Who computes."""
+        ...
+
+    @property
+    def stack(self) -> Config | None:
+        """A reversible stack of the run, if there is one."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """Return what will keep the run from learning, a sentence each."""
+        ...
 
     @property
     def may_grow(self) -> tuple[str, ...]:
@@ -50,6 +65,17 @@ def check_number(name: str, value: float, least: float = 0.0, above: bool = True
     check(
         name, value, good and math.isfinite(value), f"{'above' if above else 'at least'} {least:g}"
     )
+
+
+def rate_warnings(optimiser: str, rates: Sequence[float]) -> list[str]:
+    """Return what is to be said of learning rates with which an optimiser does not train."""
+    least, most = {"sgd": (1e-2, 100.0), "adam": (1e-6, 0.1)}[optimiser]
+    return [
+        f"learning_rate {rate:g} is {'low' if rate < least else 'high'} for {optimiser}, which "
+        f"trains such models with {least:g} … {most:g}: they will hardly learn"
+        for rate in rates
+        if not least <= rate <= most
+    ]
 
 
 def check_seed(seed: int) -> None:

@@ -14,6 +14,7 @@ from rich.progress import Progress, TaskID
 from revrnn.errors import RevRNNError
 
 from .progress import bar
+from .run_log import say
 from .runs import Arrays, RunFolder, of_a_run
 
 B = TypeVar("B")
@@ -144,7 +145,9 @@ def train(
         task = progress_bar.add_task(settings.cell, total=None, note="")
         while place.epoch < settings.epochs:
             _epoch(trainer, settings, work, folder, place, (progress_bar, task))
-            validate(trainer, settings, work, folder, place)
+            loss = validate(trainer, settings, work, folder, place)
+            text = f"pass {place.epoch} of {settings.epochs} done: validation loss {loss:.3f}"
+            say(folder, console, f"{text}, perplexity {perplexity(loss):#.4g}")
             work.after_pass(place)
             folder.save("last", trainer.arrays(), asdict(place))
     return place
@@ -186,7 +189,12 @@ def _epoch(
                 seconds=place.seconds,
             )
             place.total, place.weight = 0.0, 0.0
-            progress.update(task, note=f"loss {mean:.3f}, perplexity {perplexity(mean):#.4g}")
+            note = f"loss {mean:.3f}, perplexity {perplexity(mean):#.4g}"
+            progress.update(task, note=note)
+            at = (
+                f"pass {place.epoch + 1} of {settings.epochs}, update {place.update:,} of {total:,}"
+            )
+            say(folder, progress.console, f"{at}: {note}", important=False)
         if place.update % settings.checkpoint_every == 0 and place.batch < len(batches):
             folder.save("last", trainer.arrays(), asdict(place))
         progress.update(task, completed=place.update)
@@ -206,7 +214,7 @@ def learning_rate(settings: Settings, place: Place, batches: int) -> float:
 
 def validate(
     trainer: Trainer, settings: Settings, work: Work[B], folder: RunFolder, place: Place
-) -> None:
+) -> float:
     """Measure on the validation text; keep the best; let the learning rate fall if need be."""
     loss = work.validate()
     _check_finite(loss, "on validation text")
@@ -223,12 +231,12 @@ def validate(
     )
     if place.is_best:
         folder.save("best", trainer.parameters(), asdict(place))
-        place.waited = 0
-        return
+        place.waited = -1
     place.waited += 1
-    if settings.patience and place.waited >= settings.patience:
+    if place.waited and settings.patience and place.waited >= settings.patience:
         place.learning_rate *= settings.decay
         place.waited = 0
+    return loss
 
 
 def _check_finite(loss: float, where: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.command import account, add_run_options, begin, introduce
+from revrnn.experiments.run_log import say
 from revrnn.experiments.runs import RunFolder, of_a_run
 from revrnn.experiments.settings import REVERSIBLE
 from revrnn.experiments.training import perplexity
@@ -45,9 +46,12 @@ def run(given: dict[str, Any], console: Console) -> None:
 def _run(asked: LmSettings, corpus: Corpus, folder: RunFolder, console: Console) -> None:
     settings = matched(asked, len(corpus.vocabulary))
     count = all_parameters(settings, len(corpus.vocabulary))
-    console.print(
+    introduce(
+        folder,
+        console,
+        settings,
         f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
-        f"{len(corpus.train):,} words to train on, {len(corpus.vocabulary):,} kinds"
+        f"{len(corpus.train):,} words to train on, {len(corpus.vocabulary):,} kinds",
     )
     trainer = Trainer(settings, corpus.log_frequencies())
     place = train(trainer, settings, corpus, folder, console)
@@ -76,8 +80,10 @@ def _run(asked: LmSettings, corpus: Corpus, folder: RunFolder, console: Console)
         "savings": saved,
         "memory": None if memory is None else memory.as_dict(),
     }
-    write_report(folder, summary)
-    console.print(
-        f"perplexity {summary['valid_perplexity']:#.5g} on validation, "
-        f"{summary['test_perplexity']:#.5g} on test text; {folder.path / 'report.md'}"
+    write_report(folder, summary, account(folder, settings, summary, corpus.hashes))
+    say(
+        folder,
+        console,
+        f"end: perplexity {summary['valid_perplexity']:#.5g} on validation, "
+        f"{summary['test_perplexity']:#.5g} on test text; {folder.path / 'report.md'}",
     )

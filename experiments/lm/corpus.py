@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from revrnn.experiments.corpora import UNKNOWN, Vocabulary, find_file, read_sentences
+from revrnn.experiments.provenance import hashes
 
 Ids = npt.NDArray[np.int32]
 
@@ -29,12 +31,16 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Corpus:
-    """Training, validation and test text as numbers of words, int32 ``[N]`` each."""
+    """Training, validation and test text as numbers of words, int32 ``[N]`` each.
+
+    ``hashes`` are the SHA-256 of the files, by their names.
+    """
 
     vocabulary: Vocabulary
     train: Ids
     valid: Ids
     test: Ids
+    hashes: dict[str, str] = field(default_factory=dict, compare=False)
 
     def log_frequencies(self) -> npt.NDArray[np.float32]:
         """Return the log of how often each word is met in training text, float32 ``[V]``.
@@ -56,16 +62,19 @@ def load(data: str) -> Corpus:
     """
     if data == "builtin":
         parts = _builtin()
+        text = "\n".join(topics[name] for name in sorted(topics))
+        digests = {"builtin": hashlib.sha256(text.encode()).hexdigest()}
     else:
         paths = {part: find_file(Path(data), names, _HINT) for part, names in _NAMES.items()}
         parts = {part: read_sentences(path) for part, path in paths.items()}
+        digests = hashes(list(paths.values()))
     with_ends = {part: [[*line, END] for line in lines if line] for part, lines in parts.items()}
     vocabulary = Vocabulary.of(with_ends["train"])
-    parts_as_numbers = {
+    numbers = {
         part: np.array([vocabulary.number(word) for line in lines for word in line], np.int32)
         for part, lines in with_ends.items()
     }
-    return Corpus(vocabulary, **parts_as_numbers)
+    return Corpus(vocabulary, **numbers, hashes=digests)
 
 
 def _builtin() -> dict[str, list[list[str]]]:

@@ -22,8 +22,11 @@ def describe(config: dict[str, Any]) -> str:
     return model if config["carry_state"] else f"{model}, segments anew"
 
 
-def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
+def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[str]) -> None:
+    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended.
+
+    ``origin`` says where the figures come from, in lines of Markdown.
+    """
     folder.set_summary(summary)
     lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
     lines += [f"| parameters | {summary['parameters']:,} |"]
@@ -52,7 +55,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
             f"{memory['bytes'] / 1e6:.1f} MB above parameters and optimiser at its peak "
             f"({memory['counted']}); gradients and logits are among them.",
         ]
-    lines += ["", "![losses](losses.png)", "", "Settings:", "", "```json"]
+    lines += [*origin, "", "![losses](losses.png)", "", "Settings:", "", "```json"]
     lines += [json.dumps(summary["config"], indent=2), "```", ""]
     folder.write("report.md", "\n".join(lines).encode())
     plot_losses(folder.path / "losses", {describe(summary["config"]): folder})

@@ -17,6 +17,7 @@ from revrnn.experiments.settings import (
     check_number,
     check_seed,
     described,
+    rate_warnings,
 )
 
 # Reversible cells; the same cells in float arithmetic, with all states stored; the frameworks' own.
@@ -114,6 +115,33 @@ class LmSettings:
             raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
         if self.has_config:
             self.config()
+
+    @property
+    def stack(self) -> Config | None:
+        """The stack of a reversible cell, else ``None``."""
+        return self.config() if self.cell in REVERSIBLE else None
+
+    def warnings(self) -> list[str]:
+        """Return what will keep the run from learning, a sentence each."""
+        told = rate_warnings(self.optimiser, [self.learning_rate])
+        if self.cell in REVERSIBLE and not self.forgetting:
+            told.append(
+                "forgetting is off: a network that must keep all it has ever seen does not learn "
+                "a text (docs/results.md)"
+            )
+            if self.carry_state:
+                told.append(
+                    "carry_state is on without forgetting: the state grows with every word until "
+                    "it overflows; give --no-carry-state"
+                )
+        if self.steps == 1 and not self.random_steps:
+            told.append("steps is 1: nothing is propagated back through time")
+        for name in ("dropout_words", "dropout_input", "dropout_output", "weight_drop"):
+            if getattr(self, name) > 0.8:
+                told.append(f"{name} is {getattr(self, name):g}: hardly anything is left")
+        if self.clip < 1e-3 and self.optimiser == "sgd":
+            told.append(f"clip is {self.clip:g}: steps of sgd are next to nothing")
+        return told
 
     @property
     def may_grow(self) -> tuple[str, ...]:

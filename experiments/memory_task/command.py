@@ -15,7 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.command import account, add_run_options, begin, introduce
+from revrnn.experiments.run_log import say
 
 from .report import write_report
 from .settings import PRESETS, MemorySettings
@@ -31,7 +32,9 @@ def run(given: dict[str, Any], console: Console) -> None:
     """Train and test all networks, and write the report."""
     with begin(MemorySettings, PRESETS, given, lambda settings: None) as (settings, _, folder):
         jobs = len(settings.jobs)
-        console.print(f"{jobs} networks, {settings.updates} updates each; {folder.path}")
+        text = f"{jobs} networks, {settings.updates} updates each; {folder.path}"
+        introduce(folder, console, settings, text)
         train(settings, folder, console)
-        write_report(settings, folder)
-        console.print(f"{folder.path / 'report.md'}")
+        results = {"networks": folder.records("result")}
+        write_report(settings, folder, account(folder, settings, results, {}))
+        say(folder, console, f"end: {folder.path / 'report.md'}")

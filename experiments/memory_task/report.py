@@ -81,7 +81,7 @@ def told(settings: MemorySettings, bits: Floats) -> float:
     return max(0.0, *accumulate(math.log2(settings.symbols) - float(loss) for loss in bits))
 
 
-def write_report(settings: MemorySettings, folder: RunFolder) -> None:
+def write_report(settings: MemorySettings, folder: RunFolder, origin: Sequence[str]) -> None:
     """Write ``report.md`` and the plot of a run that has ended."""
     table = rows(settings, folder.records("result"))
     text = [
@@ -104,6 +104,7 @@ def write_report(settings: MemorySettings, folder: RunFolder) -> None:
         "but for the lag's tokens and the chance of a finite test.",
         "",
         "![what is repeated](repeat.png)",
+        *origin,
         "",
         "Settings:",
         "",

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
+from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import check, described
+from revrnn.experiments.settings import check, described, rate_warnings
 
 V = TypeVar("V", str, int, float)
 
@@ -123,6 +124,20 @@ class MemorySettings:
             check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
         for rate in self.all_learning_rates:
             check("learning_rates", rate, 0 < rate < math.inf, "above 0")
+
+    @property
+    def framework(self) -> str:
+        """Who computes."""
+        return "torch"
+
+    @property
+    def stack(self) -> Config:
+        """The smallest of the reversible networks."""
+        return Config("revgru", self.symbols, min(self.all_hidden_sizes))
+
+    def warnings(self) -> list[str]:
+        """Return what will keep all networks from learning; some are there to fail."""
+        return rate_warnings("adam", self.all_learning_rates)
 
     @property
     def may_grow(self) -> tuple[str, ...]:

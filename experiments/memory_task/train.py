@@ -16,6 +16,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 from revrnn.experiments.framework import Optimiser
 from revrnn.experiments.progress import bar
+from revrnn.experiments.run_log import say
 from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
 from revrnn.experiments.torch_framework import Updates
 
@@ -147,7 +148,9 @@ def _finish(
             mean = place.total / place.counted
             folder.log("train", **asdict(job), update=place.update, bits=mean)
             place.total, place.counted = 0.0, 0
-            shown[0].update(shown[1], note=f"{name}: {mean:.2f} bits a token")
+            note = f"{name}: {mean:.2f} bits a token"
+            shown[0].update(shown[1], note=note)
+            say(folder, shown[0].console, f"update {place.update:,}, {note}", important=False)
         if place.update % settings.checkpoint_every == 0 and place.update < settings.updates:
             folder.save("last", trainer.arrays(), asdict(place))
         shown[0].update(shown[1], completed=before + place.update)

@@ -9,7 +9,8 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import add_run_options, begin
+from revrnn.experiments.command import account, add_run_options, begin, introduce
+from revrnn.experiments.run_log import say
 from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
 from revrnn.experiments.settings import LAYOUTS
 from revrnn.experiments.training import Place, perplexity
@@ -40,10 +41,13 @@ def run(given: dict[str, Any], console: Console) -> None:
 def _run(settings: NmtSettings, corpus: Corpus, folder: RunFolder, console: Console) -> None:
     trainer = Trainer(settings, len(corpus.source), len(corpus.target))
     count = sum(value.size for value in trainer.parameters().values())
-    console.print(
+    introduce(
+        folder,
+        console,
+        settings,
         f"{describe(asdict(settings))}, {settings.framework}: {count:,} parameters; "
         f"{len(corpus.train):,} pairs to train on, {corpus.left_out:,} too long; "
-        f"{len(corpus.source):,} and {len(corpus.target):,} words"
+        f"{len(corpus.source):,} and {len(corpus.target):,} words",
     )
     batches = evaluation_batches(corpus.valid, settings.batch_size)
 
@@ -58,10 +62,12 @@ def _run(settings: NmtSettings, corpus: Corpus, folder: RunFolder, console: Cons
     summary["parameters"] = count
     summary["savings"] = _savings(settings, best, batches)
     summary["memory"] = _memory(settings, corpus)
-    write_report(folder, summary)
-    console.print(
-        f"test BLEU {summary['bleu_greedy']:.2f} greedy, {summary['bleu_beam']:.2f} with a beam of "
-        f"{settings.beam}; {folder.path / 'report.md'}"
+    write_report(folder, summary, account(folder, settings, summary, corpus.hashes))
+    say(
+        folder,
+        console,
+        f"end: test BLEU {summary['bleu_greedy']:.2f} greedy, "
+        f"{summary['bleu_beam']:.2f} with a beam of {settings.beam}; {folder.path / 'report.md'}",
     )
 
 

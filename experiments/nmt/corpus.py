@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from revrnn.errors import RevRNNError
 from revrnn.experiments.corpora import UNKNOWN, Vocabulary, find_file, read_sentences
+from revrnn.experiments.provenance import hashes
 
 from .settings import NmtSettings
 
@@ -45,6 +46,7 @@ class Corpus:
         test: all pairs of the test text.
         references: the translations of the test text, words as they are in the file.
         left_out: how many pairs of the training text are longer than ``max_length``.
+        hashes: SHA-256 of the files, by their names.
     """
 
     source: Vocabulary
@@ -54,6 +56,7 @@ class Corpus:
     test: list[Pair]
     references: list[str]
     left_out: int
+    hashes: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 def load(settings: NmtSettings) -> Corpus:
@@ -66,7 +69,8 @@ def load(settings: NmtSettings) -> Corpus:
     if not settings.data:
         raise RevRNNError("E_ARGUMENT", "data", "nothing", f"a folder with text. {_HINT}")
     folder = Path(settings.data)
-    texts = {part: _read_part(folder, names, settings) for part, names in _NAMES.items()}
+    paths = {part: _paths(folder, names, settings) for part, names in _NAMES.items()}
+    texts = {part: _read_part(files) for part, files in paths.items()}
     source, target = (
         Vocabulary.of(text, (*_MARKS, UNKNOWN), settings.least_count) for text in texts["train"]
     )
@@ -92,17 +96,20 @@ def load(settings: NmtSettings) -> Corpus:
         pairs("test"),
         references,
         len(everything) - len(train),
+        hashes([path for files in paths.values() for path in files]),
     )
 
 
-def _read_part(
-    folder: Path, names: tuple[str, ...], settings: NmtSettings
-) -> list[list[list[str]]]:
-    """Return the sentences of one part of the corpus in both languages."""
-    paths = [
+def _paths(folder: Path, names: tuple[str, ...], settings: NmtSettings) -> list[Path]:
+    """Return the files of one part of the corpus in both languages."""
+    return [
         find_file(folder, [f"{name}.{language}" for name in names], _HINT)
         for language in (settings.source, settings.target)
     ]
+
+
+def _read_part(paths: list[Path]) -> list[list[list[str]]]:
+    """Return the sentences of one part of the corpus in both languages."""
     texts = [_sentences(path) for path in paths]
     if len(texts[0]) != len(texts[1]):
         given = " and ".join(f"{p}: {len(s)} lines" for p, s in zip(paths, texts, strict=True))

@@ -22,8 +22,11 @@ def describe(config: dict[str, Any]) -> str:
     return f"{model}, encoder {words[0]}, decoder {words[1]}"
 
 
-def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
-    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended."""
+def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[str]) -> None:
+    """Write ``summary.json``, ``report.md`` and the plot of a run that has ended.
+
+    ``origin`` says where the figures come from, in lines of Markdown.
+    """
     config = summary["config"]
     folder.set_summary(summary)
     rows = [
@@ -51,7 +54,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any]) -> None:
         "translation contains `<unk>`.",
     ]
     lines += _memory(summary["memory"]) + _savings(summary["savings"])
-    lines += ["", "![losses](losses.png)", "", "## Some translations", ""]
+    lines += [*origin, "", "![losses](losses.png)", "", "## Some translations", ""]
     for example in summary["examples"]:
         lines += [f"- {name}: {text}" for name, text in example.items()] + [""]
     lines += ["## Settings", "", "```json", json.dumps(config, indent=2), "```", ""]

@@ -17,6 +17,7 @@ from revrnn.experiments.settings import (
     check_number,
     check_seed,
     described,
+    rate_warnings,
 )
 
 from .context import Context
@@ -118,6 +119,20 @@ class NmtSettings:
         if self.is_reversible:
             self.encoder_config()
             self.decoder_config()
+
+    @property
+    def stack(self) -> Config | None:
+        """The decoder of a reversible cell, else ``None``."""
+        return self.decoder_config() if self.is_reversible else None
+
+    def warnings(self) -> list[str]:
+        """Return what will keep the run from learning, a sentence each."""
+        told = rate_warnings(self.optimiser, [self.learning_rate])
+        if self.dropout > 0.8:
+            told.append(f"dropout is {self.dropout:g}: hardly anything is left")
+        if self.clip < 1e-3 and self.optimiser == "sgd":
+            told.append(f"clip is {self.clip:g}: steps of sgd are next to nothing")
+        return told
 
     @property
     def may_grow(self) -> tuple[str, ...]:

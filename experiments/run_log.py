@@ -1,0 +1,56 @@
+"""A run's ``log.txt``: what happened when, in words; and how long the run took, all in all."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.console import Console
+
+from .runs import RunFolder, written
+
+LOG: Final = "log.txt"
+_BEGIN: Final = "begin: "
+
+
+def say(folder: RunFolder, console: Console, text: str, important: bool = True) -> None:
+    """Add a line to the log, and show it where a bar does not show as much.
+
+    Args:
+        folder: of the run.
+        console: the terminal, or what stands for it.
+        text: what happened.
+        important: whether to show it in a terminal too.
+    """
+    path = folder.path / LOG
+    with written(path), path.open("a", encoding="utf-8") as file:
+        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+    if important or not console.is_terminal:
+        console.print(text, markup=False, soft_wrap=True)
+
+
+def begin_session(folder: RunFolder, console: Console, text: str) -> None:
+    """Say that a process is at work in the folder from now on."""
+    say(folder, console, f"{_BEGIN}{text}")
+
+
+def wall_time(folder: RunFolder) -> tuple[float, int]:
+    """Return the seconds that a run took, and in how many sessions.
+
+    A session is counted from its first line to its last; of the present one to now.
+    """
+    path = folder.path / LOG
+    spans: list[list[float]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        when, _, text = line.partition(" ")
+        try:
+            at = datetime.fromisoformat(when).timestamp()
+        except ValueError:  # a line that was cut
+            continue
+        if text.startswith(_BEGIN) or not spans:
+            spans.append([at, at])
+        spans[-1][1] = at
+    if spans:
+        spans[-1][1] = time.time()
+    return sum(last - first for first, last in spans), len(spans)
