@@ -1,13 +1,22 @@
-"""All runs of a comparison, one after the other, and what they show together.
+"""All runs of a comparison, and what they show together.
 
 Runs that have ended are left alone and a run that was cut goes on, so the command can be given
-again; with more ``--epochs`` all go on. Table and plots are written anew after every run.
+again; with more ``--epochs`` all go on. Table, plots and ``results.json`` are written anew after
+every run.
+
+With ``--rates`` each cell is first trained with each of these learning rates, all with the same
+budget, and then all its runs have the one that was best on validation text. With ``--seeds`` every
+run is repeated, from other first weights and with other dropouts.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +25,7 @@ from rich.console import Console
 
 from revrnn.errors import RevRNNError
 
+from .gathered import gather, table_of_means
 from .lock import locked
 from .plots import plot_losses
 from .runs import RunFolder, write_file, written
@@ -23,6 +33,10 @@ from .settings import add_options, chosen
 
 # How a run can fail that was begun rightly.
 DIVERGED: Final = ("E_NONFINITE", "E_OVERFLOW")
+# The folder of the runs that choose learning rates.
+RATES: Final = "rates"
+_OWN: Final = ("only", "seeds", "rates", "rate_epochs", "processes")
+Given = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,16 +52,22 @@ class Comparison:
         plot_trade: draws what runs that have ended give for the memory that they save.
         describe: returns a run's model in a few words, from its settings.
         folder: where the runs go, if nothing else is said.
+        quality: the entry of a summary by which a learning rate is chosen, the least the best.
+        metrics: the entries of a summary that are gathered over seeds.
+        for_rates: by cell, the run that chooses its learning rate.
     """
 
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
-    run: Callable[[dict[str, Any], Console], None]
+    run: Callable[[Given, Console], None]
     table: Callable[[Sequence[RunFolder]], str]
     plot_trade: Callable[[Path, Sequence[RunFolder]], None]
     describe: Callable[[dict[str, Any]], str]
     folder: str
+    quality: str
+    metrics: Sequence[str]
+    for_rates: Mapping[str, str]
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of a sweep: those of a run, for all runs."""
@@ -58,9 +78,19 @@ class Comparison:
         parser.add_argument(
             "--only", nargs="+", choices=tuple(self.variants), help="only these runs"
         )
+        parser.add_argument("--seeds", type=_count, default=1, help="how often each is run (1)")
+        parser.add_argument(
+            "--rates", nargs="+", type=float, default=[], help="learning rates to choose from"
+        )
+        parser.add_argument(
+            "--rate-epochs", type=_count, default=1, help="passes to choose a rate by (1)"
+        )
+        parser.add_argument(
+            "--processes", type=_count, default=1, help="runs at a time, each of few threads (1)"
+        )
         add_options(parser, self.settings)
 
-    def sweep(self, given: dict[str, Any], console: Console) -> None:
+    def sweep(self, given: Given, console: Console) -> None:
         """Run what is missing, and write what there is after every run.
 
         A run whose loss or state leaves all bounds does not keep the others from running.
@@ -70,44 +100,128 @@ class Comparison:
                 ``E_ARGUMENT`` before the first run, if one that is asked for by its name cannot be,
                 or none can.
         """
+        given = {"seeds": 1, "rates": [], "rate_epochs": 1, "processes": 1, **given}
         out, possible = given["out"], self._possible(given, console)
         with written(out):
             out.mkdir(parents=True, exist_ok=True)
         with locked(out):
-            self._run_all(out, given, possible, console)
+            rates = self._choose_rates(given, possible, console)
+            runs = {}
+            first = given.get("seed", 0)
+            for number in range(given["seeds"]):
+                for name, own in possible.items():
+                    folder = name if number == 0 else f"{name}-seed-{first + number}"
+                    best = rates.get(own["cell"], {})
+                    more = {"out": out / folder} | ({"seed": first + number} if number else {})
+                    runs[folder] = {**own, **best, **more}
+            self._run_all(runs, given["processes"], console, lambda: self.write(out))
+
+    def _choose_rates(
+        self, given: Given, possible: dict[str, Given], console: Console
+    ) -> dict[str, Given]:
+        """Return the best learning rate of each cell, from runs of the same budget."""
+        runs: dict[str, Given] = {}
+        cells = dict.fromkeys(own["cell"] for own in possible.values())
+        for cell in cells if given["rates"] else ():
+            options = {k: v for k, v in given.items() if k not in _OWN}
+            own = {**options, **self.variants[self.for_rates[cell]], "epochs": given["rate_epochs"]}
+            for rate in given["rates"]:
+                name = f"{cell}-{rate:g}"
+                more = {"learning_rate": rate, "out": given["out"] / RATES / name}
+                runs[name] = {**own, **more, "measure_memory": False}
+        self._run_all(runs, given["processes"], console, lambda: None, may_fail=True)
+        best = {}
+        for cell in cells if runs else ():
+            ended = [
+                (run.summary[self.quality], own["learning_rate"])
+                for name, own in runs.items()
+                if own["cell"] == cell and (run := RunFolder(own["out"])).has_ended
+            ]
+            if not ended:
+                allowed = f"rates among which there is one for {cell}: all of its runs diverged"
+                raise RevRNNError("E_ARGUMENT", "rates", given["rates"], allowed)
+            best[cell] = {"learning_rate": min(ended)[1]}
+            console.print(f"{cell}: learning rate {min(ended)[1]:g}")
+        return best
 
     def _run_all(
-        self, out: Path, given: dict[str, Any], runs: dict[str, dict[str, Any]], console: Console
+        self,
+        runs: Mapping[str, Given],
+        processes: int,
+        console: Console,
+        after: Callable[[], None],
+        may_fail: bool = False,
     ) -> None:
-        failed = []
+        """Run what has not ended, in turn or some at a time."""
+        waiting = {}
         for name, own in runs.items():
-            if _is_done(own["out"], given):
+            if _is_done(own["out"], own):
                 console.print(f"{name}: done before")
             else:
                 resume = (own["out"] / "config.json").exists()
-                try:
-                    self.run({**own, "resume": resume}, console)
-                except RevRNNError as error:
-                    if error.code not in DIVERGED:
-                        raise
-                    console.print(f"{name} ends here: {error}", markup=False, style="red")
-                    failed.append(error)
-                    continue
-            self.write(out)
-        if failed:
+                waiting[name] = {**own, "resume": resume}
+        if len(waiting) < len(runs):
+            after()
+        failed = []
+        for name, error in self._results(waiting, processes, console):
+            if error is None:
+                after()
+                continue
+            if error.code not in DIVERGED:
+                raise error
+            console.print(f"{name} ends here: {error}", markup=False, style="red")
+            failed.append(error)
+        if failed and not may_fail:
             raise failed[0]
 
+    def _results(
+        self, waiting: dict[str, Given], processes: int, console: Console
+    ) -> Iterator[tuple[str, RevRNNError | None]]:
+        """Run everything, and give each run's name, and its error if there was one."""
+        if processes == 1:
+            for name, own in waiting.items():
+                try:
+                    self.run(own, console)
+                except RevRNNError as error:
+                    yield name, error
+                else:
+                    yield name, None
+            return
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _few_threads, (threads,)) as pool:
+            names = {pool.submit(_run, self.run, own): name for name, own in waiting.items()}
+            left: set[Future[RevRNNError | None]] = set(names)
+            try:
+                while left:
+                    done, left = wait(left, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        console.print(f"{names[future]}: done")
+                        yield names[future], future.result()
+            finally:
+                for future in left:
+                    future.cancel()
+
     def write(self, out: Path) -> None:
-        """Write ``table.md`` and the plots of the runs that have ended."""
+        """Write tables, plots and ``results.json`` of the runs that have ended."""
         runs = [RunFolder(out / name) for name in self.variants]
         ended = [run for run in runs if run.has_ended]
-        write_file(out / "table.md", self.table(ended).encode())
+        seeds = {
+            run.path.name: [run, *map(RunFolder, sorted(out.glob(f"{run.path.name}-seed-*")))]
+            for run in ended
+        }
+        results = gather(seeds, self.metrics, self.describe)
+        write_file(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+        text = self.table(ended)
+        if any(len(row["seeds"]) > 1 for row in results["models"]):
+            text += "\n" + table_of_means(results, self.metrics)
+        write_file(out / "table.md", text.encode())
         plot_losses(out / "losses", {self.describe(run.config): run for run in ended})
         self.plot_trade(out / "savings", ended)
 
-    def _possible(self, given: dict[str, Any], console: Console) -> dict[str, dict[str, Any]]:
+    def _possible(self, given: Given, console: Console) -> dict[str, Given]:
         """Return what each run is given; say which of the comparison cannot be, and why."""
-        options = {k: v for k, v in given.items() if k != "only"}
+        options = {k: v for k, v in given.items() if k not in _OWN}
         possible, refused = {}, []
         for name in given["only"] or self.variants:
             own = {**options, **self.variants[name], "out": given["out"] / name}
@@ -126,7 +240,31 @@ class Comparison:
         return possible
 
 
-def _is_done(path: Path, given: dict[str, Any]) -> bool:
+def _run(run: Callable[[Given, Console], None], own: Given) -> RevRNNError | None:
+    """Run in a process of its own; its log has what it has to say."""
+    try:
+        run(own, Console(quiet=True))
+    except RevRNNError as error:
+        return error
+    return None
+
+
+def _few_threads(threads: int) -> None:
+    """Leave the other cores to the runs beside this one."""
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _count(word: str) -> int:
+    """Read a number that is at least 1."""
+    number = int(word)
+    if number < 1:
+        raise ValueError(word)
+    return number
+
+
+def _is_done(path: Path, given: Given) -> bool:
     """Say whether a run has ended, and with as many epochs as are asked for."""
     run = RunFolder(path)
     if not run.has_ended:

@@ -185,7 +185,12 @@ def test_savings_count_what_is_kept(context: str) -> None:
     assert encoder.embedding_bits == (32 * 6 * steps if context == "emb+2h" else 0)
     assert decoder.attended_bits == decoder.embedding_bits == 0
     assert encoder.with_context < encoder.stored
+    assert encoder.slice_bits == slices
+    assert decoder.slice_bits == 0
     assert encoder.ideal is not None
+    assert encoder.ideal_with_slices is not None
+    assert encoder.stored <= encoder.ideal_with_slices <= encoder.ideal
+    assert (encoder.ideal_with_slices < encoder.ideal) == (slices > 0)
     # Padding, of rows too, changes neither plain nor forgotten bits.
     for saving, like in zip(
         savings(settings, parameters, [wide], "stream"), (encoder, decoder), strict=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -51,7 +52,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("comparison", "preset", "count"),
-    [(lm.COMPARISON, "small", 20), (nmt.COMPARISON, "multi30k", 24)],
+    [(lm.COMPARISON, "small", 20), (nmt.COMPARISON, "multi30k", 32)],
     ids=["lm", "nmt"],
 )
 def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: int) -> None:
@@ -68,7 +69,7 @@ def test_all_runs_can_be_and_differ(comparison: Comparison, preset: str, count: 
     ("command", "names", "more"),
     [
         ("lm", ["lstm", "revlstm-2-bits"], ["--steps", "5"]),
-        ("nmt", ["gru", "revgru-emb"], ["--least-count", "1"]),
+        ("nmt", ["gru-full", "revgru-emb"], ["--least-count", "1"]),
     ],
 )
 def test_a_sweep(
@@ -230,3 +231,71 @@ def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "run").config["hidden_size"] == 8
     with pytest.raises(RevRNNError):
         run_lm({**given, "resume": True, "match": None}, Console(quiet=True))
+
+
+def test_rates_and_seeds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each cell has the rate that was best in runs of one budget; means are over the seeds."""
+    out = tmp_path / "sweep"
+    words = ["lm-sweep", "--data", str(data), *SIZES, "--steps", "5", "--out", str(out)]
+    words += ["--only", "gru", "lstm", "revgru-2-bits", "--seeds", "2"]
+    words += ["--rates", "1e-5", "0.02", "1e6", "--clip", "1e9"]
+    assert main(words) == 0
+    tried = {path.name: RunFolder(path).summary for path in (out / "rates").iterdir()}
+    chosen_by = {name: summary["valid_perplexity"] for name, summary in tried.items()}
+    assert {name.partition("-")[0] for name in chosen_by} == {"gru", "lstm", "revgru"}
+    assert chosen_by["gru-0.02"] < chosen_by["gru-1e-05"]
+    for name in ("gru", "lstm-seed-1", "revgru-2-bits"):
+        assert RunFolder(out / name).config["learning_rate"] == 0.02
+        assert RunFolder(out / name).config["seed"] == int(name.endswith("1"))
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert [model["name"] for model in results["models"]] == ["gru", "lstm", "revgru-2-bits"]
+    for model in results["models"]:
+        assert model["seeds"] == [0, 1]
+        values = model["test_perplexity"]["values"]
+        assert len(set(values)) == 2
+        assert model["test_perplexity"]["mean"] == pytest.approx(np.mean(values))
+        assert model["test_perplexity"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    saving = results["models"][2]["savings"][0]
+    assert saving["layout"] == "stream"
+    assert len(saving["stored"]["values"]) == 2
+    assert results["models"][0]["savings"] == []
+    assert len(results["origin"]) == 1
+    assert "corpus" in results["origin"][0]
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table.count(" ± ") == 9
+    before = {path: path.read_bytes() for path in out.glob("*/summary.json")}
+    capsys.readouterr()
+    assert main(words) == 0
+    assert capsys.readouterr().out.count("done before") >= 6
+    assert {path: path.read_bytes() for path in out.glob("*/summary.json")} == before
+
+
+def test_rates_that_all_fail(data: Path, tmp_path: Path) -> None:
+    def diverging(given: dict[str, Any], console: Console) -> None:
+        raise RevRNNError("E_NONFINITE", "loss", "nan", "a number")
+
+    comparison = dataclasses.replace(lm.COMPARISON, run=diverging)
+    given = {"out": tmp_path / "sweep", "only": ["gru"], "preset": "small", "rates": [1.0]}
+    with pytest.raises(RevRNNError) as caught:
+        comparison.sweep({**given, "data": str(data)}, Console(quiet=True))
+    assert caught.value.argument == "rates"
+
+
+@pytest.mark.slow
+def test_runs_side_by_side_are_the_same(data: Path, tmp_path: Path) -> None:
+    ends = []
+    for processes in ("1", "2"):
+        out = tmp_path / processes
+        words = ["lm-sweep", "--data", str(data), *SIZES, "--steps", "5", "--out", str(out)]
+        words += ["--processes", processes, "--only", "gru", "revgru-2-bits"]
+        assert main(words) == 0
+        ends.append([(out / n / "best.safetensors").read_bytes() for n in ("gru", "revgru-2-bits")])
+        assert (out / "results.json").exists()
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("words", [["--seeds", "0"], ["--processes", "x"], ["--rates", "fast"]])
+def test_sweeps_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["lm-sweep", *words])
+    assert words[0] in capsys.readouterr().err

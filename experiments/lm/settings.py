@@ -190,4 +190,14 @@ _PAPER: Final[dict[str, Any]] = {
 # One or two passes: a rate that is high at first and falls to 0 gains most in so few.
 _SMALL: Final[dict[str, Any]] = {"learning_rate": 8e-3, "anneal": True}
 
-PRESETS: Final[dict[str, dict[str, Any]]] = {"small": _SMALL, "paper": _PAPER}
+# Their program, github.com/matthewmackay/reversible-rnn: its only layer has the embedding's width.
+_AUTHORS: Final[dict[str, Any]] = {**_PAPER, "hidden_size": 650}
+# The authors' width where there are hours, not days: as few passes as "small".
+_WIDE: Final[dict[str, Any]] = {**_SMALL, "embedding_size": 650, "hidden_size": 650}
+
+PRESETS: Final[dict[str, dict[str, Any]]] = {
+    "small": _SMALL,
+    "wide": _WIDE,
+    "authors": _AUTHORS,
+    "paper": _PAPER,
+}

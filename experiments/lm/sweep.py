@@ -31,6 +31,23 @@ def variants() -> dict[str, dict[str, Any]]:
 
 
 COMPARISON: Final = Comparison(
-    LmSettings, PRESETS, variants(), run_one, table, plot_trade, describe, "out/lm-sweep"
+    LmSettings,
+    PRESETS,
+    variants(),
+    run_one,
+    table,
+    plot_trade,
+    describe,
+    "out/lm-sweep",
+    "valid_perplexity",
+    ("valid_perplexity", "test_perplexity", "seconds"),
+    {
+        "gru": "gru",
+        "lstm": "lstm",
+        "revgru": "revgru-3-bits",
+        "revlstm": "revlstm-3-bits",
+        "float_revgru": "float-revgru",
+        "float_revlstm": "float-revlstm",
+    },
 )
 add_arguments, run = COMPARISON.add_arguments, COMPARISON.sweep

@@ -25,6 +25,7 @@ class Saving:
         plain_bits: bits of all states (ACC-004).
         ideal_bits: bits forgotten by units that are not sliced (ACC-002).
         stored_bits: bits stored: buffer, heads, slices (ACC-003).
+        slice_bits: bits of the slices, which every layout stores.
         attended_bits: bits that are kept beside these because attention sees all states; 0 for
             slices, which are stored bits.
         embedding_bits: bits that are kept beside these because attention sees embeddings.
@@ -38,6 +39,7 @@ class Saving:
     plain_bits: int
     ideal_bits: float
     stored_bits: int
+    slice_bits: int
     attended_bits: int
     embedding_bits: int
     bytes_kept: int
@@ -46,6 +48,12 @@ class Saving:
     def ideal(self) -> float | None:
         """Plain bits / bits forgotten (ACC-005); ``None`` if none were."""
         return self.plain_bits / self.ideal_bits if self.ideal_bits else None
+
+    @property
+    def ideal_with_slices(self) -> float | None:
+        """Plain bits / bits forgotten and bits of slices: what no layout can exceed."""
+        bits = self.ideal_bits + self.slice_bits
+        return self.plain_bits / bits if bits else None
 
     @property
     def stored(self) -> float:
@@ -59,7 +67,7 @@ class Saving:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything, to log."""
-        names = ("ideal", "stored", "with_context")
+        names = ("ideal", "ideal_with_slices", "stored", "with_context")
         return asdict(self) | {name: getattr(self, name) for name in names}
 
 
@@ -85,18 +93,19 @@ def savings(
         "decoder": partial(trainer.model.gradients, report=True),
     }
     reports: dict[str, list[Any]] = {"encoder": [], "decoder": []}
-    source_steps = 0
+    source_steps, rows = 0, 0
     for number, batch in enumerate(batches):
         sentences, at = trainer.sentences(batch, 0), (settings.seed, number)
         for part, function in functions.items():
             _, trained = trainer.training.gradients(function, None, sentences, at)
             reports[part].append(trained.report)
         source_steps += int(batch.source_mask.sum())
-    return [_saving(settings, part, layout, r, source_steps) for part, r in reports.items()]
+        rows += batch.source.shape[1]
+    return [_saving(settings, part, layout, r, source_steps, rows) for part, r in reports.items()]
 
 
 def _saving(
-    settings: NmtSettings, part: str, layout: str, reports: list[Any], source_steps: int
+    settings: NmtSettings, part: str, layout: str, reports: list[Any], source_steps: int, rows: int
 ) -> Saving:
     seen, words = settings.attended, 32 * source_steps
     encoder = part == "encoder"
@@ -107,6 +116,8 @@ def _saving(
         plain_bits=sum(r.plain_bits for r in reports),
         ideal_bits=sum(r.ideal_bits for r in reports),
         stored_bits=sum(r.stored_bits for r in reports),
+        # The first state's slices too (SEQ-007).
+        slice_bits=32 * (seen.units or 0) * (source_steps + rows) if encoder else 0,
         attended_bits=words * settings.hidden_size if encoder and seen.units is None else 0,
         embedding_bits=words * settings.embedding_size if encoder and seen.embeddings else 0,
         bytes_kept=sum(r.bytes_kept for r in reports),
