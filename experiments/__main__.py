@@ -1,4 +1,4 @@
-"""``python -m revrnn.experiments lm|lm-sweep|nmt|nmt-sweep|memory``: the paper's experiments."""
+"""``python -m revrnn.experiments COMMAND``: the paper's experiments."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ COMMANDS = {
     "memory": (
         "revrnn.experiments.memory_task.command",
         "repeating a sequence: what a network that cannot forget cannot do",
+    ),
+    "steps": (
+        "revrnn.experiments.steps",
+        "the memory of an update against the length of a segment",
+    ),
+    "forgetting": (
+        "revrnn.experiments.forgetting",
+        "what each unit of a trained RevGRU forgets, word by word",
     ),
 }
 

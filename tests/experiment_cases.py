@@ -49,6 +49,16 @@ NMT_SMALL: dict[str, Any] = {
     "measure_memory": False,
 }
 
+# Of runs of either experiment in a sweep.
+SIZES = [
+    "--embedding-size=6",
+    "--hidden-size=8",
+    "--batch-size=4",
+    "--epochs=1",
+    "--log-every=2",
+    "--no-measure-memory",
+]
+
 
 class CutError(Exception):
     """What stops a run in a test."""
@@ -109,3 +119,17 @@ def write_pairs(folder: Path) -> Path:
 def nmt_options(data: Path, **more: Any) -> list[str]:
     """Return the words of a command line."""
     return ["nmt", "--data", str(data), *as_options({**NMT_SMALL, **more})]
+
+
+def write_both(folder: Path) -> Path:
+    """Write sentences, and their translations: the same, letters upper case."""
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for part, size in (("train", 40), ("val", 12), ("test", 12)):
+        lines = [" ".join("abcdefgh"[i] for i in generator.integers(0, 8, 5)) for _ in range(size)]
+        text = "\n".join([*lines, "<unk>"]) + "\n"
+        for name, content in ((f"{part}.en", text), (f"{part}.de", text.upper())):
+            (folder / name).write_text(content, encoding="utf-8")
+        name = "valid" if part == "val" else part
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    return folder

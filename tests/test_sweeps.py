@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 
+from experiment_cases import SIZES, write_both
 from revrnn import RevRNNError
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.lm import report as lm_report
@@ -24,30 +23,11 @@ from revrnn.experiments.runs import RunFolder
 from revrnn.experiments.settings import chosen
 from revrnn.experiments.sweep import Comparison
 
-SIZES = [
-    "--embedding-size=6",
-    "--hidden-size=8",
-    "--batch-size=4",
-    "--epochs=1",
-    "--log-every=2",
-    "--no-measure-memory",
-]
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Give a folder with sentences, and their translations: the same, letters upper case."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for part, size in (("train", 40), ("val", 12), ("test", 12)):
-        lines = [" ".join("abcdefgh"[i] for i in generator.integers(0, 8, 5)) for _ in range(size)]
-        text = "\n".join([*lines, "<unk>"]) + "\n"
-        for name, content in ((f"{part}.en", text), (f"{part}.de", text.upper())):
-            (folder / name).write_text(content, encoding="utf-8")
-        name = "valid" if part == "val" else part
-        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    return folder
+    """Give a folder with a text, and pairs of sentences."""
+    return write_both(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -231,71 +211,3 @@ def test_matched_sizes_go_through_a_run(data: Path, tmp_path: Path) -> None:
     assert RunFolder(tmp_path / "run").config["hidden_size"] == 8
     with pytest.raises(RevRNNError):
         run_lm({**given, "resume": True, "match": None}, Console(quiet=True))
-
-
-def test_rates_and_seeds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each cell has the rate that was best in runs of one budget; means are over the seeds."""
-    out = tmp_path / "sweep"
-    words = ["lm-sweep", "--data", str(data), *SIZES, "--steps", "5", "--out", str(out)]
-    words += ["--only", "gru", "lstm", "revgru-2-bits", "--seeds", "2"]
-    words += ["--rates", "1e-5", "0.02", "1e6", "--clip", "1e9"]
-    assert main(words) == 0
-    tried = {path.name: RunFolder(path).summary for path in (out / "rates").iterdir()}
-    chosen_by = {name: summary["valid_perplexity"] for name, summary in tried.items()}
-    assert {name.partition("-")[0] for name in chosen_by} == {"gru", "lstm", "revgru"}
-    assert chosen_by["gru-0.02"] < chosen_by["gru-1e-05"]
-    for name in ("gru", "lstm-seed-1", "revgru-2-bits"):
-        assert RunFolder(out / name).config["learning_rate"] == 0.02
-        assert RunFolder(out / name).config["seed"] == int(name.endswith("1"))
-    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert [model["name"] for model in results["models"]] == ["gru", "lstm", "revgru-2-bits"]
-    for model in results["models"]:
-        assert model["seeds"] == [0, 1]
-        values = model["test_perplexity"]["values"]
-        assert len(set(values)) == 2
-        assert model["test_perplexity"]["mean"] == pytest.approx(np.mean(values))
-        assert model["test_perplexity"]["deviation"] == pytest.approx(np.std(values, ddof=1))
-    saving = results["models"][2]["savings"][0]
-    assert saving["layout"] == "stream"
-    assert len(saving["stored"]["values"]) == 2
-    assert results["models"][0]["savings"] == []
-    assert len(results["origin"]) == 1
-    assert "corpus" in results["origin"][0]
-    table = (out / "table.md").read_text(encoding="utf-8")
-    assert table.count(" ± ") == 9
-    before = {path: path.read_bytes() for path in out.glob("*/summary.json")}
-    capsys.readouterr()
-    assert main(words) == 0
-    assert capsys.readouterr().out.count("done before") >= 6
-    assert {path: path.read_bytes() for path in out.glob("*/summary.json")} == before
-
-
-def test_rates_that_all_fail(data: Path, tmp_path: Path) -> None:
-    def diverging(given: dict[str, Any], console: Console) -> None:
-        raise RevRNNError("E_NONFINITE", "loss", "nan", "a number")
-
-    comparison = dataclasses.replace(lm.COMPARISON, run=diverging)
-    given = {"out": tmp_path / "sweep", "only": ["gru"], "preset": "small", "rates": [1.0]}
-    with pytest.raises(RevRNNError) as caught:
-        comparison.sweep({**given, "data": str(data)}, Console(quiet=True))
-    assert caught.value.argument == "rates"
-
-
-@pytest.mark.slow
-def test_runs_side_by_side_are_the_same(data: Path, tmp_path: Path) -> None:
-    ends = []
-    for processes in ("1", "2"):
-        out = tmp_path / processes
-        words = ["lm-sweep", "--data", str(data), *SIZES, "--steps", "5", "--out", str(out)]
-        words += ["--processes", processes, "--only", "gru", "revgru-2-bits"]
-        assert main(words) == 0
-        ends.append([(out / n / "best.safetensors").read_bytes() for n in ("gru", "revgru-2-bits")])
-        assert (out / "results.json").exists()
-    assert ends[0] == ends[1]
-
-
-@pytest.mark.parametrize("words", [["--seeds", "0"], ["--processes", "x"], ["--rates", "fast"]])
-def test_sweeps_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["lm-sweep", *words])
-    assert words[0] in capsys.readouterr().err

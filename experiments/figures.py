@@ -1,0 +1,264 @@
+"""All figures of the documentation, from committed results (``nox -s figures``).
+
+Each figure is drawn from one JSON file in ``docs/results`` that a command wrote, and from nothing
+else; where that is not there, nothing is drawn. Figures read in grey: each cell has its marker and
+its line style. Error bars are standard deviations over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+
+from .runs import write_file
+from .settings import REVERSIBLE
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
+
+STYLE: Final = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.alpha": 0.3,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 5,
+    "errorbar.capsize": 2.5,
+    "figure.constrained_layout.use": True,
+    # The same file from the same figures.
+    "svg.hashsalt": "revrnn",
+    "savefig.dpi": 150,
+}
+# Of each cell, colour (from dark to light, so that they differ in grey), marker and line.
+LOOKS: Final = {
+    "gru": ("#7a7a7a", "s", ":"),
+    "revgru": ("#00429d", "o", "-"),
+    "lstm": ("#b0a060", "D", "-."),
+    "revlstm": ("#93003a", "^", "--"),
+}
+NAMES: Final = {"gru": "GRU", "lstm": "LSTM", "revgru": "RevGRU", "revlstm": "RevLSTM"}
+Results = dict[str, Any]
+Axes = Any
+
+
+def look(cell: str) -> dict[str, str]:
+    """Return how a cell is drawn."""
+    colour, marker, line = LOOKS[cell]
+    return {"color": colour, "marker": marker, "linestyle": line}
+
+
+def limit_of(config: Mapping[str, Any]) -> str:
+    """Return a limit of forgetting as a note beside a point."""
+    bits = config.get("max_forget_bits", config.get("decoder_max_forget_bits"))
+    return "none" if bits is None else str(bits)
+
+
+def stored_saving(model: Mapping[str, Any], part: str | None = None) -> dict[str, Any] | None:
+    """Return the saving of the default layout, at the longest segments; of one part if told."""
+    own = [s for s in model["savings"] if s["layout"] == "stream" and s.get("part") == part]
+    return own[-1]["stored"] if own else None
+
+
+def error_bars(value: Mapping[str, Any]) -> float:
+    """Return half the length of a bar."""
+    return float(value["deviation"] or 0.0)
+
+
+def draw_limits(results: Results, quality: str, label: str, part: str | None) -> Any:
+    """Draw quality over saving, one panel for each reversible cell, both with the same scales."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharex=True, sharey=True)
+    drawn = 0
+    for axis, cell in zip(axes, REVERSIBLE, strict=True):
+        own = cell.removeprefix("rev")
+        points = []
+        for model in results["models"]:
+            saving = stored_saving(model, part)
+            if model["config"]["cell"] == cell and saving is not None and _is_plain(model):
+                points.append((saving, model[quality], limit_of(model["config"])))
+        points.sort(key=lambda point: float(point[0]["mean"]))
+        if points:
+            axis.errorbar(
+                [saving["mean"] for saving, _, _ in points],
+                [value["mean"] for _, value, _ in points],
+                xerr=[error_bars(saving) for saving, _, _ in points],
+                yerr=[error_bars(value) for _, value, _ in points],
+                label=f"{NAMES[cell]}, limit in bits",
+                **look(cell),
+            )
+            drawn += 1
+        for saving, value, note in points:
+            at = (saving["mean"], value["mean"])
+            axis.annotate(note, at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+        for model in results["models"]:
+            if model["config"]["cell"] == own and not model["savings"]:
+                value, wide = model[quality], model["config"]["hidden_size"]
+                axis.errorbar(
+                    [1.0],
+                    [value["mean"]],
+                    yerr=[error_bars(value)],
+                    label=f"{NAMES[own]}, {wide} units",
+                    fillstyle="full" if model["name"] == own else "none",
+                    **look(own) | {"linestyle": "none"},
+                )
+        axis.set(xscale="log", xlabel="saving: 32 bits a state / bits stored", title=NAMES[cell])
+        axis.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+        axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axis.set_xticks([1, 2, 5, 10, 20, 50])
+        axis.legend()
+    axes[0].set_ylabel(label)
+    return figure if drawn else None
+
+
+def _is_plain(model: Mapping[str, Any]) -> bool:
+    """Say whether a model is of the comparison of limits: state carried, usual context."""
+    config = model["config"]
+    return bool(config.get("carry_state", True)) and config.get("context", "emb+20h") == "emb+20h"
+
+
+def draw_language_models(results: Results) -> Any:
+    """Draw the limit of forgetting against memory and quality of language models."""
+    return draw_limits(results, "test_perplexity", "test perplexity", None)
+
+
+def draw_contexts(results: Results) -> Any:
+    """Draw what attention sees against quality, a bar for each cell."""
+    figure, axis = plt.subplots(figsize=(7.2, 3.1))
+    contexts = list(dict.fromkeys(model["config"]["context"] for model in results["models"]))
+    width = 0.8 / len(LOOKS)
+    for number, cell in enumerate(LOOKS):
+        own: dict[str, Any] = {}
+        for model in results["models"]:
+            if model["config"]["cell"] == cell:
+                own.setdefault(model["config"]["context"], model["bleu_beam"])
+        places = [i for i, context in enumerate(contexts) if context in own]
+        values = [own[contexts[i]] for i in places]
+        axis.bar(
+            [i + (number - 1.5) * width for i in places],
+            [value["mean"] for value in values],
+            width,
+            yerr=[error_bars(value) for value in values],
+            label=NAMES[cell],
+            color=LOOKS[cell][0],
+            hatch=("", "//", "..", "xx")[number],
+            edgecolor="white",
+        )
+    axis.set_xticks(range(len(contexts)), contexts)
+    axis.set(xlabel="what attention sees of the source", ylabel="test BLEU, beam search")
+    axis.legend(ncols=4)
+    return figure
+
+
+def draw_steps(results: Results) -> Any:
+    """Draw the memory of an update against the length of a segment."""
+    figure, axis = plt.subplots(figsize=(4.4, 3.1))
+    for cell, by_steps in results["models"].items():
+        steps = sorted(map(int, by_steps))
+        axis.plot(steps, [by_steps[str(t)] / 1e6 for t in steps], label=NAMES[cell], **look(cell))
+    axis.set(xscale="log", yscale="log", xlabel="steps of a segment, T", ylabel="peak, MB")
+    axis.set_xticks(steps, [str(t) for t in steps], minor=False)
+    axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axis.legend()
+    return figure
+
+
+def draw_repeat(results: Results) -> Any:
+    """Draw what networks repeat, by their size, those that forget beside those that do not."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
+    last = results["config"]["train_steps"] - results["config"]["lag"]
+    for axis, kind in zip(axes, ("gru", "lstm"), strict=True):
+        for variant, cell, name in (
+            (kind, kind, NAMES[kind]),
+            (f"rev{kind}", f"rev{kind}", f"{NAMES[f'rev{kind}']}, limited"),
+            (f"rev{kind}-keeping", f"rev{kind}", f"{NAMES[f'rev{kind}']}, not forgetting"),
+        ):
+            own = [r for r in results["results"]["networks"] if r["variant"] == variant]
+            sizes = sorted({r["hidden_size"] for r in own})
+            right: dict[int, list[float]] = {size: [] for size in sizes}
+            for r in own:
+                right[r["hidden_size"]].append(100 * float(np.mean(r["accuracy"][:last])))
+            values = list(right.values())
+            if sizes:
+                style = look(cell) | ({"fillstyle": "none"} if "keeping" in variant else {})
+                bars = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]
+                means = [float(np.mean(v)) for v in values]
+                axis.errorbar(sizes, means, yerr=bars, label=name, **style)
+        axis.set(xscale="log", xlabel="units", title=NAMES[kind], ylim=(0, 105))
+        axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
+        axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axis.legend()
+    axes[0].set_ylabel("tokens given back, %")
+    return figure
+
+
+def draw_forgetting(results: Results) -> Any:
+    """Draw the bits that each unit forgets at each word of a text."""
+    bits, words = np.array(results["bits"]), results["words"]
+    sizes = {"height_ratios": [1, 2.4]}
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7.2, 4.2), sharex=True, gridspec_kw=sizes)
+    above.plot(results["mean_by_word"], color="black", marker=".")
+    above.set(ylabel="bits, mean", ylim=(0, None))
+    order = np.argsort(bits.mean(0))
+    drawn = below.imshow(bits.T[order], aspect="auto", cmap="Greys", origin="lower", vmin=0)
+    below.grid(visible=False)
+    below.set(ylabel="units, by their mean", xlabel="words of the test text")
+    below.set_xticks(range(len(words)), words, rotation=90, fontsize=6)
+    figure.colorbar(drawn, ax=below, label="bits forgotten")
+    return figure
+
+
+# By the beginning of a file's name, what draws it.
+FIGURES: Final[dict[str, Sequence[tuple[str, Callable[[Results], Any]]]]] = {
+    "lm": [("limits", draw_language_models)],
+    "nmt": [("contexts", draw_contexts)],
+    "steps": [("memory", draw_steps)],
+    "repeat": [("accuracy", draw_repeat)],
+    "forgetting": [("words", draw_forgetting)],
+}
+
+
+def draw_all(results: Path, out: Path) -> list[Path]:
+    """Draw the figures of all results of a folder and return the files written."""
+    written = []
+    for path in sorted(results.glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for name, draw in FIGURES.get(path.stem.partition("-")[0], ()):
+            with mpl.rc_context(STYLE):
+                figure = draw(content)
+                if figure is None:
+                    continue
+                for kind, more in (("svg", {"metadata": {"Date": None}}), ("png", {})):
+                    file = io.BytesIO()
+                    figure.savefig(file, format=kind, **more)
+                    out.mkdir(parents=True, exist_ok=True)
+                    target = out / f"{path.stem}-{name}.{kind}"
+                    written.append(write_file(target, file.getvalue()))
+                plt.close(figure)
+    return written
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw all figures; return 1 if there was nothing to draw."""
+    parser = argparse.ArgumentParser(prog="python -m revrnn.experiments.figures")
+    parser.add_argument("--results", type=Path, default=Path("docs", "results"))
+    parser.add_argument("--out", type=Path, default=Path("docs", "images"))
+    given = parser.parse_args(arguments)
+    written = draw_all(given.results, given.out)
+    for path in written:
+        print(path)
+    return 0 if written else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

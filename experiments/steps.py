@@ -1,0 +1,65 @@
+"""``python -m revrnn.experiments steps``: the memory of an update against the length of a segment.
+
+Each figure is the peak of one update in a process of its own, above parameters and optimiser, as
+the operating system counts it. The words are drawn at random: memory does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+
+from . import provenance
+from .command import add_run_options
+from .lm.memory import measure
+from .lm.settings import PRESETS, LmSettings
+from .runs import write_file
+from .settings import chosen
+
+CELLS: Final = ("gru", "lstm", "revgru", "revlstm")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    add_run_options(parser, LmSettings, PRESETS, "out/steps.json")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[32, 64, 128, 256, 512, 1024])
+    parser.add_argument("--vocabulary", type=int, default=1000, help="words known (1000)")
+
+
+def run(given: dict[str, Any], console: Console) -> None:
+    """Measure, and write one JSON file: ``{"origin", "config", "models": {cell: {T: bytes}}}``."""
+    vocabulary: int = given["vocabulary"]
+    frequencies = np.full(vocabulary, -np.log(vocabulary), np.float32)
+    models: dict[str, dict[int, int]] = {}
+    settings = chosen(LmSettings, PRESETS, given["preset"], given)
+    for cell in CELLS:
+        models[cell] = {}
+        for steps in given["lengths"]:
+            settings = chosen(
+                LmSettings, PRESETS, given["preset"], {**given, "cell": cell, "steps": steps}
+            )
+            shape = (steps + 1, settings.batch_size)
+            ids = np.random.default_rng(0).integers(vocabulary, size=shape, dtype=np.int32)
+            peak = measure(settings, frequencies, ids)
+            if peak is None:
+                console.print("this system does not tell how much memory is taken")
+                return
+            models[cell][steps] = peak.bytes
+            console.print(f"{cell}, {steps} steps: {peak.bytes / 1e6:.1f} MB ({peak.counted})")
+    config = {
+        name: getattr(settings, name)
+        for name in ("embedding_size", "hidden_size", "num_layers", "batch_size", "chunk_size")
+    }
+    content = {
+        "origin": provenance.of_run(settings.framework, None, {}),
+        "config": {**config, "vocabulary": vocabulary, "max_forget_bits": settings.max_forget_bits},
+        "models": models,
+    }
+    path: Path = given["out"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    console.print(str(write_file(path, (json.dumps(content, indent=2) + "\n").encode())))
