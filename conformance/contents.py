@@ -3,22 +3,80 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from revrnn.config import Config
-from revrnn.evaluation import fresh_heads
-from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX
+from revrnn.evaluation import empty_store
+from revrnn.kinds import DTYPES, KINDS
+from revrnn.operations import arguments_of, axes_of, length_of
 
 Arguments = dict[str, Any]
 
-# From the simplest, so that failures can be made smaller.
-WEIGHT_STYLES = ("zero", "small", "usual", "large", "saturated")
-STATE_STYLES = ("zero", "usual", "large", "extreme")
-MASK_STYLES = ("all", "prefix", "random", "empty row", "none")
-HEAD_STYLES = ("fresh", "random", "edges")
-GATE_STYLES = ("keep all", "forget all", "uniform", "edges")
+_I32: Final = (-(2**31), 2**31 - 1)
+_OPERANDS: Final[dict[str, Any]] = {
+    "zero": 0,
+    "small": 300,
+    "usual": 3000,
+    "large": 20000,
+    "saturated": (-32512, 32512, -1, 0),
+}
+
+# What each kind may be drawn as, from the simplest, so that failures can be made smaller: a number
+# is a standard deviation, a tuple is chosen from, "any" takes all magnitudes and the ends.
+STYLES: Final[dict[str, dict[str, Any]]] = {
+    "operand": _OPERANDS,
+    "weight": _OPERANDS,
+    # Saturated biases drive gates to both of their ends.
+    "bias": {
+        "zero": 0,
+        "small": 2**20,
+        "usual": 2**23,
+        "large": 2**26,
+        "saturated": (_I32[0], -(2**27), 0, 2**27, _I32[1]),
+    },
+    "state": {
+        "zero": 0,
+        "usual": 2**22,
+        "large": 2**28,
+        "extreme": (*(_I32[0] + n for n in (0, 1, 1023)), -1, 0, _I32[1] - 1023, _I32[1]),
+        "any": "any",
+    },
+    "number": {"any": "any"},
+    "sum": {"any": "any"},
+    "gate": {
+        "keep all": (1024,),
+        "forget all": (1,),
+        "uniform": tuple(range(1, 1025)),
+        "edges": (1, 2, 511, 512, 513, 1019, 1023, 1024),
+    },
+    # Dropout's, one, and the ends of the range.
+    "gain": {"usual": (0, 1, 4096, 5851, 65535, 65536)},
+    "real": {"usual": 1, "any": "any"},
+    "stream_head": {
+        "fresh": (2**15,),
+        "random": "any",
+        "edges": (2**15, 2**15 + 1, 2**21 - 1, 2**21, 2**31 - 2, 2**31 - 1),
+    },
+    "wordlist_head": {
+        "fresh": (0,),
+        "random": "any",
+        "edges": (0, 1, 2**53 - 1, 2**53, 2**63 - 2, 2**63 - 1),
+    },
+    "bigint_head": {
+        "fresh": (0,),
+        "random": tuple(3**n for n in range(0, 100, 7)),
+        "edges": (0, 1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64),
+    },
+    "mask": dict.fromkeys(("all", "prefix", "random", "empty row", "none")),
+}
+WEIGHT_STYLES: Final = tuple(STYLES["weight"])
+STATE_STYLES: Final = tuple(STYLES["state"])
+MASK_STYLES: Final = tuple(STYLES["mask"])
+HEAD_STYLES: Final = tuple(STYLES["stream_head"])
+GATE_STYLES: Final = tuple(STYLES["gate"])
 
 
 @dataclass(frozen=True)
@@ -30,6 +88,85 @@ class Shape:
     gains: bool = False
 
 
+def contents(
+    kind: str, generator: np.random.Generator, axes: tuple[int, ...], style: str
+) -> npt.NDArray[Any]:
+    """Return an array of a kind of the table of operations.
+
+    Args:
+        kind: a name of :data:`revrnn.kinds.KINDS`.
+        generator: what draws.
+        axes: the shape.
+        style: one of the kind's :data:`STYLES`.
+    """
+    how, dtype = STYLES[kind][style], DTYPES[KINDS[kind].type]
+    if kind == "mask":
+        return _mask(generator, axes, style)
+    if isinstance(how, tuple):
+        chosen: npt.NDArray[Any] = np.array(how, dtype)[generator.integers(len(how), size=axes)]
+        return chosen
+    if how == "any":
+        draw = _reals if kind == "real" else _integers
+        return draw(generator, axes, *_ends(kind)).astype(dtype)
+    values = generator.normal(size=axes) * how
+    return (values if kind == "real" else np.rint(values).clip(*_ends(kind))).astype(dtype)
+
+
+def _ends(kind: str) -> tuple[int, int]:
+    """Return the smallest and the largest number of a kind."""
+    low, high = KINDS[kind].low, KINDS[kind].high
+    if KINDS[kind].type == "f32":
+        return 0, 0
+    limits = np.iinfo(DTYPES[KINDS[kind].type].name)
+    assert not isinstance(high, str)
+    return limits.min if low is None else low, limits.max if high is None else high
+
+
+def _integers(
+    generator: np.random.Generator, axes: tuple[int, ...], low: int, high: int
+) -> npt.NDArray[np.int64]:
+    """Return whole numbers of all magnitudes of a range, and among them its ends."""
+    bits = generator.integers(0, high.bit_length() + 1, axes).astype(object)
+    least, most = np.maximum(-(2**bits), low), np.minimum(2**bits, high)
+    most = np.maximum(least, most)
+    values = generator.integers(least.astype(np.int64), most.astype(np.int64), endpoint=True)
+    special = np.array([low, low + 1, -1, 0, 1, high - 1, high]).clip(low, high)
+    ends = special[generator.integers(len(special), size=axes)]
+    return np.where(generator.random(axes) < 0.25, ends, values)
+
+
+def _reals(
+    generator: np.random.Generator, axes: tuple[int, ...], low: int, high: int
+) -> npt.NDArray[np.float64]:
+    """Return numbers of many magnitudes, ties of rounding, zeros and huge ones."""
+    any_magnitude = np.ldexp(generator.normal(size=axes), generator.integers(-30, 40, axes))
+    ties = generator.integers(-(2**17), 2**17, axes) / 2.0**14
+    special = np.array([0.0, -0.0, 2.0**31, -(2.0**31), 3e38, -3e38])
+    special = special[generator.integers(len(special), size=axes)]
+    which = generator.integers(6, size=axes)
+    return np.choose(np.minimum(which, 2), [special, ties, any_magnitude])
+
+
+def _mask(
+    generator: np.random.Generator, axes: tuple[int, ...], style: str
+) -> npt.NDArray[np.bool_]:
+    """Return a mask ``[T, B]``: all, lengths, any pattern, one row never, or none at all.
+
+    All, any pattern and none at all can be of any shape.
+    """
+    if style in ("all", "none"):
+        return np.full(axes, style == "all")
+    if style == "random":
+        return generator.random(axes) < 0.6
+    steps, rows = axes
+    lengths = np.full(rows, steps)
+    if style == "prefix":
+        lengths = generator.integers(0, steps + 1, size=rows)
+    else:
+        lengths[generator.integers(rows)] = 0
+    return np.arange(steps)[:, None] < lengths
+
+
 def sequence_arguments(
     config: Config,
     shape: Shape,
@@ -39,101 +176,34 @@ def sequence_arguments(
     states: str = "zero",
     masks: str = "all",
     heads: str = "fresh",
+    operation: str = "sequence_forward",
 ) -> Arguments:
-    """Return the arguments of ``sequence_forward`` with contents of the given styles."""
+    """Return arguments with contents of the given styles.
+
+    Args:
+        config: the stack.
+        shape: the sizes; a cell looks at its rows alone.
+        generator: what draws.
+        weights: style of the parameters.
+        inputs: style of ``x``.
+        states: style of ``h`` and ``c``.
+        masks: style of ``mask``.
+        heads: style of ``heads``.
+        operation: one whose arguments follow from no other's results.
+    """
+    lengths = axes_of(config, {}) | {"T": shape.steps, "B": shape.rows}
+    styles = {"weight": weights, "bias": weights, "operand": inputs, "state": states}
+    styles |= {"mask": masks, "gain": "usual", "real": "usual"}
     arguments: Arguments = {"config": config.as_dict()}
-    for name, axes in config.parameter_shapes().items():
-        if name.startswith("bias"):
-            arguments[name] = bias_contents(generator, axes, weights)
-        else:
-            arguments[name] = operand_contents(generator, axes, weights)
-    steps, rows = shape.steps, shape.rows
-    arguments["x"] = operand_contents(generator, (steps, rows, config.input_size), inputs)
-    arguments["mask"] = mask_contents(generator, steps, rows, masks)
-    if shape.gains and config.num_layers > 1:
-        axes = (steps, config.num_layers - 1, rows, config.hidden_size)
-        arguments["gains"] = gain_contents(generator, axes)
-    for name in ("h", "c")[: config.state_arrays]:
-        axes = (config.num_layers, rows, config.hidden_size)
-        arguments[name] = state_contents(generator, axes, states)
-    if config.forgetting:
-        arguments["heads"] = head_contents(generator, config, rows, heads)
+    for field in arguments_of(operation, config, {}):
+        if field.name in ("words", "flags"):
+            empty = empty_store(config.buffer, shape.rows, config.group_size)
+            arguments[field.name] = empty[field.name]
+        elif field.is_array and (field.name != "gains" or shape.gains):
+            axes = tuple(length_of(axis, lengths) for axis in field.axes)
+            style = styles.get(field.kind.name, heads)
+            arguments[field.name] = contents(field.kind.name, generator, axes, style)
     return arguments
-
-
-def operand_contents(
-    generator: np.random.Generator, axes: tuple[int, ...], style: str
-) -> np.ndarray[Any, np.dtype[np.int16]]:
-    """Return operands or weights, int16 in ±32512."""
-    scale = {"zero": 0, "small": 300, "usual": 3000, "large": 20000, "saturated": OPERAND_MAX}[
-        style
-    ]
-    values = generator.normal(size=axes) * scale
-    if style == "saturated":
-        values = generator.choice([-OPERAND_MAX, OPERAND_MAX, -1, 0], size=axes)
-    return np.rint(values).clip(-OPERAND_MAX, OPERAND_MAX).astype(np.int16)
-
-
-def bias_contents(
-    generator: np.random.Generator, axes: tuple[int, ...], style: str
-) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return biases, int32; saturated ones drive gates to both of their ends."""
-    scale = {"zero": 0, "small": 2**20, "usual": 2**23, "large": 2**26, "saturated": 2**30}[style]
-    values = generator.normal(size=axes) * scale
-    if style == "saturated":
-        values = generator.choice([INT32_MIN, -(2**27), 0, 2**27, INT32_MAX], size=axes)
-    return np.rint(values).clip(INT32_MIN, INT32_MAX).astype(np.int32)
-
-
-def state_contents(
-    generator: np.random.Generator, axes: tuple[int, ...], style: str
-) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return states, int32; extreme ones lie at and near ±2^31."""
-    scale = {"zero": 0, "usual": 2**22, "large": 2**28, "extreme": 0}[style]
-    values = generator.normal(size=axes) * scale
-    if style == "extreme":
-        ends = [INT32_MIN, INT32_MIN + 1, INT32_MIN + 1023, -1, 0, INT32_MAX - 1024, INT32_MAX]
-        values = generator.choice(ends, size=axes)
-    return np.rint(values).clip(INT32_MIN, INT32_MAX).astype(np.int32)
-
-
-def gain_contents(
-    generator: np.random.Generator, axes: tuple[int, ...]
-) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return gains, int32: dropout's, one, and the ends of the range."""
-    return generator.choice([0, 1, 4096, 5851, 65535, 65536], size=axes).astype(np.int32)
-
-
-def mask_contents(
-    generator: np.random.Generator, steps: int, rows: int, style: str
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Return a mask ``[T, B]``: all, lengths, any pattern, one row never, or none at all."""
-    if style == "none":
-        return np.zeros((steps, rows), np.bool_)
-    if style == "random":
-        return generator.random((steps, rows)) < 0.6
-    lengths = np.full(rows, steps)
-    if style == "prefix":
-        lengths = generator.integers(0, steps + 1, size=rows)
-    if style == "empty row":
-        lengths[generator.integers(rows)] = 0
-    return np.arange(steps)[:, None] < lengths
-
-
-def head_contents(
-    generator: np.random.Generator, config: Config, rows: int, style: str
-) -> np.ndarray[Any, Any]:
-    """Return heads of the configuration's layout, fresh, random or at their range's ends."""
-    axes = (rows, config.group_size)
-    heads = fresh_heads(config.buffer, *axes)
-    if style == "fresh" or config.buffer == "bigint":
-        return heads
-    low, high = (0, 2**63 - 1) if config.buffer == "wordlist" else (2**15, 2**31 - 1)
-    if style == "edges":
-        inner = 2**53 if config.buffer == "wordlist" else 2**21
-        return generator.choice([low, low + 1, inner - 1, inner, high - 1, high], size=axes)
-    bits = generator.uniform(np.log2(low + 1), np.log2(high), size=axes)
-    return np.clip(np.exp2(bits).astype(np.int64), low, high)
 
 
 def reversal_arguments(arguments: Arguments, forward: Arguments) -> Arguments:
@@ -144,24 +214,12 @@ def reversal_arguments(arguments: Arguments, forward: Arguments) -> Arguments:
 
 def gradient_arguments(arguments: Arguments, generator: np.random.Generator) -> Arguments:
     """Return the arguments of ``sequence_gradient``, but for ``states``, with a random loss."""
-    steps, rows, _ = arguments["x"].shape
-    hidden = arguments["h"].shape[2]
-    added = {"grad_outputs": generator.normal(size=(steps, rows, hidden)).astype(np.float32)}
-    for name in ("h", "c"):
-        if name in arguments:
-            shape = arguments[name].shape
-            added[f"grad_{name}"] = generator.normal(size=shape).astype(np.float32)
-    return arguments | added
-
-
-def gate_contents(
-    generator: np.random.Generator, axes: tuple[int, ...], style: str
-) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return forget gates, 1 … 1024."""
-    if style == "keep all":
-        return np.full(axes, 1024, np.int32)
-    if style == "forget all":
-        return np.ones(axes, np.int32)
-    if style == "edges":
-        return generator.choice([1, 2, 511, 512, 513, 1019, 1023, 1024], size=axes).astype(np.int32)
-    return generator.integers(1, 1025, size=axes).astype(np.int32)
+    config, (steps, rows, _) = Config.from_dict(arguments["config"]), arguments["x"].shape
+    lengths = axes_of(config, {}) | {"T": steps, "B": rows}
+    losses = [f for f in arguments_of("sequence_gradient", config, {}) if f.kind.name == "real"]
+    return arguments | {
+        field.name: contents(
+            "real", generator, tuple(length_of(axis, lengths) for axis in field.axes), "usual"
+        )
+        for field in losses
+    }

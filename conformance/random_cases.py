@@ -6,7 +6,7 @@ request: an implementation that compiles for each configuration is not kept comp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,25 +15,28 @@ import numpy as np
 from revrnn.config import Config
 from revrnn.evaluation import Implementation, empty_store
 from revrnn.formats import Formats
+from revrnn.kinds import RECORDS, Field
+from revrnn.operations import OPERATIONS, arguments_of
 
 from .contents import (
     GATE_STYLES,
     HEAD_STYLES,
     MASK_STYLES,
     STATE_STYLES,
+    STYLES,
     WEIGHT_STYLES,
     Arguments,
     Shape,
-    gate_contents,
+    contents,
     gradient_arguments,
-    head_contents,
-    operand_contents,
     reversal_arguments,
     sequence_arguments,
-    state_contents,
 )
 
-_KINDS: Final = ("operand", "weight", "bias", "state")
+# The largest lengths of axes of the elementary operations and those on the buffer; of free shape,
+# arrays are always of one length.
+_LONGEST: Final = {"M": 5, "N": 5, "K": 70, "B": 4, "G": 5}
+_FREE: Final = 28
 
 
 def pool_for(examples: int) -> int:
@@ -66,71 +69,58 @@ class RandomCases:
 
     def draw(self, operation: str, number: int) -> Arguments:
         """Return the arguments of request ``number`` of an operation."""
+        if OPERATIONS[operation].profile == "gates":
+            return self._elementary(operation, number)
         make: Callable[[int], Arguments] = getattr(self, f"_{operation}")
         return make(number)
 
-    # --- elementary operations
+    # --- elementary operations, and those on the buffer
 
-    def _quantise(self, number: int) -> Arguments:
-        exponents = self.generator.integers(-30, 40, 24)
-        x = np.ldexp(self.generator.normal(size=24), exponents)
-        ties = self.generator.integers(-(2**17), 2**17, 8) / 2.0**14
-        x = np.concatenate([x, ties]).astype(np.float32)
-        return {"kind": _KINDS[number % 4], "x": x, "formats": self._formats().as_dict()}
+    def _elementary(self, operation: str, number: int) -> Arguments:
+        fields = OPERATIONS[operation].arguments
+        settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
+        return self._filled(operation, settings, self._lengths())
 
-    def _dequantise(self, number: int) -> Arguments:
-        return {"q": self._int32(24), "bits": self._int(0, 31)}
+    def _lengths(self) -> dict[str, int]:
+        return {"*": _FREE} | {axis: self._int(1, most) for axis, most in _LONGEST.items()}
 
-    def _round_shift(self, number: int) -> Arguments:
-        v = self._int64(24, 2**62 - 1)
-        return {"v": v, "k": self._int(0, 31)}
+    def _filled(self, operation: str, settings: Arguments, lengths: dict[str, int]) -> Arguments:
+        """Return the settings and an array for every field whose contents follow from nothing."""
+        given, elementary = dict(settings), OPERATIONS[operation].profile == "gates"
+        for field in arguments_of(operation, None, settings):
+            if not field.is_array or field.kind.name not in STYLES:
+                continue
+            axes = tuple(lengths[axis] for axis in field.axes)
+            kind, styles = field.kind.name, tuple(STYLES[field.kind.name])
+            if kind == "mask":
+                styles = ("all", "random")  # those of any shape
+            elif elementary and "any" in styles:
+                styles = ("any",)
+            given[field.name] = contents(kind, self.generator, axes, self._one(styles))
+            if kind == "sum":
+                given[field.name] = self._sums(given[field.name], settings["bits"])
+        return given
 
-    def _product(self, number: int) -> Arguments:
-        m, n, k = (self._int(1, 5), self._int(1, 5), self._int(1, 70))
-        styles = [self._one(WEIGHT_STYLES) for _ in range(2)]
-        a = operand_contents(self.generator, (m, k), styles[0])
-        return {"a": a, "w": operand_contents(self.generator, (n, k), styles[1])}
-
-    def _tanh(self, number: int) -> Arguments:
-        bits = self._int(8, 27)
-        return {"s": self._sums(bits), "bits": bits}
-
-    def _sigmoid(self, number: int) -> Arguments:
-        bits = self._int(8, 26)
-        return {"s": self._sums(bits), "bits": bits}
-
-    def _forget_gate(self, number: int) -> Arguments:
-        bits = self._int(8, 26)
-        limit = self._one((None, *range(1, 11)))
-        z_max = self._one((1024, 1019, 512, self._int(512, 1024)))
-        return {"s": self._sums(bits), "bits": bits, "max_forget_bits": limit, "z_max": z_max}
-
-    def _view(self, number: int) -> Arguments:
-        state_bits, view_bits = self._int(16, 24), self._int(6, 13)
-        return {"h": self._int32(24), "state_bits": state_bits, "view_bits": view_bits}
-
-    # --- the buffer
+    def _sums(self, any_sums: Any, bits: int) -> Any:
+        """Add pre-activations around the ends of the table to others."""
+        end = 8 << bits
+        near = self.generator.integers(-end - 9, end + 10, 16)
+        return np.concatenate([near, any_sums, [end, -end, end - 1, 1 - end]])
 
     def _revmul(self, number: int) -> Arguments:
-        rows, units = self._int(1, 4), self._int(1, 5)
-        layout = self.layouts[number % len(self.layouts)]
-        config = Config("revgru", 1, 2 * units, buffer=layout)
-        return {
-            "layout": layout,
-            "slice_size": self._one((0, 0, units, self._int(0, units))),
-            "h": state_contents(self.generator, (rows, units), self._one(STATE_STYLES)),
-            "z": gate_contents(self.generator, (rows, units), self._one(GATE_STYLES)),
-            "mask": self.generator.random(rows) < self._one((2, 0.5)),
-            "heads": head_contents(self.generator, config, rows, self._one(HEAD_STYLES)),
-            **empty_store(layout, rows, units),
-        }
+        layout, lengths = self.layouts[number % len(self.layouts)], self._lengths()
+        units = lengths["G"]
+        size = self._one((0, 0, units, self._int(0, units)))
+        given = self._filled("revmul", {"layout": layout, "slice_size": size}, lengths)
+        return given | empty_store(layout, lengths["B"], units)
 
     def _revmul_inverse(self, number: int) -> Arguments:
         given = self._revmul(number)
         # Several pushes, so that there is something to pop.
         for _ in range(self._int(0, 6)):
             given |= self.judge.evaluate("revmul", given)
-            given["z"] = gate_contents(self.generator, given["z"].shape, self._one(GATE_STYLES))
+            style = self._one(GATE_STYLES)
+            given["z"] = contents("gate", self.generator, given["z"].shape, style)
         restore = given["h"][:, : given["slice_size"]].copy()
         given |= self.judge.evaluate("revmul", given)
         return given | {"restore": restore}
@@ -139,12 +129,7 @@ class RandomCases:
 
     def _cell_forward(self, number: int) -> Arguments:
         config = replace(self._picked(number), num_layers=1, slice_size=0)
-        given = self._sequence(config, Shape(1, self._rows(config)))
-        given["x"] = given["x"][0]
-        del given["mask"]
-        if config.forgetting:
-            given |= empty_store(config.buffer, *given["heads"].shape)
-        return given
+        return self._sequence(config, Shape(1, self._rows(config)), operation="cell_forward")
 
     def _cell_reverse(self, number: int) -> Arguments:
         given = self._cell_forward(number)
@@ -179,10 +164,11 @@ class RandomCases:
         shape: Shape,
         weights: tuple[str, ...] = WEIGHT_STYLES,
         states: tuple[str, ...] = STATE_STYLES,
+        operation: str = "sequence_forward",
     ) -> Arguments:
         styles = (weights, weights, states, MASK_STYLES, HEAD_STYLES)
         chosen = [self._one(style) for style in styles]
-        return sequence_arguments(config, shape, self.generator, *chosen)
+        return sequence_arguments(config, shape, self.generator, *chosen, operation)
 
     def _picked(self, number: int) -> Config:
         return self.pool[number % len(self.pool)]
@@ -197,52 +183,48 @@ class RandomCases:
         return Shape(0 if none else steps, self._rows(config), gains=config.input_size % 2 == 0)
 
     def _config(self, number: int) -> Config:
-        group = self._int(1, 4)
-        forgetting = number % 5 != 4
+        """Draw a configuration; both cells and all layouts are among the first of them."""
+        fields = {field.name: field for field in RECORDS["config"]}
+        drawn = {name: self._value(fields[name]) for name in ("max_forget_bits", "z_max", "p_max")}
+        group, forgetting = self._int(1, 4), number % 5 != 4
+        cell = fields["cell"].kind.values[number % 2]
         config = Config(
-            cell=("revgru", "revlstm")[number % 2],
+            cell=cell,
             input_size=self._int(1, 4),
             hidden_size=2 * group,
             num_layers=self._int(1, 3),
-            max_forget_bits=self._one((None, 1, 2, 3, 5, 10)),
             forgetting=forgetting,
             buffer=self.layouts[number // 2 % len(self.layouts)],
-            z_max=self._one((None, None, 1024, 512)),
-            formats=self._formats() if number % 3 == 2 else Formats(),
+            slice_size=self._int(1, group) if forgetting and number % 4 > 1 else 0,
+            formats=Formats(**self._formats()) if number % 3 == 2 else Formats(),
         )
-        if "p" in config.gates:
-            config = replace(config, p_max=self._one((None, None, 1024, 512, self._int(512, 1024))))
-        if forgetting and number % 4 > 1:
-            config = replace(config, slice_size=self._int(1, group))
-        return config
+        if "p" not in config.gates:
+            drawn["p_max"] = None
+        return replace(config, **drawn)
 
-    # --- numbers
+    # --- single values
 
-    def _formats(self) -> Formats:
-        operand = self._int(8, 13)
-        return Formats(
-            state_bits=self._int(16, 24),
-            operand_bits=operand,
-            lstm_view_bits=self._int(6, operand),
-            weight_bits=self._int(8, 13),
-        )
+    def _value(self, field: Field, number: int = 0, others: Mapping[str, int] | None = None) -> Any:
+        """Draw a single value; texts take turns by the request's number."""
+        kind = field.kind
+        if kind.type == "formats":
+            return self._formats()
+        if kind.values:
+            return kind.values[number % len(kind.values)]
+        low, high = kind.low, kind.high if others is None else others.get(str(kind.high), kind.high)
+        assert low is not None
+        assert isinstance(high, int)
+        choices = (low, high, self._int(low, high), self._int(low, high))
+        return self._one((None, None, *choices) if field.none else choices)
+
+    def _formats(self) -> dict[str, int]:
+        drawn: dict[str, int] = {}
+        for field in RECORDS["formats"]:
+            drawn[field.name] = self._value(field, others=drawn)
+        return drawn
 
     def _int(self, low: int, high: int) -> int:
         return int(self.generator.integers(low, high + 1))
 
     def _one(self, values: tuple[Any, ...]) -> Any:
         return values[int(self.generator.integers(len(values)))]
-
-    def _int32(self, size: int) -> Any:
-        return self._int64(size, 2**31 - 1).astype(np.int32)
-
-    def _int64(self, size: int, end: int) -> Any:
-        """Return whole numbers of all magnitudes up to ``end``, of both signs, and the ends."""
-        bits = self.generator.integers(0, end.bit_length() + 1, size)
-        values = [self._int(-(2 ** int(b)), 2 ** int(b)) if b < 63 else end for b in bits]
-        return np.clip(np.array([*values, end, -end, 0, 1, -1], np.int64), -end, end)
-
-    def _sums(self, bits: int) -> Any:
-        end = 8 << bits
-        near = self.generator.integers(-end - 9, end + 10, 16)
-        return np.concatenate([near, self._int64(8, 2**63 - 1), [end, -end, end - 1, 1 - end]])

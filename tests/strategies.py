@@ -21,10 +21,8 @@ from revrnn.conformance.contents import (
     WEIGHT_STYLES,
     Arguments,
     Shape,
-    gate_contents,
-    head_contents,
+    contents,
     sequence_arguments,
-    state_contents,
 )
 from revrnn.evaluation import empty_store
 from revrnn.formats import Formats
@@ -131,18 +129,17 @@ def revmul_arguments(draw: st.DrawFn, layouts: tuple[str, ...], rows: int, units
     """Draw the arguments of ``revmul`` on an empty store."""
     generator = np.random.default_rng(draw(SEEDS, label="seed"))
     layout = draw(st.sampled_from(layouts), label="layout")
-    config = Config("revgru", 1, 2 * units, buffer=layout)
     states = draw(st.sampled_from(STATE_STYLES), label="states")
     heads = draw(st.sampled_from(HEAD_STYLES), label="heads")
     gates = draw(st.sampled_from(GATE_STYLES), label="gates")
     return {
         "layout": layout,
         "slice_size": draw(st.integers(0, units), label="D"),
-        "h": state_contents(generator, (rows, units), states),
-        "z": gate_contents(generator, (rows, units), gates),
+        "h": contents("state", generator, (rows, units), states),
+        "z": contents("gate", generator, (rows, units), gates),
         "mask": draw(st.sampled_from((True, False)), label="all rows")
         | (generator.random(rows) < 0.5),
-        "heads": head_contents(generator, config, rows, heads),
+        "heads": contents(f"{layout}_head", generator, (rows, units), heads),
         **empty_store(layout, rows, units),
     }
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree
 from revrnn import Config
-from revrnn.conformance.contents import Arguments, gate_contents, state_contents
+from revrnn.conformance.contents import Arguments, contents
 from revrnn.evaluation import Implementation, empty_store, fresh_heads
 from strategies import SEEDS, revmul_arguments
 
@@ -59,14 +59,14 @@ def test_many_operations_agree_and_return(
         state: Arguments = {
             "layout": layout,
             "slice_size": 0,
-            "h": state_contents(generator, (ROWS, UNITS), "large"),
+            "h": contents("state", generator, (ROWS, UNITS), "large"),
             "heads": fresh_heads(layout, ROWS, UNITS),
             **empty_store(layout, ROWS, UNITS),
         }
         start, past = dict(state), []
         for _ in range(12):
             request = state | {
-                "z": gate_contents(generator, (ROWS, UNITS), gates),
+                "z": contents("gate", generator, (ROWS, UNITS), gates),
                 "mask": generator.random(ROWS) < 0.8,
             }
             past.append(request)

@@ -17,14 +17,12 @@ from revrnn.conformance.contents import (
     STATE_STYLES,
     WEIGHT_STYLES,
     Shape,
+    contents,
     gradient_arguments,
-    head_contents,
-    operand_contents,
     reversal_arguments,
     sequence_arguments,
-    state_contents,
 )
-from revrnn.evaluation import Implementation, empty_store, load
+from revrnn.evaluation import Implementation, load
 from strategies import (
     SEEDS,
     configs,
@@ -78,7 +76,9 @@ def test_shifts_and_views(
     assert_agree(oracle, naive, "round_shift", {"v": v, "k": k})
     generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
     arguments = {
-        "h": state_contents(generator, (3, 4), data.draw(st.sampled_from(STATE_STYLES), label="h")),
+        "h": contents(
+            "state", generator, (3, 4), data.draw(st.sampled_from(STATE_STYLES), label="h")
+        ),
         "state_bits": data.draw(st.integers(16, 24), label="state_bits"),
         "view_bits": data.draw(st.integers(6, 13), label="view_bits"),
     }
@@ -91,8 +91,8 @@ def test_product(oracle: Implementation, naive: Implementation, data: st.DataObj
     generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
     m, n, k = (data.draw(st.integers(1, most), label="length") for most in (3, 3, 40))
     style = st.sampled_from(WEIGHT_STYLES)
-    a = operand_contents(generator, (m, k), data.draw(style, label="a"))
-    w = operand_contents(generator, (n, k), data.draw(style, label="w"))
+    a = contents("operand", generator, (m, k), data.draw(style, label="a"))
+    w = contents("operand", generator, (n, k), data.draw(style, label="w"))
     assert_agree(oracle, naive, "product", {"a": a, "w": w})
 
 
@@ -168,16 +168,9 @@ def cell_arguments(config: dict[str, Any], rows: int, data: st.DataObject) -> di
     generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
     styles = [
         data.draw(st.sampled_from(styles), label="style")
-        for styles in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES)
+        for styles in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES, ("all",), HEAD_STYLES)
     ]
-    arguments = sequence_arguments(one, Shape(1, rows), generator, *styles)
-    arguments["x"] = arguments["x"][0]
-    del arguments["mask"]
-    if one.forgetting:
-        heads = data.draw(st.sampled_from(HEAD_STYLES), label="heads")
-        arguments["heads"] = head_contents(generator, one, rows, heads)
-        arguments |= empty_store(one.buffer, rows, one.group_size)
-    return arguments
+    return sequence_arguments(one, Shape(1, rows), generator, *styles, "cell_forward")
 
 
 @pytest.mark.rule("ERR-002")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agreement import assert_agree
-from revrnn.conformance.contents import operand_contents
+from revrnn.conformance.contents import contents
 from revrnn.evaluation import Implementation
 from revrnn.tanh_table import tanh_table
 from strategies import SEEDS, forget_range_sums, formats
@@ -77,8 +77,8 @@ def test_product(
     generator = np.random.default_rng(seed)
     m, k, n = shape
     arguments = {
-        "a": operand_contents(generator, (m, k), styles[0]),
-        "w": operand_contents(generator, (n, k), styles[1]),
+        "a": contents("operand", generator, (m, k), styles[0]),
+        "w": contents("operand", generator, (n, k), styles[1]),
     }
     assert_agree(oracle, other, "product", arguments)
 

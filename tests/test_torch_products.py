@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from revrnn import RevRNNError
-from revrnn.conformance.contents import operand_contents
+from revrnn.conformance.contents import contents
 from revrnn.torch_impl import product_method
 from revrnn.torch_impl.product import Weight, product
 from strategies import SEEDS
@@ -24,8 +24,8 @@ from strategies import SEEDS
 def test_ways_of_computing_products_agree(seed: int, style: str, shape: Any) -> None:
     generator = np.random.default_rng(seed)
     m, k, n = shape
-    a = torch.from_numpy(operand_contents(generator, (m, k), style))
-    w = torch.from_numpy(operand_contents(generator, (n, k), style))
+    a = torch.from_numpy(contents("operand", generator, (m, k), style))
+    w = torch.from_numpy(contents("operand", generator, (n, k), style))
     wanted = a.to(torch.int64) @ w.to(torch.int64).t()
     for method in ("float64", "int8", "auto"):
         with product_method(method):
