@@ -243,6 +243,7 @@ def archive(session: nox.Session) -> None:
 
 @nox.session
 def tables(session: nox.Session) -> None:
-    """Write the tanh table anew (ACT-001)."""
+    """Write the tanh table (ACT-001) and the text's tables of operations anew."""
     install_wheel(session, "")
     session.run("python", "-m", "revrnn.tanh_table", str(Path("spec", "data", "tanh.json")))
+    session.run("python", "-m", "revrnn.operations_text", str(Path("spec", "text")))

@@ -102,21 +102,21 @@ def contents(
     how, dtype = STYLES[kind][style], DTYPES[KINDS[kind].type]
     if kind == "mask":
         return _mask(generator, axes, style)
+    values: npt.NDArray[Any]
     if isinstance(how, tuple):
-        chosen: npt.NDArray[Any] = np.array(how, dtype)[generator.integers(len(how), size=axes)]
-        return chosen
-    if how == "any":
-        draw = _reals if kind == "real" else _integers
-        return draw(generator, axes, *_ends(kind)).astype(dtype)
-    values = generator.normal(size=axes) * how
-    return (values if kind == "real" else np.rint(values).clip(*_ends(kind))).astype(dtype)
+        values = np.array(how, dtype)[generator.integers(len(how), size=axes)]
+    elif how == "any":
+        ends = None if kind == "real" else _ends(kind)
+        values = _integers(generator, axes, *ends) if ends else _reals(generator, axes)
+    else:
+        values = generator.normal(size=axes) * how
+        values = values if kind == "real" else np.rint(values).clip(*_ends(kind))
+    return values.astype(dtype)
 
 
 def _ends(kind: str) -> tuple[int, int]:
     """Return the smallest and the largest number of a kind."""
     low, high = KINDS[kind].low, KINDS[kind].high
-    if KINDS[kind].type == "f32":
-        return 0, 0
     limits = np.iinfo(DTYPES[KINDS[kind].type].name)
     assert not isinstance(high, str)
     return limits.min if low is None else low, limits.max if high is None else high
@@ -135,9 +135,7 @@ def _integers(
     return np.where(generator.random(axes) < 0.25, ends, values)
 
 
-def _reals(
-    generator: np.random.Generator, axes: tuple[int, ...], low: int, high: int
-) -> npt.NDArray[np.float64]:
+def _reals(generator: np.random.Generator, axes: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Return numbers of many magnitudes, ties of rounding, zeros and huge ones."""
     any_magnitude = np.ldexp(generator.normal(size=axes), generator.integers(-30, 40, axes))
     ties = generator.integers(-(2**17), 2**17, axes) / 2.0**14

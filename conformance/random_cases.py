@@ -166,9 +166,10 @@ class RandomCases:
         states: tuple[str, ...] = STATE_STYLES,
         operation: str = "sequence_forward",
     ) -> Arguments:
-        styles = (weights, weights, states, MASK_STYLES, HEAD_STYLES)
-        chosen = [self._one(style) for style in styles]
-        return sequence_arguments(config, shape, self.generator, *chosen, operation)
+        styles = {"weights": weights, "inputs": weights, "states": states}
+        styles |= {"masks": MASK_STYLES, "heads": HEAD_STYLES}
+        chosen = {name: self._one(choices) for name, choices in styles.items()}
+        return sequence_arguments(config, shape, self.generator, operation=operation, **chosen)
 
     def _picked(self, number: int) -> Config:
         return self.pool[number % len(self.pool)]

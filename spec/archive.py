@@ -26,7 +26,7 @@ _TIME: Final = (1980, 1, 1, 0, 0, 0)
 README: Final = f"""# revrnn, specification {SPEC_VERSION}
 
 - `revrnn/text`: the rules, to be read in order from `00-conventions.md`;
-- `revrnn/data`: constants and the tanh table;
+- `revrnn/data`: the constants, the tanh table and the table of operations;
 - `revrnn/vectors`: requests with their answers; `README.md` there has the format;
 - `revrnn/conformance`: the suite that asks a port whether it is right.
 

@@ -148,6 +148,7 @@ class Field:
         none: whether ``None`` is allowed.
         default: what absence means; without one it must be given.
         when: for what values of other fields there is this one.
+        rule: what says so, where it is not the kind's.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Field:
     none: bool = False
     default: Any = _ABSENT
     when: Mapping[str, Any] | None = None
+    rule: str = ""
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Field:
