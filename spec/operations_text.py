@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,10 +34,10 @@ def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _records(name: str) -> str:
-    rows = (
-        (f"`{f.name}`", f.kind.type, _allowed(f), _default(f), f"`{f.kind.error}`", f.rule or f.kind.rule)
-        for f in RECORDS[name]
-    )
+    rows = []
+    for field in RECORDS[name]:
+        about = (field.kind.type, _allowed(field), _default(field), f"`{field.kind.error}`")
+        rows.append((f"`{field.name}`", *about, field.rule or field.kind.rule))
     return _table(("field", "type", "allowed", "default", "else", "rule"), rows)
 
 
@@ -167,7 +167,7 @@ def _number(n: int) -> str:
     return f"{sign}{size}"
 
 
-_TABLES: Final = {
+_TABLES: Final[dict[str, Callable[[], str]]] = {
     "axes": _axes,
     "profiles": _profiles,
     "gates": _elementary,

@@ -16,7 +16,7 @@ from revrnn.conformance.adapters import InProcess, Question
 from revrnn.conformance.asking import Mismatch, ask
 from revrnn.conformance.contents import Shape, reversal_arguments, sequence_arguments
 from revrnn.conformance.mismatch import first_mismatch, main
-from revrnn.evaluation import load
+from revrnn.evaluation import load, one_result
 from revrnn.numpy_ref import activations, buffer, cells, evaluate, quantise, sequence
 from revrnn.wire import dump, encode
 
@@ -28,7 +28,7 @@ CONFIGS = {
 
 
 def arguments_of(config: Config) -> dict[str, Any]:
-    generator = np.random.default_rng(7)
+    generator = np.random.default_rng(9)
     return sequence_arguments(
         config, Shape(5, 3, gains=True), generator, "usual", "usual", "usual", "all", "random"
     )
@@ -48,6 +48,9 @@ class Broken:
         with ExitStack() as stack:
             for holder in self.holders:
                 stack.enter_context(mock.patch.object(holder, self.function, self.changed))
+            if self.function in ("product", "sigmoid", "view"):
+                changed = {self.function: one_result(self.changed)}
+                stack.enter_context(mock.patch.dict(evaluate._OPERATIONS, changed))
             return dict(load("numpy").evaluate(operation, arguments))
 
 
@@ -105,7 +108,7 @@ FORWARD: dict[str, tuple[str, tuple[Any, ...], str, Change, str, str]] = {
     "hidden state": ("keeps", (cells,), "hidden_update", one_more, "CELL-022", "h"),
     "product": (
         "gru",
-        (evaluate, cells),
+        (cells,),
         "product",
         far_more,
         "PROD-001",

@@ -166,11 +166,10 @@ def cell_arguments(config: dict[str, Any], rows: int, data: st.DataObject) -> di
     """Draw the arguments of ``cell_forward`` on an empty store."""
     one = Config.from_dict(config)
     generator = np.random.default_rng(data.draw(SEEDS, label="seed"))
-    styles = [
-        data.draw(st.sampled_from(styles), label="style")
-        for styles in (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES, ("all",), HEAD_STYLES)
-    ]
-    return sequence_arguments(one, Shape(1, rows), generator, *styles, "cell_forward")
+    choices = {"weights": WEIGHT_STYLES, "inputs": WEIGHT_STYLES}
+    choices |= {"states": STATE_STYLES, "heads": HEAD_STYLES}
+    styles = {name: data.draw(st.sampled_from(of), label=name) for name, of in choices.items()}
+    return sequence_arguments(one, Shape(1, rows), generator, operation="cell_forward", **styles)
 
 
 @pytest.mark.rule("ERR-002")
