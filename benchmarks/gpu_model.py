@@ -17,8 +17,8 @@ import torch
 from revrnn.config import Config
 from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
 from revrnn.torch_impl.triton.arrays import Arrays, Tiles
-from revrnn.torch_impl.triton.launch import Mode
-from revrnn.torch_impl.triton.launch_back import Launcher
+from revrnn.torch_impl.triton.constants import Mode
+from revrnn.torch_impl.triton.launch import NONE, Launcher
 
 MODULES = (gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words)
 
@@ -128,7 +128,7 @@ class Recorder:
             length = widths * self.arrays.padded_units
             # All gates share a turn in RevLSTM's kernels.
             shared = 1 if self.name == "lstm_back" else widths
-            turns = -(-shared * self.arrays.padded_units // options["BK"]) if widths else 0
+            turns = -(-shared * self.arrays.padded_units // options["K"].BK) if widths else 0
             unit_outputs = outputs * self.arrays.tiles.units
             self.into.append(Launch(self.name, programs, unit_outputs, length, turns))
 
@@ -159,7 +159,7 @@ def steps_of(cell: str, size: tuple[int, int]) -> tuple[Arrays, dict[str, list[L
     launcher = Launcher(arrays, Mode())
     return arrays, {
         "forward": recorded(arrays, lambda: launcher.step(1)),
-        "back": recorded(arrays, lambda: launcher.step_back(1, (-1, 0, 0))),
+        "back": recorded(arrays, lambda: launcher.step_back(1, NONE)),
         "gradient": recorded(arrays, lambda: launcher.pull_step(1, 0, True)),
     }
 

@@ -1,6 +1,6 @@
 """What the processor offers, and how to hold libraries to less of it.
 
-One machine stands for several: ``avx2`` holds NumPy's and PyTorch's products, oneDNN, MKL, numba
+One machine simulates several: ``avx2`` holds NumPy's and PyTorch's products, oneDNN, MKL, numba
 and XLA to AVX2.
 """
 

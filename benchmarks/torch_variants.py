@@ -28,7 +28,7 @@ class Model(nn.Module):
     """The recurrent stack; for ``lm`` between an embedding and a readout."""
 
     def __init__(self, options: Options) -> None:
-        """Make the variant's stack and what stands around it."""
+        """Make the variant's stack with embedding and readout."""
         super().__init__()
         inputs, hidden = options["inputs"], options["hidden"]
         kind, more = options["cell"], {}
@@ -62,7 +62,7 @@ def whole(model: Model, data: Tensor, targets: Tensor) -> Tensor:
 
 
 def checkpointed(model: Model, data: Tensor, targets: Tensor) -> Tensor:
-    """Do a step under ``torch.utils.checkpoint``, √T segments with all that stands around."""
+    """Do a step under ``torch.utils.checkpoint``, √T segments with embedding and readout."""
     steps = len(data)
     size = math.ceil(math.sqrt(steps))
     lstm = isinstance(model.rnn, nn.LSTM)

@@ -1,4 +1,4 @@
-"""The loss of a sequence that is gone through by chunks is the loss of the whole sequence."""
+"""The loss of a sequence by chunks is the loss of the whole sequence."""
 
 from __future__ import annotations
 

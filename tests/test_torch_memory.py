@@ -71,7 +71,7 @@ def test_report_is_the_oracles_account(
         checkpoint_every=8,
     ).report
     assert pieces is not None
-    assert pieces.layers == report.layers  # whatever was let go on the way
+    assert pieces.layers == report.layers  # although words of pieces were dropped
     assert pieces.stored_bits == report.stored_bits
     assert "layer 1" in str(report)
 

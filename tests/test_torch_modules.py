@@ -94,7 +94,7 @@ def test_evaluation_has_the_same_bits_and_keeps_nothing(kind: Any) -> None:
     torch.manual_seed(3)
     module, x = kind(3, 6, 2), torch.randn(40, 2, 3)
     outputs, last = module(x)
-    assert outputs.grad_fn.next_functions  # there is a way back
+    assert outputs.grad_fn.next_functions  # there is a backward pass
     module.eval()
     with torch.no_grad():
         again, last_again = module(x)

@@ -16,7 +16,7 @@ from revrnn.torch_impl.quantise import quantise
 
 @both
 @pytest.mark.rule("SEQ-012", "GRAD-016", "GRAD-020")
-def test_dropout_repeats_on_the_way_back(kind: Any) -> None:
+def test_dropout_repeats_in_the_backward_pass(kind: Any) -> None:
     """Reversed and stored, and at any chunk size, the same bits; no two calls the same units."""
     x, output_sets = torch.randn(14, 3, 4, generator=torch.Generator().manual_seed(0)), []
     for locked in (False, True):

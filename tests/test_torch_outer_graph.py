@@ -44,7 +44,7 @@ def _data() -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("encoder", ["encoder", "far"])
 @pytest.mark.parametrize("every", [None, 4])
-def test_what_embed_and_readout_hang_on_gets_its_gradient(encoder: str, every: int | None) -> None:
+def test_graphs_of_embed_and_readout_get_their_gradient(encoder: str, every: int | None) -> None:
     """An encoder, our own too, seen by embed and readout in every chunk; hooks see the whole."""
     model, (x, y, source) = Model(), _data()
     seen: list[Tensor] = []
@@ -178,7 +178,7 @@ def test_frozen_parts_get_no_gradient(frozen: str) -> None:
         assert close(own, {n: g for n, g in wanted.items() if not n.startswith(frozen)})
 
 
-def test_a_failure_on_the_way_back_leaves_gradients_alone() -> None:
+def test_a_failure_in_the_backward_pass_leaves_gradients_alone() -> None:
     model, (x, y, _) = Model(), _data()
     calls: list[int] = []
 

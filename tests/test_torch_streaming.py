@@ -166,7 +166,7 @@ def test_gradients_added_in_place_are_those_of_autograd(
 
 @both
 def test_dropout_everywhere_repeats(kind: Any, tokens: Tensor) -> None:
-    """Random inputs are the same on the way back: gradients are those of what was computed."""
+    """Random inputs are the same in the backward pass: gradients are those of what was computed."""
     model = Model(kind, num_layers=2, dropout=0.2, locked_dropout=True, weight_drop=0.3)
     embed = nn.Sequential(model.embed, LockedDropout(0.4), nn.Dropout(0.3))
     seen: list[Tensor] = []

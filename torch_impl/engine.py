@@ -139,7 +139,7 @@ class Work(Protocol):
     """A stack with its weights prepared, ready for passes over pieces of one sequence."""
 
     def start(self, state: State, *, keep: bool, count: bool, store: Store | None = None) -> Pass:
-        """Return a pass that stands at the beginning of a piece.
+        """Return a pass at the beginning of a piece.
 
         Args:
             state: where to start; it is not changed.

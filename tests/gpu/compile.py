@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +21,53 @@ from triton.compiler import ASTSource
 
 from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
 from revrnn.torch_impl.triton.arrays import Tiles, power, up
+from revrnn.torch_impl.triton.constants import Constants
+from revrnn.torch_impl.triton.pointers import Pointers
 
 ARCHITECTURES = (80, 90, 100)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-POINTERS = {
-    "i8": ("mask", "wh", "wl", "high", "low"),
-    "i16": ("words", "stage", "x"),
-    "i32": (
-        "table",
-        "sigmas",
-        "resets",
-        "changes",
-        "heads",
-        "counts",
-        "tops",
-        "gains",
-        "h",
-        "c",
-        "wraps",
-        "outputs",
-        "past_h",
-        "past_c",
-        "restore",
-        "places",
-        "bias",
-    ),
-    "i64": ("part",),
-    "fp32": ("lower", "tape", "w", "dh", "dc", "ds", "through", "given"),
-}
-TYPES = {name: f"*{kind}" for kind, names in POINTERS.items() for name in names}
+OF_BYTES = {"wh", "wl", "mask", "high", "low"}
+OF_FLOATS = {"w", "w_in", "tape", "lower", "dh", "dc", "ds", "through", "given"}
+OF_WORDS = {"stage", "words", "x", "into"}
+# Pointers outside of ``Pointers``; other arguments are numbers.
+OTHERS = {"x", "wh", "wl", "bias", "part", "places", "into"}
+CONSTANTS = Constants(
+    G=575,
+    Gp=576,
+    N=5,
+    Ip=704,
+    SLOTS=4,
+    PLANES=10,
+    R_S=24,
+    R_H=23,
+    VIEW=12,
+    SHIFT=11,
+    XS=2,
+    LIMIT=3,
+    Z_MAX=1019,
+    P_MAX=896,
+    FORGET=True,
+    WRAPS=True,
+    MASK=True,
+    GAINS=True,
+    KEEP=True,
+    STORED=False,
+    BM=32,
+    BN=16,
+    BK=64,
+    CP=1024,
+    NP=64,
+    REFILL=True,
+)
+
+
+def type_of(name: str, first: bool = True) -> str:
+    """Return the type of an array that kernels get, as Triton writes it."""
+    if name == "part":
+        return "*i64" if first else "*i32"
+    if name in OF_BYTES:
+        return "*i8"
+    return "*fp32" if name in OF_FLOATS else "*i16" if name in OF_WORDS else "*i32"
 
 
 @dataclass(frozen=True)
@@ -74,23 +92,18 @@ class Compiled:
     float_dots: int
 
 
-def made_of(
-    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int
-) -> Any:
+def made_of(kernel: Any, architecture: int, constants: Constants, warps: int, stages: int) -> Any:
     """Compile one kernel, as Triton gives it."""
     names = kernel.arg_names
-    chosen = {name: value for name, value in constants.items() if name in names}
-    signature = {n: "constexpr" if n in chosen else TYPES.get(n, "i32") for n in names}
-    aligned = {
-        (at,): [["tt.divisibility", 16]]
-        for at, name in enumerate(names)
-        if signature[name].startswith("*")
-    }
+    signature: dict[str, Any] = {n: type_of(n) if n in OTHERS else "i32" for n in names}
+    signature["K"] = "constexpr"
+    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in names if n in OTHERS}
+    if "a" in names:
+        fields = Pointers._fields
+        signature["a"] = Pointers(*(type_of(name, constants.FIRST) for name in fields))
+        aligned |= {(names.index("a"), i): [["tt.divisibility", 16]] for i in range(len(fields))}
     source = ASTSource(
-        fn=kernel,
-        signature=signature,
-        constexprs={(names.index(name),): value for name, value in chosen.items()},
-        attrs=aligned,
+        fn=kernel, signature=signature, constexprs={(names.index("K"),): constants}, attrs=aligned
     )
     return triton.compile(
         source,
@@ -100,7 +113,7 @@ def made_of(
 
 
 def compiled(
-    kernel: Any, architecture: int, constants: dict[str, Any], warps: int, stages: int, mark: str
+    kernel: Any, architecture: int, constants: Constants, warps: int, stages: int, mark: str
 ) -> Compiled:
     """Compile one kernel and read what it became."""
     made = made_of(kernel, architecture, constants, warps, stages)
@@ -138,34 +151,17 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
     cut = Tiles.for_batch(batch)
     padded, rows = up(units, max(cut.units, cut.block)), up(batch, cut.rows)
     across = padded // cut.units
-    base = {
-        "G": units,
-        "Gp": padded,
-        "BM": cut.rows,
-        "BN": cut.units,
-        "BK": cut.block,
-        "GAINS": True,
-        "MASK": True,
-        "R_S": 24,
-        "R_H": 23,
-        "SHIFT": 11,
-        "VIEW": 12,
-        "XS": 2,
-        "LIMIT": 3,
-        "Z_MAX": 1019,
-        "P_MAX": 896,
-        "FORGET": True,
-        "KEEP": True,
-        "WRAPS": True,
-        "RECORD": False,
-        "STORED": False,
-        "REFILL": True,
-        "CP": power(rows * across),
-        "NP": power(across),
-        "NT": across,
-        "N": 5,
-        "Ip": 704,
-    }
+    base = replace(
+        CONSTANTS,
+        G=units,
+        Gp=padded,
+        BM=cut.rows,
+        BN=cut.units,
+        BK=cut.block,
+        CP=power(rows * across),
+        NP=power(across),
+    )
+    gru_only = {"N": 3, "PLANES": 8, "XS": 0}
     both = (
         gru.gru_gates,
         gru.gru_state,
@@ -175,16 +171,22 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
     )
     for first in (True, False):
         for kernel in both:
-            constants = base | {"FIRST": first}
+            constants = replace(base, FIRST=first)
+            if kernel.__name__.startswith("gru"):
+                constants = replace(constants, **gru_only)
             mark = "" if first else "+"
             yield compiled(kernel, architecture, constants, cut.warps, cut.stages, mark)
     for kernel in (lstm_back.lstm_uncell, words.refill, tiles.prepare, gradient.add_outputs):
         yield compiled(kernel, architecture, base, 4, 3, "")
     yield compiled(words.compact, architecture, base, 1, 3, "")
     for kernel in (gradient.gru_to_u, gradient.gru_to_view, gradient.to_layer_below):
-        yield compiled(kernel, architecture, base | {"BK": min(cut.block, 64)}, 4, 2, "")
-    yield compiled(gradient.lstm_back, architecture, base | {"BK": 32}, 4, 2, "")
-    yield compiled(inputs.input_part, architecture, base | {"BM": 64, "BN": 32, "BK": 64}, 4, 3, "")
+        constants = replace(base, BK=min(cut.block, 64))
+        if kernel.__name__.startswith("gru"):
+            constants = replace(constants, **gru_only)
+        yield compiled(kernel, architecture, constants, 4, 2, "")
+    yield compiled(gradient.lstm_back, architecture, replace(base, BK=32), 4, 2, "")
+    constants = replace(base, BM=64, BN=32, BK=64)
+    yield compiled(inputs.input_part, architecture, constants, 4, 3, "")
 
 
 def main(architectures: list[int], units: int = 575) -> None:

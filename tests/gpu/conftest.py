@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import pytest
 
-# Interpreted and compiled kernels cannot be had in one process.
+# One process either interprets or compiles kernels.
 INTERPRETED = ["test_faults.py", "test_guards.py", "test_interpreter.py"]
 COMPILED = ["test_compiled.py", "test_launches.py"]
 QUICK = (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from compile import ARCHITECTURES, all_kernels, compiled, made_of
+from compile import ARCHITECTURES, CONSTANTS, all_kernels, compiled, made_of
 
 from revrnn.torch_impl.triton import gradient, gru, gru_back, lstm, lstm_back, tiles
 
@@ -32,28 +34,8 @@ def test_the_three_architectures_are_named() -> None:
 
 
 def test_spills_would_be_seen() -> None:
-    base = {
-        "G": 100,
-        "Gp": 128,
-        "BM": 32,
-        "BN": 32,
-        "BK": 128,
-        "R_S": 24,
-        "R_H": 23,
-        "SHIFT": 11,
-        "XS": 2,
-        "LIMIT": 3,
-        "Z_MAX": 1019,
-        "P_MAX": 896,
-        "FIRST": True,
-        "GAINS": False,
-        "MASK": False,
-        "FORGET": True,
-        "KEEP": True,
-        "WRAPS": False,
-        "RECORD": False,
-    }
-    made = compiled(lstm.lstm_state, 90, base, warps=1, stages=2, mark="")
+    base = replace(CONSTANTS, G=100, Gp=128, BM=32, BN=32, BK=128, GAINS=False, MASK=False)
+    made = compiled(lstm.lstm_state, 90, replace(base, WRAPS=False), warps=1, stages=2, mark="")
     assert made.spills > 16
 
 
@@ -61,25 +43,27 @@ def test_spills_would_be_seen() -> None:
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_every_mode_compiles(cell: str, forget: bool) -> None:
     """What other configurations and ways of going back choose differently."""
-    base = {
-        "G": 20,
-        "Gp": 64,
-        "BM": 16,
-        "BN": 16,
-        "BK": 64,
-        "R_S": 20,
-        "R_H": 16,
-        "SHIFT": 4,
-        "VIEW": 8,
-        "XS": 0,
-        "LIMIT": 0,
-        "Z_MAX": 1024,
-        "P_MAX": 1024,
-        "FORGET": forget,
-        "CP": 64,
-        "NP": 4,
-        "N": 3 if cell == "revgru" else 5 if forget else 3,
-    }
+    base = replace(
+        CONSTANTS,
+        G=20,
+        Gp=64,
+        BM=16,
+        BN=16,
+        BK=64,
+        CP=64,
+        NP=4,
+        R_S=20,
+        R_H=16,
+        SHIFT=4,
+        VIEW=8,
+        XS=0,
+        LIMIT=0,
+        Z_MAX=1024,
+        P_MAX=1024,
+        FORGET=forget,
+        N=5 if cell == "revlstm" and forget else 3,
+        PLANES=8 if cell == "revgru" else 10,
+    )
     kernels = {
         "revgru": (gru.gru_gates, gru.gru_state, gru_back.gru_unstate, gradient.gru_to_view),
         "revlstm": (
@@ -91,14 +75,6 @@ def test_every_mode_compiles(cell: str, forget: bool) -> None:
     }[cell]
     for kernel in (*kernels, tiles.prepare):
         for plain, way in ((True, False), (False, True)):
-            modes = {
-                "FIRST": plain,
-                "GAINS": not plain,
-                "MASK": way,
-                "KEEP": way,
-                "WRAPS": way,
-                "RECORD": not way,
-                "STORED": way,
-                "REFILL": way,
-            }
-            assert made_of(kernel, 90, base | modes, 4, 2).asm["cubin"]
+            modes = {"FIRST": plain, "GAINS": not plain, "MASK": way, "KEEP": way, "WRAPS": way}
+            constants = replace(base, **modes, STORED=not way, REFILL=way)
+            assert made_of(kernel, 90, constants, 4, 2).asm["cubin"]

@@ -44,13 +44,13 @@ FAULTS = {
         2,
     ),
     "rounding of a shift left out": Fault(
-        "arithmetic.py", "r = ((v >> (K - 1)) + 1) >> 1", "r = v >> K", "revgru", 2
+        "arithmetic.py", "r = ((v >> (BITS - 1)) + 1) >> 1", "r = v >> BITS", "revgru", 2
     ),
     "floor towards zero": Fault("arithmetic.py", "tl.where(q * z > p, q - 1, q)", "q", "revgru", 0),
     "off by one in compaction": Fault(
         "words.py",
-        "tl.store(words + to + lane, word",
-        "tl.store(words + to + lane + 1, word",
+        "tl.store(into + to + lane, word",
+        "tl.store(into + to + lane + 1, word",
         "revgru",
         0,
     ),
@@ -63,7 +63,7 @@ FAULTS = {
     ),
     "other rows' words are not counted": Fault(
         "words.py",
-        "base += tl.sum(tl.where(flat < first_row * NT, all_counts, 0))\n",
+        "base += tl.sum(tl.where(flat < first_row * K.NT, all_counts, 0))\n",
         "\n",
         "revgru",
         0,
@@ -76,12 +76,12 @@ FAULTS = {
         0,
     ),
     "missing phase: heads are not refilled": Fault(
-        "launch_back.py", "refill=popping", "refill=False", "revgru", 0
+        "launch.py", "REFILL=self.popping", "REFILL=False", "revgru", 0
     ),
     "missing phase: c is not taken back": Fault(
-        "launch_back.py",
-        "if config.forgetting:\n                    lstm_back.lstm_uncell",
-        "if config.forgetting and t:\n                    lstm_back.lstm_uncell",
+        "launch.py",
+        "if self.config.forgetting:\n                    lstm_back.lstm_uncell",
+        "if self.config.forgetting and t:\n                    lstm_back.lstm_uncell",
         "revlstm",
         1,
     ),
@@ -89,17 +89,17 @@ FAULTS = {
         "passes.py", "            launcher.refill(last)\n", "", "revlstm", 1
     ),
     "slices are buffered": Fault(
-        "lstm.py",
-        "active = has_step & (units >= depth)[None, :]\n        residue",
-        "active = has_step\n        residue",
+        "words.py",
+        "active = has_step & (units >= depth)[None, :]\n    residue",
+        "active = has_step\n    residue",
         "revlstm",
         1,
     ),
-    "gains of the wrong step on the way back": Fault(
-        "lstm_back.py", "gains, old, t - 1,", "gains, old, t,", "revlstm", 1
+    "gains of the wrong step in the backward pass": Fault(
+        "lstm_back.py", "publish(a, old, t - 1,", "publish(a, old, t,", "revlstm", 1
     ),
     "masked rows are carried on": Fault(
-        "lstm.py", "new = tl.where(has_step, total, old_h)", "new = total", "revlstm", 1
+        "tiles.py", "tl.where(has_step, total, old)", "total", "revlstm", 1
     ),
     "gradient of c is read after it moved on": Fault(
         "gradient.py", "copy = now if J == 1 else 1 - now", "copy = now", "revlstm", 1

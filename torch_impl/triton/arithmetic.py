@@ -1,7 +1,8 @@
-"""Device functions shared by all kernels: activations, gates, byte products, places of words.
+"""Device functions of all kernels: activations, gates, products by bytes, digits.
 
 Units are padded to ``Gp`` and rows to ``Bp``; a tile is ``BM`` rows by ``BN`` units. Operands of
-products lie as two byte planes (FMT-003) ``[slot, Bp, Gp]``.
+products are two byte planes (FMT-003) ``[slot, Bp, Gp]``. ``a`` holds all arrays by name
+(``arrays.Pointers``), ``K`` all constants (``constants.Constants``).
 """
 
 import triton
@@ -60,12 +61,12 @@ def real(v, BITS: tl.constexpr):
 
 
 @triton.jit
-def round_shift(v, K: tl.constexpr):
-    """Return ``rs(v, K)`` (GEN-003)."""
-    if K == 0:
+def round_shift(v, BITS: tl.constexpr):
+    """Return ``rs(v, BITS)`` (GEN-003)."""
+    if BITS == 0:
         r = v
     else:
-        r = ((v >> (K - 1)) + 1) >> 1
+        r = ((v >> (BITS - 1)) + 1) >> 1
     return r
 
 
@@ -108,48 +109,38 @@ def together(hh, mid, ll):
 
 
 @triton.jit
-def source(k, last, below, Gp: tl.constexpr, FIRST: tl.constexpr):
-    """Return the slot of the operand that position ``k`` of a product's sum belongs to."""
-    if FIRST:
-        slot = last
-    else:
-        slot = tl.where(k < 2 * Gp, below + k // Gp, last)
-    return slot
+def zeros(dtype: tl.constexpr, K: tl.constexpr):
+    """Return a tile of zeros."""
+    BM: tl.constexpr = K.BM
+    BN: tl.constexpr = K.BN
+    return tl.zeros((BM, BN), dtype)
 
 
 @triton.jit
-def product(
-    high,
-    low,
-    wh,
-    wl,
-    last,
-    below,
-    rows,
-    outs,
-    Bp,
-    Gp: tl.constexpr,
-    FIRST: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
-    """Return ``sum_k a[row, k]·w[out, k]``, int64 (PROD-001).
+def operand_block(a, k, last, below, rows, Bp, K: tl.constexpr):
+    """Return high and low bytes of the operands from position ``k`` of a product's sum on.
 
-    In the first layer ``a`` is the slot ``last``; above, the two slots from ``below`` come before.
+    In the first layer they are in the slot ``last``; above, the two slots from ``below`` come
+    before it.
     """
-    LENGTH: tl.constexpr = Gp if FIRST else 3 * Gp
-    hh = tl.zeros((BM, BN), tl.int32)
-    mid = tl.zeros((BM, BN), tl.int32)
-    ll = tl.zeros((BM, BN), tl.int32)
-    ks = tl.arange(0, BK)
-    for k in range(0, LENGTH, BK):
-        slot = source(k, last, below, Gp, FIRST)
-        a_at = (slot * Bp + rows)[:, None] * Gp + (k % Gp + ks)[None, :]
-        a_h = tl.load(high + a_at)
-        a_l = tl.load(low + a_at)
-        w_at = outs[None, :] * LENGTH + (k + ks)[:, None]
-        hh, mid, ll = multiply(hh, mid, ll, a_h, a_l, wh, wl, w_at)
+    slot = last
+    if not K.FIRST:
+        slot = tl.where(k < 2 * K.Gp, below + k // K.Gp, last)
+    at = (slot * Bp + rows)[:, None] * K.Gp + (k % K.Gp + tl.arange(0, K.BK))[None, :]
+    return tl.load(a.high + at), tl.load(a.low + at)
+
+
+@triton.jit
+def product(a, last, below, rows, outs, Bp, K: tl.constexpr):
+    """Return ``sum_k a[row, k]·w[out, k]``, int64 (PROD-001); operands by ``operand_block``."""
+    LENGTH: tl.constexpr = K.Gp if K.FIRST else 3 * K.Gp
+    hh = zeros(tl.int32, K)
+    mid = zeros(tl.int32, K)
+    ll = zeros(tl.int32, K)
+    for k in range(0, LENGTH, K.BK):
+        a_h, a_l = operand_block(a, k, last, below, rows, Bp, K)
+        at = outs[None, :] * LENGTH + (k + tl.arange(0, K.BK))[:, None]
+        hh, mid, ll = multiply(hh, mid, ll, a_h, a_l, a.wh, a.wl, at)
     return together(hh, mid, ll)
 
 

@@ -14,9 +14,10 @@ from revrnn.errors import RevRNNError
 
 from ..activations import packed_table
 from ..state import State
+from .pointers import Pointers
 from .support import interpreted
 
-# Counts of an operation that a program sums up in one go.
+# Counts of an operation that a program adds up at once.
 _COUNTS = 2**14
 
 
@@ -42,14 +43,14 @@ class Tiles:
 
     @classmethod
     def for_batch(cls, batch: int) -> Tiles:
-        """Return tiles that no kernel spills registers with."""
+        """Return tiles with which no kernel spills registers."""
         if interpreted():  # the fewest programs
             return cls(16, 16, 16)
         return cls(16 if batch <= 16 else 32, 16, 64)
 
 
 class Arrays:
-    """What the kernels of one configuration, batch and chunk size work in.
+    """The arrays of the kernels of one configuration, batch and chunk size.
 
     Attributes:
         slots: 2·L, the number of groups.
@@ -60,7 +61,7 @@ class Arrays:
     def __init__(
         self, config: Config, batch: int, steps: int, device: torch.device, tiles: Tiles
     ) -> None:
-        """Allocate all but what only some passes need."""
+        """Allocate all arrays that every pass needs."""
         self.config, self.batch, self.steps, self.device = config, batch, steps, device
         self.tiles = tiles
         units, layers, gates = config.group_size, config.num_layers, config.num_gates
@@ -89,20 +90,21 @@ class Arrays:
         self.part = new(steps, batch, 2, gates, units, kind=torch.int64)
         self.mask = new(steps, batch, kind=byte)
         self.gains = new(steps, max(layers - 1, 1), batch, 2 * units) if layers > 1 else self.h
-        self.one, self.two = new(rows, padded), new(rows, padded)  # handed from kernel to kernel
+        self.sigmas, self.aside = new(rows, padded), new(rows, padded)
         self.outputs = new(steps, batch, 2 * units)
         self.restore = new(max(steps * batch * config.slice_size, 1))
         self.wraps = new(1)
         self.table = packed_table(device)
         self._operations()
         self._weights()
+        self.none = torch.zeros(1, dtype=torch.float32, device=device)
         # Made when a pass goes back or keeps states.
         self._tape: tuple[Tensor, Tensor] | None = None
         self._gradients: tuple[Tensor, ...] | None = None
         self._past: tuple[Tensor, Tensor] | None = None
 
     def _check_sizes(self) -> None:
-        """Raise ``E_UNSUPPORTED`` for what kernels cannot index, before anything is allocated."""
+        """Raise ``E_UNSUPPORTED`` for sizes that kernels cannot index, before any allocation."""
         states = self.padded_rows * self.padded_units
         sizes = (
             self.steps * self.operations * states,
@@ -159,7 +161,7 @@ class Arrays:
         self.loaded: object = None
 
     def load_weights(self, params: Mapping[str, Tensor]) -> None:
-        """Bring parameters in fixed point into the padded arrays."""
+        """Copy parameters in fixed point into the padded arrays."""
         config, units, padded = self.config, self.units, self.padded_units
         scale = 2.0**-config.formats.weight_bits
         shape = (2, config.num_gates, units)
@@ -219,8 +221,23 @@ class Arrays:
             self._past = h, torch.zeros_like(h) if self.config.has_cell_state else h
         return self._past
 
+    def pointers(self, layer: int, back: bool = False) -> Pointers:
+        """Return all arrays with a layer's weights; placeholders for those not made yet."""
+        return Pointers(
+            *self.bytes[layer],
+            self.floats[layer],
+            self.floats_in[layer],
+            self.bias[layer] if layer else self.part,
+            *(self.table, self.mask, self.gains, self.high, self.low, self.sigmas, self.aside),
+            *(self.h, self.c, self.heads, self.stage, self.counts, self.words, self.tops),
+            *(self.wraps, self.outputs, self.restore),
+            *(self._past or (self.h, self.c)),
+            *(self.tape if back else self._tape or (self.none, self.none)),
+            *(self._gradients or (self.none,) * 5),
+        )
+
     def inside(self, padded: Tensor) -> Tensor:
-        """Return the part of ``[…, Bp, Gp]`` that is no padding."""
+        """Return ``[…, Bp, Gp]`` without its padding."""
         return padded[..., : self.batch, : self.units]
 
     def by_groups(self, states: Tensor) -> Tensor:
@@ -239,7 +256,7 @@ class Arrays:
         )
 
     def put_state(self, state: State) -> None:
-        """Bring a state into the padded arrays."""
+        """Copy a state into the padded arrays."""
         self.inside(self.h).copy_(self.by_groups(state.h))
         if state.c is not None:
             self.inside(self.c).copy_(self.by_groups(state.c))

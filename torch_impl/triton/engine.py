@@ -1,4 +1,4 @@
-"""The Triton engine, before anything of Triton is imported."""
+"""The Triton engine's entry; imports no Triton itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TritonEngine:
     name = "triton"
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
-        """Return why a stack is not taken, or ``None``."""
+        """Return why a stack is refused, or ``None``."""
         reason = refusal(config, device, settings)
         if reason is None and not interpreted():
             from . import proof
@@ -32,12 +32,12 @@ class TritonEngine:
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> Work:
         """Take parameters in fixed point."""
-        from .places import TritonWork
+        from .work import TritonWork
 
         return TritonWork(config, params, schedule, settings)
 
     def product(self, config: Config, device: torch.device) -> str:
-        """Return the one way there is."""
+        """Return the only one."""
         return "signed bytes on tensor cores"
 
 

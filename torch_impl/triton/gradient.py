@@ -7,231 +7,147 @@ one while they write another. Those of pre-activations are ``[2·L, C, B, N, Gp]
 import triton
 import triton.language as tl
 
-from .tiles import RUNTIME, get
+from .arithmetic import zeros
+from .tiles import RUNTIME, get, tile_of
 
 
 @triton.jit
-def sums_at(own, t, rows, units, gate, B, C, N: tl.constexpr, Gp: tl.constexpr):
-    """Return where gradients of a gate's pre-activations lie, and whether the row is there."""
-    first = tl.cast(own, tl.int64) * C * B * N * Gp
-    at = first + ((t * B + rows) * N + gate)[:, None] * Gp + units[None, :]
+def sums_at(own, t, rows, units, B, C, K: tl.constexpr):
+    """Return where the gradients of the first gate's pre-activations are, and whether rows exist.
+
+    ``units`` may run on into the gates after the first.
+    """
+    first = tl.cast(own, tl.int64) * C * B * K.N * K.Gp
+    at = first + ((t * B + rows) * K.N)[:, None] * K.Gp + units[None, :]
     return at, (rows < B)[:, None] & (units >= 0)[None, :]
 
 
+@triton.jit
+def dot(x, w, acc):
+    """Return ``acc + x @ w`` in float32, without TF32."""
+    return tl.dot(x, w, acc=acc, input_precision="ieee")
+
+
 @triton.jit(do_not_specialize=RUNTIME)
-def add_outputs(
-    t,
-    slots,
-    now,
-    dh,
-    given,
-    B,
-    Bp,
-    G: tl.constexpr,
-    Gp: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-):
+def add_outputs(a, t, now, B, Bp, K: tl.constexpr):
     """Add a step's gradient of the outputs, ``[C, B, 2·G]``, to the top layer's (SEQ-005)."""
-    NT: tl.constexpr = Gp // BN
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
+    _tile, _first_row, rows, units = tile_of(K)
     J = tl.program_id(1)
-    at = ((now * slots + slots - 2 + J) * Bp + rows)[:, None] * Gp + units[None, :]
-    where = ((t * B + rows) * 2 + J)[:, None] * G + units[None, :]
-    part = tl.load(given + where, mask=(rows < B)[:, None] & (units < G)[None, :], other=0.0)
-    tl.store(dh + at, tl.load(dh + at) + part)
+    at = ((now * K.SLOTS + K.SLOTS - 2 + J) * Bp + rows)[:, None] * K.Gp + units[None, :]
+    where = ((t * B + rows) * 2 + J)[:, None] * K.G + units[None, :]
+    part = tl.load(a.given + where, mask=(rows < B)[:, None] & (units < K.G)[None, :], other=0.0)
+    tl.store(a.dh + at, tl.load(a.dh + at) + part)
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def gru_to_u(
-    t,
-    layer,
-    J,
-    slots,
-    tape,
-    w,
-    dh,
-    ds,
-    through,
-    B,
-    Bp,
-    C,
-    Gp: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+def gru_to_u(a, t, layer, J, B, Bp, C, K: tl.constexpr):
     """Gradients of the pre-activations of z, r and g; and of the view through u (GRAD-012)."""
-    NT: tl.constexpr = Gp // BN
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
+    _tile, _first_row, rows, units = tile_of(K)
     own = 2 * layer + J
-    ks = tl.arange(0, BK)
-    du = tl.zeros((BM, BN), tl.float32)
-    for k in range(0, Gp, BK):
-        d = tl.load(dh + (own * Bp + rows)[:, None] * Gp + (k + ks)[None, :])
-        d *= get(tape, 4, own, t, rows, k + ks, B, C, 8, Gp)
-        w_at = ((J * 3 + 2) * Gp + k + ks)[:, None] * Gp + units[None, :]
-        du = tl.dot(d, tl.load(w + w_at), acc=du, input_precision="ieee")
-    d = tl.load(dh + (own * Bp + rows)[:, None] * Gp + units[None, :])
-    at, ok = sums_at(own, t, rows, units, 0, B, C, 3, Gp)
-    tl.store(ds + at, d * get(tape, 3, own, t, rows, units, B, C, 8, Gp), mask=ok)
-    tl.store(ds + at + Gp, du * get(tape, 7, own, t, rows, units, B, C, 8, Gp), mask=ok)
-    tl.store(ds + at + 2 * Gp, d * get(tape, 4, own, t, rows, units, B, C, 8, Gp), mask=ok)
-    at = rows[:, None] * Gp + units[None, :]
-    tl.store(through + at, du * get(tape, 6, own, t, rows, units, B, C, 8, Gp))
+    ks = tl.arange(0, K.BK)
+    du = zeros(tl.float32, K)
+    for k in range(0, K.Gp, K.BK):
+        d = tl.load(a.dh + (own * Bp + rows)[:, None] * K.Gp + (k + ks)[None, :])
+        d *= get(a.tape, 4, (own, t, rows, k + ks, B, C), K.PLANES, K)
+        w_at = ((J * 3 + 2) * K.Gp + k + ks)[:, None] * K.Gp + units[None, :]
+        du = dot(d, tl.load(a.w + w_at), du)
+    d = tl.load(a.dh + (own * Bp + rows)[:, None] * K.Gp + units[None, :])
+    at, ok = sums_at(own, t, rows, units, B, C, K)
+    place = (own, t, rows, units, B, C)
+    tl.store(a.ds + at, d * get(a.tape, 3, place, K.PLANES, K), mask=ok)
+    tl.store(a.ds + at + K.Gp, du * get(a.tape, 7, place, K.PLANES, K), mask=ok)
+    tl.store(a.ds + at + 2 * K.Gp, d * get(a.tape, 4, place, K.PLANES, K), mask=ok)
+    at = rows[:, None] * K.Gp + units[None, :]
+    tl.store(a.through + at, du * get(a.tape, 6, place, K.PLANES, K))
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def gru_to_view(
-    t,
-    layer,
-    J,
-    slots,
-    tape,
-    w,
-    dh,
-    ds,
-    through,
-    B,
-    Bp,
-    C,
-    Gp: tl.constexpr,
-    FORGET: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+def gru_to_view(a, t, layer, J, B, Bp, C, K: tl.constexpr):
     """Carry the gradients to the other group's state and to the own old one (GRAD-012)."""
-    NT: tl.constexpr = Gp // BN
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
+    _tile, _first_row, rows, units = tile_of(K)
     own = 2 * layer + J
-    ks = tl.arange(0, BK)
-    at = rows[:, None] * Gp + units[None, :]
-    dv = tl.zeros((BM, BN), tl.float32)
-    for k in range(0, 2 * Gp, BK):
-        s_at, ok = sums_at(own, t, rows, k + ks, 0, B, C, 3, Gp)
-        w_at = (J * 3 * Gp + k + ks)[:, None] * Gp + units[None, :]
-        d = tl.load(ds + s_at, mask=ok, other=0.0)
-        dv = tl.dot(d, tl.load(w + w_at), acc=dv, input_precision="ieee")
-    dv += tl.load(through + at)
-    dv *= get(tape, 1, own, t, rows, units, B, C, 8, Gp)
-    other = (own ^ 1) * Bp * Gp + at
-    tl.store(dh + other, tl.load(dh + other) + dv)
-    if FORGET:
-        d = tl.load(dh + own * Bp * Gp + at)
-        keep = get(tape, 2, own, t, rows, units, B, C, 8, Gp)
-        tl.store(dh + own * Bp * Gp + at, d * keep)
+    ks = tl.arange(0, K.BK)
+    at = rows[:, None] * K.Gp + units[None, :]
+    dv = zeros(tl.float32, K)
+    for k in range(0, 2 * K.Gp, K.BK):
+        s_at, ok = sums_at(own, t, rows, k + ks, B, C, K)
+        w_at = (J * 3 * K.Gp + k + ks)[:, None] * K.Gp + units[None, :]
+        dv = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(a.w + w_at), dv)
+    place = (own, t, rows, units, B, C)
+    dv += tl.load(a.through + at)
+    dv *= get(a.tape, 1, place, K.PLANES, K)
+    other = (own ^ 1) * Bp * K.Gp + at
+    tl.store(a.dh + other, tl.load(a.dh + other) + dv)
+    if K.FORGET:
+        d = tl.load(a.dh + own * Bp * K.Gp + at)
+        tl.store(a.dh + own * Bp * K.Gp + at, d * get(a.tape, 2, place, K.PLANES, K))
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def lstm_back(
-    t,
-    layer,
-    J,
-    slots,
-    now,
-    tape,
-    w,
-    dh,
-    dc,
-    ds,
-    B,
-    Bp,
-    C,
-    Gp: tl.constexpr,
-    FORGET: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+def lstm_back(a, t, layer, J, now, B, Bp, C, K: tl.constexpr):
     """Carry the gradients back over a group's update (GRAD-013)."""
-    NT: tl.constexpr = Gp // BN
-    N: tl.constexpr = 5 if FORGET else 3
-    INPUT: tl.constexpr = 1 if FORGET else 0
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
+    _tile, _first_row, rows, units = tile_of(K)
+    FORGET: tl.constexpr = K.FORGET
+    INPUT: tl.constexpr = 1 if K.FORGET else 0
     own = 2 * layer + J
-    here = (now * slots + own) * Bp
-    there = ((1 - now) * slots + own) * Bp
-    ks = tl.arange(0, BK)
-    dv = tl.zeros((BM, BN), tl.float32)
-    for k in range(0, Gp, BK):
-        at = (here + rows)[:, None] * Gp + (k + ks)[None, :]
-        d = tl.load(dh + at)
-        e = tl.load(dc + at) + d * get(tape, 4, own, t, rows, k + ks, B, C, 10, Gp)
-        w_at = (J * N * Gp + k + ks)[:, None] * Gp + units[None, :]
+    here = (now * K.SLOTS + own) * Bp
+    there = ((1 - now) * K.SLOTS + own) * Bp
+    ks = tl.arange(0, K.BK)
+    dv = zeros(tl.float32, K)
+    for k in range(0, K.Gp, K.BK):
+        at = (here + rows)[:, None] * K.Gp + (k + ks)[None, :]
+        block = (own, t, rows, k + ks, B, C)
+        d = tl.load(a.dh + at)
+        e = tl.load(a.dc + at) + d * get(a.tape, 4, block, K.PLANES, K)
+        w_at = (J * K.N * K.Gp + k + ks)[:, None] * K.Gp + units[None, :]
         for gate in tl.static_range(5):
             if FORGET or ((gate > 0) and (gate < 4)):
-                x = get(tape, 5 + gate, own, t, rows, k + ks, B, C, 10, Gp)
+                x = get(a.tape, 5 + gate, block, K.PLANES, K)
                 if gate < 3:
                     x = x * e
                 else:
                     x = x * d
-                w_gate = tl.load(w + w_at + (gate - 1 + INPUT) * Gp * Gp)
-                dv = tl.dot(x, w_gate, acc=dv, input_precision="ieee")
-    at = rows[:, None] * Gp + units[None, :]
-    d = tl.load(dh + here * Gp + at)
-    e = tl.load(dc + here * Gp + at) + d * get(tape, 4, own, t, rows, units, B, C, 10, Gp)
-    s_at, ok = sums_at(own, t, rows, units, 0, B, C, N, Gp)
-    if FORGET:
-        tl.store(ds + s_at, e * get(tape, 5, own, t, rows, units, B, C, 10, Gp), mask=ok)
-        part = d * get(tape, 9, own, t, rows, units, B, C, 10, Gp)
-        tl.store(ds + s_at + 4 * Gp, part, mask=ok)
-    s_at += INPUT * Gp
-    tl.store(ds + s_at, e * get(tape, 6, own, t, rows, units, B, C, 10, Gp), mask=ok)
-    tl.store(ds + s_at + Gp, e * get(tape, 7, own, t, rows, units, B, C, 10, Gp), mask=ok)
-    tl.store(ds + s_at + 2 * Gp, d * get(tape, 8, own, t, rows, units, B, C, 10, Gp), mask=ok)
-    if FORGET:
-        d *= get(tape, 2, own, t, rows, units, B, C, 10, Gp)
-        e *= get(tape, 3, own, t, rows, units, B, C, 10, Gp)
-    tl.store(dh + there * Gp + at, d)
-    tl.store(dc + there * Gp + at, e)
+                dv = dot(x, tl.load(a.w + w_at + (gate - 1 + INPUT) * K.Gp * K.Gp), dv)
+    at = rows[:, None] * K.Gp + units[None, :]
+    place = (own, t, rows, units, B, C)
+    d = tl.load(a.dh + here * K.Gp + at)
+    e = tl.load(a.dc + here * K.Gp + at) + d * get(a.tape, 4, place, K.PLANES, K)
+    s_at, ok = sums_at(own, t, rows, units, B, C, K)
+    if K.FORGET:
+        tl.store(a.ds + s_at, e * get(a.tape, 5, place, K.PLANES, K), mask=ok)
+        tl.store(a.ds + s_at + 4 * K.Gp, d * get(a.tape, 9, place, K.PLANES, K), mask=ok)
+    s_at += INPUT * K.Gp
+    tl.store(a.ds + s_at, e * get(a.tape, 6, place, K.PLANES, K), mask=ok)
+    tl.store(a.ds + s_at + K.Gp, e * get(a.tape, 7, place, K.PLANES, K), mask=ok)
+    tl.store(a.ds + s_at + 2 * K.Gp, d * get(a.tape, 8, place, K.PLANES, K), mask=ok)
+    if K.FORGET:
+        d *= get(a.tape, 2, place, K.PLANES, K)
+        e *= get(a.tape, 3, place, K.PLANES, K)
+    tl.store(a.dh + there * K.Gp + at, d)
+    tl.store(a.dc + there * K.Gp + at, e)
     # The other group's gradient has moved on already if it came before (J of 1 comes first).
     copy = now if J == 1 else 1 - now
-    other = (copy * slots + (own ^ 1)) * Bp * Gp + at
-    dv *= get(tape, 1, own, t, rows, units, B, C, 10, Gp)
-    tl.store(dh + other, tl.load(dh + other) + dv)
+    other = (copy * K.SLOTS + (own ^ 1)) * Bp * K.Gp + at
+    dv *= get(a.tape, 1, place, K.PLANES, K)
+    tl.store(a.dh + other, tl.load(a.dh + other) + dv)
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def to_layer_below(
-    t,
-    layer,
-    slots,
-    now,
-    lower,
-    w,
-    dh,
-    ds,
-    B,
-    Bp,
-    C,
-    Gp: tl.constexpr,
-    N: tl.constexpr,
-    BM: tl.constexpr,
-    BN: tl.constexpr,
-    BK: tl.constexpr,
-):
+def to_layer_below(a, t, layer, now, B, Bp, C, K: tl.constexpr):
     """Carry a layer's gradients to the state of the layer below (SEQ-004, SEQ-012).
 
-    Axis 1 of the grid is that layer's group; ``w`` is float32 ``[2, N, Gp, 2, Gp]``.
+    Axis 1 of the grid is that layer's group; ``w_in`` is float32 ``[2, N, Gp, 2, Gp]``.
     """
-    NT: tl.constexpr = Gp // BN
-    rows = (tl.program_id(0) // NT) * BM + tl.arange(0, BM)
-    units = (tl.program_id(0) % NT) * BN + tl.arange(0, BN)
+    _tile, _first_row, rows, units = tile_of(K)
     below = tl.program_id(1)
-    ks = tl.arange(0, BK)
-    dx = tl.zeros((BM, BN), tl.float32)
+    ks = tl.arange(0, K.BK)
+    dx = zeros(tl.float32, K)
     for J in tl.static_range(2):
-        for k in range(0, N * Gp, BK):
-            s_at, ok = sums_at(2 * layer + J, t, rows, k + ks, 0, B, C, N, Gp)
-            w_at = ((J * N * Gp + k + ks) * 2 + below)[:, None] * Gp + units[None, :]
-            d = tl.load(ds + s_at, mask=ok, other=0.0)
-            dx = tl.dot(d, tl.load(w + w_at), acc=dx, input_precision="ieee")
+        for k in range(0, K.N * K.Gp, K.BK):
+            s_at, ok = sums_at(2 * layer + J, t, rows, k + ks, B, C, K)
+            w_at = ((J * K.N * K.Gp + k + ks) * 2 + below)[:, None] * K.Gp + units[None, :]
+            dx = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(a.w_in + w_at), dx)
     own = 2 * layer - 2 + below
-    dx *= get(lower, 1, own, t, rows, units, B, C, 2, Gp)
-    at = ((now * slots + own) * Bp + rows)[:, None] * Gp + units[None, :]
-    tl.store(dh + at, tl.load(dh + at) + dx)
+    dx *= get(a.lower, 1, (own, t, rows, units, B, C), 2, K)
+    at = ((now * K.SLOTS + own) * Bp + rows)[:, None] * K.Gp + units[None, :]
+    tl.store(a.dh + at, tl.load(a.dh + at) + dx)

@@ -1,4 +1,4 @@
-"""The words that passes keep, by chunks; their number is fetched while the next chunk runs."""
+"""The words that passes keep, by chunks; their number is read while the next chunk runs."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import torch
 from torch import Tensor
 
 from .arrays import Arrays
-from .launch import Forward
+from .launch import Launcher
 
 
 class Words:
     """Blocks of words, a chunk each, bottom to top."""
 
     def __init__(self, offload: bool) -> None:
-        """Start without any; closed blocks lie in the host's memory if ``offload``."""
+        """Start without any; closed blocks go to the host's memory if ``offload``."""
         self.offload = offload
         self._closed: list[Tensor] = []
-        self._open: tuple[Tensor, Tensor, Any] | None = (
-            None  # words, their number, when it is known
-        )
+        # Words, their number, and the event after which the number is known.
+        self._open: tuple[Tensor, Tensor, Any] | None = None
 
-    def push(self, arrays: Arrays, launcher: Forward, steps: int) -> None:
+    def push(self, arrays: Arrays, launcher: Launcher, steps: int) -> None:
         """Take the words that so many steps staged (BUF-005)."""
         self.close()
         device = arrays.device

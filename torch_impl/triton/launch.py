@@ -1,214 +1,144 @@
-"""The order of kernels over a chunk, forward."""
+"""The order of kernels over a chunk: forward, back, and on the gradient's way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from . import gru, inputs, lstm, tiles, words
-from .arrays import Arrays, power
+from . import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
+from .arrays import Arrays
+from .constants import Mode, constants_of
+
+Last = tuple[int, int, int]
+# Of the operation undone last: its number (−1 for none), step and sliced units.
+NONE: Last = (-1, 0, 0)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """What kernels of a chunk are compiled for, besides the configuration.
-
-    Attributes:
-        mask: whether some rows may not have a step.
-        gains: whether layers multiply their inputs.
-        keep: whether words are kept.
-        stored: whether states are stored (GRAD-020).
-    """
-
-    mask: bool = False
-    gains: bool = False
-    keep: bool = True
-    stored: bool = False
-
-
-class Forward:
-    """Launches the kernels of the way forward over some arrays."""
+class Launcher:
+    """Launches kernels over some arrays."""
 
     def __init__(self, arrays: Arrays, mode: Mode) -> None:
-        """Fix what all launches have alike."""
-        self.arrays, self.mode, config = arrays, mode, arrays.config
-        f, t = config.formats, arrays.tiles
-        self.layers, self.gru = range(config.num_layers), config.cell == "revgru"
-        self.shift = f.state_bits - config.view_bits
-        self.cut = {"BM": t.rows, "BN": t.units}
-        self.cut_k = {**self.cut, "BK": t.block}
-        self.size = {"G": arrays.units, "Gp": arrays.padded_units}
-        limit = {"LIMIT": config.max_forget_bits or 0}
-        self.gate = {**limit, "Z_MAX": config.resolved_z_max}
-        self.search = {"CP": power(arrays.padded_rows * arrays.across), "NP": power(arrays.across)}
-        self.options = {"num_warps": t.warps, "num_stages": t.stages}
-        self.formats: dict[str, Any] = {
-            "R_S": f.sum_bits,
-            "R_H": f.state_bits,
-            "SHIFT": self.shift,
-            **limit,
-            "FORGET": config.forgetting,
-            "MASK": mode.mask,
-            "GAINS": mode.gains,
-        }
-        if self.gru:
-            self.formats |= self.gate
-        else:
-            self.formats |= {
-                "XS": f.operand_bits - config.view_bits,
-                "P_MAX": config.resolved_p_max,
-            }
+        """Set what all launches share."""
+        self.arrays, self.mode, self.config = arrays, mode, arrays.config
+        self.layers, self.gru = range(self.config.num_layers), self.config.cell == "revgru"
+        self.popping = self.config.forgetting and not mode.stored
+        upper = replace(constants_of(arrays, mode), FIRST=False)
+        self.constants = [upper if layer else replace(upper, FIRST=True) for layer in self.layers]
+        tile = arrays.tiles
+        # RevLSTM's kernel of gradients loads twelve blocks at a time.
+        block = min(tile.block, 64 if self.gru else 32)
+        self.of_gradients = replace(upper, BK=block)
+        self.options: dict[str, Any] = {"num_warps": tile.warps, "num_stages": tile.stages}
         self.rows = (arrays.batch, arrays.padded_rows)
 
     def input_parts(self, steps: int) -> None:
         """Compute the first layer's input parts of so many steps."""
         a = self.arrays
-        m, gates = steps * a.batch, 2 * a.config.num_gates
+        m, gates = steps * a.batch, 2 * self.config.num_gates
         rows, units = (16, 16) if a.padded_units % 32 else (64, 32)
         grid = (-(-m // rows) * (a.padded_units // units), gates)
         inputs.input_part[grid](
-            a.x,
-            *a.input_bytes,
-            a.bias[0],
-            a.part,
-            m,
-            a.config.input_size,
-            Ip=a.length,
-            N=a.config.num_gates,
-            **self.size,
-            BM=rows,
-            BN=units,
-            BK=64,
+            *(a.x, *a.input_bytes, a.bias[0], a.part, m, self.config.input_size),
+            K=replace(self.constants[0], BM=rows, BN=units, BK=64),
             num_warps=4,
             num_stages=3,
         )
 
     def prepare(self, t: int) -> None:
-        """Publish the states that stand; gains are those of step ``t``."""
+        """Publish the current states, with the gains of step ``t``."""
         a = self.arrays
-        tiles.prepare[a.grid, a.slots](
-            a.h,
-            a.high,
-            a.low,
-            a.gains,
-            t,
-            a.slots,
-            *self.rows,
-            **self.size,
-            SHIFT=self.shift,
-            GAINS=self.mode.gains,
-            **self.cut,
-        )
+        tiles.prepare[a.grid, a.slots](a.pointers(0), t, *self.rows, K=self.constants[0])
+
+    def sliced(self, layer: int, group: int) -> int:
+        """Return how many units of a group are sliced."""
+        return self.config.layer_slice(layer) if group == 0 else 0
+
+    # --- forward -----------------------------------------------------------------------------
 
     def step(self, t: int) -> None:
         """Take one step."""
-        a, config = self.arrays, self.arrays.config
-        past_h, past_c = a.past if self.mode.stored else (a.h, a.c)
-        options = {
-            "KEEP": self.mode.keep,
-            "WRAPS": config.can_wrap,
-            "RECORD": self.mode.stored,
-            **self.size,
-            **self.formats,
-            **self.cut_k,
-            **self.options,
-        }
-        per_group = config.state_arrays if config.forgetting else 0
-        op = t * a.operations
+        a, op = self.arrays, t * self.arrays.operations
         for layer in self.layers:
-            first = layer == 0
-            part = a.part if first else a.bias[layer]
             for group in (0, 1):
-                depth = config.layer_slice(layer) if group == 0 else 0
-                at = (t, layer, group, a.slots)
+                arguments = (a.pointers(layer), t, layer, group)
+                ends: dict[str, Any] = {"K": self.constants[layer], **self.options}
                 if self.gru:
-                    self._gates(at, (-1, 0, 0), part, refill=False)
-                    gru.gru_state[(a.grid,)](
-                        *at,
-                        op,
-                        depth,
-                        part,
-                        a.mask,
-                        a.gains,
-                        *a.bytes[layer],
-                        a.table,
-                        a.high,
-                        a.low,
-                        a.one,
-                        a.h,
-                        a.heads,
-                        a.stage,
-                        a.counts,
-                        a.wraps,
-                        a.outputs,
-                        past_h,
-                        *self.rows,
-                        FIRST=first,
-                        **options,
-                    )
-                else:
-                    lstm.lstm_state[(a.grid,)](
-                        *at,
-                        op,
-                        depth,
-                        part,
-                        a.mask,
-                        a.gains,
-                        *a.bytes[layer],
-                        a.table,
-                        a.high,
-                        a.low,
-                        a.h,
-                        a.c,
-                        a.heads,
-                        a.stage,
-                        a.counts,
-                        a.wraps,
-                        a.outputs,
-                        past_h,
-                        past_c,
-                        *self.rows,
-                        FIRST=first,
-                        **(self.gate | options),
-                    )
-                op += per_group
-
-    def _gates(
-        self, at: tuple[int, ...], last: tuple[int, int, int], part: Tensor, *, refill: bool
-    ) -> None:
-        a, layer = self.arrays, at[1]
-        gru.gru_gates[a.grid, 2](
-            *at,
-            *last,
-            part,
-            a.mask,
-            *a.bytes[layer],
-            a.table,
-            a.high,
-            a.low,
-            a.one,
-            a.two,
-            a.heads,
-            a.counts,
-            a.words,
-            a.tops,
-            *self.rows,
-            FIRST=layer == 0,
-            GAINS=self.mode.gains,
-            MASK=self.mode.mask,
-            R_S=self.formats["R_S"],
-            REFILL=refill,
-            **self.size,
-            **self.search,
-            **self.cut_k,
-            **self.options,
-        )
+                    gru.gru_gates[a.grid, 2](*arguments, *NONE, *self.rows, **ends)
+                kernel = gru.gru_state if self.gru else lstm.lstm_state
+                kernel[(a.grid,)](*arguments, op, self.sliced(layer, group), *self.rows, **ends)
+                op += self.config.state_arrays if self.config.forgetting else 0
 
     def compact(self, steps: int, into: Tensor) -> None:
-        """Bring the words of so many steps, whose places are known, together."""
+        """Copy the words of so many steps to their places."""
         a = self.arrays
         words.compact[(steps * a.operations * a.padded_rows,)](
-            a.stage, a.counts, a.places, into, NT=a.across, BN=a.tiles.units, num_warps=1
+            a.pointers(0), a.places, into, K=self.constants[0], num_warps=1
         )
+
+    # --- back --------------------------------------------------------------------------------
+
+    def step_back(self, t: int, last: Last) -> Last:
+        """Take one step back.
+
+        Args:
+            t: the step.
+            last: the operation that was undone last, whose heads may still lack words.
+
+        Returns:
+            The same for what was undone here.
+        """
+        a, op = self.arrays, (t + 1) * self.arrays.operations
+        rows = (*self.rows, a.steps)
+        for layer in reversed(self.layers):
+            K = replace(self.constants[layer], REFILL=self.popping)
+            ends: dict[str, Any] = {"K": K, **self.options}
+            for group in (1, 0):
+                depth = self.sliced(layer, group)
+                op -= self.config.state_arrays if self.config.forgetting else 0
+                arguments = (a.pointers(layer, back=True), t, layer, group)
+                if self.gru:
+                    gru.gru_gates[a.grid, 2](*arguments, *last, *self.rows, **ends)
+                    gru_back.gru_unstate[(a.grid,)](*arguments, op, depth, *rows, **ends)
+                    last = (op, t, depth) if self.popping else last
+                    continue
+                lstm_back.lstm_unhide[(a.grid,)](*arguments, op, depth, *last[:2], *rows, **ends)
+                if self.config.forgetting:
+                    lstm_back.lstm_uncell[(a.grid,)](
+                        *arguments, op, depth, *rows, K=K, num_warps=a.tiles.warps
+                    )
+                    last = (op, t, 0) if self.popping else last
+        return last
+
+    def refill(self, last: Last) -> None:
+        """Give the heads of the last operation that was undone their words."""
+        a = self.arrays
+        if last[0] >= 0:
+            words.refill[(a.grid,)](a.pointers(0), *last, *self.rows, K=self.constants[0])
+
+    # --- gradients ---------------------------------------------------------------------------
+
+    def pull_step(self, t: int, now: int, given: bool) -> None:
+        """Carry the gradients over one step.
+
+        Args:
+            t: the step.
+            now: the current copy of ``dh`` and ``dc``; RevLSTM's kernels write the other one.
+            given: whether there are gradients of the outputs.
+        """
+        a, K, rows = self.arrays, self.of_gradients, (*self.rows, self.arrays.steps)
+        ends: dict[str, Any] = {"K": K, "num_warps": a.tiles.warps, "num_stages": 2}
+        if given:
+            gradient.add_outputs[a.grid, 2](a.pointers(0), t, now, *self.rows, K=K)
+        for layer in reversed(self.layers):
+            pointers = a.pointers(layer, back=True)
+            for group in (1, 0):
+                arguments = (pointers, t, layer, group)
+                if self.gru:
+                    gradient.gru_to_u[(a.grid,)](*arguments, *rows, **ends)
+                    gradient.gru_to_view[(a.grid,)](*arguments, *rows, **ends)
+                else:
+                    gradient.lstm_back[(a.grid,)](*arguments, now, *rows, **ends)
+            if layer:
+                gradient.to_layer_below[a.grid, 2](pointers, t, layer, now, *rows, **ends)

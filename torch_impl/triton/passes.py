@@ -1,10 +1,9 @@
-"""A way over a sequence and back, chunk by chunk, in kernels."""
+"""The Triton engine's forward and backward pass over a sequence, chunk by chunk."""
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,15 +14,11 @@ from ..engine import Store
 from ..gradients import Gradients
 from ..state import State
 from .arrays import Arrays
+from .constants import Mode
 from .kept import Words
-from .launch import Mode
-from .launch_back import Launcher
+from .launch import NONE, Launcher
 from .parameters import add_parameters
-
-if TYPE_CHECKING:
-    from .places import Place, TritonWork
-
-lock = threading.RLock()
+from .places import Place, Prepared, lock
 
 
 def on(device: torch.device) -> AbstractContextManager[object]:
@@ -32,12 +27,12 @@ def on(device: torch.device) -> AbstractContextManager[object]:
 
 
 class TritonPass:
-    """A way over a sequence and back, by chunks (SEQ)."""
+    """A pass over a sequence, forward and backward, by chunks (SEQ)."""
 
     gate_counts: Tensor | None = None
     pushed: Tensor | None = None
 
-    def __init__(self, work: TritonWork, state: State, keep: bool, store: Store | None) -> None:
+    def __init__(self, work: Prepared, state: State, keep: bool, store: Store | None) -> None:
         """Stand at a state."""
         self.work, self.config, self.keep = work, work.config, keep
         self.stored = work.settings.states == "stored" and keep
@@ -145,7 +140,7 @@ class TritonPass:
     def _restart(
         self, arrays: Arrays, launcher: Launcher, at: int, step: int, rows: Tensor
     ) -> None:
-        """Set rows' states aside and let them start anew (SEQ-013)."""
+        """Keep rows' states and reset them to zero (SEQ-013)."""
         if self.keep:
             self._aside[step] = (arrays.h[:, rows], arrays.c[:, rows])
         for held in (arrays.h, arrays.c):
@@ -160,7 +155,7 @@ class TritonPass:
     def recover(
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Any:
-        """Take the last chunk back, or look its states up; the tape lies in the arrays."""
+        """Reverse the last chunk, or look its states up; the tape stays in the arrays."""
         if not len(x):
             return None
         with lock, on(self.device):
@@ -185,7 +180,7 @@ class TritonPass:
                 into[: steps + 1].copy_(held)
         if popping:
             block = self._words.pop()
-            # A chunk pops no more than a chunk can push; what lies deeper stays where it is.
+            # A chunk pops no more than a chunk can push; deeper words stay where they are.
             deeper = max(0, len(block) - len(arrays.words))
             rest, block = block[:deeper], block[deeper:]
             arrays.words[: len(block)].copy_(block)
@@ -194,7 +189,7 @@ class TritonPass:
         def launch() -> None:
             launcher.input_parts(steps)
             launcher.prepare(steps - 1)
-            last = (-1, 0, 0)
+            last = NONE
             for t in reversed(range(steps)):
                 last = launcher.step_back(t, last)
                 if t in resets:
@@ -257,7 +252,7 @@ class TritonPass:
             for t in reversed(range(steps)):
                 launcher.pull_step(t, now, grad_outputs is not None)
                 now = now if launcher.gru else 1 - now
-                if t in resets:  # what was before has no part in what follows
+                if t in resets:  # nothing before a reset affects what follows
                     for held in (dh, dc):
                         held[now].index_fill_(1, resets[t], 0)
 
@@ -281,7 +276,7 @@ class TritonPass:
         return Store(words, torch.zeros(0, dtype=torch.uint8), slices)
 
     def left_over(self) -> Tensor | None:
-        """Return how many words a way back left."""
+        """Return how many words the reversal left."""
         return self._left if self.config.forgetting else None
 
     def check_underflow(self) -> None:
@@ -291,7 +286,7 @@ class TritonPass:
             raise RevRNNError(*fault)
 
     def bytes_kept(self) -> int:
-        """Return the bytes kept to go back: words, slices, states set aside."""
+        """Return the bytes kept for the backward pass: words, slices, states of reset rows."""
         held = [*self._words.all(), *self._slices, *(t for past in self._past for t in past)]
         for h, c in self._aside.values():
             held += [h, c] if self.config.has_cell_state else [h]

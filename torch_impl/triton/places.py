@@ -1,4 +1,4 @@
-"""Arrays and graphs that passes take turns in: a chunk as a few kernels a step.
+"""Arrays and CUDA graphs that passes use in turn.
 
 The kernels of a chunk are captured once as a CUDA graph and replayed; nothing within a chunk waits
 for the host. Arrays are kept by configuration, batch and chunk size, and serve one pass after
@@ -7,29 +7,42 @@ another.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from revrnn.config import Config
 
-from ..engine import Settings, Store
+from ..engine import Settings
 from ..sequence import Schedule
-from ..state import State
 from .arrays import Arrays, Tiles
-from .passes import TritonPass, lock
+
+lock = threading.RLock()
+
+
+class Holder(Protocol):
+    """A pass whose state may be in a place's arrays."""
+
+    place: Place | None
+
+    def enter(self, arrays: Arrays) -> None:
+        """Bring the state into arrays."""
+
+    def leave(self, arrays: Arrays) -> None:
+        """Take the state out of arrays that another pass wants."""
 
 
 class Place:
-    """Arrays, who works in them, and the graphs captured over them."""
+    """Arrays, the pass that works in them, and the graphs captured over them."""
 
     def __init__(self, arrays: Arrays) -> None:
         """Take new arrays."""
         self.arrays = arrays
-        self.holder: weakref.ref[TritonPass] | None = None
+        self.holder: weakref.ref[Holder] | None = None
         self.tape_open = False
         self.stream: Any = None
         self.ran: set[Any] = set()
@@ -83,13 +96,13 @@ _KEPT = 8
 
 
 def release() -> None:
-    """Let go of arrays and graphs that no pass works in."""
+    """Drop the arrays and graphs that are kept for later passes."""
     with lock:
         _places.clear()
 
 
-class TritonWork:
-    """Weights in fixed point, and what happens at which step."""
+class Prepared:
+    """A stack with its weights in fixed point, its schedule, and places to work in."""
 
     def __init__(
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
@@ -98,22 +111,16 @@ class TritonWork:
         self.config, self.schedule, self.settings = config, schedule, settings
         self.params = dict(params)
 
-    def start(
-        self, state: State, *, keep: bool, count: bool, store: Store | None = None
-    ) -> TritonPass:
-        """Return a pass that stands at a state."""
-        return TritonPass(self, state, keep, store)
-
-    def place(self, going: TritonPass, batch: int, device: torch.device) -> Place:
+    def place(self, holder: Holder, batch: int, device: torch.device) -> Place:
         """Return arrays that the pass may work in, its state brought there."""
-        place = going.place
+        place = holder.place
         if place is None:
             place = self._free(batch, device)
             before = None if place.holder is None else place.holder()
             if before is not None:
                 before.leave(place.arrays)
-            place.holder, place.tape_open = weakref.ref(going), False
-            going.enter(place.arrays)
+            place.holder, place.tape_open = weakref.ref(holder), False
+            holder.enter(place.arrays)
         place.follow()
         if place.arrays.loaded is not self.params:
             place.arrays.load_weights(self.params)
@@ -121,7 +128,7 @@ class TritonWork:
         return place
 
     def _free(self, batch: int, device: torch.device) -> Place:
-        """Return arrays that nobody needs at the moment."""
+        """Return arrays that no pass needs at the moment."""
         key = (self.config, batch, self.settings.chunk_size, device)
         places = _places.pop(key, [])
         _places[key] = places  # as the one used last

@@ -1,4 +1,4 @@
-"""Whether a device computes the kernels right: seen once a process, before they are trusted."""
+"""Whether a device computes the kernels right: checked once a process, before they are used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..engine import Settings, Work
 from ..gradients import Gradients
 from ..sequence import Schedule
 from ..state import initial_state
-from .places import TritonWork
+from .work import TritonWork
 
 # Two tiles of rows and of units, two layers, chunks of unequal length.
 _STEPS, _ROWS, _CHUNK = 5, 18, 3
@@ -29,27 +29,27 @@ def _random(shape: tuple[int, ...], scale: float, generator: torch.Generator) ->
 
 
 def _there_and_back(work: Work, config: Config, x: Tensor, start: int = 0) -> list[Tensor]:
-    """Return states, words, slices and gradients, forwards and after the way back."""
-    going = work.start(initial_state(config, _ROWS, x.device), keep=True, count=False)
+    """Return states, words, slices and gradients, after the forward and the backward pass."""
+    current = work.start(initial_state(config, _ROWS, x.device), keep=True, count=False)
     firsts = range(0, len(x), _CHUNK)
     outputs = x.new_empty((*x.shape[:2], config.hidden_size), dtype=torch.int32)
     for first in firsts:
         part = slice(first, first + _CHUNK)
-        going.advance(x[part], first, outputs[part])
-    store, end = going.store(), going.state()
+        current.advance(x[part], first, outputs[part])
+    store, end = current.store(), current.state()
     exact = [outputs, store.words, *end.tensors().values()]
     into = Gradients.zeros(config, end)
     into.add_to_state(torch.ones_like(into.h), None)
     for first in reversed(firsts):
         part = slice(first, first + _CHUNK)
-        tape = going.recover(x[part], first)
-        exact.append(going.pullback(tape, outputs[part] * 2.0**-23, into))
-    exact += [*going.state().tensors().values(), into.h, *into.params.values()]
+        tape = current.recover(x[part], first)
+        exact.append(current.pullback(tape, outputs[part] * 2.0**-23, into))
+    exact += [*current.state().tensors().values(), into.h, *into.params.values()]
     return [value.cpu() for value in exact]
 
 
 def differs(config: Config, device: torch.device) -> bool:
-    """Say whether a random sequence comes out other than by the eager engine."""
+    """Say whether the results of a random sequence differ from the eager engine's."""
     generator = torch.Generator().manual_seed(0)
     params = {
         name: _random(shape, 2.0**22 if name.startswith("bias") else 1500.0, generator).to(
@@ -77,7 +77,7 @@ def differs(config: Config, device: torch.device) -> bool:
 
 @cache
 def refusal(device: torch.device) -> str | None:
-    """Return why kernels are not trusted on a device, or ``None``."""
+    """Return why kernels are not used on a device, or ``None``."""
     with torch.no_grad():
         for config in CONFIGS:
             try:

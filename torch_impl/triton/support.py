@@ -1,4 +1,4 @@
-"""What the Triton engine takes, and why it refuses the rest. Imports no Triton."""
+"""What the Triton engine takes, and why it refuses the rest; imports no Triton."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def device_refusal(kind: str, index: int | None) -> str | None:
 
 
 def refusal(config: Config, device: torch.device, settings: Settings) -> str | None:
-    """Return why a stack is not taken, in words, or ``None``."""
+    """Return why a stack is refused, or ``None``."""
     lacking = device_refusal(device.type, device.index)
     if lacking is not None:
         return lacking
