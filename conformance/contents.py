@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from revrnn.config import Config
 from revrnn.evaluation import empty_store
-from revrnn.kinds import DTYPES, KINDS
+from revrnn.kinds import DTYPES, KINDS, Kind
 from revrnn.operations import arguments_of, axes_of, length_of
 
 Arguments = dict[str, Any]
 
-_I32: Final = (-(2**31), 2**31 - 1)
+_I32: Final = KINDS["bias"].ends
 _OPERANDS: Final[dict[str, Any]] = {
     "zero": 0,
     "small": 300,
@@ -106,26 +106,19 @@ def contents(
     if isinstance(how, tuple):
         values = np.array(how, dtype)[generator.integers(len(how), size=axes)]
     elif how == "any":
-        ends = None if kind == "real" else _ends(kind)
-        values = _integers(generator, axes, *ends) if ends else _reals(generator, axes)
+        real = kind == "real"
+        values = _reals(generator, axes) if real else _integers(generator, axes, KINDS[kind])
     else:
         values = generator.normal(size=axes) * how
-        values = values if kind == "real" else np.rint(values).clip(*_ends(kind))
+        values = values if kind == "real" else np.rint(values).clip(*KINDS[kind].ends)
     return values.astype(dtype)
 
 
-def _ends(kind: str) -> tuple[int, int]:
-    """Return the smallest and the largest number of a kind."""
-    low, high = KINDS[kind].low, KINDS[kind].high
-    limits = np.iinfo(DTYPES[KINDS[kind].type].name)
-    assert not isinstance(high, str)
-    return limits.min if low is None else low, limits.max if high is None else high
-
-
 def _integers(
-    generator: np.random.Generator, axes: tuple[int, ...], low: int, high: int
+    generator: np.random.Generator, axes: tuple[int, ...], kind: Kind
 ) -> npt.NDArray[np.int64]:
-    """Return whole numbers of all magnitudes of a range, and among them its ends."""
+    """Return whole numbers of all magnitudes of a kind, and among them its ends."""
+    low, high = kind.ends
     bits = generator.integers(0, high.bit_length() + 1, axes).astype(object)
     least, most = np.maximum(-(2**bits), low), np.minimum(2**bits, high)
     most = np.maximum(least, most)

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.plan import CHUNK_SIZE
 
 from .bptt import Bptt
 from .checks import (
@@ -26,7 +27,7 @@ from .checks import (
 )
 from .chunks import vary_together
 from .meshes import Rows, on_automatic_axes
-from .passing import CHUNK_SIZE, CarryBack, Data, Remembered, Settings, Undo
+from .passing import CarryBack, Data, Remembered, Settings, Undo
 from .quantise import dequantise, nonfinite, quantise
 from .sequence import gains_fault, mark
 from .state import State, carried, check_config, initial_state

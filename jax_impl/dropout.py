@@ -10,9 +10,9 @@ import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.formats import GAIN_BITS
 
 from .checks import check_key, whole_number
-from .sequence import GAIN_BITS
 from .state import check_config
 from .status import is_array_or_number
 

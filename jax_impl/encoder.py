@@ -13,12 +13,13 @@ from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.plan import CHUNK_SIZE
 
 from .autodiff import batches_of, state_specs
 from .checks import Params, check_trees, settings_of
 from .closures import divide, is_float, unite
 from .meshes import Rows, on_automatic_axes
-from .passing import CHUNK_SIZE, CarryBack, Remembered, Undo
+from .passing import CarryBack, Remembered, Undo
 from .quantise import dequantise
 from .sequence import mark
 from .state import State, carried

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from revrnn.config import Config
-from revrnn.formats import FORGET_BITS, GATE_BITS
+from revrnn.formats import FORGET_BITS, GAIN_BITS, GATE_BITS
 
 from .activations import ForgetGate, tanh
 from .cells import Gates, GruGates, LstmGates
@@ -24,7 +24,7 @@ from .chunks import scan
 from .groups import Pair
 from .isolate import isolated
 from .quantise import quantise_passes, view_passes
-from .sequence import GAIN_BITS, LayerInput, Steps, Visit, Visits
+from .sequence import LayerInput, Steps, Visit, Visits
 
 Floats = dict[str, jax.Array]
 

@@ -12,11 +12,11 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
+from revrnn.plan import CHUNK_SIZE
 
 from .autodiff import Output, apply
 from .checks import settings_of
 from .dropout import check_gain_rate, module_gains
-from .passing import CHUNK_SIZE
 from .state import State, check_config
 
 

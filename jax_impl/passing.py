@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from revrnn.config import Config
+from revrnn.plan import CHUNK_SIZE
 
 from .buffer import Buffer, Store, empty_store, heads_of, make_buffer
 from .groups import Groups
@@ -17,9 +18,6 @@ from .resets import Replaced, nothing_replaced
 from .state import State
 from .status import OVERFLOW, RESETS, first, flag, sized
 from .x64 import with_x64
-
-# Steps whose input products and gradients are computed together.
-CHUNK_SIZE = 16
 
 Tree = Any
 Params = dict[str, jax.Array]

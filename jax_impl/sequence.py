@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from revrnn.config import Config
-from revrnn.formats import OPERAND_MAX
+from revrnn.formats import GAIN_BITS, GAIN_MAX, OPERAND_MAX
 
 from .buffer import Buffer, heads_of
 from .cells import Context, Gates, gates_of, layer_weights, undo, update
@@ -20,9 +20,6 @@ from .product import multiply
 from .quantise import dequantise, quantise, round_shift, view, view_passes
 from .resets import Replaced, replace_rows, restore_rows
 from .status import GAINS, NONFINITE, first, flag
-
-# Fraction bits of the gains between layers (SEQ-012).
-GAIN_BITS = 12
 
 
 class Visit(NamedTuple):
@@ -385,7 +382,7 @@ def gains_fault(gains: jax.Array | None) -> jax.Array:
     """Return the fault of gains out of range (SEQ-012)."""
     if gains is None:
         return flag(jnp.bool_(False), GAINS)
-    wrong = ((gains < 0) | (gains > 16 << GAIN_BITS)).any()
+    wrong = ((gains < 0) | (gains > GAIN_MAX)).any()
     return flag(wrong, GAINS)
 
 

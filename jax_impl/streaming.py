@@ -13,12 +13,12 @@ from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.plan import CHUNK_SIZE
 
 from .autodiff import batches_of, state_specs
 from .checks import Floats, Params, check_function, check_reset_capacity, check_trees, settings_of
 from .encoder import Encoded, encode
 from .meshes import Rows, on_automatic_axes, spec_of
-from .passing import CHUNK_SIZE
 from .state import State, carried
 from .status import check, is_concrete
 from .streaming_call import Embed, Readout, prepare, undifferentiable

@@ -10,21 +10,13 @@ import numpy.typing as npt
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
-from revrnn.formats import FORGET_BITS, GATE_BITS
+from revrnn.formats import FORGET_BITS, GAIN_BITS, GATE_BITS
 
 from .activations import ForgetGate, tanh
 from .buffer import Buffer, make_buffer
 from .cells import GroupWeights, GruGates, LstmGates
 from .quantise import view_passes
-from .sequence import (
-    GAIN_BITS,
-    Params,
-    Stack,
-    State,
-    gain_passes,
-    sequence_forward,
-    sequence_reverse,
-)
+from .sequence import Params, Stack, State, gain_passes, sequence_forward, sequence_reverse
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[Any]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from revrnn.config import Config
-from revrnn.formats import OPERAND_MAX
+from revrnn.formats import GAIN_BITS, OPERAND_MAX
 
 from .buffer import Buffer
 from .cells import Context, GroupWeights, GruGates, LstmGates, gates_of, group_weights, undo, update
@@ -20,9 +20,6 @@ Ints = npt.NDArray[Any]
 Bools = npt.NDArray[np.bool_]
 Params = Mapping[str, npt.NDArray[Any]]
 Gates = GruGates | LstmGates
-
-# Fraction bits of the gains between layers (SEQ-012).
-GAIN_BITS = 12
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from typing import Final
 
-from .kinds import check_record
+from .kinds import KINDS, check_record
 
 _CONSTANTS: Final[dict[str, int]] = json.loads(
     files("revrnn").joinpath("data/constants.json").read_text(encoding="ascii")
@@ -15,12 +15,14 @@ _CONSTANTS: Final[dict[str, int]] = json.loads(
 
 # FMT-001
 FORGET_BITS: Final = _CONSTANTS["FORGET_BITS"]
+GAIN_BITS: Final = _CONSTANTS["GAIN_BITS"]
 GATE_BITS: Final = _CONSTANTS["GATE_BITS"]
 OPERAND_MAX: Final = _CONSTANTS["OPERAND_MAX"]
 WORD_BITS: Final = _CONSTANTS["WORD_BITS"]
 HEAD_START: Final = _CONSTANTS["HEAD_START"]
 MAX_PRODUCT_LENGTH: Final = _CONSTANTS["MAX_PRODUCT_LENGTH"]
 P_MAX: Final = _CONSTANTS["P_MAX"]  # FMT-007
+GAIN_MAX: Final = KINDS["gain"].ends[1]  # SEQ-012
 
 INT32_MIN: Final = -(2**31)
 INT32_MAX: Final = 2**31 - 1

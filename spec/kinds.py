@@ -92,6 +92,14 @@ class Kind:
             name, entry["type"], low, high, values, multiple_of, tolerance, error, entry["rule"]
         )
 
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The smallest and the largest whole number of a kind of arrays."""
+        assert not isinstance(self.high, str), self.name
+        limits = np.iinfo(DTYPES[self.type].name)
+        low = limits.min if self.low is None else self.low
+        return int(low), int(limits.max) if self.high is None else self.high
+
     def check(self, name: str, value: object, none: bool, length: Lengths) -> None:
         """Raise this kind's error unless a single value is allowed.
 

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from .config import Config
 from .errors import RevRNNError
-from .formats import HEAD_START
+from .kinds import KINDS
 from .whole_files import write_whole
 
 Kind = Literal["parameters", "state"]
@@ -154,7 +154,7 @@ def state_shapes(config: Config, rows: int) -> dict[str, tuple[int, ...]]:
 
 def head_range(config: Config) -> tuple[int, int]:
     """Return the smallest and the largest head of a layout (BUF-020, BUF-030)."""
-    return (HEAD_START, 2**31 - 1) if config.buffer == "stream" else (0, 2**63 - 1)
+    return KINDS[f"{config.buffer}_head"].ends
 
 
 # --- reading ---------------------------------------------------------------------------------

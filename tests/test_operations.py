@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from agreement import assert_agree
 from revrnn.conformance.contents import contents
 from revrnn.evaluation import Implementation
+from revrnn.kinds import KINDS
 from revrnn.tanh_table import tanh_table
 from strategies import SEEDS, forget_range_sums, formats
 
-KINDS = ("operand", "weight", "bias", "state")
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 # Multiples of half a unit in the last place of every kind: ties, and values next to them.
 TIES = st.builds(
@@ -29,7 +29,11 @@ TIES = st.builds(
 
 
 @pytest.mark.rule("QNT-001", "QNT-002", "QNT-003", "QNT-005", "FMT-002", "GEN-007")
-@given(x=st.lists(st.one_of(FLOATS, TIES), max_size=16), kind=st.sampled_from(KINDS), f=formats())
+@given(
+    x=st.lists(st.one_of(FLOATS, TIES), max_size=16),
+    kind=st.sampled_from(KINDS["quantity"].values),
+    f=formats(),
+)
 def test_quantise(
     oracle: Implementation, other: Implementation, x: list[float], kind: str, f: Any
 ) -> None:

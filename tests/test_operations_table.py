@@ -19,6 +19,14 @@ from revrnn.conformance.contents import STYLES, contents
 from revrnn.conformance.random_cases import RandomCases
 from revrnn.errors import CODES
 from revrnn.evaluation import Implementation
+from revrnn.formats import (
+    FORGET_BITS,
+    GAIN_BITS,
+    GAIN_MAX,
+    HEAD_START,
+    MAX_PRODUCT_LENGTH,
+    OPERAND_MAX,
+)
 from revrnn.kinds import DTYPES, KINDS, RECORDS, TABLE, Field
 from revrnn.operations import AXES, OPERATIONS, arguments_of, axes_of, length_of, results_of
 from revrnn.operations_text import written
@@ -94,6 +102,15 @@ def test_records_have_the_fields_and_defaults_of_their_classes(name: str, record
             assert (field.default, made.formats) == (None, Formats())
         else:
             assert getattr(made, field.name) == field.default, field.name
+
+
+@pytest.mark.rule("FMT-001", "SEQ-012")
+def test_the_table_agrees_with_the_constants() -> None:
+    assert KINDS["operand"].ends == KINDS["weight"].ends == (-OPERAND_MAX, OPERAND_MAX)
+    assert KINDS["gate"].ends == (1, 1 << FORGET_BITS)
+    assert KINDS["gain"].ends == (0, 16 << GAIN_BITS) == (0, GAIN_MAX)
+    assert KINDS["stream_head"].ends == (HEAD_START, 2**31 - 1)
+    assert AXES["K"].most == AXES["H"].most == MAX_PRODUCT_LENGTH
 
 
 @pytest.mark.rule("CELL-003")

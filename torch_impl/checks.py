@@ -14,9 +14,9 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
+from revrnn.plan import CHUNK_SIZE
 
 from .bptt import Settings
-from .sequence import CHUNK_SIZE
 from .state import State, other_field
 from .transforms import is_abstract
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
-
-from .sequence import GAIN_BITS
+from revrnn.formats import GAIN_BITS
 
 # The largest gain is 16 (SEQ-012), so that one product fits int32.
 _LARGEST = 1 - 2.0**-4

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.plan import CHUNK_SIZE
 
 from .gradients import Gradients
-from .sequence import CHUNK_SIZE, Schedule
+from .sequence import Schedule
 from .state import State
 
 # In order of preference; the last one takes everything.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.evaluation import Request, one_result, prepare
+from revrnn.plan import CHUNK_SIZE
 
 from . import activations, quantise
 from .accounting import storage
@@ -21,7 +22,7 @@ from .eager import load
 from .engine import Pass, Store, Work, choose, engine
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
-from .sequence import CHUNK_SIZE, Schedule
+from .sequence import Schedule
 from .state import State
 
 Results = dict[str, Any]

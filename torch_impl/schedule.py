@@ -9,10 +9,11 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
+from revrnn.formats import GAIN_MAX
 
 from .checks import check_tensor
 from .dropout import GainsOfDropout
-from .sequence import GAIN_BITS, Schedule
+from .sequence import Schedule
 
 # A step's gains between layers, int32 [L-1, B, H] with 12 fraction bits, from its number (SEQ-012).
 Gains = Callable[[int], Tensor]
@@ -30,8 +31,8 @@ class _Checked:
         made = self.gains(t)
         if not self.known:
             check_tensor(f"gains({t})", made, [torch.int32], self.shape, self.device)
-            if bool((made < 0).any() | (made > 16 << GAIN_BITS).any()):
-                allowed = f"0 … {16 << GAIN_BITS}"
+            if bool((made < 0).any() | (made > GAIN_MAX).any()):
+                allowed = f"0 … {GAIN_MAX}"
                 raise RevRNNError("E_RANGE", f"gains({t})", "a value outside", allowed)
         return made
 
@@ -49,8 +50,8 @@ def make_schedule(
     check_schedule(config, steps, rows, device, mask, resets, gains)
     by_step: Gains | None = None
     if isinstance(gains, Tensor):
-        if bool((gains < 0).any() | (gains > 16 << GAIN_BITS).any()):
-            raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {16 << GAIN_BITS}")
+        if bool((gains < 0).any() | (gains > GAIN_MAX).any()):
+            raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {GAIN_MAX}")
         by_step = gains.__getitem__
     elif gains is not None:
         by_step = _Checked(gains, (config.num_layers - 1, rows, config.hidden_size), device)

@@ -9,19 +9,13 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.formats import OPERAND_MAX
+from revrnn.formats import GAIN_BITS, OPERAND_MAX
 
 from .activations import packed_table, tanh
 from .buffer import Buffer
 from .cells import Context, Gates, LayerWeights, gates_of, undo, update
 from .quantise import round_shift
 from .state import State
-
-# Steps whose input projections, gradients and words are handled together.
-CHUNK_SIZE = 16
-# Fraction bits of the gains between layers (SEQ-012).
-GAIN_BITS = 12
-
 
 Groups = list[list[Tensor]]  # by layer and group, int32 [B, G]
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.formats import FORGET_BITS, GATE_BITS
+from revrnn.formats import FORGET_BITS, GAIN_BITS, GATE_BITS
 
 from .activations import ForgetGate
 from .cells import GruGates
 from .quantise import view_passes
-from .sequence import GAIN_BITS, GroupStep
+from .sequence import GroupStep
 
 
 def real(v: Tensor, bits: int) -> Tensor:
