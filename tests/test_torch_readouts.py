@@ -156,6 +156,62 @@ def test_what_is_neither_mean_nor_sum_is_refused(name: str) -> None:
     assert close(gradients_of(model), wanted)
 
 
+PLACES = torch.linspace(-1, 1, STEPS * ROWS).view(STEPS, ROWS).requires_grad_()
+SEEN: list[Tensor] = []
+
+
+def _noted(h: Tensor, y: Tensor) -> Tensor:
+    """Use a softmax over the steps for something else than the loss."""
+    SEEN.append(h.softmax(0).amax())
+    return F.mse_loss(h, y)
+
+
+def _each_step(h: Tensor, y: Tensor) -> Tensor:
+    """Use a softmax over features where the first axis is as long as a chunk."""
+    losses = [F.mse_loss(a.T.softmax(0).T, b) for a, b in zip(h, y, strict=True)]
+    return torch.stack(losses).mean()
+
+
+MIXED: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "softmax": lambda h, y: F.mse_loss(h.softmax(0), y),
+    "module": lambda h, y: F.mse_loss(nn.Softmax(dim=0)(2 * h), y),
+    "log_softmax": lambda h, y: F.kl_div(h.log_softmax(dim=-3), y.exp(), reduction="sum"),
+    "attention": lambda h, y: ((h.sum(2).softmax(0).unsqueeze(2) * h) - y).square().mean(),
+    "running sum": lambda h, y: ((h.cumsum(0) - y).square().sum(), y.numel()),
+    "norm": lambda h, y: (F.normalize(h, dim=0) - y).abs().mean(),
+}
+NOT_MIXED: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "features": lambda h, y: F.mse_loss(h.softmax(-1), y),
+    "rows": lambda h, y: F.mse_loss(h.softmax(1), y),
+    "each step": _each_step,
+    "not in the loss": _noted,
+    "of a parameter": lambda h, y: (h * PLACES[: len(h)].softmax(0).mean()).square().mean(),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_functions_along_the_steps_are_refused(name: str) -> None:
+    read, model, y = MIXED[name], Model(), _numbers()
+    x = torch.randint(WORDS, (STEPS, ROWS))
+    for reduction in ("mean", "sum"):
+        with pytest.raises(RevRNNError, match="along the steps") as caught:
+            value_and_grad(
+                model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK, reduction=reduction
+            )
+        assert (caught.value.code, caught.value.argument) == ("E_ARGUMENT", "readout")
+        assert not gradients_of(model)
+    value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=STEPS)
+
+
+@pytest.mark.parametrize("name", NOT_MIXED)
+def test_functions_of_each_step_are_not_refused(name: str) -> None:
+    read, model, y = NOT_MIXED[name], Model(), _numbers()
+    x = torch.randint(WORDS, (STEPS, ROWS))
+    value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=6)  # as many features
+    assert gradients_of(model)
+
+
 def test_trying_parts_leaves_no_trace() -> None:
     """Neither in buffers of the readout nor in random numbers; what is a mean is read once."""
     model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), _numbers()

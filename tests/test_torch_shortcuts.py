@@ -17,7 +17,7 @@ from torch_results import close, gradients_of
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, value, value_and_grad
-from revrnn.torch_impl.plain import is_plain_embedding, is_plain_linear
+from revrnn.torch_impl.shortcuts import is_plain_embedding, is_plain_linear
 
 STEPS, ROWS, WORDS = 10, 3, 11
 prune: Any = pruning

@@ -18,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .mixing import along_first_axis
+
 # What PyTorch averages over the targets that count, not over all.
 _CROSS: Final[dict[Any, inspect.Signature]] = {
     function: inspect.signature(function)
@@ -93,6 +95,7 @@ class Watch(TorchFunctionMode):
 
     Attributes:
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
+        along: arrays that a function made along what may be the steps, with its name.
     """
 
     def __init__(self, steps: int, rows: int) -> None:
@@ -105,6 +108,7 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.steps, self.rows = steps, rows
         self.uneven: list[Tensor] = []
+        self.along: list[tuple[str, Tensor]] = []
         # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
         self._counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
@@ -130,6 +134,8 @@ class Watch(TorchFunctionMode):
                 self._known[id(result)] = (result, made)
         if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
             self._note_count(_name(func), result, args, given)
+        if along_first_axis(_name(func), args, given) and self._has_axes(result):
+            self.along.append((_name(func), result))
         return result
 
     # --- scalars from arrays -----------------------------------------------------------------
@@ -172,6 +178,10 @@ class Watch(TorchFunctionMode):
             or (len(shape) == 3 and shape[0] == self.steps and shape[2] == self.rows)
             or (shape[0] > 0 and shape[0] % size == 0)
         )
+
+    def _has_axes(self, result: Tensor) -> bool:
+        """Say whether an array with a graph is ``[C, B, …]``."""
+        return result.requires_grad and tuple(result.shape[:2]) == (self.steps, self.rows)
 
     def _loss(self, name: str, args: Any, given: dict[str, Any]) -> Average | None:
         old_names = ("size_average", "reduce")

@@ -19,10 +19,10 @@ from revrnn.errors import RevRNNError
 from .call_hooks import CallHooks
 from .checks import check_tensor
 from .collect import Collector, now
-from .plain import is_plain_embedding
 from .quantise import operand_passes, quantise
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
+from .shortcuts import is_plain_embedding
 
 
 class Cut:

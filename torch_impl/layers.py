@@ -14,8 +14,8 @@ from revrnn.parameter_files import is_bias, parameter_shapes, stacks
 
 from .checks import FLOATS, check_dense, flag, whole
 from .dropout import check_gain_probability, check_probability
-from .saved import KnowsItsStack
 from .state import check_device
+from .state_dict import SavesConfig
 
 # Settings that may be changed at any time: their defaults and their checks.
 _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
@@ -49,7 +49,7 @@ _FIXED: Final = {
 }
 
 
-class RevRNNLayers(KnowsItsStack):
+class RevRNNLayers(SavesConfig):
     """The settings and parameters of :class:`RevGRU` and :class:`RevLSTM`.
 
     Attributes:

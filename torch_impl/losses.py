@@ -12,6 +12,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .averages import Watch
+from .mixing import check_not_mixed
 from .parts import HOW, Parts
 from .readout import LinearCrossEntropy
 
@@ -54,12 +55,16 @@ class Tally:
         self._wrong: list[Tensor] = []
         self._finish: Callable[[Tensor], Tensor] | None = None
         self._sizes: list[float | None] = []
+        self._along: list[tuple[str, Tensor]] = []
         self._steps = 0
         self._used = False
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
         loss = self._read(outputs, part)
+        for name, array in self._along:
+            check_not_mixed(name, array, outputs, loss)
+        self._along = []
         self._steps += len(outputs)
         return loss
 
@@ -70,6 +75,7 @@ class Tally:
         parts = Parts(self.readout, outputs, part) if of_many else None
         with Watch(*outputs.shape[:2]) as watch:
             result = self.readout(outputs, part)
+        self._along = watch.along if steps < self.steps else []
         if isinstance(result, (tuple, list)):
             total, count = _pair(result)
             self._used |= total.requires_grad

@@ -16,7 +16,7 @@ from revrnn.errors import RevRNNError
 
 from .checks import LOSS_SETTINGS, check_tensor
 from .collect import Collector
-from .plain import is_bare, is_plain_linear
+from .shortcuts import is_bare, is_plain_linear
 
 # Logits that exist at a time (5 MB), and rows of them: fewer rows make products slow, more do not
 # make them faster.

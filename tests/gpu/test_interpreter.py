@@ -17,7 +17,7 @@ from revrnn.conformance.contents import Shape
 from revrnn.evaluation import Implementation
 from revrnn.torch_impl import RevGRU, RevLSTM, engine, value_and_grad
 from revrnn.torch_impl.evaluate import TorchImplementation
-from revrnn.torch_impl.triton import places, proof
+from revrnn.torch_impl.triton import places, self_check
 from strategies import FIXED, SEEDS, name_of
 
 KERNELS = TorchImplementation("cpu", 3, engine="triton")
@@ -109,10 +109,10 @@ def test_two_passes_take_turns_in_the_same_arrays() -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("config", proof.CONFIGS, ids=lambda c: c.cell)
+@pytest.mark.parametrize("config", self_check.CONFIGS, ids=lambda c: c.cell)
 def test_the_proof_of_a_device_passes(config: Config) -> None:
     with torch.no_grad():
-        assert not proof.differs(config, torch.device("cpu"))
+        assert not self_check.differs(config, torch.device("cpu"))
 
 
 def test_a_tape_outlives_another_pass_of_the_same_kind() -> None:

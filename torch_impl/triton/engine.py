@@ -23,9 +23,9 @@ class TritonEngine:
         """Return why a stack is refused, or ``None``."""
         reason = refusal(config, device, settings)
         if reason is None and not interpreted():
-            from . import proof
+            from . import self_check
 
-            reason = proof.refusal(device)
+            reason = self_check.refusal(device)
         return reason
 
     def prepare(

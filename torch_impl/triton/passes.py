@@ -14,10 +14,10 @@ from ..engine import Store
 from ..gradients import Gradients
 from ..state import State
 from .arrays import Arrays
+from .blocks import Words
 from .constants import Mode
-from .kept import Words
 from .launch import NONE, Launcher
-from .parameters import add_parameters
+from .parameter_gradients import add_parameters
 from .places import Place, Prepared, lock
 
 

@@ -17,7 +17,7 @@ from revrnn.parameter_files import is_bias, parameter_shapes
 _METADATA: Final = "revrnn_config"
 
 
-class KnowsItsStack(nn.Module):
+class SavesConfig(nn.Module):
     """A module whose ``state_dict`` holds the configuration it was trained with."""
 
     config: Config
