@@ -17,6 +17,7 @@ CONSTRAINTS = "constraints.txt"
 # What the kernels were checked with; PyTorch's CUDA build brings its own.
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
 TEST_TOOLS = (
+    "coverage",
     "pytest",
     "pytest-xdist",
     "hypothesis",
@@ -205,8 +206,11 @@ def ports(session: nox.Session) -> None:
 
 @nox.session
 def mutants(session: nox.Session) -> None:
-    """Change the oracle's arithmetic everywhere, one place at a time; the vectors must notice."""
-    install_wheel(session, "torch")
+    """Change the arithmetic one place at a time; the vectors must notice: ``-- --port c``.
+
+    A C compiler is needed for the port in C; ``tcc`` is the quickest.
+    """
+    install_wheel(session, "torch,jax")
     session.run("python", "tests/mutants.py", *session.posargs)
 
 

@@ -234,11 +234,10 @@ def test_random_requests_are_valid_and_repeat(oracle: Implementation) -> None:
             for number in range(6):
                 first, second = (cases.draw(operation, number) for cases in drawn)
                 assert request(Question(operation, first)) == request(Question(operation, second))
-                assert set(outcome(oracle, operation, first)) != {"error"}, (
-                    operation,
-                    seed,
-                    number,
-                )
+                # Some pops find nothing, or heads that are too full (BUF-024, BUF-032).
+                refused = {"E_RANGE", "E_UNDERFLOW"} if operation == "revmul_inverse" else set()
+                code = outcome(oracle, operation, first).get("error")
+                assert code is None or code in refused, (operation, seed, number)
 
 
 def test_shrinking_keeps_what_fails(oracle: Implementation) -> None:

@@ -16,6 +16,7 @@ from . import (
     buffer,
     cells,
     conventions,
+    edges,
     errors,
     formats,
     gradients,
@@ -49,5 +50,5 @@ FLAGS: Final = {flag: f"{rule}: {sentence}" for flag, (rule, sentence) in MISTAK
 
 def drafts(evaluate: Evaluate) -> Iterator[Draft]:
     """Give all requests; ``evaluate`` computes what a reversal is to start from."""
-    for section in (*WITH_MISTAKES, situations):
+    for section in (*WITH_MISTAKES, situations, edges):
         yield from section.cases(evaluate)
