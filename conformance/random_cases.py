@@ -195,16 +195,20 @@ class RandomCases:
         return Shape(0 if none else steps, self._rows(config), gains=config.input_size % 2 == 0)
 
     def _config(self, number: int) -> Config:
-        """Draw a configuration; both cells and all layouts are among the first of them."""
+        """Draw a configuration; the first of them have what rules branch on, however drawn.
+
+        Both cells, all layouts, with and without forgetting, slices, gains between layers.
+        """
         fields = {field.name: field for field in RECORDS["config"]}
         drawn = {name: self._value(fields[name]) for name in ("max_forget_bits", "z_max", "p_max")}
         group, forgetting = self._int(1, 4), number % 8 not in (4, 7)
         cell = fields["cell"].kind.values[number % 2]
         config = Config(
             cell=cell,
-            input_size=self._int(1, 4),
+            # Even sizes have gains (:meth:`_shape`).
+            input_size=2 * self._int(1, 2) - number // 2 % 2,
             hidden_size=2 * group,
-            num_layers=self._int(1, 3),
+            num_layers=1 + (number + 1) % 3,
             forgetting=forgetting,
             buffer=self.layouts[number // 2 % len(self.layouts)],
             slice_size=self._int(1, group) if forgetting and number % 4 > 1 else 0,
