@@ -104,6 +104,20 @@ def drawing(counts: Counter[tuple[str, str]]) -> str:
     return "\n".join(["```mermaid", "graph TD", *lines, "```", ""])
 
 
+def contracts(root: Path) -> str:
+    """Return the names of the contracts as a list."""
+    names = [contract["name"] for contract in project(root)["tool"]["importlinter"]["contracts"]]
+    return "\n".join(
+        [
+            "",
+            "What is checked; so the law imports none of the others:",
+            "",
+            *(f"- {name}." for name in names),
+            "",
+        ]
+    )
+
+
 def side_by_side(root: Path) -> str:
     """Return the table of files, questions and lines."""
     rows: dict[str, dict[str, Path]] = {}
@@ -138,7 +152,7 @@ def question_of(path: Path) -> str:
 
 def page(root: Path, tree: Path) -> str:
     """Return the page."""
-    return HEAD + drawing(arrows(tree, root)) + TABLE + side_by_side(root)
+    return HEAD + drawing(arrows(tree, root)) + contracts(root) + TABLE + side_by_side(root)
 
 
 def stale(written: str, due: str) -> list[str]:

@@ -14,7 +14,9 @@ from structure import PAGE, lay_out, lint, stale
 
 pytest.importorskip("importlinter", reason="nox installs it")
 
-CONTRACTS = [contract["name"] for contract in project()["tool"]["importlinter"]["contracts"]]
+CONTRACTS: list[str] = [
+    contract["name"] for contract in project()["tool"]["importlinter"]["contracts"]
+]
 
 
 def test_contracts_hold_and_the_page_is_up_to_date() -> None:
@@ -27,30 +29,36 @@ def test_contracts_hold_and_the_page_is_up_to_date() -> None:
         assert f"{name} KEPT" in done.stdout
 
 
-# A file, an import that it may not have, and the first contract that it breaks.
+# A file, an import that it may not have, and the words that a contract broken by it begins with.
 BREAKAGES = {
-    "numpy_ref/cells.py": ("revrnn.second_opinion.cells", CONTRACTS[0]),
-    "jax_impl/cells.py": ("revrnn.torch_impl.cells", CONTRACTS[0]),
-    "native/gru.py": ("revrnn.torch_impl", CONTRACTS[1]),
-    "torch_impl/cells.py": ("revrnn.conformance.contents", CONTRACTS[1]),
-    "spec/digest.py": ("revrnn.conformance.judge", CONTRACTS[2]),
-    "conformance/random_cases.py": ("revrnn.numpy_ref", CONTRACTS[3]),
-    "spec/evaluation.py": ("revrnn.torch_impl", CONTRACTS[4]),
-    "conformance/runner.py": ("revrnn.native", CONTRACTS[5]),
-    "spec/plan.py": ("torch", CONTRACTS[6]),
-    "numpy_ref/product.py": ("jax.numpy", CONTRACTS[7]),
-    "torch_impl/product.py": ("numba", CONTRACTS[8]),
-    "spec/formats.py": ("revrnn.evaluation", CONTRACTS[9]),
+    "numpy_ref/cells.py": ("revrnn.second_opinion.cells", "Implementations"),
+    "jax_impl/cells.py": ("revrnn.torch_impl.cells", "Implementations"),
+    "native/gru.py": ("revrnn.torch_impl", "Experiments above all"),
+    "torch_impl/cells.py": ("revrnn.conformance.contents", "Experiments above all"),
+    "jax_impl/quantise.py": ("revrnn.jax_impl.cells", "The ground floor"),
+    "spec/digest.py": ("revrnn.conformance.judge", "Experiments, suite"),
+    "conformance/random_cases.py": ("revrnn.numpy_ref", "Oracle and second opinion"),
+    "spec/evaluation.py": ("revrnn.torch_impl", "The frameworks' folders"),
+    "conformance/runner.py": ("revrnn.native", "Kernels"),
+    "spec/plan.py": ("torch", "PyTorch"),
+    "numpy_ref/product.py": ("jax.numpy", "JAX"),
+    "torch_impl/product.py": ("numba", "numba"),
+    "spec/formats.py": ("revrnn.evaluation", "No two files"),
 }
 
 
+def contract_of(words: str) -> str:
+    (name,) = [name for name in CONTRACTS if name.startswith(words)]
+    return name
+
+
 def test_every_contract_can_be_broken() -> None:
-    assert {contract for _, contract in BREAKAGES.values()} == set(CONTRACTS)
+    assert {contract_of(words) for _, words in BREAKAGES.values()} == set(CONTRACTS)
 
 
 @pytest.mark.parametrize("file", BREAKAGES)
 def test_an_import_that_may_not_be_is_seen(tmp_path: Path, file: str) -> None:
-    imported, contract = BREAKAGES[file]
+    imported, words = BREAKAGES[file]
     lay_out(ROOT, tmp_path)
     folder, _, name = file.partition("/")
     inside = tmp_path / "revrnn" / ("" if folder == "spec" else folder) / name
@@ -58,7 +66,7 @@ def test_an_import_that_may_not_be_is_seen(tmp_path: Path, file: str) -> None:
         text.write(f"\n\ndef late() -> None:\n    import {imported}\n")
     done = lint(tmp_path)
     assert done.returncode == 1
-    assert f"{contract} BROKEN" in done.stdout, done.stdout
+    assert f"{contract_of(words)} BROKEN" in done.stdout, done.stdout
 
 
 def test_every_folder_is_drawn() -> None:
