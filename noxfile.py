@@ -189,6 +189,13 @@ def experiments(session: nox.Session) -> None:
 
 
 @nox.session
+def figures(session: nox.Session) -> None:
+    """Draw all figures of the documentation from the results in docs/results."""
+    install_wheel(session, "experiments")
+    session.run("python", "-m", "revrnn.experiments.figures", *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure time and memory of training steps side by side, variants in turns."""
     install_wheel(session, EVERYTHING)

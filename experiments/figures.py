@@ -116,7 +116,8 @@ def draw_limits(results: Results, quality: str, label: str, part: str | None) ->
         axis.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         axis.set_xticks([1, 2, 5, 10, 20, 50])
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
     axes[0].set_ylabel(label)
     return figure if drawn else None
 
@@ -197,7 +198,7 @@ def draw_repeat(results: Results) -> Any:
         axis.set(xscale="log", xlabel="units", title=NAMES[kind], ylim=(0, 105))
         axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
         axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
-        axis.legend()
+        axis.legend(loc="lower right")
     axes[0].set_ylabel("tokens given back, %")
     return figure
 

@@ -1,0 +1,152 @@
+"""Figures are drawn from results that are there, the same each time, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiment_cases import FREQUENCIES, LM_SMALL, NO_DROPOUT, segments, write_text
+from folders import ROOT
+from options import as_options
+from revrnn.experiments import figures
+from revrnn.experiments.__main__ import main
+from revrnn.experiments.forgetting import forgotten
+from revrnn.experiments.lm.settings import LmSettings
+from revrnn.experiments.lm.trainer import Trainer
+
+
+def spread(*values: float) -> dict[str, Any]:
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "deviation": deviation, "values": list(values)}
+
+
+def language_model(cell: str, limit: int | None, loss: float) -> dict[str, Any]:
+    saved = [{"layout": "stream", "stored": spread(10.0, 11.0)}] if cell[:3] == "rev" else []
+    config = {"cell": cell, "hidden_size": 8, "max_forget_bits": limit, "carry_state": True}
+    return {
+        "name": cell,
+        "config": config,
+        "test_perplexity": spread(loss, loss + 1),
+        "savings": saved,
+    }
+
+
+def translation(cell: str, context: str) -> dict[str, Any]:
+    return {"config": {"cell": cell, "context": context}, "bleu_beam": spread(30.0, 31.0)}
+
+
+RESULTS: dict[str, Any] = {
+    "lm-x": {
+        "models": [
+            language_model("gru", 3, 90.0),
+            language_model("revgru", 3, 91.0),
+            language_model("revgru", None, 92.0),
+        ]
+    },
+    "nmt-x": {"models": [translation(c, s) for c in figures.LOOKS for s in ("full", "emb+20h")]},
+    "steps": {"models": {cell: {"8": 1000, "16": 2000} for cell in figures.LOOKS}},
+    "repeat": {
+        "config": {"train_steps": 3, "lag": 0},
+        "results": {
+            "networks": [
+                {"variant": v, "hidden_size": 8, "accuracy": [1.0, 0.5, 0.5, 0.1]}
+                for v in ("gru", "lstm", "revgru", "revlstm", "revgru-keeping", "revlstm-keeping")
+            ]
+        },
+    },
+    "forgetting": {"words": ["a", "b"], "bits": [[0.1, 2.0], [1.0, 0.0]], "mean_by_word": [1, 2]},
+}
+
+
+def test_each_result_has_its_figure(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    for name, content in RESULTS.items():
+        (results / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    written = figures.draw_all(results, tmp_path / "a")
+    assert len(written) == 2 * len(RESULTS)
+    assert all(path.stat().st_size > 1000 for path in written)
+    again = figures.draw_all(results, tmp_path / "b")
+    for one, two in zip(written, again, strict=True):
+        if one.suffix == ".svg":
+            assert one.read_bytes() == two.read_bytes()
+
+
+def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
+    """Neither without a file, nor of another experiment, nor without a reversible model."""
+    assert figures.main(["--results", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (tmp_path / "speed.json").write_text("{}", encoding="utf-8")
+    only = {"models": [language_model("gru", 3, 90.0)]}
+    (tmp_path / "lm-only.json").write_text(json.dumps(only), encoding="utf-8")
+    assert figures.draw_all(tmp_path, tmp_path / "out") == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_quality_and_saving_have_the_same_scales_side_by_side() -> None:
+    with figures.mpl.rc_context(figures.STYLE):
+        figure = figures.draw_language_models(RESULTS["lm-x"])
+    left, right = figure.axes
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_ylim() == right.get_ylim()
+    figures.plt.close(figure)
+
+
+def test_figures_read_in_grey() -> None:
+    """Each cell has its own marker, its own line, and its own shade."""
+    looks = list(figures.LOOKS.values())
+    for part in (1, 2):
+        assert len({look[part] for look in looks}) == len(looks)
+    shades = sorted(
+        0.2126 * r + 0.7152 * g + 0.0722 * b
+        for r, g, b in (figures.mpl.colors.to_rgb(look[0]) for look in looks)
+    )
+    assert min(np.diff(shades)) > 0.02
+
+
+def test_committed_figures_have_their_results() -> None:
+    images = {path.stem for path in (ROOT / "docs" / "images").glob("*.svg")}
+    expected = {
+        f"{path.stem}-{name}"
+        for path in (ROOT / "docs" / "results").glob("*.json")
+        for name, _ in figures.FIGURES[path.stem.partition("-")[0]]
+    }
+    assert images == expected
+
+
+@pytest.mark.parametrize("limit", [1, 3, None])
+def test_forgotten_bits_are_those_that_are_counted(limit: int | None) -> None:
+    """Unit by unit they add up to what the account says of the same text."""
+    settings = LmSettings(**{**LM_SMALL, **NO_DROPOUT, "max_forget_bits": limit})
+    trainer = Trainer(settings, FREQUENCIES)
+    larger = {name: 3 * value for name, value in trainer.parameters().items()}
+    trainer.set_parameters(larger)
+    tokens, targets = segments(0, steps=30, rows=1)
+
+    def account(*given: Any) -> Any:
+        return trainer.model.gradients(*given, report=True)
+
+    state = trainer.model.stack.fresh(1)
+    segment = trainer.segment(tokens, targets, 30)
+    report = trainer.training.gradients(account, state, segment)[1].report
+    bits = forgotten(settings.config(), larger, tokens[:, 0])
+    assert bits.shape == (30, 8)
+    assert bits.sum() == pytest.approx(report.ideal_bits, rel=0.01)
+
+
+def test_forgetting_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, run, out = write_text(tmp_path / "data"), tmp_path / "run", tmp_path / "forgetting.json"
+    words = ["lm", "--data", str(data), *as_options({**LM_SMALL, "epochs": 1}), "--out", str(run)]
+    assert main(words) == 0
+    asked = ["forgetting", "--run", str(run), "--out", str(out), "--words", "6"]
+    assert main(asked) == 0
+    content = json.loads(out.read_text(encoding="utf-8"))
+    text = (data / "test.txt").read_text(encoding="utf-8").split()
+    assert content["words"] == text[:6]
+    assert np.array(content["bits"]).shape == (6, 8)
+    assert main([*asked, "--first", "100000"]) == 2
+    assert "words: got" in capsys.readouterr().out
+    assert main(["forgetting", "--run", str(tmp_path), "--out", str(out)]) == 2
