@@ -157,7 +157,8 @@ def draw_contexts(results: Results) -> Any:
         )
     axis.set_xticks(range(len(contexts)), contexts)
     axis.set(xlabel="what attention sees of the source", ylabel="test BLEU, beam search")
-    axis.legend(ncols=4)
+    axis.margins(y=0.2)
+    axis.legend(ncols=4, loc="upper left")
     return figure
 
 
@@ -177,7 +178,6 @@ def draw_steps(results: Results) -> Any:
 def draw_repeat(results: Results) -> Any:
     """Draw what networks repeat, by their size, those that forget beside those that do not."""
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharey=True)
-    last = results["config"]["train_steps"] - results["config"]["lag"]
     for axis, kind in zip(axes, ("gru", "lstm"), strict=True):
         for variant, cell, name in (
             (kind, kind, NAMES[kind]),
@@ -188,7 +188,7 @@ def draw_repeat(results: Results) -> Any:
             sizes = sorted({r["hidden_size"] for r in own})
             right: dict[int, list[float]] = {size: [] for size in sizes}
             for r in own:
-                right[r["hidden_size"]].append(100 * float(np.mean(r["accuracy"][:last])))
+                right[r["hidden_size"]].append(100 * float(r["accuracy_trained"]))
             values = list(right.values())
             if sizes:
                 style = look(cell) | ({"fillstyle": "none"} if "keeping" in variant else {})

@@ -206,6 +206,11 @@ def test_report_and_more_seeds(tmp_path: Path) -> None:
     assert "| 384 |" in text
     for name in ("config.json", "metrics.jsonl", "last.safetensors", "repeat.png", "repeat.svg"):
         assert (out / name).stat().st_size > 0
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    networks, records = report["results"]["networks"], RunFolder(out).records("result")
+    for short, whole in zip(networks, records, strict=True):
+        assert short["accuracy_trained"] == pytest.approx(np.mean(whole["accuracy"][:4]))
+        assert short["bits_beyond"] == pytest.approx(np.mean(whole["bits"][4:]))
     first = _timeless(out)
     assert main(["memory", "--out", str(out), "--resume", "--seeds", "2"]) == 0
     assert _timeless(out)[: len(first)] == first

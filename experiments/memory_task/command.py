@@ -18,7 +18,7 @@ from rich.console import Console
 from revrnn.experiments.command import account, add_run_options, begin, introduce
 from revrnn.experiments.run_log import say
 
-from .report import write_report
+from .report import outcomes, write_report
 from .settings import PRESETS, MemorySettings
 from .train import train
 
@@ -35,6 +35,6 @@ def run(given: dict[str, Any], console: Console) -> None:
         text = f"{jobs} networks, {settings.updates} updates each; {folder.path}"
         introduce(folder, console, settings, text)
         train(settings, folder, console)
-        results = {"networks": folder.records("result")}
+        results = {"networks": outcomes(settings, folder.records("result"))}
         write_report(settings, folder, account(folder, settings, results, {}))
         say(folder, console, f"end: {folder.path / 'report.md'}")

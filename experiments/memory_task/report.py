@@ -73,6 +73,23 @@ def rows(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[Ro
     return table
 
 
+def outcomes(settings: MemorySettings, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each network's results with means over positions in place of their lists.
+
+    ``trained`` is up to the trained length, ``beyond`` after it.
+    """
+    last = settings.train_steps - settings.lag
+    short = []
+    for result in results:
+        own = {name: value for name, value in result.items() if not isinstance(value, list)}
+        for name in ("bits", "accuracy"):
+            values = result[name]
+            own[f"{name}_trained"] = float(np.mean(values[:last]))
+            own[f"{name}_beyond"] = float(np.mean(values[last:])) if values[last:] else None
+        short.append(own)
+    return short
+
+
 def told(settings: MemorySettings, bits: Floats) -> float:
     """Return the most bits that the outputs up to any step tell about the tokens before.
 
