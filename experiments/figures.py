@@ -24,7 +24,7 @@ from .settings import REVERSIBLE
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
 
-STYLE: Final = {
+STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.grid": True,
@@ -53,7 +53,7 @@ Results = dict[str, Any]
 Axes = Any
 
 
-def look(cell: str) -> dict[str, str]:
+def look(cell: str) -> dict[str, Any]:
     """Return how a cell is drawn."""
     colour, marker, line = LOOKS[cell]
     return {"color": colour, "marker": marker, "linestyle": line}

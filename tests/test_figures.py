@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -86,12 +89,12 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_quality_and_saving_have_the_same_scales_side_by_side() -> None:
-    with figures.mpl.rc_context(figures.STYLE):
+    with mpl.rc_context(figures.STYLE):
         figure = figures.draw_language_models(RESULTS["lm-x"])
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim()
     assert left.get_ylim() == right.get_ylim()
-    figures.plt.close(figure)
+    plt.close(figure)
 
 
 def test_figures_read_in_grey() -> None:
@@ -101,7 +104,7 @@ def test_figures_read_in_grey() -> None:
         assert len({look[part] for look in looks}) == len(looks)
     shades = sorted(
         0.2126 * r + 0.7152 * g + 0.0722 * b
-        for r, g, b in (figures.mpl.colors.to_rgb(look[0]) for look in looks)
+        for r, g, b in (mpl.colors.to_rgb(look[0]) for look in looks)
     )
     assert min(np.diff(shades)) > 0.02
 
@@ -125,9 +128,7 @@ def test_forgotten_bits_are_those_that_are_counted(limit: int | None) -> None:
     trainer.set_parameters(larger)
     tokens, targets = segments(0, steps=30, rows=1)
 
-    def account(*given: Any) -> Any:
-        return trainer.model.gradients(*given, report=True)
-
+    account = partial(trainer.model.gradients, report=True)
     state = trainer.model.stack.fresh(1)
     segment = trainer.segment(tokens, targets, 30)
     report = trainer.training.gradients(account, state, segment)[1].report
