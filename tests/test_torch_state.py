@@ -39,8 +39,8 @@ def saved(state: State) -> State:
     file = BytesIO()
     torch.save(state, file)
     file.seek(0)
-    state: State = torch.load(file, weights_only=True)
-    return state
+    loaded: State = torch.load(file, weights_only=True)
+    return loaded
 
 
 @every

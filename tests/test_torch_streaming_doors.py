@@ -117,7 +117,7 @@ def test_numpys_numbers_and_negative_scales_are_numbers() -> None:
     gradients = gradients_of(given["module"])
     streamed = value_and_grad(
         **given,
-        chunk_size=np.int64(4),
+        chunk_size=np.int64(4),  # type: ignore[arg-type]
         checkpoint_every=np.int32(4),  # type: ignore[arg-type]
         loss_scale=np.float32(-2),  # type: ignore[arg-type]
     )

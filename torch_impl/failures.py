@@ -102,7 +102,7 @@ class gradients_whole_or_unchanged:  # noqa: N801 - as above
             old = [total for _, total, new in sums if new is not None]
             if old:  # in one operation, which is done or not
                 torch._foreach_add_(old, [new for _, _, new in sums if new is not None])
-            for leaf, total, _ in sums:
+            for leaf, total, _new in sums:
                 leaf.grad = total
 
     def _put_back(self) -> None:
