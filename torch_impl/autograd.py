@@ -16,10 +16,10 @@ from .call import Call
 from .checks import check_params, check_settings, check_state, check_tensor, flag
 from .engine import Settings
 from .function import RevRNNFunction
-from .quantise import check_finite, quantise
+from .quantise import check_finite
 from .quantise import quantise_parameters as _quantised
 from .schedule import Gains, check_schedule, make_schedule
-from .state import State, fresh_state
+from .state import State
 from .transforms import check_surroundings, not_compiled, transformed
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "quantise_parameters",
     "rev_rnn",
     "run",
-    "start_of",
 ]
 
 
@@ -236,16 +235,3 @@ def initial_floats(
     for name, value in zip(names, given, strict=False):
         check_tensor(name, value, None, shape, device, axes)
     return given
-
-
-def start_of(
-    given: list[Tensor], state: State | None, config: Config, rows: int, device: torch.device
-) -> State:
-    """Return the exact state to start from, sharing nothing with the caller (ERR-003)."""
-    if state is not None:
-        return state
-    fresh = fresh_state(config, rows, device)
-    if not given:
-        return fresh
-    exact = [quantise("state", value.detach(), config.formats) for value in given]
-    return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)

@@ -17,7 +17,7 @@ from .checks import check_heads
 from .gradients import Gradients
 from .quantise import check_finite, dequantise, operand_passes, quantise, quantise_parameters
 from .schedule import Gains, make_schedule
-from .state import State, fresh_state
+from .state import State, fresh_state, start_from
 from .transforms import is_abstract
 
 Named = dict[str, Tensor]
@@ -143,11 +143,8 @@ class Call:
             c, heads = given.get("state.c"), given.get("state.heads")
             check_heads(self.words.get("state.heads", "state.heads"), heads, config)
             return State(given["state.h"], c, heads, config)
-        fresh = fresh_state(config, x.shape[1], x.device)
-        if "hx[0]" not in given:
-            return fresh
-        exact = [quantise("state", given[n].detach(), config.formats) for n in self._initial()]
-        return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)
+        floats = [given[name] for name in self._initial()]
+        return start_from(floats, config, x.shape[1], x.device)
 
     def _initial(self) -> list[str]:
         return [key for key in self.keys if key.startswith("hx")]

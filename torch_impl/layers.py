@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Final, Literal
 
 import torch
@@ -31,22 +32,7 @@ _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
     "offload": (False, lambda value: flag("offload", value)),
 }
 # Attributes that the parameters' names and shapes depend on.
-_FIXED: Final = {
-    "cell",
-    "bias",
-    "bidirectional",
-    "proj_size",
-    "input_size",
-    "hidden_size",
-    "num_layers",
-    "max_forget_bits",
-    "forgetting",
-    "buffer",
-    "slice_size",
-    "z_max",
-    "p_max",
-    "formats",
-}
+_FIXED: Final = {field.name for field in fields(Config)} | {"bias", "bidirectional", "proj_size"}
 
 
 class RevRNNLayers(SavesConfig):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
-from .autograd import initial_floats, make_schedule, start_of
+from .autograd import initial_floats, make_schedule
 from .bptt import Bptt, Settings
 from .call_hooks import CallHooks
 from .checks import check_heads, check_settings, flag
@@ -24,7 +24,7 @@ from .losses import Tally
 from .modules import Floats, RevRNNBase
 from .quantise import check_finite, dequantise, quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
-from .state import State
+from .state import State, start_from
 from .stream_checks import check_inputs, check_module
 
 
@@ -93,7 +93,7 @@ class Run:
         check_finite(**self.tensors, **dict(zip(names, floats, strict=False)))
         if state is not None:
             check_heads("state.heads", state.heads, config)
-        self.start = start_of(floats, state, config, self.rows, device)
+        self.start = start_from(floats, config, self.rows, device) if state is None else state
 
     def _settings(
         self, chunk_size: int | None, every: int | None, offload: bool | None, report: bool

@@ -110,7 +110,7 @@ class Stack:
         steps, rows, _ = x.shape
         return self.layers[0].input_part(x.reshape(steps * rows, -1)).view(steps, rows, 2, -1)
 
-    def layer_part(
+    def layer_parts(
         self, context: Context, layer: int, x_part: Tensor, running: Running
     ) -> tuple[Tensor, LayerInput | None]:
         """Return a layer's input part in the present step, and its input (SEQ-004)."""
@@ -135,7 +135,7 @@ class Stack:
     def step(self, context: Context, x_part: Tensor, running: Running) -> None:
         """Carry ``running`` one step forward (SEQ-001, CELL-004)."""
         for layer, weights in enumerate(self.layers):
-            part, _ = self.layer_part(context, layer, x_part, running)
+            part, _ = self.layer_parts(context, layer, x_part, running)
             for group in (0, 1):
                 h = running.h[layer]
                 gates = gates_of(self.config, weights, group, part[:, group], h[1 - group])
@@ -151,7 +151,7 @@ class Stack:
         """Carry ``running`` one step back (CELL-040); return the updates, last first."""
         steps = []
         for layer in reversed(range(len(self.layers))):
-            part, taken = self.layer_part(context, layer, x_part, running)
+            part, taken = self.layer_parts(context, layer, x_part, running)
             for group in (1, 0):
                 step = self._gates_at(layer, group, part, taken, running, running)
                 h, c = running.h[layer], running.c[layer][group] if running.c else None
@@ -169,7 +169,7 @@ class Stack:
         """Return the updates of a step whose states are stored, last first (GRAD-020)."""
         steps = []
         for layer in reversed(range(len(self.layers))):
-            part, taken = self.layer_part(context, layer, x_part, after)
+            part, taken = self.layer_parts(context, layer, x_part, after)
             for group in (1, 0):
                 others = before if group == 0 else after
                 step = self._gates_at(layer, group, part, taken, others, after)

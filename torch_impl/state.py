@@ -17,6 +17,7 @@ from revrnn.formats import Formats
 from revrnn.kinds import is_int
 
 from .buffer import fresh_heads
+from .quantise import quantise
 
 # Fields that a state does not depend on: another input or other slices can continue from it.
 _FREE = ("input_size", "slice_size")
@@ -236,6 +237,15 @@ def fresh_state(config: Config, batch_size: int, device: torch.device | str | No
     if config.forgetting:
         heads = fresh_heads(config.buffer, batch_size, config.group_size, device)
     return State(h, c, heads, config)
+
+
+def start_from(floats: Sequence[Tensor], config: Config, rows: int, device: torch.device) -> State:
+    """Return the state that float initial states stand for, or a fresh one without (SEQ-006)."""
+    fresh = fresh_state(config, rows, device)
+    if not floats:
+        return fresh
+    exact = [quantise("state", value.detach(), config.formats) for value in floats]
+    return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)
 
 
 def other_field(state: State, config: Config) -> str:
