@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+import numpy as np
+
 from revrnn.config import Config
 
 from .runs import Arrays
@@ -113,6 +115,14 @@ class StackSettings:
     def is_reversible(self) -> bool:
         """Whether it is trained by reversal."""
         return self.cell in REVERSIBLE
+
+    def centred(self, values: Arrays) -> Arrays:
+        """Return first values with the stack's biases where its modules have them."""
+        if self.config is None:
+            return values
+        centre = np.array(self.config.initial_bias(), np.float32)
+        start = f"{self.name}.bias"
+        return {n: v + centre if n.startswith(start) else v for n, v in values.items()}
 
 
 @dataclass(frozen=True)

@@ -237,3 +237,18 @@ def test_training_learns(data: Path) -> None:
     after = trainer.evaluate(ids)
     assert perplexity(before) > 15
     assert perplexity(after) < 0.6 * perplexity(before)
+
+
+@pytest.mark.parametrize("cell", ["revlstm", "float_revlstm", "revgru", "gru"])
+def test_biases_begin_where_the_modules_have_them(cell: str) -> None:
+    settings = LmSettings(cell=cell, **{**LM_SMALL, "hidden_size": 200})
+    values = Trainer(settings, FREQUENCIES).parameters()
+    biases = [v for n, v in values.items() if n.startswith("rnn.") and "bias" in n]
+    spans = [np.abs(bias).max() for bias in biases]
+    if cell.endswith("revlstm"):
+        module = RevLSTM(6, 200)
+        near = values["rnn.bias_l0"] - module.bias_l0.detach().numpy()
+        assert np.abs(near).max() <= 2 * 200**-0.5
+        assert max(spans) > 0.9
+    else:
+        assert max(spans) <= 200**-0.5

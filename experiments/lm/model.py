@@ -38,18 +38,17 @@ class LanguageModel:
         """Know the shapes of a model of so many words."""
         self.settings, self.ops = settings, framework
         embedding, hidden = settings.embedding_size, settings.hidden_size
-        self.stack = framework.make_stack(
-            StackSettings(
-                "rnn",
-                settings.cell,
-                (embedding, hidden, settings.num_layers),
-                settings.config() if settings.has_config else None,
-                settings.dropout_layers,
-                settings.weight_drop,
-                locked=True,
-                chunk_size=settings.chunk_size,
-            )
+        self.own = StackSettings(
+            "rnn",
+            settings.cell,
+            (embedding, hidden, settings.num_layers),
+            settings.config() if settings.has_config else None,
+            settings.dropout_layers,
+            settings.weight_drop,
+            locked=True,
+            chunk_size=settings.chunk_size,
         )
+        self.stack = framework.make_stack(self.own)
         self.stacks = (self.stack,)
         self.shapes = {"embedding": (vocabulary, embedding), **self.stack.shapes}
         if settings.tied and embedding != hidden:
@@ -62,17 +61,18 @@ class LanguageModel:
     def first_values(self, log_frequencies: Floats) -> Arrays:
         """Return first values, the same in all frameworks.
 
-        Recurrent parameters and the projection are uniform in ±1/√hidden_size, the embedding and an
-        own softmax in ±0.1. The softmax's bias begins at the log frequencies of the words: with a
-        bias of 0 the fastest way to learn them is a state that is large and always the same, and a
-        RevLSTM, whose state has no small bound, is driven to the cap of its gates by it.
+        Recurrent parameters and the projection are uniform in ±1/√hidden_size (biases of RevLSTM's
+        input and output gates around 1), the embedding and an own softmax in ±0.1. The softmax's
+        bias begins at the log frequencies of the words: with a bias of 0 the fastest way to learn
+        them is a state that is large and always the same, and a RevLSTM, whose state has no small
+        bound, is driven to the cap of its gates by it.
         """
         special = {"embedding": 0.1, "readout.weight": 0.1}
 
         def bound(name: str) -> float:
             return float(special.get(name, self.settings.hidden_size**-0.5))
 
-        values = uniform_parameters(self.shapes, bound, self.settings.seed)
+        values = self.own.centred(uniform_parameters(self.shapes, bound, self.settings.seed))
         return values | {"readout.bias": log_frequencies}
 
     def embed(self, params: Params, tokens: Array, drop: Any) -> Array:

@@ -68,19 +68,13 @@ class TranslationModel:
         configs: list[Any] = [None, None]
         if settings.is_reversible:
             configs = [settings.encoder_config(), settings.decoder_config()]
-        self.encoder, self.decoder = self.stacks = [
-            framework.make_stack(
-                StackSettings(
-                    name,
-                    settings.cell,
-                    sizes,
-                    config,
-                    settings.dropout,
-                    chunk_size=settings.chunk_size,
-                )
+        self.own = [
+            StackSettings(
+                name, settings.cell, sizes, config, settings.dropout, chunk_size=settings.chunk_size
             )
             for name, config in zip(("encoder", "decoder"), configs, strict=True)
         ]
+        self.encoder, self.decoder = self.stacks = [*map(framework.make_stack, self.own)]
         wide = sum(settings.context_sizes())
         self.shapes = {
             "source_embedding": (source_words, embedding),
@@ -97,7 +91,7 @@ class TranslationModel:
         """Return first values, the same in all frameworks for the same names and shapes.
 
         Embeddings are uniform in ±0.1, the output layer's bias is 0, all else is uniform in
-        ±1/√hidden_size.
+        ±1/√hidden_size, biases of RevLSTM's input and output gates around 1.
         """
 
         def bound(name: str) -> float:
@@ -105,7 +99,11 @@ class TranslationModel:
                 return 0.0
             return 0.1 if name.endswith("embedding") else self.settings.hidden_size**-0.5
 
-        return uniform_parameters(dict(sorted(self.shapes.items())), bound, self.settings.seed)
+        shapes = dict(sorted(self.shapes.items()))
+        values = uniform_parameters(shapes, bound, self.settings.seed)
+        for own in self.own:
+            values = own.centred(values)
+        return values
 
     # --- parts -----------------------------------------------------------------------------------
 
