@@ -6,9 +6,11 @@ out = apply(params, x, config, state=initial_state(config, batch_size))
 
 from revrnn.plan import Plan, plan
 
-from .autodiff import Output, apply, init, quantise_parameters
+from .autograd import apply
+from .call import Output
 from .dropout import dropout_gains, step_dropout
 from .files import load_parameters, load_state, save_parameters, save_state
+from .parameters import init, quantise_parameters
 from .product import product_method, set_product_method
 from .readout import LinearCrossEntropy
 from .saturation import saturation_of

@@ -19,9 +19,10 @@ from jax.extend.core import Literal as Constant
 
 from revrnn.errors import RevRNNError
 
+from .flat import STEPS, flat_program, has_steps, varying_of
+from .mixing import mixes_steps
+
 Tree = Any
-# A prime that is hardly the size of anything.
-STEPS = 10_007
 # What does not change whether something is a mean or a sum.
 _SAME = {
     "convert_element_type",
@@ -66,7 +67,7 @@ _BENDS = {
     "min",
 }
 
-Kind = Literal["mean", "sum", "ratio", "other", "unknown"]
+Kind = Literal["mean", "sum", "ratio", "other", "mixed", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Average:
     """How a scalar is made from the steps of a chunk.
 
     Attributes:
-        kind: a mean over all steps, a sum, a sum over a count, known to be neither, or not known.
+        kind: a mean over all steps, a sum, a sum over a count, known to be neither, of steps that
+            depend on one another, or not known.
         names: the primitives of the program, in order.
         at: for a ratio, the place of the division among them.
         count: the place of what makes the count, before it is kept from being 0.
@@ -102,12 +104,14 @@ class Average:
 def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     """Return how the scalar that ``function`` gives for arguments ``[STEPS, …]`` is made."""
     try:
-        closed = _flat(function, arguments)
+        closed = flat_program(function, arguments)
     except Exception:  # a function that does not take so many steps says nothing of itself
         return Average("unknown")
     jaxpr = closed.jaxpr
     if len(jaxpr.outvars) != 1 or jaxpr.outvars[0].aval.shape:
         return Average("unknown")
+    if mixes_steps(jaxpr):
+        return Average("mixed")
     names = tuple(equation.primitive.name for equation in jaxpr.eqns)
     return replace(_Walk(jaxpr).of(jaxpr.outvars[0]), names=names)
 
@@ -116,7 +120,7 @@ def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tr
     """Return a function that gives sum and count where ``function`` gives their ratio."""
 
     def pair(*arguments: Tree) -> Tree:
-        closed = _flat(function, arguments)
+        closed = flat_program(function, arguments)
         jaxpr = closed.jaxpr
         names = tuple(equation.primitive.name for equation in jaxpr.eqns)
         if names != average.names:  # made otherwise for chunks of this length
@@ -132,65 +136,21 @@ def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tr
     return pair
 
 
-def _flat(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
-    """Return the program of a function, without programs of ``jit`` in it."""
-    traced = jax.make_jaxpr(lambda *given: function(*given))(*arguments)
-
-    def run(*leaves: Any) -> list[Any]:
-        return _inline(traced.jaxpr, traced.consts, leaves)
-
-    return jax.make_jaxpr(run)(*jax.tree.leaves(arguments))
-
-
-def _inline(jaxpr: Any, consts: Any, arguments: Any) -> list[Any]:
-    values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
-    values.update(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(variable: Any) -> Any:
-        return variable.val if isinstance(variable, Constant) else values[variable]
-
-    for equation in jaxpr.eqns:
-        given = [read(variable) for variable in equation.invars]
-        if equation.primitive.name in ("jit", "pjit"):
-            inner = equation.params["jaxpr"]
-            made = _inline(inner.jaxpr, inner.consts, given)
-        else:
-            made = _alone(jaxpr, equation, given)
-        values.update(zip(equation.outvars, made, strict=True))
-    return [read(variable) for variable in jaxpr.outvars]
-
-
-def _alone(jaxpr: Any, equation: Any, given: list[Any]) -> list[Any]:
-    """Return the results of one line of a program."""
-    places = [n for n, v in enumerate(equation.invars) if not isinstance(v, Constant)]
-    inputs = {equation.invars[n]: given[n] for n in places}
-    line = jaxpr.replace(
-        eqns=[equation], constvars=[], invars=list(inputs), outvars=equation.outvars
-    )
-    made: list[Any] = jaxpr_as_fun(ClosedJaxpr(line, []))(*inputs.values())
-    return made
-
-
 class _Walk:
     """From a program's result back to the sum over steps that it is made of."""
 
     def __init__(self, jaxpr: Any) -> None:
-        self.jaxpr = jaxpr
+        self.jaxpr, self.varying = jaxpr, varying_of(jaxpr)
         self.makers: dict[Any, int] = {}
-        # What hangs on anything that has steps; the rest is the same for every chunk.
-        self.varying = {v for v in jaxpr.invars if _has_steps(v)}
         for place, equation in enumerate(jaxpr.eqns):
             self.makers.update((variable, place) for variable in equation.outvars)
-            if any(self._varies(v) for v in equation.invars):
-                self.varying.update(equation.outvars)
-            self.varying.update(v for v in equation.outvars if _has_steps(v))
 
     def _varies(self, variable: Any) -> bool:
         return not isinstance(variable, Constant) and variable in self.varying
 
     def of(self, variable: Any) -> Average:
         """Return how a scalar, or an array without steps, is made."""
-        divisor, factor = 1.0, 1.0
+        over, factor = 0, 1.0  # how many times it is divided by the number of steps
         while True:
             place = self.makers.get(variable) if self._varies(variable) else None
             if place is None:
@@ -198,9 +158,10 @@ class _Walk:
             equation = self.jaxpr.eqns[place]
             name: str = equation.primitive.name
             first, *others = list(equation.invars)
-            if name in ("reduce_sum", "dot_general") and _has_steps(*equation.invars):
-                # A mean divides by a multiple of the steps, and a sum does not.
-                return Average("sum" if divisor % STEPS else "mean", factor=factor)
+            if name in ("reduce_sum", "dot_general") and has_steps(*equation.invars):
+                over += sum(map(self._over, equation.invars))
+                kind: Kind = "sum" if over == 0 else "mean" if over == 1 else "other"
+                return Average(kind, factor=factor)
             if name in _SAME or name == "reduce_sum":
                 factor = -factor if name == "neg" else factor
                 variable = first
@@ -212,43 +173,62 @@ class _Walk:
                 if number is None:
                     factor = float("nan")  # known to the program alone
                 elif name == "div":
-                    divisor, factor = divisor * number, factor / number
+                    over, factor = over + _steps_in(number), factor / number
                 else:
-                    factor *= number
-                    if number and (1 / number) % STEPS == 0:
-                        divisor /= number
+                    over, factor = over - _steps_in(number), factor * number
                 variable = first if value is not first else others[0]
             elif name == "div":
-                return self._ratio(place, first, others[0], divisor, factor)
+                return self._ratio(place, first, others[0], over, factor)
             elif name == "select_n" and self._guarded(others) is not None:
                 inner = self.of(self._guarded(others))
-                ratio = inner.kind == "ratio" and inner.least is None and divisor == factor == 1
+                ratio = inner.kind == "ratio" and inner.least is None and (over, factor) == (0, 1)
                 return replace(inner, least=("max", _TINY)) if ratio else Average("unknown")
             elif name in ("add", "sub"):
-                return self._added(first, others[0], divisor)
+                return self._added(first, others[0], over)
             else:
                 return Average("other" if name in _BENDS else "unknown")
+
+    def _over(self, variable: Any) -> int:
+        """Return how many times an array with steps has been divided by their number."""
+        if not self._varies(variable) or variable not in self.makers:
+            return 0
+        equation = self.jaxpr.eqns[self.makers[variable]]
+        name, (first, *others) = equation.primitive.name, equation.invars
+        if name in ("mul", "div"):
+            sign = 1 if name == "mul" else -1
+            return self._factor_over(first) + sign * self._factor_over(others[0])
+        if name == "select_n":
+            return max((self._over(v) for v in others if not self._is_number(v)), default=0)
+        return self._over(first) if name in _SAME else 0
+
+    def _is_number(self, variable: Any) -> bool:
+        """Say whether an array is one number everywhere."""
+        if not self._varies(variable) or variable not in self.makers:
+            return not self._varies(variable)
+        equation = self.jaxpr.eqns[self.makers[variable]]
+        return equation.primitive.name == "broadcast_in_dim" and self._is_number(equation.invars[0])
+
+    def _factor_over(self, variable: Any) -> int:
+        """Return the same of a factor, which may be a number."""
+        number = None if self._varies(variable) else _number(variable)
+        return self._over(variable) if number is None else -_steps_in(number)
 
     def _guarded(self, cases: list[Any]) -> Any:
         """Return the case that varies, if the only other one is a number."""
         varying = [v for v in cases if self._varies(v)]
         return varying[0] if len(cases) == 2 and len(varying) == 1 else None
 
-    def _added(self, first: Any, second: Any, divisor: float) -> Average:
+    def _added(self, first: Any, second: Any, over: int) -> Average:
         """Return what the sum of two scalars is; what does not vary is the same in every mean."""
         kinds = {self.of(v).kind for v in (first, second) if self._varies(v)}
-        if (
-            divisor % STEPS == 0
-            and kinds == {"sum"}
-            and self._varies(first) == self._varies(second)
-        ):
-            return Average("mean")
         both = self._varies(first) and self._varies(second)
-        if kinds == {"mean"} or (kinds == {"sum"} and both):
+        if over and kinds == {"sum"} and both:
+            return Average("mean" if over == 1 else "other")
+        if not over and (kinds == {"mean"} or (kinds == {"sum"} and both)):
             return Average(kinds.pop())
         return Average("unknown" if "unknown" in kinds else "other")
 
-    def _ratio(self, place: int, total: Any, count: Any, divisor: float, factor: float) -> Average:
+    def _ratio(self, place: int, total: Any, count: Any, over: int, factor: float) -> Average:
         """Return what a quotient is: a ratio, if both sides are sums or both means."""
         least: tuple[Literal["max", "add"], float] | None = None
         while self._varies(count) and count in self.makers:
@@ -280,15 +260,11 @@ class _Walk:
         if kinds not in (("sum", "sum"), ("mean", "mean")):
             return Average("other" if "unknown" not in kinds else "unknown")
         means = above.kind == "mean"
-        if np.isnan(factor) or divisor % STEPS == 0 or (means and least is not None):
+        if np.isnan(factor) or over or (means and least is not None):
             return Average("unknown")
         return Average(
             "ratio", at=place, count=self.makers[count], factor=factor, means=means, least=least
         )
-
-
-def _has_steps(*variables: Any) -> bool:
-    return any(size % STEPS == 0 and size for v in variables for size in v.aval.shape)
 
 
 def _number(variable: Any) -> float | None:
@@ -296,3 +272,16 @@ def _number(variable: Any) -> float | None:
     if not isinstance(variable, Constant) or np.shape(variable.val):
         return None
     return float(variable.val)
+
+
+def _steps_in(number: float) -> int:
+    """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
+    if not np.isfinite(number) or not number:
+        return 0
+    for sign, size in ((1, abs(number) / STEPS), (-1, abs(number) * STEPS)):
+        part = min(size, 1 / size)
+        whole = round(1 / part)
+        # Numbers are float32. A whole number is a multiple of its own part, which says nothing.
+        if whole <= 1000 and abs(part * whole - 1) < 2e-7 and (sign > 0 or number % 1):
+            return sign
+    return 0

@@ -10,17 +10,13 @@ the exact parts between them set it for themselves.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .buffer import Buffer, store_of
-from .chunk_gradient import chunk_gradient
-from .chunks import join, over_chunks
-from .gradients import LayerSlopes, slopes_of
-from .groups import Groups
+from .engine import advance, recover
+from .gradients import chunk_gradient
 from .passing import (
     ChunkBack,
     Data,
@@ -29,26 +25,18 @@ from .passing import (
     Params,
     Remembered,
     Returning,
-    Settings,
-    Stores,
     Tree,
-    buffer_of,
-    empty_stores,
-    most_needs,
     no_gradients,
-    no_needs,
-    room_of,
     same_state,
     state_gradients,
-    state_of,
-    unzip,
 )
-from .quantise import dequantise
-from .resets import Replaced
-from .sequence import Past, Stack, Steps, sequence_forward, sequence_reverse, status_of
+from .scans import join, over_chunks, unzip
+from .sequence import Steps
+from .settings import Settings
 from .state import State
 from .status import REVERSAL, first, flag
-from .x64 import with_x64
+from .stores import Needs, Stores, empty_stores, room_of
+from .walk import Past
 
 
 class Bptt:
@@ -82,7 +70,7 @@ class Bptt:
         Returns:
             What the way back needs, and what was delivered, joined to arrays ``[T, …]``.
         """
-        start = Going(state, None, no_needs(), jnp.int32(0), status)
+        start = Going(state, None, Needs.none(), jnp.int32(0), status)
         if self.piece >= self.steps:
             if keep:
                 start = start._replace(stores=self.stores(data, self.steps))
@@ -97,12 +85,12 @@ class Bptt:
             if keep:  # On the way back this piece will be run again, with stores.
                 room = room_of(self.settings, len(part.mask), self.rows)
                 status = first(status, needs.faults(room))
-            end = end._replace(needs=no_needs(), status=status)
+            end = end._replace(needs=Needs.none(), status=status)
             return end, (going.state if keep else None, join(unzip(ys)[2]), needs)
 
         end, ys = over_chunks(over, start, self.steps, self.piece, data)
         starts, delivered, needs = unzip(ys)
-        end = end._replace(status=most_needs(needs).told_in(end.status))
+        end = end._replace(status=Needs.most(needs).told_in(end.status))
         return Remembered(end, None, None, starts), join(delivered)
 
     def backward(
@@ -114,7 +102,6 @@ class Bptt:
         chunk: ChunkBack,
         extra: Tree,
         grad_state: tuple[jax.Array | None, jax.Array | None] = (None, None),
-        status: jax.Array | None = None,
     ) -> tuple[Returning, Tree]:
         """Go back over the whole sequence, and see that it ends where it began (SEQ-009).
 
@@ -124,16 +111,14 @@ class Bptt:
             data: what has an axis of steps; the own data need not be those of the way forward, as
                 long as ``inputs`` makes the same of them.
             inputs: as for :meth:`forward`; pieces are run again.
-            chunk: uses what :data:`Undo` recovers and :data:`CarryBack` finds.
+            chunk: uses what :data:`Recover` and :data:`Pullback` give.
             extra: what ``chunk`` carries along.
             grad_state: gradients with respect to the final ``h`` and ``c``.
-            status: faults so far, beside those of the way forward.
         """
-        end = remembered.end
-        status = end.status if status is None else first(end.status, status)
-        config = self.settings.config
+        end, config = remembered.end, self.settings.config
         grad_state = state_gradients(config, self.rows, grad_state)
-        back = Returning(end.state, end.stores, grad_state, no_gradients(config), extra, status)
+        zero = no_gradients(config)
+        back = Returning(end.state, end.stores, grad_state, zero, extra, end.status)
         if remembered.starts is None:
             parts = remembered.slices, remembered.before
             return self._backward(back, data, self.steps, parts, start, chunk)
@@ -142,7 +127,7 @@ class Bptt:
             data, begin = part
             steps = len(data.mask)
             stores = self.stores(data, steps)
-            going = Going(begin, stores, no_needs(), jnp.int32(0), back.status)
+            going = Going(begin, stores, Needs.none(), jnp.int32(0), back.status)
             again, ys = self._forward(going, data, steps, inputs, None)
             status = first(again.status, flag(~same_state(again.state, back.state), REVERSAL))
             back = back._replace(stores=again.stores, status=status)
@@ -170,7 +155,7 @@ class Bptt:
     ) -> tuple[Going, Any]:
         def body(going: Going, part: Data) -> tuple[Going, Any]:
             steps = _steps(inputs(part.own), part)
-            going, slices, before, outputs = _chunk_forward(self.settings, self.exact, steps, going)
+            going, slices, before, outputs = advance(self.settings, self.exact, steps, going)
             made = None if deliver is None else deliver(part.own, outputs, slices)
             return going, (slices, before, made)
 
@@ -188,7 +173,7 @@ class Bptt:
         def body(back: Returning, part: tuple[Data, Any]) -> tuple[Returning, Tree]:
             data, (slices, before) = part
             at = _Chunk(self, back, data, slices, before)
-            extra, ys = chunk(back.extra, data.own, at.undo, at.carry_back)
+            extra, ys = chunk(back.extra, data.own, at.recover, at.pullback)
             return at.back._replace(extra=extra), ys
 
         zipped = tuple((parts[0][k], None if parts[1] is None else parts[1][k]) for k in (0, 1))
@@ -211,100 +196,25 @@ class _Chunk:
         self.bptt, self.back, self.data = bptt, back, data
         self.slices, self.before = slices, before
 
-    def undo(self, x: jax.Array) -> jax.Array:
+    def recover(self, x: jax.Array) -> jax.Array:
         """Recover the chunk's outputs, float32 ``[C, B, H]``."""
-        outputs: jax.Array
-        self.steps = _steps(x, self.data)
-        state, stores, self.slopes, outputs, status = _chunk_undo(
-            self.bptt.settings,
-            self.bptt.exact,
-            self.steps,
-            self.slices,
-            self.before,
-            self.back.state,
-            self.back.stores,
-        )
-        status = first(self.back.status, status)
-        self.back = self.back._replace(state=state, stores=stores, status=status)
+        bptt, back, self.steps = self.bptt, self.back, _steps(x, self.data)
+        kept = self.slices, self.before, back.state, back.stores
+        made = recover(bptt.settings, bptt.exact, self.steps, *kept)
+        self.slopes, status = made.slopes, first(back.status, made.status)
+        self.back = back._replace(state=made.state, stores=made.stores, status=status)
+        outputs: jax.Array = made.outputs
         return outputs
 
-    def carry_back(self, grad_outputs: jax.Array | None) -> jax.Array:
+    def pullback(self, grad_outputs: jax.Array | None) -> jax.Array:
         """Return the gradient of the inputs."""
-        dx: jax.Array
-        dx, grads, grad_state = chunk_gradient(
-            self.bptt.settings.config,
-            self.bptt.exact,
-            self.slopes,
-            self.steps,
-            self.back.grad_state,
-            grad_outputs,
-        )
-        sums = {name: total + grads[name] for name, total in self.back.grads.items()}
-        self.back = self.back._replace(grads=sums, grad_state=grad_state)
-        return dx
+        bptt, back = self.bptt, self.back
+        given = self.slopes, self.steps, back.grad_state, grad_outputs
+        made = chunk_gradient(bptt.settings.config, bptt.exact, *given)
+        sums = {name: total + made.params[name] for name, total in back.grads.items()}
+        self.back = back._replace(grads=sums, grad_state=made.state)
+        return made.x
 
 
 def _steps(x: jax.Array, data: Data) -> Steps:
     return Steps(x, data.mask, data.gains, data.resets)
-
-
-def _stores(old: Stores | None, buffer: Buffer | None, replaced: Replaced | None) -> Stores | None:
-    if old is None:
-        return None
-    words = None if buffer is None or old.words is None else store_of(buffer)
-    return Stores(words, replaced)
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_forward(
-    settings: Settings, exact: Params, steps: Steps, going: Going
-) -> tuple[Going, jax.Array, Past | None, jax.Array]:
-    """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
-    state, stores, needs, wraps, status = going
-    kept = stores is not None and settings.states == "stored"
-    run = sequence_forward(
-        Stack(settings.config, exact, settings.method),
-        steps,
-        Groups.cut(state.h, state.c),
-        buffer_of(state, stores),
-        replaced=None if stores is None else stores.replaced,
-        status=status,
-        before=kept,
-    )
-    end, stores = state_of(run.groups, run.buffer), _stores(stores, run.buffer, run.replaced)
-    pushed = None if run.buffer is None else run.buffer.length
-    has_store = stores is not None and stores.words is not None
-    needs = needs.after(pushed, has_store, steps.resets)
-    going = Going(end, stores, needs, wraps + run.wraps, run.status)
-    return going, run.slices, run.before, run.outputs
-
-
-@with_x64
-@partial(jax.jit, static_argnums=0)
-def _chunk_undo(
-    settings: Settings,
-    exact: Params,
-    steps: Steps,
-    slices: jax.Array,
-    before: Past | None,
-    state: State,
-    stores: Stores | None,
-) -> tuple[State, Stores | None, tuple[LayerSlopes, ...], jax.Array, jax.Array]:
-    """Undo a chunk; return also its slopes, its outputs, float32, and faults."""
-    config = settings.config
-    run = sequence_reverse(
-        Stack(config, exact, settings.method),
-        steps,
-        Groups.cut(state.h, state.c),
-        buffer_of(state, stores) if before is None else None,
-        slices,
-        replaced=None if stores is None else stores.replaced,
-        before=before,
-        meet=partial(slopes_of, config),
-    )
-    outputs = dequantise(run.outputs, config.formats.state_bits)
-    begin = State(*run.groups.arrays(), state.heads)
-    if before is None:
-        begin, stores = state_of(run.groups, run.buffer), _stores(stores, run.buffer, run.replaced)
-    return begin, stores, run.met, outputs, status_of(run.buffer, run.replaced)

@@ -91,8 +91,8 @@ class StreamBuffer(NamedTuple):
         """Return the faults so far. Pushed too much or popped too much, the length stays so."""
         if self.words is None:
             return self.status
-        found = flag(self.length > self.words.shape[0], OVERFLOW)
-        return first(self.status, first(found, flag(self.length < 0, UNDERFLOW)))
+        overflow = flag(self.length > self.words.shape[0], OVERFLOW)
+        return first(self.status, first(overflow, flag(self.length < 0, UNDERFLOW)))
 
 
 def _places(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -212,11 +212,17 @@ def fresh_heads(layout: str, rows: int, units: int) -> jax.Array:
     return jnp.zeros((rows, units, 2), jnp.uint32)
 
 
-def empty_store(config: Config, steps: int, rows: int, capacity: int | None) -> Store:
-    """Return an empty store for so many steps; without ``capacity`` it cannot overflow (BUF-035).
+def empty_store(
+    config: Config, steps: int, rows: int, capacity: int | None, masked: bool = True
+) -> Store:
+    """Return an empty store; without a capacity it cannot overflow (BUF-035).
 
-    ``capacity`` counts words for ``stream``, planes for ``wordlist``; there full heads with masks
-    or slices may want more than is then set aside, which the status tells.
+    Args:
+        config: the stack.
+        steps: steps that will push to it.
+        rows: B.
+        capacity: words for ``stream``, planes for ``wordlist``, to set aside.
+        masked: whether rows may have different steps.
     """
     units, none = config.group_size, jnp.int32(0)
     if config.buffer == "stream":
@@ -225,10 +231,21 @@ def empty_store(config: Config, steps: int, rows: int, capacity: int | None) -> 
         return Store(
             jnp.zeros(bound if capacity is None else capacity, jnp.uint16), none, None, None
         )
-    bound = config.planes_bound(steps) if capacity is None else capacity
+    bound = _planes_bound(config, steps, rows if masked else 1) if capacity is None else capacity
     planes = jnp.zeros((bound, rows, units, 2), jnp.uint32)
     flags = jnp.zeros(max(1, steps * config.operations_per_step), jnp.uint8)
     return Store(planes, none, flags, none)
+
+
+def _planes_bound(config: Config, steps: int, rows: int) -> int:
+    """Return how many planes so many steps can spill, of rows that have different steps (BUF-021).
+
+    A spill empties the heads of all active units. So units that are always active together spill as
+    often as one of them fills up; other rows, and sliced units beside others, spill on their own,
+    but no operation spills twice.
+    """
+    apart = rows * (2 if config.slice_size else 1)
+    return min(apart * config.planes_bound(steps), max(1, steps * config.operations_per_step))
 
 
 def make_buffer(heads: jax.Array, store: Store | None) -> Buffer:

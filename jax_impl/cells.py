@@ -99,8 +99,8 @@ def gates_of(
         other: the other group's ``h``, int32 ``[B, G]``.
     """
     # Isolated, or XLA would look the gates up in the table again for every array they go into.
-    found = _gru_gates if config.cell == "revgru" else _lstm_gates
-    gates: Gates = found((config, layer), weights, x_part, other)
+    make = _gru_gates if config.cell == "revgru" else _lstm_gates
+    gates: Gates = make((config, layer), weights, x_part, other)
     return gates
 
 
@@ -185,7 +185,7 @@ class Context(NamedTuple):
         buffer: the buffer, or ``None`` without forgetting.
         wraps: number of wraps so far, int32 (MUL-006).
         gate_counts: int64 ``[1025]``, how often each gate of an active unit occurred (ACC-001), or
-            ``None`` where nobody asks.
+            ``None`` where they are not counted.
     """
 
     rows: jax.Array

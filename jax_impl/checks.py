@@ -11,56 +11,13 @@ import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.kinds import is_int
 
-from .passing import Settings
-from .product import product_method
-from .state import State, check_config, check_state_config, initial_state
-from .status import is_array_or_number, is_concrete
+from .settings import Settings
+from .state import State, check_state_config, initial_state
+from .status import is_array_or_number, kind_of
 
 Params = Mapping[str, jax.Array]
 Floats = jax.Array | tuple[jax.Array, ...] | None
-
-
-def settings_of(
-    config: Config,
-    chunk_size: int,
-    checkpoint_every: int | None,
-    capacity: int | None,
-    reset_capacity: int | None,
-    resets: jax.Array | None,
-    states: str = "reversed",
-) -> Settings:
-    """Return checked settings; without ``reset_capacity`` resets are counted where they can be."""
-    check_config(config)
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
-    chunk = whole_number("chunk_size", chunk_size)
-    every, words, rows = (
-        None if size is None else whole_number(name, size)
-        for name, size in (
-            ("checkpoint_every", checkpoint_every),
-            ("capacity", capacity),
-            ("reset_capacity", reset_capacity),
-        )
-    )
-    piece = None if every is None else -(-every // chunk) * chunk
-    if resets is not None and str(getattr(resets, "dtype", "")) != "bool":
-        raise RevRNNError("E_DTYPE", "resets", _kind_of(resets), "bool")
-    if rows is None and resets is not None and is_concrete(resets):
-        # A power of two, so that other numbers of resets find the same program.
-        rows = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
-    return Settings(config, product_method(), chunk, piece, states, words, rows or 0)
-
-
-def whole_number(name: str, value: object) -> int:
-    """Return a size as Python's whole number, or raise ``E_ARGUMENT``."""
-    if isinstance(value, jax.core.Tracer):
-        allowed = "a whole number known while tracing: a static argument of jax.jit"
-        raise RevRNNError("E_ARGUMENT", name, "a traced value", allowed)
-    if not is_int(value) or not 1 <= value < 2**30:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, 1 … 2^30 − 1")
-    return int(value)
 
 
 def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
@@ -98,12 +55,12 @@ def check_trees(
         check_state_config(state, config)
     for name, value in arrays.items():
         if value is not None and not hasattr(value, "dtype"):
-            raise RevRNNError("E_DTYPE", name, _kind_of(value), "an array")
+            raise RevRNNError("E_DTYPE", name, kind_of(value), "an array")
     given = {"params": dict(params), **arrays, **trees, "state": state}
     for path, leaf in jax.tree_util.tree_leaves_with_path(given):
         if not is_array_or_number(leaf):
             name = path[0].key + jax.tree_util.keystr(path[1:])
-            raise RevRNNError("E_DTYPE", name, _kind_of(leaf), "an array of numbers")
+            raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
         _check_width(path, leaf)
 
 
@@ -127,12 +84,6 @@ def check_key(name: str, key: object) -> jax.Array:
         given = type(key).__name__ if dtype is None else f"{dtype}{list(getattr(key, 'shape', ()))}"
         raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
     return key  # type: ignore[return-value] # an array, by its dtype
-
-
-def _kind_of(value: Any) -> str:
-    dtype = getattr(value, "dtype", None)
-    mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
-    return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
 
 
 def check_initial(hx: Floats, state: State | None) -> tuple[jax.Array, ...] | None:

@@ -74,8 +74,8 @@ class Hoisted:
             for const, place in zip(program.consts, program.places, strict=True)
         ]
         run = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))
-        found = run(*jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(program.shapes), found)
+        results = run(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
 
 
 def _traced(function: Callable[..., Tree], example: tuple[Tree, ...]) -> tuple[Any, Tree]:

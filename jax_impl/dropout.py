@@ -12,7 +12,8 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import GAIN_BITS
 
-from .checks import check_key, whole_number
+from .checks import check_key
+from .settings import check_flag, whole_number
 from .state import check_config
 from .status import is_array_or_number
 
@@ -42,6 +43,7 @@ def dropout_gains(
     check_config(config)
     check_key("key", key)
     check_gain_rate("rate", rate)
+    check_flag("locked", locked)
     rows, steps = whole_number("rows", rows), _numbers(steps)
     shape = (config.num_layers - 1, rows, config.hidden_size)
     gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
@@ -66,6 +68,7 @@ def step_dropout(
     """
     check_key("key", key)
     _check_rate("rate", rate, 1.0, "0 … 1")
+    check_flag("locked", locked)
     kind = getattr(x, "dtype", None)
     if not is_array_or_number(x) or kind is None or not jnp.issubdtype(kind, jnp.floating):
         given = f"a {type(x).__name__}" if kind is None else f"elements of {kind}"
@@ -76,8 +79,8 @@ def step_dropout(
     if rate == 0:
         return x
     kept = _kept(key, rate, x.shape[1:], steps, locked)
-    found: jax.Array = jnp.where(kept, x / max(1 - rate, 2.0**-24), 0).astype(x.dtype)
-    return found
+    dropped: jax.Array = jnp.where(kept, x / max(1 - rate, 2.0**-24), 0).astype(x.dtype)
+    return dropped
 
 
 def _kept(

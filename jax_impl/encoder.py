@@ -15,16 +15,15 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.plan import CHUNK_SIZE
 
-from .autodiff import batches_of, state_specs
-from .checks import Params, check_trees, settings_of
+from .checks import Params, check_trees
 from .closures import divide, is_float, unite
-from .meshes import Rows, on_automatic_axes
-from .passing import CarryBack, Remembered, Undo
-from .quantise import dequantise
-from .sequence import mark
-from .state import State, carried
+from .meshes import Rows, batches_of, on_automatic_axes, state_specs
+from .passing import Pullback, Recover, Remembered
+from .programs import compiled_once
+from .run import Embed, Free, Given, Run, marked, prepare, same_axes, undifferentiable
+from .settings import settings_of
+from .state import State, carried, floats_of
 from .status import check, is_concrete
-from .streaming_call import Embed, Free, Given, Run, marked, prepare, same_axes, undifferentiable
 
 Tree = Any
 
@@ -76,7 +75,7 @@ def encode(
     Raises:
         RevRNNError: as :func:`value_and_grad`; ``E_ARGUMENT`` without slices.
     """
-    settings = settings_of(config, chunk_size, checkpoint_every, capacity, None, None)
+    settings = settings_of(config, chunk_size, checkpoint_every, capacity, mask=mask)
     if not config.slice_size:
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
     arrays = {"mask": mask, "gains": gains}
@@ -89,9 +88,14 @@ def encode(
         return out
 
     tree = (params, outer, inputs, state, mask, gains)
-    batches = [(leaf, 1) for leaf in jax.tree.leaves(inputs)]
-    batches += batches_of(None, state, mask, gains, None)
-    out: Encoded = on_automatic_axes(encoded, tree, batches, lambda rows: _specs(config, rows))
+
+    def call(tree: Tree) -> Encoded:
+        _, _, inputs, state, mask, gains = tree
+        batches = [(leaf, 1) for leaf in jax.tree.leaves(inputs)]
+        batches += batches_of(None, state, mask, gains, None)
+        return on_automatic_axes(encoded, tree, batches, partial(_specs, config))
+
+    out: Encoded = compiled_once(call, tree)
     if is_concrete(out.status):
         check(out.status, params=params, inputs=inputs, outer=outer)
     return out._replace(state=carried(out.state, state, config))
@@ -118,13 +122,10 @@ def _forward(run: Run, free: Free, given: Given, keep: bool) -> tuple[Encoded, R
 
     data, bptt = given.data(free.inputs), run.bptt(given)
     kept, slices = bptt.forward(given.start, given.fault, data, embedded, deliver, keep)
-    end, bits = kept.end, run.settings.config.formats.state_bits
-    exact = slices, end.state.h, end.state.c
+    end = kept.end
     context, h_n, c_n = (
-        None if v is None else mark(dequantise(v, bits), end.status) for v in exact
+        floats_of(run.settings.config, v, end.status) for v in (slices, end.state.h, end.state.c)
     )
-    assert context is not None
-    assert h_n is not None
     return Encoded(context, h_n, c_n, end.state, end.wraps, end.status), kept
 
 
@@ -159,14 +160,14 @@ def _encode_backward(run: Run, residuals: Any, gradient: Encoded) -> tuple[Free,
         x: jax.Array = run.embed(of_embed, unite(outer, other_outer), unite(chosen, others_cut))
         return x
 
-    def chunk(sums: Tree, own: Tree, undo: Undo, carry_back: CarryBack) -> tuple[Tree, Tree]:
+    def chunk(sums: Tree, own: Tree, recover: Recover, pullback: Pullback) -> tuple[Tree, Tree]:
         inputs, other_inputs, of_slices = own
         x, pull = jax.vjp(lambda s, i: embed(s, i, other_inputs), shared, inputs)
-        undo(x)
+        recover(x)
         wide = None
         if of_slices is not None:
             wide = jnp.pad(of_slices, ((0, 0), (0, 0), (0, more)))
-        added, of_inputs = pull(carry_back(wide))
+        added, of_inputs = pull(pullback(wide))
         return jax.tree.map(jnp.add, sums, added), of_inputs
 
     def embedded(own: Tree) -> jax.Array:

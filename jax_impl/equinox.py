@@ -11,11 +11,19 @@ import jax
 from revrnn.config import Config
 from revrnn.formats import Formats
 
-from .autodiff import Output, init
+from .call import Output
 from .checks import check_key
-from .files import load_stack, save_parameters
-from .modules import checked_config, loaded_arguments, run, with_biases, without_biases
-from .state import State, initial_state
+from .doors import (
+    RecurrentModule,
+    checked_config,
+    loaded_arguments,
+    run,
+    with_biases,
+    without_biases,
+)
+from .files import load_stack
+from .parameters import init
+from .state import State
 
 
 class Mode(eqx.Module):
@@ -28,7 +36,7 @@ class Mode(eqx.Module):
     inference: bool
 
 
-class _RevRNN(eqx.Module):
+class _RevRNN(RecurrentModule, eqx.Module):
     """What both cells share.
 
     Attributes:
@@ -36,12 +44,8 @@ class _RevRNN(eqx.Module):
             left out if there are none.
         mode: whether dropout is off, ``None`` without dropout.
         config: the stack.
-        bias: whether there are biases.
-        batch_first: whether inputs and outputs are ``[B, T, …]`` instead of ``[T, B, …]``.
-        dropout: probability of dropping outputs of all layers but the last.
-        locked_dropout: whether all steps drop the same units.
-        chunk_size: steps handled together; ``None`` for 16.
-        checkpoint_every: see :func:`revrnn.jax_impl.apply`.
+        bias, batch_first, dropout, locked_dropout, chunk_size, checkpoint_every: as the
+            constructor was given them.
     """
 
     params: dict[str, jax.Array]
@@ -79,40 +83,18 @@ class _RevRNN(eqx.Module):
     ) -> None:
         """Make new parameters, uniform in ±1/√hidden_size.
 
-        Args:
-            input_size: features of the input.
-            hidden_size: units of a layer, an even number: two groups of half as many.
-            num_layers: layers of the stack.
-            bias: whether there are biases.
-            batch_first: whether inputs and outputs are ``[B, T, …]``.
-            dropout: probability of dropping outputs of all layers but the last, 0 … 0.9375 or 1.
-            bidirectional: must be ``False``.
-            key: of ``jax.random``, for the parameters.
-            max_forget_bits: how many bits a unit may forget in one multiplication, 1 … 10, or
-                ``None`` for no limit (ACT-004, ACT-005). It bounds the buffer.
-            forgetting: without it nothing is forgotten and nothing stored (CELL-030, CELL-031).
-            buffer: ``"stream"`` or ``"wordlist"``.
-            slice_size: units whose values are kept for attention (SEQ-007).
-            z_max: largest forget gate in 1024ths (FMT-005).
-            p_max: largest gate ``p`` of RevLSTM in 1024ths (FMT-007).
-            formats: number formats (FMT-002).
-            locked_dropout: whether ``dropout`` drops the same units in all steps.
-            chunk_size: steps handled together, by default 16.
-            checkpoint_every: see :func:`revrnn.jax_impl.apply`.
+        The arguments are those of :class:`revrnn.jax_impl.flax.RevGRU`, but for ``key``, of
+        ``jax.random``, for the parameters.
 
         Raises:
             RevRNNError: for a bad argument, by its name.
         """
         self.config = checked_config(self._cell, locals())
         self.params = without_biases(init(check_key("key", key), self.config), bias)
-        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.locked_dropout = locked_dropout
+        self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
+        self.locked_dropout = bool(locked_dropout)
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
         self.mode = Mode(False) if dropout else None
-
-    def initial_state(self, batch_size: int) -> State:
-        """Return a fresh exact state, to be given as ``state`` (SEQ-006)."""
-        return initial_state(self.config, batch_size)
 
     def __call__(
         self,
@@ -126,18 +108,8 @@ class _RevRNN(eqx.Module):
     ) -> Output:
         """Run over a sequence, as :func:`revrnn.jax_impl.apply`, in the layout of ``x``.
 
-        Args:
-            x: float32 ``[T, B, I]``, ``[B, T, I]`` with ``batch_first``, or ``[T, I]``.
-            hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]`` (``[L, H]`` for
-                one sequence); or an exact state, as ``state``.
-            key: with it outputs between layers are dropped.
-            mask: bool, shaped as ``x`` without its features: which steps a row has (SEQ-002).
-            resets: bool of the same shape: where a row starts anew from zero (SEQ-013).
-            settings: others of :func:`revrnn.jax_impl.apply`: ``state``, ``capacity``, …
-
-        Returns:
-            As :func:`revrnn.jax_impl.apply`; ``outputs`` in the layout of ``x``. For one sequence
-            ``state`` alone has a batch, of one row.
+        Arguments and result are those of a call of :class:`revrnn.jax_impl.flax.RevGRU`, but for
+        ``key``: with it outputs between layers are dropped.
 
         Raises:
             RevRNNError: for bad input, by the argument's name.
@@ -149,18 +121,13 @@ class _RevRNN(eqx.Module):
         settings |= {"hx": hx, "mask": mask, "resets": resets}
         return run(self, with_biases(self.params, self.config), x, key, settings)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write parameters and configuration: :func:`revrnn.jax_impl.save_parameters`."""
-        save_parameters(path, self)
-
     @classmethod
     def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
         """Return a module with the parameters of a file that any implementation wrote.
 
         Args:
             path: the file.
-            settings: arguments of the module that are no part of its configuration:
-                ``batch_first``, ``dropout``, ``bias``, ….
+            settings: arguments that the file does not decide: ``batch_first``, ``dropout``, …
 
         Raises:
             RevRNNError: for a file that cannot be read, or is of another cell or two directions.

@@ -22,10 +22,12 @@ from revrnn.config import Config
 from .bptt import Bptt
 from .buffer import Buffer, Store, heads_of, make_buffer, store_of
 from .groups import Groups
-from .passing import CarryBack, Data, Settings, Undo
+from .passing import Data, Pullback, Recover
 from .revmul import revmul, revmul_inverse
-from .sequence import Stack, Steps, Trace, sequence_forward, sequence_reverse, status_of
+from .sequence import Stack, Steps
+from .settings import Settings
 from .state import State
+from .walk import Trace, sequence_forward, sequence_reverse, status_of
 from .x64 import join64_numpy, split64_numpy
 
 # Without the passes that make code fast, and in one piece: compiling takes a third of the time.
@@ -226,10 +228,10 @@ def run_gradient(
         return own[0]
 
     def chunk(
-        extra: None, own: tuple[jax.Array, jax.Array], undo: Undo, carry_back: CarryBack
+        extra: None, own: tuple[jax.Array, jax.Array], recover: Recover, pullback: Pullback
     ) -> tuple[None, jax.Array]:
-        undo(own[0])
-        return extra, carry_back(own[1])
+        recover(own[0])
+        return extra, pullback(own[1])
 
     kept, _ = bptt.forward(state, jnp.int32(0), data, inputs)
     back, dx = bptt.backward(kept, state, data, inputs, chunk, None, (grad_state[0], grad_state[1]))

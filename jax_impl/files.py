@@ -96,8 +96,8 @@ def load_parameters(path: Path) -> tuple[dict[str, jax.Array], Config]:
         RevRNNError: with the path, if the file is missing, damaged, of another kind, or has other
             arrays than its configuration asks for, or what is not finite as float32.
     """
-    found = _read(path, "parameters")
-    return {name: jnp.asarray(_single(v)) for name, v in found.tensors.items()}, found.config
+    contents = _read(path, "parameters")
+    return {name: jnp.asarray(_single(v)) for name, v in contents.tensors.items()}, contents.config
 
 
 def load_stack(path: Path, cell: str, bias: bool) -> tuple[dict[str, jax.Array], Config]:
@@ -168,8 +168,8 @@ def load_state(path: Path) -> State:
     Raises:
         RevRNNError: as :func:`load_parameters`.
     """
-    found = _read(path, "state")
-    arrays, config = dict(found.tensors), found.config
+    contents = _read(path, "state")
+    arrays, config = dict(contents.tensors), contents.config
     heads = arrays.get("heads")
     if heads is not None:
         stream = config.buffer == "stream"

@@ -12,25 +12,29 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 
-from .autodiff import Output, init
-from .files import load_stack, save_parameters
-from .modules import checked_config, loaded_arguments, run, with_biases, without_biases
-from .state import State, initial_state
+from .call import Output
+from .doors import (
+    RecurrentModule,
+    checked_config,
+    loaded_arguments,
+    run,
+    with_biases,
+    without_biases,
+)
+from .files import load_stack
+from .parameters import init
+from .state import State
 
 
-class _RevRNN(nnx.Module):
+class _RevRNN(RecurrentModule, nnx.Module):
     """What both cells share.
 
     The parameters are attributes by their names, ``weight_ih_l0`` and so on (CELL-003).
 
     Attributes:
         config: the stack.
-        bias: whether there are biases.
-        batch_first: whether inputs and outputs are ``[B, T, …]`` instead of ``[T, B, …]``.
-        dropout: probability of dropping outputs of all layers but the last.
-        locked_dropout: whether all steps drop the same units.
-        chunk_size: steps handled together; ``None`` for 16.
-        checkpoint_every: see :func:`revrnn.jax_impl.apply`.
+        bias, batch_first, dropout, locked_dropout, chunk_size, checkpoint_every: as the
+            constructor was given them.
         deterministic: whether nothing is dropped, whatever a call is given: ``eval()`` sets it,
             ``train()`` unsets it.
     """
@@ -69,7 +73,7 @@ class _RevRNN(nnx.Module):
             batch_first: whether inputs and outputs are ``[B, T, …]``.
             dropout: probability of dropping outputs of all layers but the last, 0 … 0.9375 or 1.
             bidirectional: must be ``False``.
-            rngs: whence ``rngs.params()`` is the key of the parameters.
+            rngs: ``rngs.params()`` is the key of the parameters.
             max_forget_bits: how many bits a unit may forget in one multiplication, 1 … 10, or
                 ``None`` for no limit (ACT-004, ACT-005). It bounds the buffer.
             forgetting: without it nothing is forgotten and nothing stored (CELL-030, CELL-031).
@@ -88,8 +92,8 @@ class _RevRNN(nnx.Module):
         self.config = checked_config(self._cell, locals())
         if not isinstance(rngs, nnx.Rngs):
             raise RevRNNError("E_ARGUMENT", "rngs", repr(rngs), "an nnx.Rngs")
-        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
-        self.locked_dropout, self.deterministic = locked_dropout, False
+        self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
+        self.locked_dropout, self.deterministic = bool(locked_dropout), False
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
         for name, value in without_biases(init(rngs.params(), self.config), bias).items():
             setattr(self, name, nnx.Param(value))
@@ -98,10 +102,6 @@ class _RevRNN(nnx.Module):
         """Return the parameters by name, as the functions of ``revrnn.jax_impl`` take them."""
         names = [n for n in self.config.parameter_shapes() if self.bias or not is_bias(n)]
         return with_biases({name: getattr(self, name)[...] for name in names}, self.config)
-
-    def initial_state(self, batch_size: int) -> State:
-        """Return a fresh exact state, to be given as ``state`` (SEQ-006)."""
-        return initial_state(self.config, batch_size)
 
     def __call__(
         self,
@@ -139,18 +139,13 @@ class _RevRNN(nnx.Module):
         settings |= {"hx": hx, "mask": mask, "resets": resets}
         return run(self, self.params(), x, key, settings)
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write parameters and configuration: :func:`revrnn.jax_impl.save_parameters`."""
-        save_parameters(path, self)
-
     @classmethod
     def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
         """Return a module with the parameters of a file that any implementation wrote.
 
         Args:
             path: the file.
-            settings: arguments of the module that are no part of its configuration:
-                ``batch_first``, ``dropout``, ``bias``, ….
+            settings: arguments that the file does not decide: ``batch_first``, ``dropout``, …
 
         Raises:
             RevRNNError: for a file that cannot be read, or is of another cell or two directions.

@@ -38,8 +38,8 @@ def isolated(function: Callable[..., R]) -> Callable[..., R]:
                 inside: R = call(static, *arrays)
             return inside
         barrier: Callable[[Any], Any] = lax.optimization_barrier
-        found: R = barrier(call(static, *barrier(arrays)))
-        return found
+        results: R = barrier(call(static, *barrier(arrays)))
+        return results
 
     return wrapper
 

@@ -26,21 +26,16 @@ class Keys:
 
     def numbers(self, tree: Tree) -> Tree:
         """Return the tree with the numbers of keys, uint32, in their place."""
-        leaves = jax.tree.leaves(tree)
-        found = [
-            leaf if kind is None else jax.random.key_data(leaf)
-            for leaf, kind in zip(leaves, self._kinds, strict=True)
-        ]
-        return jax.tree.unflatten(self._structure, found)
+        return self._changed(tree, lambda key, _: jax.random.key_data(key))
 
     def keys(self, tree: Tree) -> Tree:
         """Return a tree of numbers, or of cuts of them, with keys again."""
-        leaves = jax.tree.leaves(tree)
-        found = [
-            leaf if kind is None else jax.random.wrap_key_data(leaf, impl=kind)
-            for leaf, kind in zip(leaves, self._kinds, strict=True)
-        ]
-        return jax.tree.unflatten(self._structure, found)
+        return self._changed(tree, lambda data, kind: jax.random.wrap_key_data(data, impl=kind))
+
+    def _changed(self, tree: Tree, change: Callable[[Any, Any], Any]) -> Tree:
+        pairs = zip(jax.tree.leaves(tree), self._kinds, strict=True)
+        leaves = [leaf if kind is None else change(leaf, kind) for leaf, kind in pairs]
+        return jax.tree.unflatten(self._structure, leaves)
 
 
 def with_keys(function: Callable[..., Tree], *places: Keys | None) -> Callable[..., Tree]:

@@ -12,8 +12,9 @@ from jax.custom_derivatives import SymbolicZero
 
 from revrnn.errors import RevRNNError
 
-from .averages import STEPS, Average, average_of
+from .averages import Average, average_of
 from .closures import Hoisted
+from .flat import STEPS
 
 Tree = Any
 Values = tuple[jax.Array, ...]
@@ -43,12 +44,12 @@ class Reader:
 
     def __call__(self, values: Values, outer: Tree, outputs: jax.Array, targets: Tree) -> Sums:
         """Return a chunk's sum and count, from outputs ``[C, B, H]``."""
-        found = self.readout(values, outer, outputs, targets)
+        result = self.readout(values, outer, outputs, targets)
         if self.counts:
-            total, count = (jnp.asarray(value).astype(jnp.float32) for value in found)
+            total, count = (jnp.asarray(value).astype(jnp.float32) for value in result)
             return total, count
         # A readout may return Python's number, which has no type of its own.
-        total = jnp.asarray(found)
+        total = jnp.asarray(result)
         if self.mean and self.average.kind != "sum":
             total = total * (len(outputs) / self.steps)
         return total.astype(jnp.float32), jnp.float32(0)
@@ -77,15 +78,15 @@ def reader_of(
         RevRNNError: ``E_SHAPE`` or ``E_DTYPE`` if it returns neither a real scalar nor two; to
             train, the first must be a float.
     """
-    found = readout.shapes(*example)
-    counts = isinstance(found, (tuple, list)) and len(found) == 2
-    leaves = jax.tree.leaves(found)
+    result = readout.shapes(*example)
+    counts = isinstance(result, (tuple, list)) and len(result) == 2
+    leaves = jax.tree.leaves(result)
     shapes = [list(leaf.shape) for leaf in leaves]
     if len(leaves) != (2 if counts else 1) or any(shapes) or (len(leaves) == 1) == counts:
         given = f"shapes {shapes}" if shapes else "nothing"
         raise RevRNNError("E_SHAPE", "readout", given, _ALLOWED)
-    if not counts and not jax.tree_util.treedef_is_leaf(jax.tree.structure(found)):
-        raise RevRNNError("E_SHAPE", "readout", f"a {type(found).__name__}", _ALLOWED)
+    if not counts and not jax.tree_util.treedef_is_leaf(jax.tree.structure(result)):
+        raise RevRNNError("E_SHAPE", "readout", f"a {type(result).__name__}", _ALLOWED)
     for leaf in leaves:
         floats = leaf is leaves[0] and to_train
         if not _is_real(leaf.dtype) or (floats and not jnp.issubdtype(leaf.dtype, jnp.floating)):
@@ -106,7 +107,8 @@ def average_of_scalar(
         steps: T.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if a scalar is known to be neither a mean nor a sum over steps.
+        RevRNNError: ``E_ARGUMENT`` if a scalar is known to be neither a mean nor a sum over steps,
+            or made of steps that depend on one another.
     """
     outer, outputs, targets = example
     # The loss of one chunk is the sequence's.
@@ -121,6 +123,10 @@ def average_of_scalar(
     if average.kind == "other":
         given = "a scalar that is neither a mean nor a sum over steps, for several chunks"
         allowed = "a mean or a sum over steps, or (sum, count)"
+        raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
+    if average.kind == "mixed":
+        given = "a scalar of steps that depend on one another, for several chunks"
+        allowed = "one in which each step counts by itself, a chunk_size of all steps, (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     return average
 

@@ -11,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from revrnn.config import Config
+
+from .state import State
+
 Tree = Any
+R = TypeVar("R")
 # The mesh axes over which the batch is sharded: a name, several, or none.
 Rows = Any
 
@@ -25,11 +30,11 @@ _made_automatic: ContextVar[tuple[str, ...]] = ContextVar("_made_automatic", def
 
 
 def on_automatic_axes(
-    function: Callable[[Tree], Tree],
+    function: Callable[[Tree], R],
     given: Tree,
     batches: Sequence[tuple[Any, int]],
     specs: Callable[[Rows], Tree],
-) -> Tree:
+) -> R:
     """Return ``function(given)``, on a mesh with explicit axes computed with automatic ones.
 
     Args:
@@ -50,7 +55,8 @@ def on_automatic_axes(
         is_leaf=lambda leaf: isinstance(leaf, PartitionSpec),
     )
     leaves, structure = jax.tree.flatten(shardings)
-    return _call(function, tuple(leaves), structure, given)
+    results: R = _call(function, tuple(leaves), structure, given)
+    return results
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -76,10 +82,30 @@ def on_explicit_axes(function: Callable[..., Tree]) -> Callable[..., Tree] | Non
     def explicit(*arguments: Tree) -> Tree:
         whole = jax.tree.map(lambda _: PartitionSpec(), arguments)
         wrapped = jax.sharding.explicit_axes(function, axes=axes, in_sharding=whole)
-        found: Tree = wrapped(*arguments)
-        return found
+        results: Tree = wrapped(*arguments)
+        return results
 
     return explicit
+
+
+def batches_of(
+    hx: tuple[jax.Array, ...] | None,
+    state: State | None,
+    mask: jax.Array | None,
+    gains: jax.Array | None,
+    resets: jax.Array | None,
+) -> list[tuple[Any, int]]:
+    """Return arrays of a call that have a batch, and which axis it is."""
+    first_h = hx[0] if hx else None if state is None else state.h
+    return [(mask, 1), (first_h, 1), (gains, 2), (resets, 1)]
+
+
+def state_specs(config: Config, rows: Rows) -> Any:
+    """Return how a state is sharded whose batch is sharded over ``rows``, as a :class:`State`."""
+    by_layer: Any = PartitionSpec(None, rows)
+    heads: Any = PartitionSpec(rows)
+    c = by_layer if config.has_cell_state else None
+    return State(by_layer, c, heads if config.forgetting else None)
 
 
 def spec_of(leaf: Any) -> PartitionSpec:

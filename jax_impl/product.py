@@ -114,7 +114,7 @@ def _multiply_bytes(a: jax.Array, w: jax.Array) -> jax.Array:
 @cache
 @with_x64
 def bytes_are_exact(platform: str) -> bool:
-    """Say whether byte products are exact on the default device, found out once (PROD-003).
+    """Say whether byte products are exact on the default device, tried once (PROD-003).
 
     Hardware without the right instructions may saturate sums of two products at 2^15: so the
     operands are extreme, of either sign, and random, in short and in long products.

@@ -13,7 +13,7 @@ from jax import lax
 from revrnn.errors import RevRNNError
 from revrnn.kinds import is_int
 
-from .chunks import over_chunks
+from .scans import over_chunks
 from .status import is_array_or_number
 
 Tree = Any
@@ -106,8 +106,8 @@ class LinearCrossEntropy:
 
     def _checked(self, outer: Tree, targets: Any) -> tuple[jax.Array, jax.Array | None]:
         """Return kernel and bias, float32; see that they and the targets' type fit."""
-        found = self.layer(outer)
-        pair = found if isinstance(found, (tuple, list)) else (found, None)
+        made = self.layer(outer)
+        pair = made if isinstance(made, (tuple, list)) else (made, None)
         if len(pair) != 2:
             raise RevRNNError("E_ARGUMENT", "layer", f"{len(pair)} results", "kernel, bias")
         kernel, bias = pair

@@ -75,5 +75,5 @@ def restore_rows(replaced: Replaced, rows: jax.Array, groups: Groups) -> tuple[R
         return jnp.where(rows[:, None], old, now)
 
     h, c = groups.arrays()
-    found = Groups.cut(restored(replaced.h, h), restored(replaced.c, c))
-    return replaced._replace(length=left), found
+    earlier = Groups.cut(restored(replaced.h, h), restored(replaced.c, c))
+    return replaced._replace(length=left), earlier

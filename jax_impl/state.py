@@ -5,26 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
-from jax.tree_util import GetAttrKey
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 
 from .buffer import LAYOUTS, fresh_heads
-from .status import is_array_or_number, is_concrete
+from .quantise import dequantise
+from .status import is_array_or_number, is_concrete, mark
 
 # What a state does not depend on: another input or other slices can go on from it.
 _FREE = ("input_size", "slice_size")
 
 
-@jax.tree_util.register_pytree_with_keys_class
+@partial(jax.tree_util.register_dataclass, data_fields=["h", "c", "heads"], meta_fields=["config"])
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
     """The exact state that is carried from call to call (SEQ-006).
@@ -153,20 +154,6 @@ class State:
         """Return the state with other arrays, or another configuration."""
         return replace(self, **changes)
 
-    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[GetAttrKey, Any], ...], Config | None]:
-        """Return the arrays by name, and the configuration, for ``jax.tree``."""
-        return tuple(zip(map(GetAttrKey, self._fields), self, strict=True)), self.config
-
-    def tree_flatten(self) -> tuple[tuple[Any, ...], Config | None]:
-        """Return the arrays and the configuration, for ``jax.tree``."""
-        return tuple(self), self.config
-
-    @classmethod
-    def tree_unflatten(cls, config: Config | None, arrays: Sequence[Any]) -> State:
-        """Return a state of what :meth:`tree_flatten` gave, for ``jax.tree``."""
-        h, c, heads = arrays
-        return cls(h, c, heads, config)
-
 
 def _equal(a: Any, b: Any) -> bool:
     """Say whether two arrays, or other leaves, have the same type and values."""
@@ -209,6 +196,11 @@ def carried(end: State, start: State | None, config: Config) -> State:
     return end._replace(config=config if start is None else start.config)
 
 
+def floats_of(config: Config, exact: jax.Array | None, status: jax.Array) -> Any:
+    """Return exact states as floats, NaN after a fault (QNT-006)."""
+    return None if exact is None else mark(dequantise(exact, config.formats.state_bits), status)
+
+
 def check_config(config: Config) -> None:
     """Raise ``E_ARGUMENT`` or ``E_UNSUPPORTED`` for what is no configuration of JAX's (BUF-037)."""
     if not isinstance(config, Config):
@@ -240,13 +232,14 @@ def other_field(state: State, config: Config) -> str:
     return other[0] if other else ""
 
 
-def _config_to_bytes(config: Config | None) -> bytes:
+def _config_to_bytes(static: tuple[Config | None]) -> bytes:
+    (config,) = static
     return json.dumps(None if config is None else config.as_dict()).encode()
 
 
-def _config_from_bytes(data: bytes) -> Config | None:
+def _config_from_bytes(data: bytes) -> tuple[Config | None]:
     mapping = json.loads(data)
-    return None if mapping is None else Config.from_dict(mapping)
+    return (None if mapping is None else Config.from_dict(mapping),)
 
 
 # So that functions of states can be kept in a file (jax.export).

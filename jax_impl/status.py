@@ -71,6 +71,12 @@ def sized(status: jax.Array, bit: int, needed: jax.Array) -> jax.Array:
     return jnp.where((status & bit) != 0, status | (units << _SIZE_BITS), status)
 
 
+def mark(v: jax.Array, status: jax.Array) -> jax.Array:
+    """Return floats as they are, or NaN after a fault: nothing is delivered then (ERR-003)."""
+    # NumPy's NaN, since making one of JAX's is what jax_debug_nans reports.
+    return jnp.where(status == 0, v, np.float32(np.nan))
+
+
 def is_concrete(value: object) -> bool:
     """Say whether a value can be looked at now, that is, outside of jit, grad and vmap."""
     return not isinstance(value, jax.core.Tracer)
@@ -83,6 +89,13 @@ def is_array_or_number(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     text = getattr(dtype, "kind", "") in tuple("OSUMm")
     return dtype is not None and not text and not isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def kind_of(value: Any) -> str:
+    """Return in words what was given where an array of another kind is wanted."""
+    dtype = getattr(value, "dtype", None)
+    mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
+    return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
 
 
 def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:

@@ -6,6 +6,7 @@ the readout and its loss run on the way back alone, on recovered outputs.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,13 +16,14 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.plan import CHUNK_SIZE
 
-from .autodiff import batches_of, state_specs
-from .checks import Floats, Params, check_function, check_reset_capacity, check_trees, settings_of
+from .checks import Floats, Params, check_function, check_reset_capacity, check_trees
 from .encoder import Encoded, encode
-from .meshes import Rows, on_automatic_axes, spec_of
+from .meshes import Rows, batches_of, on_automatic_axes, spec_of, state_specs
+from .programs import compiled_once
+from .run import Embed, Readout, prepare, undifferentiable
+from .settings import settings_of
 from .state import State, carried
 from .status import check, is_concrete
-from .streaming_call import Embed, Readout, prepare, undifferentiable
 from .streaming_loss import Streamed, measure, train
 
 __all__ = ["Encoded", "Streamed", "encode", "value", "value_and_grad"]
@@ -97,7 +99,9 @@ def value_and_grad(
             are; outside jit also ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``,
             which inside jit are told by ``status``.
     """
-    settings = settings_of(config, chunk_size, checkpoint_every, capacity, reset_capacity, resets)
+    settings = settings_of(
+        config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, mask
+    )
     check_reset_capacity(settings, resets)
     tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
     mean = _check_call(config, tree, readout, reduction)
@@ -108,9 +112,11 @@ def value_and_grad(
         first = settings, params, outer, inputs, targets, embed, readout, hx
         return train(*prepare(*first, *others, mean=mean))
 
-    out: Streamed = on_automatic_axes(
-        trained, tree, _batches(tree), lambda rows: _specs(config, rows, tree)
-    )
+    def call(tree: Tree) -> Streamed:
+        specs = partial(_specs, config, tree=tree)
+        return on_automatic_axes(trained, tree, _batches(tree), specs)
+
+    out: Streamed = compiled_once(call, tree)
     _look_at(out, params, outer, inputs, hx)
     if hx is not None and not isinstance(hx, tuple):
         (of_h,) = out.grad_hx or ()
@@ -145,7 +151,7 @@ def value(
     Raises:
         RevRNNError: as :func:`value_and_grad`.
     """
-    settings = settings_of(config, chunk_size, None, None, None, resets)
+    settings = settings_of(config, chunk_size, resets=resets)
     tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
     mean = _check_call(config, tree, readout, reduction)
 
@@ -157,9 +163,11 @@ def value(
         run, free, given = prepare(*first, *others, mean=mean, to_train=False)
         return measure(run, free._replace(values=undifferentiable(free.values)), given)
 
-    out: Streamed = on_automatic_axes(
-        measured, tree, _batches(tree), lambda rows: _specs(config, rows)
-    )
+    def call(tree: Tree) -> Streamed:
+        specs = partial(_specs, config)
+        return on_automatic_axes(measured, tree, _batches(tree), specs)
+
+    out: Streamed = compiled_once(call, tree)
     _look_at(out, params, outer, inputs, hx)
     return out._replace(state=carried(out.state, state, config))
 

@@ -13,20 +13,10 @@ from jax.custom_derivatives import SymbolicZero
 from .checks import Floats
 from .closures import divide, is_float, unite
 from .losses import Reader, Sums, count_varies
-from .passing import CarryBack, Remembered, Undo
-from .state import State
+from .passing import Pullback, Recover, Remembered
+from .run import Free, Given, Run, marked, outputs_like, refuse, same_axes, undifferentiable
+from .state import State, floats_of
 from .status import check, is_concrete
-from .streaming_call import (
-    Free,
-    Given,
-    Run,
-    floats_of,
-    marked,
-    outputs_like,
-    refuse,
-    same_axes,
-    undifferentiable,
-)
 
 Tree = Any
 
@@ -153,14 +143,14 @@ class _Pieces:
         """Go forward; read out too, and return the sum and the count, if asked to."""
 
         def deliver(own: Tree, outputs: jax.Array, _: jax.Array) -> Tree:
-            found = self.read(self.shared, outputs, own[0][1], own[1][1])
-            return jax.tree.map(lambda v: v[None], found)
+            sums = self.read(self.shared, outputs, own[0][1], own[1][1])
+            return jax.tree.map(lambda v: v[None], sums)
 
         start, fault = self.given.start, self.given.fault
-        kept, found = self.bptt.forward(
+        kept, sums = self.bptt.forward(
             start, fault, self.data, self.embedded, deliver if read else None, keep
         )
-        return kept, jax.tree.map(jnp.sum, found) if read else None
+        return kept, jax.tree.map(jnp.sum, sums) if read else None
 
     def count_varies(self) -> bool:
         """Say whether gradients flow through the readout's count."""
@@ -190,21 +180,21 @@ def _gradients(
         total, count = known
         of_total, of_count = jax.grad(reader.loss, argnums=(0, 1))(total, count)
 
-    def chunk(extra: Tree, own: Tree, undo: Undo, carry_back: CarryBack) -> tuple[Tree, Tree]:
+    def chunk(extra: Tree, own: Tree, recover: Recover, pullback: Pullback) -> tuple[Tree, Tree]:
         (inputs, targets), (other_inputs, other_targets) = own
         x, pull = jax.vjp(lambda s, i: pieces.embed(s, i, other_inputs), pieces.shared, inputs)
-        found, pull_read = jax.vjp(
-            lambda s, o, t: pieces.read(s, o, t, other_targets), pieces.shared, undo(x), targets
+        result, pull_read = jax.vjp(
+            lambda s, o, t: pieces.read(s, o, t, other_targets), pieces.shared, recover(x), targets
         )
         given = [
             jnp.broadcast_to(g, v.shape) + jnp.zeros_like(v)
-            for g, v in zip((of_total, of_count), found, strict=True)
+            for g, v in zip((of_total, of_count), result, strict=True)
         ]
         added, grad_outputs, of_targets = pull_read(tuple(given))
-        from_input, of_inputs = pull(carry_back(grad_outputs))
+        from_input, of_inputs = pull(pullback(grad_outputs))
         total, count, sums = extra
         sums = jax.tree.map(lambda a, b, c: a + b + c, sums, added, from_input)
-        return (total + found[0], count + found[1], sums), (of_inputs, of_targets)
+        return (total + result[0], count + result[1], sums), (of_inputs, of_targets)
 
     extra = jnp.float32(0), jnp.float32(0), jax.tree.map(_zeros, pieces.shared)
     back, delivered = pieces.bptt.backward(

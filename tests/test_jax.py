@@ -17,15 +17,18 @@ from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import State, apply, check, init, initial_state, set_product_method
-from revrnn.jax_impl.autodiff import Inputs, _backward, _forward
-from revrnn.jax_impl.checks import settings_of
+from revrnn.jax_impl.call import Inputs, _backward, _forward
 from revrnn.jax_impl.evaluate import JaxImplementation
+from revrnn.jax_impl.settings import settings_of
 from revrnn.jax_impl.status import REVERSAL, UNDERFLOW
 from strategies import FIXED, name_of
 
 # One of each cell and layout: every further one costs compilations.
 SOME = [FIXED[1], FIXED[3], FIXED[7], FIXED[8]]
 some = pytest.mark.parametrize("setup", SOME, ids=name_of)
+one_first = pytest.mark.parametrize(
+    "setup", [SOME[0], *(pytest.param(s, marks=pytest.mark.slow) for s in SOME[1:])], ids=name_of
+)
 
 
 def floats(config: Config, shape: Shape, seed: int = 0) -> tuple[Any, Any]:
@@ -120,7 +123,7 @@ def test_function_agrees_with_the_oracle(
 
 
 @pytest.mark.rule("GEN-001")
-@some
+@one_first
 def test_transformations_keep_the_bits(setup: tuple[Config, Shape]) -> None:
     """Jitted or not, under value_and_grad, checkpoint, vmap and scan: one right answer."""
     config, _ = setup
@@ -203,7 +206,7 @@ from revrnn.evaluation import load
 from revrnn.jax_impl import apply
 assert jax.config.jax_enable_x64 is {flag}
 found = []
-for number in (1, 3, 8):
+for number in {numbers}:
     config, shape = FIXED[number]
     arguments = sequence_arguments(config, shape, np.random.default_rng(7), "large")
     got = load("jax").evaluate("sequence_forward", arguments | {{"trace": True}})
@@ -223,11 +226,12 @@ print(found)
 
 
 @pytest.mark.rule("GEN-001")
-def test_same_bits_with_64_bit_types_off_and_on() -> None:
+@pytest.mark.parametrize("numbers", [(8,), pytest.param((1, 3), marks=pytest.mark.slow)])
+def test_same_bits_with_64_bit_types_off_and_on(numbers: tuple[int, ...]) -> None:
     outputs = []
     for flag, dtype in ((False, "float32"), (True, "float64")):
         tests = str(Path(__file__).parent)
-        program = PROGRAM.format(tests=tests, flag=flag, dtype=dtype)
+        program = PROGRAM.format(tests=tests, flag=flag, dtype=dtype, numbers=numbers)
         if flag:
             program = "import jax\njax.config.update('jax_enable_x64', True)\n" + program
         found = subprocess.run(
@@ -276,18 +280,18 @@ def test_nan_is_reported() -> None:
 @pytest.mark.rule("SEQ-009")
 def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof: words that are not those that were pushed end in an error, not in gradients."""
-    from revrnn.jax_impl import bptt
+    from revrnn.jax_impl import engine
 
     config, shape = Config("revgru", 3, 8), Shape(7, 3)
     params, x = floats(config, shape)
     params["bias_l0"] = params["bias_l0"] - 6
-    right = vars(bptt)["store_of"]
+    right = vars(engine)["store_of"]
 
     def damaged(buffer: Any) -> Any:
         store = right(buffer)
         return jax.tree.map(lambda v: v ^ 1 if v.ndim else v, store)
 
-    monkeypatch.setattr(bptt, "store_of", damaged)
+    monkeypatch.setattr(engine, "store_of", damaged)
     # A configuration of its own, so that no program compiled before is used.
     with pytest.raises(RevRNNError, match=r"E_REVERSAL|E_UNDERFLOW"):
         jax.grad(lambda p: apply(p, x, config).outputs.sum())(params)
@@ -300,7 +304,7 @@ def test_any_damage_between_forward_and_back_is_found(every: int | None) -> None
     config = Config("revgru", 3, 8, buffer="stream")
     params, x = floats(config, Shape(11, 3))
     params["bias_l0"] = params["bias_l0"] - 6  # forget much, so that words are pushed
-    settings = settings_of(config, 4, every, None, None, None)
+    settings = settings_of(config, 4, every)
     start, mask = initial_state(config, 3), jnp.ones((11, 3), jnp.bool_)
     inputs = Inputs(params, x, None, start, mask, None, None)
     out, kept = _forward(settings, True, inputs, keep=True)

@@ -35,7 +35,6 @@ CELLS = {
 }
 # One of the cells shows what compiling both would take long to show.
 gru_first = pytest.mark.parametrize("cell", ["gru", pytest.param("lstm", marks=pytest.mark.slow)])
-lstm_first = pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 
 
 def problem(config: Config, steps: int, rows: int) -> tuple[Any, jax.Array]:
@@ -180,10 +179,34 @@ def test_streaming_with_resets_is_apply_with_resets() -> None:
         assert close(found.grads, grads)
 
 
-@gru_first
+@pytest.mark.rule("SEQ-007")
+def test_slices_are_the_first_units_of_outputs() -> None:
+    """And so are their gradients, where no other outputs are made."""
+    config = Config("revgru", 3, 6, max_forget_bits=3, slice_size=1)
+    params, x = problem(config, 5, 2)
+    weights = jax.random.normal(jax.random.key(4), (5, 2, 1))
+
+    def by_outputs(params: Any) -> Any:
+        out = apply(params, x, config)
+        return (out.outputs[:, :, :1] * weights).sum() + out.h_n.sum(), out.state
+
+    def by_context(params: Any) -> Any:
+        out = apply(params, x, config, with_outputs=False)
+        assert out.outputs.shape == (0, 2, 6)
+        assert out.context is not None
+        return (out.context * weights).sum() + out.h_n.sum(), out.state
+
+    one, other = (
+        jax.jit(jax.value_and_grad(loss, has_aux=True))(params) for loss in (by_outputs, by_context)
+    )
+    assert same(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.rule("SEQ-007")
 def test_encoder_slices_carry_gradients(cell: str) -> None:
-    """An encoder's slices are the first units of its outputs, and so are their gradients."""
+    """By chunks and checkpoints, with inputs that have parameters of their own."""
     config = CELLS[cell]
     params, _ = problem(config, 1, 1)
     table = jax.random.normal(jax.random.key(2), (7, 3))
@@ -191,13 +214,8 @@ def test_encoder_slices_carry_gradients(cell: str) -> None:
     weights = jax.random.normal(jax.random.key(4), (20, 2, 1))
     mask = jnp.arange(20)[:, None] < jnp.array([20, 11])
 
-    def by_outputs(params: Any, table: Any) -> Any:
-        out = apply(params, table[tokens], config, mask=mask)
-        return (out.outputs[:, :, :1] * weights).sum() + out.h_n.sum(), out.state
-
-    def by_context(params: Any, table: Any) -> Any:
+    def applied(params: Any, table: Any) -> Any:
         out = apply(params, table[tokens], config, mask=mask, with_outputs=False)
-        assert out.outputs.shape == (0, 2, 6)
         assert out.context is not None
         return (out.context * weights).sum() + out.h_n.sum(), out.state
 
@@ -205,26 +223,18 @@ def test_encoder_slices_carry_gradients(cell: str) -> None:
         out = encode(params, table, tokens, config, embed=lambda t, i: t[i], mask=mask, **options)
         return (out.context * weights).sum() + out.h_n.sum(), out.state
 
-    (value, state), grads = jax.jit(jax.value_and_grad(by_outputs, (0, 1), has_aux=True))(
+    (value, state), grads = jax.jit(jax.value_and_grad(applied, (0, 1), has_aux=True))(
         params, table
     )
-    (other, state_2), grads_2 = jax.jit(jax.value_and_grad(by_context, (0, 1), has_aux=True))(
-        params, table
-    )
-    assert same((value, state, grads), (other, state_2, grads_2))
     for options in ({}, {"chunk_size": 4, "checkpoint_every": 8}):
         program = jax.value_and_grad(
             lambda p, t, options=options: encoded(p, t, **options), (0, 1), has_aux=True
         )
         for run in (program, jax.jit(program)):
-            (other, state_3), grads_3 = run(params, table)
+            (other, other_state), other_grads = run(params, table)
             assert np.isclose(value, other)
-            assert same(state, state_3)
-            assert close(grads_3, grads)
-    with pytest.raises(RevRNNError, match="slice_size"):
-        encode(params, table, tokens, Config("revgru", 3, 6), embed=lambda t, i: t[i])
-    with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
-        jax.grad(lambda t: jax.grad(lambda t: encoded(params, t)[0])(t).sum())(table)
+            assert same(state, other_state)
+            assert close(other_grads, grads)
 
 
 @pytest.mark.rule("SEQ-007", "SEQ-012", "GRAD-016")
@@ -269,6 +279,10 @@ def test_encoder_takes_and_gives_what_apply_does() -> None:
         (wanted.context, wanted.h_n, wanted.c_n, wanted.state),
     )
     assert close(other_grads, grads)
+    with pytest.raises(RevRNNError, match="slice_size"):
+        encode(params, scale, x, dataclasses.replace(config, slice_size=0))
+    with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
+        jax.eval_shape(jax.grad(jax.grad(lambda s: encoded(params, s).context.sum())), scale)
     spoilt = params | {"bias_l1": params["bias_l1"].at[0].set(jnp.nan)}
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
         encoded(spoilt, scale)
@@ -294,6 +308,27 @@ def test_a_fault_spoils_what_follows(buffer: str) -> None:
         check(out.status)
     with pytest.raises(RevRNNError, match="E_RANGE"):
         check(run(x, out.state).status)
+
+
+@pytest.mark.parametrize("apart", ["rows", "slices"])
+@pytest.mark.rule("BUF-021", "BUF-022")
+def test_full_heads_that_spill_apart_have_room(apart: str) -> None:
+    """Rows that are active one after the other, and sliced units beside others, in wordlist."""
+    sliced = apart == "slices"
+    config = Config("revgru", 3, 4, max_forget_bits=1, buffer="wordlist", slice_size=int(sliced))
+    params, x = problem(config, 3, 3)
+    assert config.planes_bound(3) == 1
+    state = initial_state(config, 3)
+    assert state.heads is not None
+    state = state._replace(heads=state.heads.at[..., 1].set(2**21))  # the high halves of 2^53
+    mask = None if sliced else jnp.eye(3, dtype=jnp.bool_)
+
+    def loss(params: Any, states: str) -> Any:
+        out = apply(params, x, config, state=state, mask=mask, states=states)
+        return (out.outputs**2).sum()
+
+    reversed_states, stored = (jax.grad(loss)(params, states) for states in ("reversed", "stored"))
+    assert same(reversed_states, stored)
 
 
 @pytest.mark.rule("GRAD-002")
@@ -324,7 +359,8 @@ def test_wraps_are_counted_over_all_chunks() -> None:
         assert np.allclose(out.outputs[:, 0, 0], [255.5, -255.5, -254.5, -253.5], atol=0.01)
 
 
-@lstm_first
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.rule("SEQ-009", "GRAD-020")
 def test_checkpoints_change_nothing(cell: str) -> None:
     config = CELLS[cell]

@@ -44,6 +44,15 @@ READOUTS: dict[str, Callable[..., jax.Array]] = {
     "sum over steps, mean over rows": lambda o, y, m: losses(o, y).sum(0).mean(),
     "sum over all steps' number": lambda o, y, m: losses(o, y).sum() / STEPS,
     "scaled sum": lambda o, y, m: -0.5 * losses(o, y).sum(),
+    "divided, then added": lambda o, y, m: (losses(o, y) / len(y)).sum(),
+    "divided where it counts": lambda o, y, m: jnp.where(m, losses(o, y) / len(y), 0.0).sum(),
+    "times one over the steps": lambda o, y, m: losses(o, y).sum() * (1 / (len(y) * y.shape[1])),
+    "per cent": lambda o, y, m: 100 * losses(o, y).sum() / len(y),
+    "mean times steps": lambda o, y, m: losses(o, y).mean() * len(y),
+    "mean where any counts": lambda o, y, m: (losses(o, y) * m.any()).mean(),
+    "normed by row and step": lambda o, y, m: (
+        jnp.square(y / jnp.linalg.norm(y, axis=-1)[..., None]).mean() + jax.nn.softmax(y).mean()
+    ),
     "masked mean": lambda o, y, m: masked(o, y, m) / m.sum(),
     "masked mean, clamped": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), 1),
     "masked mean, clamped far above": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), 99),
@@ -87,6 +96,38 @@ def test_chunks_give_the_loss_of_all_steps(name: str) -> None:
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), step.grads, grads
     )
+
+
+# Of these a chunk makes something else than the sequence does.
+MIXED: dict[str, Callable[..., jax.Array]] = {
+    "softmax over steps": lambda o, y, m: (
+        jax.nn.softmax(y, axis=0) * losses(o, y)[..., None]
+    ).sum(),
+    "norm over steps": lambda o, y, m: losses(o, (y - y.mean(0)) / (y.std(0) + 1)).mean(),
+    "norm of all": lambda o, y, m: losses(o, y / jnp.linalg.norm(y)).mean(),
+    "batch norm of rows": lambda o, y, m: jnp.square(
+        y.reshape(-1, 4) - y.reshape(-1, 4).mean(0)
+    ).mean(),
+    "weights by their sum": lambda o, y, m: (losses(o, y) * (m / m.sum())).sum(),
+    "above the mean": lambda o, y, m: jnp.where(
+        losses(o, y) > losses(o, y).mean(), losses(o, y), 0
+    ).sum(),
+    "attention": lambda o, y, m: (
+        jax.nn.softmax(jnp.einsum("tbh,sbh->bts", y, y)) @ y.swapaxes(0, 1)
+    ).mean(),
+    "running sum": lambda o, y, m: losses(o, jnp.cumsum(y, 0)).mean(),
+    "largest steps": lambda o, y, m: jnp.sort(losses(o, y), 0)[-2:].mean(),
+    "under jit": jax.jit(lambda o, y, m: (jax.nn.softmax(y, axis=0)).sum()),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_steps_that_depend_on_one_another_are_told(name: str) -> None:
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*(depend on one|neither a mean)"):
+        value(*arguments, readout=MIXED[name], chunk_size=3)
+    whole = jax.eval_shape(lambda: value(*arguments, readout=MIXED[name], chunk_size=STEPS))
+    assert whole.loss.shape == ()
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
+import revrnn.jax_impl.equinox as in_equinox
+import revrnn.jax_impl.flax as in_flax
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import (
     LinearCrossEntropy,
@@ -228,6 +231,22 @@ def test_rates_of_any_type_of_number(rate: Any) -> None:
         np.testing.assert_array_equal(dropped, X * (1 - rate))
     whole: Any = [0, 1, 2]
     np.testing.assert_array_equal(gains, dropout_gains(KEY, rate, CONFIG, whole, 2))
+
+
+@pytest.mark.parametrize("value", [np.bool_(True), np.bool_(False)])
+def test_truth_values_of_numpy_are_flags(value: Any) -> None:
+    flags: Any = dict.fromkeys(("bias", "batch_first", "locked_dropout"), value)
+    plain = {name: bool(v) for name, v in flags.items()}
+    for kind, more in ((in_flax.RevGRU, {"rngs": nnx.Rngs(0)}), (in_equinox.RevGRU, {"key": KEY})):
+        made: Any = kind
+        module, other = made(3, 4, **flags, **more), made(3, 4, **plain, **more)
+        for name, flag in plain.items():
+            assert getattr(module, name) is getattr(other, name) is flag
+        with pytest.raises(RevRNNError, match="bidirectional"):
+            made(3, 4, bidirectional=np.bool_(True), **more)
+    wanted = dropout_gains(KEY, 0.5, CONFIG, NUMBERS, 2, locked=bool(value))
+    np.testing.assert_array_equal(dropout_gains(KEY, 0.5, CONFIG, NUMBERS, 2, locked=value), wanted)
+    assert len(of_apply(with_outputs=value).outputs) == (3 if value else 0)
 
 
 def test_whole_numbers_of_64_bits_are_targets() -> None:

@@ -60,7 +60,11 @@ def assert_close(one: Tree, other: Tree) -> None:
 
 @pytest.mark.parametrize(
     ("weight", "smooth", "targets", "reduction"),
-    [(None, 0.0, PADDED, "mean"), (WEIGHT, 0.1, PADDED, "mean"), (WEIGHT, 0.0, TARGETS, "sum")],
+    [
+        pytest.param(None, 0.0, PADDED, "mean", marks=pytest.mark.slow),
+        (WEIGHT, 0.1, PADDED, "mean"),
+        pytest.param(WEIGHT, 0.0, TARGETS, "sum", marks=pytest.mark.slow),
+    ],
 )
 def test_cross_entropy_of_a_sequence(
     weight: Any, smooth: float, targets: Any, reduction: str

@@ -43,7 +43,8 @@ def everything(config: Config) -> Tree:
     targets = jnp.arange(10, dtype=jnp.int32).reshape(5, 2) % 5
 
     def loss(params: Tree, x: jax.Array, hx: Tree) -> jax.Array:
-        out = apply(params, x, config, hx=hx, mask=mask, gains=gains, resets=resets, chunk_size=2)
+        given: Any = {"hx": hx, "mask": mask, "gains": gains, "resets": resets}
+        out = apply(params, x, config, **given, reset_capacity=2, chunk_size=2)
         return (out.outputs**2).mean()
 
     results: list[Any] = [jax.value_and_grad(loss, (0, 1, 2))(params, x, hx)]
@@ -67,10 +68,19 @@ def everything(config: Config) -> Tree:
     return results
 
 
-@pytest.mark.parametrize(
-    "config", [pytest.param(CONFIGS[0], marks=pytest.mark.slow), CONFIGS[1]], ids=["gru", "lstm"]
-)
+both = pytest.mark.parametrize("config", CONFIGS, ids=["gru", "lstm"])
+
+
+@both
 def test_strict_promotion_of_ranks(config: Config) -> None:
+    """Ranks are looked at while tracing."""
+    with jax.numpy_rank_promotion("raise"):
+        jax.eval_shape(lambda: everything(config))
+
+
+@pytest.mark.slow
+@both
+def test_strict_promotion_of_ranks_changes_nothing(config: Config) -> None:
     with jax.numpy_rank_promotion("raise"):
         strict = everything(config)
     jax.tree.map(np.testing.assert_array_equal, strict, everything(config))

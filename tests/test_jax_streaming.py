@@ -77,12 +77,16 @@ def assert_close(found: Any, wanted: Any) -> None:
         assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6
 
 
+# A configuration, and chunk sizes with checkpoints.
+QUICK = [("gru", [(2, 4)]), ("lstm wordlist", [(4, None)]), ("gru keeping", [(4, None)])]
+LONG = [(name, [(4, None), (1, None), (16, None), (2, 4)]) for name in CONFIGS]
+
+
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "lstm slices" else []) for n in CONFIGS],
+    ("name", "sizes"), [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in LONG)]
 )
 @pytest.mark.rule("GRAD-020", "SEQ-008", "SEQ-009")
-def test_chunks_equal_the_whole(name: str) -> None:
+def test_chunks_equal_the_whole(name: str, sizes: list[tuple[int, int | None]]) -> None:
     config = CONFIGS[name]
     given = problem(config)
     mask = jnp.arange(STEPS)[:, None] < jnp.array([STEPS, 4])
@@ -92,7 +96,7 @@ def test_chunks_equal_the_whole(name: str) -> None:
         gains = dropout_gains(jax.random.key(3), 0.3, config, steps, ROWS)
     loss, grads, state = jax.jit(partial(whole, config=config, mask=mask, gains=gains))(*given)
     assert np.isfinite(loss)
-    for chunk, every in ((4, None), (1, None), (16, None), (2, 4)):
+    for chunk, every in sizes:
         run = jax.jit(
             partial(
                 value_and_grad,

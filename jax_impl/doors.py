@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 import jax
@@ -14,10 +15,26 @@ from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 from revrnn.plan import CHUNK_SIZE
 
-from .autodiff import Output, apply
-from .checks import settings_of
+from .autograd import apply
+from .call import Output
 from .dropout import check_gain_rate, module_gains
-from .state import State, check_config
+from .files import save_parameters
+from .settings import check_flag, settings_of
+from .state import State, check_config, initial_state
+
+
+class RecurrentModule:
+    """What modules of either library can do besides being called."""
+
+    config: Config
+
+    def initial_state(self, batch_size: int) -> State:
+        """Return a fresh exact state, to be given as ``state`` (SEQ-006)."""
+        return initial_state(self.config, batch_size)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write parameters and configuration: :func:`revrnn.jax_impl.save_parameters`."""
+        save_parameters(path, self)
 
 
 def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
@@ -31,7 +48,7 @@ def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
         RevRNNError: for a bad argument, by its name.
     """
     for name in ("bias", "batch_first", "bidirectional", "locked_dropout"):
-        _check_flag(name, given[name])
+        check_flag(name, given[name])
     if given["bidirectional"]:
         allowed = "False: run a second module on the reversed inputs"
         raise RevRNNError("E_UNSUPPORTED", "bidirectional", "True", allowed)
@@ -86,8 +103,8 @@ def run(
     settings |= given
     if settings["chunk_size"] is None:
         settings["chunk_size"] = CHUNK_SIZE
-    _check_flag("batch_first", module.batch_first)
-    _check_flag("locked_dropout", module.locked_dropout)
+    check_flag("batch_first", module.batch_first)
+    check_flag("locked_dropout", module.locked_dropout)
     check_gain_rate("dropout", module.dropout)
     if isinstance(settings.get("hx"), State) and settings.get("state") is None:
         settings["state"] = settings.pop("hx")
@@ -125,14 +142,9 @@ def run(
     return out
 
 
-def _check_flag(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
-
-
 def _check_sizes(config: Config, chunk_size: Any, checkpoint_every: Any) -> None:
     size = CHUNK_SIZE if chunk_size is None else chunk_size
-    settings_of(config, size, checkpoint_every, None, None, None)
+    settings_of(config, size, checkpoint_every)
 
 
 def _wider(name: str, value: Any, axes: int) -> Any:

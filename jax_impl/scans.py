@@ -27,8 +27,8 @@ def axes_of(leaf: Any) -> frozenset[str]:
     """Return the mesh axes of ``shard_map`` over which an array varies."""
     kind = jax.typeof(leaf)
     # Its place in JAX's types has changed.
-    found = getattr(kind, "manual_axis_type", None)
-    axes: frozenset[str] = getattr(kind, "vma", frozenset()) if found is None else found.varying
+    manual = getattr(kind, "manual_axis_type", None)
+    axes: frozenset[str] = getattr(kind, "vma", frozenset()) if manual is None else manual.varying
     return axes
 
 
@@ -48,8 +48,8 @@ def scan(
     axes = frozenset().union(*(axes_of(leaf) for leaf in jax.tree.leaves(carry)))
 
     def same_axes(carry: Any, inputs: Any) -> tuple[Any, Any]:
-        carry, found = body(carry, inputs)
-        return _vary(carry, axes), found
+        carry, ys = body(carry, inputs)
+        return _vary(carry, axes), ys
 
     if jax.tree.leaves(xs)[0].shape[0]:
         return lax.scan(same_axes, carry, xs, reverse=reverse)
@@ -95,13 +95,13 @@ def over_chunks(
         short = jax.tree.map(lambda a: a[number * size :], data)
     if parts is not None:
         whole, short = (whole, parts[0]), (short, parts[1])
-    found_whole = found_short = None
+    of_whole = of_short = None
     for cut in ("short", "whole") if back else ("whole", "short"):
         if cut == "whole" and number:
-            carry, found_whole = scan(body, carry, whole, reverse=back)
+            carry, of_whole = scan(body, carry, whole, reverse=back)
         if cut == "short" and rest:
-            carry, found_short = body(carry, short)
-    return carry, (found_whole, found_short)
+            carry, of_short = body(carry, short)
+    return carry, (of_whole, of_short)
 
 
 def _cut(data: Tree, number: int, size: int) -> Tree:
@@ -116,3 +116,10 @@ def join(parts: tuple[Any, Any]) -> Tree:
     if whole is None or short is None:
         return short if whole is None else whole
     return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), whole, short)
+
+
+def unzip(ys: tuple[Any, Any]) -> tuple[Any, Any, Any]:
+    """Return three results of :func:`over_chunks` from one of threes."""
+    whole, short = (y or (None, None, None) for y in ys)
+    one, two, three = zip(whole, short, strict=True)
+    return one, two, three

@@ -13,21 +13,21 @@ import jax.numpy as jnp
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .autodiff import quantise_parameters, start_of
 from .averages import as_pair
 from .bptt import Bptt
+from .call import fault_of, start_of
 from .checks import Floats, Params, check_arrays, check_function, check_initial
-from .chunks import axes_of, vary_together
 from .closures import Hoisted, hoist, is_float
 from .keys import Keys, with_keys
 from .losses import Reader, average_of_scalar, reader_of
 from .meshes import explicit_mesh
-from .passing import Data, Settings
-from .quantise import dequantise, nonfinite
+from .parameters import quantise_parameters
+from .passing import Data
 from .readout import LinearCrossEntropy
-from .sequence import gains_fault, mark
+from .scans import axes_of, vary_together
+from .settings import Settings
 from .state import State
-from .status import NONFINITE, TARGETS, first, flag
+from .status import TARGETS, first, flag, mark
 from .x64 import with_x64
 
 Tree = Any
@@ -154,13 +154,6 @@ def prepare(
     return Run(settings, made, reader), free, given
 
 
-def floats_of(config: Config, exact: jax.Array | None, status: jax.Array) -> Any:
-    """Return exact states as floats, NaN after a fault."""
-    if exact is None:
-        return None
-    return mark(dequantise(exact, config.formats.state_bits), status)
-
-
 def marked(tree: Tree, status: jax.Array) -> Tree:
     """Return floats as they are, or NaN after a fault (ERR-003)."""
     return jax.tree.map(lambda v: mark(v, status).astype(v.dtype), tree)
@@ -184,7 +177,7 @@ def same_axes(free: Free, given: Given, wanted: tuple[bool, ...]) -> None:
     """Raise ``E_UNSUPPORTED`` for a closed-over value whose gradients would have to be summed.
 
     In ``shard_map`` a value that all devices share gets the sum of their gradients; that is done
-    for arguments (:func:`~revrnn.jax_impl.chunks.vary_together`), which can be made to vary.
+    for arguments (:func:`~revrnn.jax_impl.scans.vary_together`), which can be made to vary.
     """
     axes = axes_of(given.start.h)
     chosen = [leaf for leaf, yes in zip(jax.tree.leaves(free), wanted, strict=True) if yes]
@@ -264,7 +257,5 @@ def _start(
     state: State | None,
     gains: jax.Array | None,
 ) -> tuple[State, jax.Array]:
-    """Return the exact state to start from, and faults (QNT-004, SEQ-012)."""
-    wrong = jnp.stack([nonfinite(v) for v in (*params.values(), *(hx or ()))]).any()
-    fault = first(flag(wrong, NONFINITE), gains_fault(gains))
-    return start_of(config, rows, hx, state), fault
+    """Return the exact state to start from, and faults."""
+    return start_of(config, rows, hx, state), fault_of(params, hx, gains)
