@@ -49,7 +49,7 @@ READOUTS: dict[str, Callable[..., jax.Array]] = {
     "times one over the steps": lambda o, y, m: losses(o, y).sum() * (1 / (len(y) * y.shape[1])),
     "per cent": lambda o, y, m: 100 * losses(o, y).sum() / len(y),
     "mean times steps": lambda o, y, m: losses(o, y).mean() * len(y),
-    "mean where any counts": lambda o, y, m: (losses(o, y) * m.any()).mean(),
+    "mean where any counts": lambda o, y, m: (losses(o, y) * m * m.any()).mean(),
     "normed by row and step": lambda o, y, m: (
         jnp.square(y / jnp.linalg.norm(y, axis=-1)[..., None]).mean() + jax.nn.softmax(y).mean()
     ),
