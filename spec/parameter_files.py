@@ -131,8 +131,8 @@ def _check_array(
     if given.dtype not in types:
         raise RevRNNError("E_DTYPE", argument, f"{start}{given.dtype}", " or ".join(types))
     if given.shape != shape:
-        found = f"{start}shape {list(given.shape)}"
-        raise RevRNNError("E_SHAPE", argument, found, f"shape {list(shape)}")
+        given_shape = f"{start}shape {list(given.shape)}"
+        raise RevRNNError("E_SHAPE", argument, given_shape, f"shape {list(shape)}")
 
 
 def metadata_of(config: Config, kind: Kind = "parameters", directions: int = 1) -> dict[str, str]:

@@ -115,9 +115,9 @@ def plan(
     hybrid = whole
     if per_step:
         best = max(chunk, round(math.sqrt(steps * (state + heads) / per_step) / chunk) * chunk)
-        found = math.ceil(steps / best) * (state + heads) + math.ceil(per_step * min(best, steps))
-        if best < steps and found < whole:
-            every, hybrid = best, found
+        size = math.ceil(steps / best) * (state + heads) + math.ceil(per_step * min(best, steps))
+        if best < steps and size < whole:
+            every, hybrid = best, size
     return Plan(
         steps,
         batch_size,

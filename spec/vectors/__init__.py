@@ -70,9 +70,9 @@ def load(operation: str, folder: Traversable | None = None) -> list[Case]:
     name = f"{operation}.json"
     entry = manifest(folder)["files"][name]
     content = _folder(folder).joinpath(name).read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != entry["sha256"]:
-        raise ValueError(f"{name} is damaged: its SHA-256 is {found}, not {entry['sha256']}")
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != entry["sha256"]:
+        raise ValueError(f"{name} is damaged: its SHA-256 is {actual}, not {entry['sha256']}")
     cases = json.loads(content)["cases"]
     if len(cases) != entry["cases"]:
         raise ValueError(f"{name} has {len(cases)} cases instead of {entry['cases']}")
