@@ -15,18 +15,17 @@ from .buffer import Buffer
 Results = dict[str, Any]
 Array = npt.NDArray[Any]
 
-_WORD_TYPES: Final = {"stream": np.uint16, "wordlist": np.int64, "bigint": np.uint16}
 _STORE: Final = ("words", "flags")
 
 
-def each(values: Array, function: Callable[[Any], Any], dtype: type) -> Array:
+def each(values: Array, function: Callable[[Any], Any]) -> Array:
     """Apply a function to every element."""
-    return array_of([function(value) for value in values.flatten().tolist()], dtype, values.shape)
+    return array_of([function(value) for value in values.flatten().tolist()], values.shape)
 
 
-def array_of(values: list[Any], dtype: type, shape: tuple[int, ...]) -> Array:
-    """Build an array; the shape is needed where the list is empty."""
-    return np.array(values, dtype).reshape(shape)
+def array_of(values: list[Any], shape: tuple[int, ...]) -> Array:
+    """Build an array of Python's numbers; the shape is needed where the list is empty."""
+    return np.array(values, object).reshape(shape)
 
 
 def buffer_of(request: Request, layout: str) -> Buffer:
@@ -42,12 +41,7 @@ def buffer_results(buffer: Buffer) -> Results:
     number = len(buffer.words)
     words = (number, *shape) if buffer.layout == "wordlist" else (number,)
     return {  # EVAL-006
-        "heads": heads_of(buffer, buffer.heads, shape),
-        "words": array_of(buffer.words, _WORD_TYPES[buffer.layout], words),
-        "flags": array_of(buffer.flags, np.uint8, (len(buffer.flags),)),
+        "heads": array_of(buffer.heads, shape),
+        "words": array_of(buffer.words, words),
+        "flags": array_of(buffer.flags, (len(buffer.flags),)),
     }
-
-
-def heads_of(buffer: Buffer, values: list[Any], shape: tuple[int, ...]) -> Array:
-    """Build an array of heads, of the layout's type."""
-    return array_of(values, object if buffer.layout == "bigint" else np.int64, shape)

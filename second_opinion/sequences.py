@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from revrnn.evaluation import Request
 
-from .arrays import Results, array_of, buffer_of, buffer_results, heads_of
+from .arrays import Results, array_of, buffer_of, buffer_results
 from .cells import Layer, Stack
 from .numbers import Grid
 
@@ -41,22 +39,8 @@ def _state(stack: Stack, name: str) -> list[Grid]:
 def _results(request: Request, stack: Stack) -> Results:
     """Return state and store as they stand."""
     a = request.arrays
-    results = {n: array_of(_state(stack, n), np.int32, a[n].shape) for n in ("h", "c") if n in a}
+    results = {n: array_of(_state(stack, n), a[n].shape) for n in ("h", "c") if n in a}
     return results | (buffer_results(stack.buffer) if stack.buffer else {})
-
-
-def cell_forward(request: Request) -> Results:
-    """Return one step of a cell (EVAL-007)."""
-    stack, x = _stack(request), request.arrays["x"].tolist()
-    stack.forward(x, [True] * len(x), [])
-    return _results(request, stack)
-
-
-def cell_reverse(request: Request) -> Results:
-    """Return one step of a cell undone (EVAL-007)."""
-    stack, x = _stack(request), request.arrays["x"].tolist()
-    stack.reverse(x, [True] * len(x), [], [])
-    return _results(request, stack)
 
 
 class _Trace:
@@ -74,19 +58,19 @@ class _Trace:
         self.steps[t] = entry
 
     def results(self, stack: Stack) -> Results:
-        if not self.request.settings["trace"]:
+        if not self.request.settings.get("trace"):
             return {}
         a, steps = self.request.arrays, len(self.steps)
         results = {}
         for name in ("h", "c"):
             if name in a:
                 values = [entry[name] for entry in self.steps]
-                results[f"{name}_steps"] = array_of(values, np.int32, (steps, *a[name].shape))
+                results[f"{name}_steps"] = array_of(values, (steps, *a[name].shape))
         if stack.buffer:
             heads = [entry["heads"] for entry in self.steps]
-            results["heads_steps"] = heads_of(stack.buffer, heads, (steps, *a["heads"].shape))
+            results["heads_steps"] = array_of(heads, (steps, *a["heads"].shape))
             words = [entry["words"] for entry in self.steps]
-            results["words_steps"] = array_of(words, np.int64, (steps,))
+            results["words_steps"] = array_of(words, (steps,))
         return results
 
 
@@ -110,11 +94,9 @@ def sequence_forward(request: Request) -> Results:
         slices.append(_sliced_units(stack))  # SEQ-007
         trace.note(t, stack)
     shape = (len(outputs), *a["h"].shape[1:])
-    results = {"outputs": array_of(outputs, np.int32, shape), **_results(request, stack)}
+    results = {"outputs": array_of(outputs, shape), **_results(request, stack)}
     results["wraps"] = stack.wraps
-    if stack.config.slice_size:
-        shape = (len(slices), shape[1], stack.config.slice_size)
-        results["slices"] = array_of(slices, np.int32, shape)
+    results["slices"] = array_of(slices, (len(slices), shape[1], stack.config.slice_size))
     return results | trace.results(stack)
 
 
@@ -141,7 +123,7 @@ def sequence_storage(request: Request) -> Results:
             ideal += count * math.log2(1024 / value)  # ACC-002
     arrays = 2 if config.cell == "revlstm" else 1
     return {
-        "gate_counts": array_of(stack.gate_counts, np.int64, (1025,)),
+        "gate_counts": array_of(stack.gate_counts, (1025,)),
         "ideal_bits": ideal,
         "stored_bits": _stored_bits(stack, present),
         "plain_bits": 32 * config.num_layers * config.hidden_size * arrays * present,  # ACC-004

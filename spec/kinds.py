@@ -61,36 +61,38 @@ class Kind:
         name: of the kind.
         type: of arrays, a name of :data:`DTYPES` or ``float``; of single values ``int``, ``str``,
             ``bool``, ``f64``, ``config`` or ``formats``.
+        rule: what says so.
         low: the smallest number allowed; ``None`` for the type's own.
         high: the largest one, or the name of an axis or field that says it.
         values: the texts that are allowed.
         multiple_of: what divides every value.
         tolerance: of float results.
         error: the code for all other values.
-        rule: what says so.
     """
 
     name: str
     type: str
-    low: int | None
-    high: int | str | None
-    values: tuple[str, ...]
-    multiple_of: int
-    tolerance: Tolerance | None
-    error: str
     rule: str
+    low: int | None = None
+    high: int | str | None = None
+    values: tuple[str, ...] = ()
+    multiple_of: int = 1
+    tolerance: Tolerance | None = None
+    error: str = "E_RANGE"
 
     @classmethod
     def read(cls, name: str, entry: Mapping[str, Any]) -> Kind:
         """Build a kind from its entry in the table."""
-        low, high = (_number(end) for end in entry.get("range", (None, None)))
-        tolerance = Tolerance(**entry["tolerance"]) if "tolerance" in entry else None
-        values, multiple_of = tuple(entry.get("values", ())), entry.get("multiple_of", 1)
-        error = entry.get("error", "E_RANGE")
-        assert not isinstance(low, str)
-        return cls(
-            name, entry["type"], low, high, values, multiple_of, tolerance, error, entry["rule"]
+        parts = dict(entry)
+        # Numbers beyond 2^53 stand in texts.
+        low, high = (
+            int(end) if isinstance(end, str) and end.lstrip("-").isdigit() else end
+            for end in parts.pop("range", (None, None))
         )
+        parts["values"] = tuple(parts.get("values", ()))
+        if "tolerance" in parts:
+            parts["tolerance"] = Tolerance(**parts["tolerance"])
+        return cls(name=name, low=low, high=high, **parts)
 
     @property
     def ends(self) -> tuple[int, int]:
@@ -135,11 +137,6 @@ class Kind:
             return "True or False"
         number = "an even number" if self.multiple_of == 2 else "a whole number"
         return f"{number}, at least {self.low}" if high is None else f"{number} {self.low} … {high}"
-
-
-def _number(end: int | str | None) -> int | str | None:
-    """Return a bound; numbers beyond 2^53 stand in texts."""
-    return int(end) if isinstance(end, str) and end.lstrip("-").isdigit() else end
 
 
 KINDS: Final = {name: Kind.read(name, entry) for name, entry in TABLE["kinds"].items()}
