@@ -16,6 +16,7 @@ from . import activations, quantise
 from .accounting import storage
 from .buffer import LAYOUTS, Store, empty_store
 from .evaluate_programs import (
+    Given,
     Multiplied,
     Numbers,
     Run,
@@ -121,16 +122,8 @@ def _sequence_forward(request: Request) -> Results:
 
 
 def _forward(request: Request, trace: bool = False, count_gates: bool = False) -> Run:
-    run: Run = run_forward(
-        request.stack,
-        product_method(),
-        _params(request),
-        _steps(request),
-        _state(request),
-        _store(request),
-        trace=trace,
-        count_gates=count_gates,
-    )
+    config, given = request.stack, _given(request)
+    run: Run = run_forward(config, product_method(), given, trace=trace, count_gates=count_gates)
     check(run.status)
     return run
 
@@ -138,16 +131,8 @@ def _forward(request: Request, trace: bool = False, count_gates: bool = False) -
 def _sequence_reverse(request: Request) -> Results:
     steps, rows, _ = request.arrays["x"].shape
     slices = request.arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
-    run: Run = run_reverse(
-        request.stack,
-        product_method(),
-        _params(request),
-        _steps(request),
-        _state(request),
-        _store(request),
-        on_device(slices),
-        trace=request.settings.get("trace", False),
-    )
+    given, trace = _given(request), request.settings.get("trace", False)
+    run: Run = run_reverse(request.stack, product_method(), given, on_device(slices), trace=trace)
     check(run.status)
     return _end_results(run)
 
@@ -163,14 +148,9 @@ def _sequence_storage(request: Request) -> Results:
 def _sequence_gradient(request: Request) -> Results:
     arrays = request.arrays
     gradient = (arrays["grad_outputs"], arrays["grad_h"], arrays.get("grad_c"))
+    states, method = request.settings["states"], product_method()
     x, (h, c), params, status = run_gradient(
-        request.stack,
-        product_method(),
-        request.settings["states"],
-        _params(request),
-        _steps(request),
-        _state(request),
-        on_device(gradient),
+        request.stack, method, states, _given(request), on_device(gradient)
     )
     check(status)
     grads = {f"grad_{name}": grad for name, grad in params.items()}
@@ -197,21 +177,14 @@ _OPERATIONS: Final[dict[str, Callable[[Request], Results]]] = {
 }
 
 
-def _params(request: Request) -> Results:
-    names = request.stack.parameter_shapes()
-    params: Results = on_device({name: request.arrays[name] for name in names})
-    return params
-
-
-def _steps(request: Request) -> Steps:
+def _given(request: Request) -> Given:
     arrays = request.arrays
-    return Steps(*on_device((arrays["x"], arrays["mask"], arrays.get("gains"))))
-
-
-def _state(request: Request) -> State:
-    arrays = request.arrays
-    heads = heads_from(request.layout, arrays["heads"]) if "heads" in arrays else None
-    return State(*on_device((arrays["h"], arrays.get("c"), heads)))
+    params = {name: arrays[name] for name in request.stack.parameter_shapes()}
+    steps = Steps(arrays["x"], arrays["mask"], arrays.get("gains"))
+    heads: Any = heads_from(request.layout, arrays["heads"]) if "heads" in arrays else None
+    state = State(arrays["h"], arrays.get("c"), heads)
+    given: Given = on_device(Given(params, steps, state, _store(request)))
+    return given
 
 
 def _store(request: Request) -> Store | None:

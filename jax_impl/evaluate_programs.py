@@ -39,7 +39,6 @@ QUICKLY: Final[dict[str, bool | int]] = {
 }
 
 Numbers = npt.NDArray[Any]
-Params = dict[str, Any]
 
 
 quick_jit = partial(jax.jit, compiler_options=QUICKLY)
@@ -148,6 +147,28 @@ def multiply_inverse(
 # --- sequences ------------------------------------------------------------------------------------
 
 
+class Given(NamedTuple):
+    """What the programs of sequences take.
+
+    Attributes:
+        params: the parameters by name.
+        steps: inputs, mask and gains.
+        state: where to start.
+        store: the store then, ``None`` without forgetting.
+    """
+
+    params: dict[str, jax.Array]
+    steps: Steps
+    state: State
+    store: Store | None
+
+    def start(self) -> tuple[Steps, Groups, Buffer | None]:
+        """Return the steps, and state and store as the functions of sequences take them."""
+        state = self.state
+        buffer = None if state.heads is None else make_buffer(state.heads, self.store)
+        return self.steps, Groups.cut(state.h, state.c), buffer
+
+
 class Run(NamedTuple):
     """What the programs of sequences deliver.
 
@@ -166,63 +187,41 @@ class Run(NamedTuple):
     others: dict[str, jax.Array | None]
 
 
-@partial(quick_jit, static_argnames=("config", "method", "trace", "count_gates"))
+@partial(jax.jit, static_argnums=(0, 1), static_argnames=("trace", "count_gates"))
 def run_forward(
-    config: Config,
-    method: str,
-    params: Params,
-    steps: Steps,
-    state: State,
-    store: Store | None,
-    trace: bool,
-    count_gates: bool,
+    config: Config, method: str, given: Given, trace: bool = False, count_gates: bool = False
 ) -> Run:
     """Run a stack over a sequence (SEQ-001)."""
-    stack, groups = Stack(config, params, method), Groups.cut(state.h, state.c)
-    buffer = _buffer(state, store)
-    run = sequence_forward(stack, steps, groups, buffer, trace=trace, count_gates=count_gates)
-    others = {
-        "outputs": run.outputs,
-        "slices": run.slices,
-        "wraps": run.wraps,
-        "gate_counts": run.gate_counts,
-    }
+    stack = Stack(config, given.params, method)
+    run = sequence_forward(stack, *given.start(), trace=trace, count_gates=count_gates)
+    others = {name: getattr(run, name) for name in ("outputs", "slices", "wraps", "gate_counts")}
     return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
 
 
-@partial(quick_jit, static_argnames=("config", "method", "trace"))
+@partial(jax.jit, static_argnums=(0, 1), static_argnames="trace")
 def run_reverse(
-    config: Config,
-    method: str,
-    params: Params,
-    steps: Steps,
-    state: State,
-    store: Store | None,
-    slices: jax.Array,
-    trace: bool,
+    config: Config, method: str, given: Given, slices: jax.Array, trace: bool = False
 ) -> Run:
     """Undo a sequence (CELL-040)."""
-    stack, groups = Stack(config, params, method), Groups.cut(state.h, state.c)
-    run = sequence_reverse(stack, steps, groups, _buffer(state, store), slices, trace=trace)
+    stack = Stack(config, given.params, method)
+    run = sequence_reverse(stack, *given.start(), slices, trace=trace)
     return Run(*_end(run.groups, run.buffer), run.trace, status_of(run.buffer), {})
 
 
-@partial(quick_jit, static_argnames=("config", "method", "states"))
+Gradient = tuple[jax.Array, jax.Array, jax.Array | None]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def run_gradient(
-    config: Config,
-    method: str,
-    states: str,
-    params: Params,
-    steps: Steps,
-    state: State,
-    gradient: tuple[jax.Array, jax.Array, jax.Array | None],
+    config: Config, method: str, states: str, given: Given, gradient: Gradient
 ) -> tuple[Any, ...]:
     """Return the gradients of inputs, state and parameters, and the status (GRAD-020)."""
+    steps, state = given.steps, given.state
     grad_outputs, *grad_state = gradient
     length, rows = steps.mask.shape
     data = Data((steps.x, grad_outputs), steps.mask, steps.gains, None)
     settings = Settings(config, method, states=states, capacity=planes(config, length))
-    bptt = Bptt(settings, params, length, rows)
+    bptt = Bptt(settings, given.params, length, rows)
 
     def inputs(own: tuple[jax.Array, jax.Array]) -> jax.Array:
         return own[0]
@@ -245,10 +244,6 @@ def planes(config: Config, steps: int) -> int | None:
     Rows are active at different times, and so are sliced units and others.
     """
     return max(1, steps * config.operations_per_step) if config.buffer == "wordlist" else None
-
-
-def _buffer(state: State, store: Store | None) -> Buffer | None:
-    return None if state.heads is None else make_buffer(state.heads, store)
 
 
 def _end(groups: Groups, buffer: Buffer | None) -> tuple[State, Store | None]:
