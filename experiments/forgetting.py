@@ -20,6 +20,7 @@ from revrnn.errors import RevRNNError
 from revrnn.evaluation import fresh_heads
 from revrnn.evaluation import load as load_implementation
 
+from . import provenance
 from .agreement import exact_arguments
 from .lm.corpus import load
 from .lm.settings import LmSettings
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: dict[str, Any], console: Console) -> None:
-    """Measure, and write ``{"config", "words": [T], "bits": [T][H], "mean_by_word": [T]}``."""
+    """Measure, and write ``{"origin", "config", "words": [T], "bits": [T][H], "mean_by_word": [T]}``."""
     folder = RunFolder.existing(given["run"])
     settings = LmSettings(**folder.summary["config"])
     if settings.cell != "revgru" or settings.num_layers != 1:
@@ -53,6 +54,7 @@ def run(given: dict[str, Any], console: Console) -> None:
         raise RevRNNError("E_ARGUMENT", "words", given["words"], allowed)
     bits = forgotten(settings.config(), folder.best(), ids)
     content = {
+        "origin": provenance.of_run("torch", settings.config(), corpus.hashes),
         "config": folder.summary["config"],
         "words": [corpus.vocabulary.words[i] for i in ids],
         "bits": [[round(float(value), 3) for value in row] for row in bits],
