@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: dict[str, Any], console: Console) -> None:
-    """Measure, and write ``{"origin", "config", "words": [T], "bits": [T][H], "mean_by_word": [T]}``."""
+    """Measure, and write words ``[T]``, bits ``[T, H]`` and the mean over units ``[T]``."""
     folder = RunFolder.existing(given["run"])
     settings = LmSettings(**folder.summary["config"])
     if settings.cell != "revgru" or settings.num_layers != 1:
