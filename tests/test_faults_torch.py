@@ -59,6 +59,10 @@ class Setting:
         self.seen: list[Tensor] = []
         self.rnn.weight_hh_l0.register_post_accumulate_grad_hook(self._after)
         self.read[1].weight.register_hook(lambda gradient: self.trip("hook of a parameter"))
+        self.make_outer()
+
+    def make_outer(self) -> None:
+        """Make an outer graph, which can be gone through once."""
         self.offset = self.outer(torch.ones(1, 1, 4))
         self.offset.register_hook(lambda gradient: self.trip("outer graph"))
 
@@ -127,6 +131,7 @@ def check(wanted: list[Any], setting: Setting, before: list[Any], where: object)
     if not equal(setting.everything(names=False), wanted):
         assert equal(setting.everything(), before), where
         setting.trip = lambda where: None
+        setting.make_outer()
         setting.train()
         assert equal(setting.everything(names=False), wanted), where
 
@@ -210,17 +215,23 @@ def test_memory_runs_out_anywhere(wanted: list[Any]) -> None:
 
 
 def test_control_c_anywhere(wanted: list[Any]) -> None:
-    never = 10**9
-    setting = Setting()
-    with interrupt(never) as left:
-        setting.train()
+    never, stopped = 10**9, 0
+    for _ in range(2):  # the first time more is called
+        setting = Setting()
+        with interrupt(never) as left:
+            setting.train()
     total, generator = never - left[0], random.Random(6)
-    for at in generator.sample(range(1, total - 10), POINTS):
+    for at in generator.sample(range(1, total), POINTS):
         setting = Setting()
         before = setting.everything()
-        with pytest.raises(KeyboardInterrupt), interrupt(at):
-            setting.train()
+        try:
+            with interrupt(at):
+                setting.train()
+        except KeyboardInterrupt:
+            stopped += 1
         check(wanted, setting, before, at)
+    # Python passes over those that come while it lets go of an object.
+    assert stopped > POINTS // 2
 
 
 @pytest.mark.parametrize("place", ["embed", "readout"])
