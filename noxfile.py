@@ -136,10 +136,32 @@ def gpu(session: nox.Session) -> None:
 
 
 @nox.session
-def deep(session: nox.Session) -> None:
-    """Compare fresh random sequences for as long as told: ``nox -s deep -- --sequences 20000``."""
-    install_wheel(session, "torch,jax", *TEST_TOOLS)
-    session.run("python", "tests/deep.py", *session.posargs)
+def soak(session: nox.Session) -> None:
+    """Random operations and sequences everywhere, 100,000 steps: ``nox -s soak -- --hours 8``."""
+    install_wheel(session, "torch,jax", *TEST_TOOLS, "psutil")
+    session.run("python", "tests/soak.py", *session.posargs)
+
+
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """One digest over versions, processors, threads, compiled or not; see ``tests/matrix.py``."""
+    install_wheel(session, EVERYTHING, "build")
+    folder = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
+    wheel = sorted(Path(folder).glob("*.whl"))[-1]
+    session.run("python", "tests/matrix.py", "--wheel", str(wheel), *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build, check, install in clean environments, ask the vectors, write hashes into ``dist/``.
+
+    Nothing is published. ``nox -s release -- --extras torch jax`` installs these as well.
+    """
+    # Not at the versions of the constraints: cffconvert needs an older jsonschema.
+    session.install("build", "twine", "cffconvert")
+    session.run("cffconvert", "--validate", "-i", "CITATION.cff")
+    session.run("python", "tests/release.py", *session.posargs)
 
 
 @nox.session

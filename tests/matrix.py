@@ -16,13 +16,15 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from shutil import which
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from processors import CLASSES, environment  # noqa: E402 - a folder of programs, no package
+# A folder of programs, which type checkers do not see from here.
+processors: Any = import_module("processors")
 
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 # Nothing wider than what every x86-64 has.
@@ -34,6 +36,7 @@ BASE: Final = {
     "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt",
     "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
 }
+CLASSES: Final[dict[str, dict[str, str]]] = processors.CLASSES
 CLASSES["base"] = BASE
 NAMES: Final = {"best": "all", "avx2": "AVX2", "base": "SSE4.2"}
 LIMIT: Final = 1200
@@ -119,7 +122,7 @@ def made(name: str, python: str, wheel: Path, extra: str, pins: list[str], folde
 def run(cell: Cell, python: str) -> dict[str, Any]:
     """Run a cell; return what it prints, or ``{"failed": …}``."""
     more = {"JAX_ENABLE_X64": "1"} if cell.option == "x64" else {}
-    surroundings = environment(cell.processor, cell.threads) | more
+    surroundings = processors.environment(cell.processor, cell.threads) | more
     command = [python, str(ROOT / "tests" / "matrix_cell.py"), cell.implementation]
     command += ["--compiled"] * (cell.option == "compiled") + ["--wide"] * (cell.where == "newest")
     if cell.threads == 1 and (taskset := which("taskset")):

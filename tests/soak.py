@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import numpy as np
 import psutil
-from soak_long import long_sequences
 
 from agreement import equal_bits
 from revrnn.comparison import compare, differences
@@ -38,6 +37,7 @@ from revrnn.conformance.contents import (
 from revrnn.conformance.random_cases import RandomCases
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 from revrnn.operations import OPERATIONS
+from soak_long import long_sequences
 from strategies import FIXED
 
 # Requests of one pool of configurations; JAX compiles for each, so it is asked those of one pool
@@ -156,7 +156,7 @@ def _has(name: str, operation: str) -> bool:
 
 def _not_at_the_start(arguments: Arguments, back: Arguments) -> str:
     """Return in what a way back does not end where it began (SEQ-009)."""
-    wanted = {name: arguments[name] for name in ("h", "c", "heads") if name in arguments}
+    wanted: Arguments = {name: arguments[name] for name in ("h", "c", "heads") if name in arguments}
     if "words" in back:
         wanted |= {"words": back["words"][:0], "flags": back["flags"][:0]}
     lines = differences(wanted, back)

@@ -103,7 +103,7 @@ def _torch(name: str) -> Callable[..., Any]:
         kind = RevGRU if config.cell == "revgru" else RevLSTM
         rnn = kind(FEATURES, HIDDEN, max_forget_bits=3, chunk_size=CHUNK)
         rnn.load_state_dict({n: torch.from_numpy(v) for n, v in params.items()}, strict=False)
-        embed = nn.Embedding.from_pretrained(torch.from_numpy(values[0]), freeze=False)
+        embed = nn.Embedding(CLASSES, FEATURES, _weight=torch.from_numpy(values[0]))
         weight = nn.Parameter(torch.from_numpy(values[1]))
 
         def readout(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -23,6 +23,7 @@ import revrnn.conformance.__main__ as conformance
 import revrnn.experiments.lm.sweep as lm_sweep
 from options import as_options
 from revrnn import Config, RevRNNError, archive, jax_impl, torch_impl
+from revrnn.conformance.runner import Runner
 from revrnn.experiments import plots
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.lock import locked
@@ -127,7 +128,7 @@ def test_a_full_disk_and_a_report_of_conformance(
 ) -> None:
     path = tmp_path / "report.json"
     path.write_text("before")
-    monkeypatch.setattr(conformance.Runner, "run", lambda self: NoReport())
+    monkeypatch.setattr(Runner, "run", lambda self: NoReport())
     monkeypatch.setattr(conformance, "as_text", lambda report: "")
     monkeypatch.setattr(conformance, "as_json", lambda report: "x" * 500)
     words = ["--adapter", "numpy", "--quiet", "--report", str(path)]
