@@ -58,8 +58,9 @@ def main() -> int:
         for file in files(port):
             if options.files is None or file in options.files.split(","):
                 all_of_it = jobs(port, file)
-                few = min(options.sample or len(all_of_it), len(all_of_it))
-                chosen += random.Random(0).sample(all_of_it, few)
+                if options.sample is not None and options.sample < len(all_of_it):
+                    all_of_it = random.Random(0).sample(all_of_it, options.sample)
+                chosen += all_of_it
         unexplained += run(port, chosen, options.processes)
     return 1 if unexplained else 0
 

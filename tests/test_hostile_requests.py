@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from situations import PAGE, REASONS, SITUATIONS, page, reason, table
 
 from revrnn import RevRNNError
 from revrnn.conformance.adapters import Fault, InProcess, Question, find
@@ -22,7 +21,7 @@ from revrnn.conformance.limits import LONGEST_TEXT, parsed
 from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.serve import answer_line, serve
 from revrnn.evaluation import load, prepare
-from revrnn.vectors import load as load_vectors
+from revrnn.rules import rules
 from revrnn.wire import encode
 
 # --- what is sent to our own server, and to the checks behind it
@@ -119,14 +118,15 @@ def test_operations_that_are_no_text_and_arrays_of_any_order(name: str) -> None:
     ]
 
 
-def test_the_table_of_situations_names_vectors_that_there_are() -> None:
-    """Every cell of docs/rules-and-situations.md has a vector of that operation and rule."""
-    page = Path(__file__).parents[1] / "docs" / "rules-and-situations.md"
-    rows = re.findall(r"^\| ([A-Z]+-\d{3}) \|(.*)\|$", page.read_text("utf-8"), re.MULTILINE)
-    assert len(rows) > 10
-    for rule, cells in rows:
-        for operation in re.findall(r"`(\w+)`", cells):
-            assert any(rule in case.rules for case in load_vectors(operation)), (rule, operation)
+def test_the_table_of_situations_is_that_of_the_vectors() -> None:
+    assert PAGE.read_text("utf-8") == page(), "write it anew: python tests/situations.py"
+
+
+def test_every_situation_without_a_vector_has_a_reason() -> None:
+    cells = [(rule, *cell) for rule, row in table().items() for cell in row.items()]
+    assert len(cells) == len(SITUATIONS) * len(rules()) > 600
+    bare = [(rule, situation) for rule, situation, asked_by in cells if not asked_by]
+    assert not [cell for cell in bare if reason(*cell) not in REASONS]
 
 
 # --- fuzzing: more of it by ``nox -s fuzz``

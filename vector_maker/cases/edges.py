@@ -9,7 +9,7 @@ import numpy as np
 from revrnn.config import Config
 
 from .draft import Arguments, Draft, Evaluate, Numbers, i16, i32
-from .requests import Contents, pushed, sequence, tiny, wrong
+from .requests import Contents, pushed, sequence, tiny, without, wrong
 
 _STILL = Contents(weights=0, inputs=0, bias=0, state=0)
 
@@ -54,11 +54,19 @@ def _accounts() -> Iterator[Draft]:
     drop = Contents(weights=0, inputs=0, bias=0, state=0, forget=-(2**30))
     args = sequence("least gates", Config("revgru", 1, 2), [[1], [1]], drop)
     yield Draft("sequence_storage", args, ("ACC-001", "ACC-002"))
+    # No steps at all: heads and the first slices are stored, and nothing else.
+    none = sequence("accounts of nothing", Config("revgru", 1, 4, slice_size=1), np.zeros((0, 2)))
+    yield Draft("sequence_storage", none, ("ACC-001", "ACC-002", "ACC-003", "ACC-004"))
+    rules = ("EVAL-009", "SEQ-001", "SEQ-007")
+    yield Draft("sequence_forward", none | {"trace": True}, rules)
 
 
 def _refused() -> Iterator[Draft]:
     """Give requests with one thing that is beyond what is allowed."""
     array, name = "unchecked_array", "unchecked_name"
+    yield wrong("sequence_forward", without(tiny(), "bias_l0"), "E_ARGUMENT", name, "ERR-002")
+    view: Arguments = {"h": i32(np.zeros((0, 3))), "state_bits": 23, "view_bits": 12}
+    yield Draft("view", view, ("EVAL-004", "FMT-004", "GEN-007"))
     store: Arguments = {"flags": np.ones(1, np.uint8)}
     planes = np.array([[[5, -1]]], np.int64)
     below = pushed("wordlist", [[1, 2]], 512, [[0, 0]], **store, words=planes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -89,3 +90,8 @@ def cases(evaluate: Evaluate) -> Iterator[Draft]:
         name = f"gradient {cell} capped"
         yield case(name, capped, [[1, 1]] * 2, "clipped_gate", contents=most)
         yield case(f"gradient {cell} no steps", one, np.zeros((0, 1)))
+    # Gains, slices, rows masked out and saturated views together.
+    every = Config("revlstm", 1, 4, 2, buffer="wordlist", slice_size=1)
+    gains = {"gains": i32(np.resize([4096, 0, 6001, 65536, 5461], (4, 1, 2, 4)))}
+    draft = case("gradient everything", every, HOLES, contents=Contents(state=2**29), **gains)
+    yield replace(draft, rules=(*draft.rules, "GRAD-002", "GRAD-003", "GRAD-015"))
