@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from typing import Any, Final
 from revrnn.comparison import differences
 from revrnn.conformance.adapters import Question
 from revrnn.conformance.checking import left_out
+from revrnn.conformance.profiles import UNKNOWN_OPERATION
 from revrnn.operations import OPERATIONS
-from revrnn.wire import decode, dump, encode
+from revrnn.wire import decode, encode
 
 from .questions import Asked, operations_of, random_requests, vectors
 
@@ -147,7 +149,8 @@ def prepare(program: Path) -> list[Batch]:
     batches = []
     kinds = (("vectors", vectors, (*PROFILES, *REFUSED)), ("random", random_requests, PROFILES))
     for kind, asked_of, profiles in kinds:
-        asked = tuple(one for operation in operations_of(profiles) for one in asked_of(operation))
+        names = [*operations_of(profiles), *([UNKNOWN_OPERATION] if kind == "vectors" else [])]
+        asked = tuple(one for operation in names for one in asked_of(operation))
         lines = b"".join(_request(number, one) for number, one in enumerate(asked))
         right = answers(program, lines)
         if right is None or not _all_right(asked, right):
@@ -157,8 +160,12 @@ def prepare(program: Path) -> list[Batch]:
 
 
 def _request(number: int, asked: Asked) -> bytes:
-    args = {name: encode(value) for name, value in asked.args.items()}
-    return dump({"id": number, "operation": asked.operation, "args": args}).encode() + b"\n"
+    """Return a request as a line; names come in no order, which the vectors' files do not show."""
+    names = list(asked.args)
+    random.Random(number).shuffle(names)
+    args = {name: encode(asked.args[name]) for name in names}
+    message = {"id": number, "operation": asked.operation, "args": args}
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def _all_right(asked: tuple[Asked, ...], got: list[bytes]) -> bool:
@@ -170,8 +177,9 @@ def _all_right(asked: tuple[Asked, ...], got: list[bytes]) -> bool:
 
 def _is_refused(asked: Asked, line: bytes) -> bool:
     """Say whether a valid request of an operation that is not offered is answered so."""
-    refused = OPERATIONS[asked.operation].profile in REFUSED and "error" not in asked.expected
-    return refused and b'"error": "E_UNSUPPORTED"' in line
+    known = OPERATIONS.get(asked.operation)
+    refused = known is not None and known.profile in REFUSED
+    return refused and "error" not in asked.expected and b'"error": "E_UNSUPPORTED"' in line
 
 
 def is_right(asked: Asked, line: bytes) -> bool:

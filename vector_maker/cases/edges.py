@@ -8,8 +8,8 @@ import numpy as np
 
 from revrnn.config import Config
 
-from .draft import Arguments, Draft, Evaluate, Numbers, i16, i32
-from .requests import Contents, pushed, sequence, tiny, without, wrong
+from .draft import Arguments, Draft, Evaluate, Numbers, i16, i32, i64
+from .requests import Contents, configured, pushed, sequence, tiny, without, wrong
 
 _STILL = Contents(weights=0, inputs=0, bias=0, state=0)
 
@@ -89,3 +89,36 @@ def _refused() -> Iterator[Draft]:
     # Without forgetting there are no heads to trace.
     keep = sequence("keeping traced", Config("revlstm", 1, 2, forgetting=False), [[1], [1]])
     yield Draft("sequence_forward", keep | {"trace": True}, ("EVAL-009", "CELL-031"))
+    yield from _names_and_shapes()
+    yield from _settings()
+
+
+def _names_and_shapes() -> Iterator[Draft]:
+    """Give names that are nearly right, and shapes that differ in one axis."""
+    array, name = "unchecked_array", "unchecked_name"
+    yield wrong("sequence_forward", without(tiny(), "weight_ih_l0"), "E_ARGUMENT", name, "CELL-003")
+    weights = tiny()["weight_ih_l0"]
+    for odd in ("weight_ih_l00", "weight_ih_l", "weight_ih_l-0", "weight_ih_"):
+        yield wrong("sequence_forward", tiny(**{odd: weights}), "E_ARGUMENT", name, "CELL-003")
+    short = tiny(bias_l0=tiny()["bias_l0"][:-1])
+    yield wrong("sequence_forward", short, "E_SHAPE", array, "CELL-003")
+    none = tiny(x=i16(np.zeros((0, 1, 1))))
+    yield wrong("sequence_forward", none, "E_SHAPE", array, "EVAL-002")
+    empty = {"a": i16(np.zeros((0, 1))), "w": i16([[1]])}
+    yield wrong("product", empty, "E_SHAPE", array, "EVAL-002")
+    yield wrong("tanh", {"s": i64(5), "bits": 24}, "E_SHAPE", array, "EVAL-004")
+
+
+def _settings() -> Iterator[Draft]:
+    """Give configurations that are refused, or decide, at one value."""
+    value = "unchecked_value"
+    flat = {"kind": "state", "x": np.ones(1, np.float32), "formats": 5}
+    yield wrong("quantise", flat, "E_ARGUMENT", value, "EVAL-003")
+    narrow = configured(formats={"operand_bits": 7, "lstm_view_bits": 7})
+    yield wrong("sequence_forward", narrow, "E_FORMAT", value, "FMT-002")
+    yield wrong("sequence_storage", configured(input_size=0), "E_ARGUMENT", value, "EVAL-003")
+    # The cap of p is that of f where that is below 768, by one.
+    open_wide = Contents(weights=0, inputs=0, bias=0, state=2**24, forget=2**30)
+    for cap in (767, 768):
+        args = sequence("cap of p", Config("revlstm", 1, 2, z_max=cap), [[1]], open_wide)
+        yield Draft("sequence_forward", args, ("FMT-007",))
