@@ -99,6 +99,7 @@ class Buffer(ABC):
     """Heads ``[B, G]`` and a store shared by all units; ``pop`` undoes ``push`` (BUF-003)."""
 
     stored: Blocks  # words of ``stream``, planes of ``wordlist``
+    parts: list[Blocks]  # all that is pushed to
 
     def __init__(
         self, config: Config, heads: Tensor, keep: bool = True, offload: bool = False
@@ -124,8 +125,8 @@ class Buffer(ABC):
         """Take residues of active units back, give digits (BUF-005, BUF-002)."""
 
     @abstractmethod
-    def room(self, steps: int) -> list[tuple[Blocks, int]]:
-        """Return what the store consists of, and the most that so many steps can push to it."""
+    def room(self, steps: int) -> int:
+        """Return the most that so many steps can push to each part (BUF-035)."""
 
     def load(self, words: Tensor, flags: Tensor) -> None:
         """Make words and flags the only block (EVAL-006)."""
@@ -142,27 +143,27 @@ class Buffer(ABC):
     def open_block(self, steps: int) -> None:
         """Make room for all that so many steps can push (BUF-035)."""
         if self.keep:
-            for blocks, room in self.room(steps):
-                blocks.begin(room)
+            for blocks in self.parts:
+                blocks.begin(self.room(steps))
 
     def close_block(self) -> None:
         """Keep a copy of what was pushed; this waits for the device."""
-        for blocks, _ in self.room(0):
+        for blocks in self.parts:
             blocks.close(self.offload)
 
     def reopen_block(self) -> None:
         """Open the last block again, to pop from it."""
-        for blocks, _ in self.room(0):
+        for blocks in self.parts:
             blocks.reopen()
 
     def finish_block(self) -> None:
         """Count what is left in a block that was popped."""
-        for blocks, _ in self.room(0):
+        for blocks in self.parts:
             self.left_over = self.left_over + blocks.top.abs()
 
     def block_bytes(self) -> int:
         """Return the bytes of the closed blocks."""
-        closed = [block for blocks, _ in self.room(0) for block in blocks.closed]
+        closed = [block for blocks in self.parts for block in blocks.closed]
         return sum(block.numel() * block.element_size() for block in closed)
 
     def check_underflow(self) -> None:
@@ -181,10 +182,11 @@ class StreamBuffer(Buffer):
         """Start from int32 heads in ``2^15 … 2^31−1`` and an empty stack."""
         super().__init__(config, heads, keep, offload)
         self.stored = Blocks(heads, (), torch.int16)
+        self.parts = [self.stored]
 
-    def room(self, steps: int) -> list[tuple[Blocks, int]]:
-        """Return the words, and the most that so many steps can push (BUF-035)."""
-        return [(self.stored, self.config.words_bound(steps) * self.heads.numel())]
+    def room(self, steps: int) -> int:
+        """Return the most words that so many steps can push (BUF-035)."""
+        return self.config.words_bound(steps) * self.heads.numel()
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Take digits, give residues."""
@@ -215,16 +217,12 @@ class WordlistBuffer(Buffer):
         super().__init__(config, heads, keep, offload)
         self.stored = Blocks(heads, tuple(heads.shape), torch.int64)
         self.spills = Blocks(heads, (), torch.bool)
+        self.parts = [self.stored, self.spills]
         self.too_wide = torch.zeros((), dtype=torch.bool, device=heads.device)
 
-    def room(self, steps: int) -> list[tuple[Blocks, int]]:
-        """Return planes and flags, and the most that so many steps can push.
-
-        Rows and units that are active at different times spill at different times, so that every
-        operation may spill.
-        """
-        operations = steps * self.config.operations_per_step
-        return [(self.stored, operations), (self.spills, operations)]
+    def room(self, steps: int) -> int:
+        """Return the most planes, and flags: every operation may spill, for some row or unit."""
+        return steps * self.config.operations_per_step
 
     def push(self, low: Tensor, z: Tensor, active: Tensor | None) -> Tensor:
         """Spill if any active head is full, then exchange digits (BUF-021, BUF-022, BUF-001)."""
