@@ -117,6 +117,13 @@ def _settings() -> Iterator[Draft]:
     narrow = configured(formats={"operand_bits": 7, "lstm_view_bits": 7})
     yield wrong("sequence_forward", narrow, "E_FORMAT", value, "FMT-002")
     yield wrong("sequence_storage", configured(input_size=0), "E_ARGUMENT", value, "EVAL-003")
+    # No layers, and arrays of no layers: all else is right.
+    bare = sequence("no layers", Config("revgru", 1, 2), [[1]], _STILL)
+    bare = {n: v for n, v in bare.items() if not n.endswith("_l0")} | {
+        "h": i32([]).reshape(0, 1, 2)
+    }
+    bare["config"] = bare["config"] | {"num_layers": 0}
+    yield wrong("sequence_forward", bare, "E_ARGUMENT", value, "EVAL-003")
     # The cap of p is that of f where that is below 768, by one.
     open_wide = Contents(weights=0, inputs=0, bias=0, state=2**24, forget=2**30)
     for cap in (767, 768):
