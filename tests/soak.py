@@ -88,10 +88,11 @@ class Soak:
         return used
 
     def grown(self) -> int:
-        """Return by how much memory grew since the first fifth of the time."""
-        first = [used for at, used in self.memory if at <= self.memory[-1][0] / 5] or [0]
-        later = [used for at, used in self.memory if at > self.memory[-1][0] / 5] or [0]
-        return max(later) - max(first)
+        """Return by how much memory grew from the first half of the time to the second."""
+        half = self.memory[-1][0] / 2
+        first = [used for at, used in self.memory if at <= half]
+        later = [used for at, used in self.memory if at > half]
+        return max(later) - max(first) if first else 0
 
     def operation(self, number: int) -> None:
         """Ask for one random operation."""

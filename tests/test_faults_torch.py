@@ -58,14 +58,15 @@ class Setting:
         self.trip: Callable[[str], None] = lambda where: None
         # A hook that looks at the sum, and one of parts.
         self.seen: list[Tensor] = []
-        self.rnn.weight_hh_l0.register_post_accumulate_grad_hook(self._after)
-        self.read[1].weight.register_hook(lambda gradient: self.trip("hook of a parameter"))
+        weights: list[Any] = [self.rnn.weight_hh_l0, self.read[1].weight]
+        weights[0].register_post_accumulate_grad_hook(self._after)
+        weights[1].register_hook(lambda gradient: self.trip("hook of a parameter"))
         self.make_outer()
 
     def make_outer(self) -> None:
         """Make an outer graph, which can be gone through once."""
         self.offset = self.outer(torch.ones(1, 1, 4))
-        self.offset.register_hook(lambda gradient: self.trip("outer graph"))  # type: ignore[no-untyped-call]
+        self.offset.register_hook(lambda gradient: self.trip("outer graph"))
 
     def _after(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -76,7 +77,7 @@ class Setting:
         made: Tensor = self.embed(tokens) + self.offset
         self.trip("embed")
         if made.requires_grad:
-            made.register_hook(lambda gradient: self.trip("backward of embed"))
+            made.register_hook(lambda gradient: self.trip("backward of embed"))  # type: ignore[no-untyped-call]
         return made
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
