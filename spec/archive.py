@@ -7,6 +7,7 @@ depend on the contents alone.
 
 from __future__ import annotations
 
+import io
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from . import SPEC_VERSION
+from .whole_files import write_whole
 
 # Folders of the package by what they hold; the suite is looked up by its name and not imported.
 FOLDERS: Final = ("text", "data", "vectors")
@@ -70,14 +72,14 @@ def _files(folder: Path) -> Iterator[Path]:
 def write(path: Path) -> int:
     """Write the archive and return how many files it has."""
     contents = members()
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w") as archive:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
         for name, content in contents.items():
             info = zipfile.ZipInfo(name, _TIME)
             info.external_attr = 0o644 << 16
             info.create_system = 3  # the same bytes on every system
             archive.writestr(info, content, zipfile.ZIP_DEFLATED, compresslevel=9)
-    partial.replace(path)
+    write_whole(path, whole.getvalue())
     return len(contents)
 
 

