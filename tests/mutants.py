@@ -15,7 +15,7 @@ from collections import Counter
 from mutation.ports import Job, files, jobs, trial
 from mutation.survivors import Justified, justified
 
-PORTS = ("numpy", "torch", "c", "jax")
+PORTS = ("numpy", "torch", "c")
 
 
 def report(job: Job, verdict: str, reasons: Justified) -> bool:

@@ -2,18 +2,17 @@
 
 A changed file is executed in its module, and so are the files that import from it. PyTorch's exact
 product and its walk over a sequence are left out: their mutants are mostly of how work is cut into
-chunks. JAX runs operation by operation, which compiles each kind of operation once for all mutants.
+chunks. JAX is left out: each of its mutants would be compiled anew for most of a minute.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
-import signal
 import sys
 from importlib import import_module
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any, Final
 
 from revrnn.comparison import differences
@@ -27,13 +26,8 @@ from .questions import Asked, operations_of, random_requests, vectors
 FILES: Final = {
     "numpy": ("quantise", "product", "activations", "buffer", "revmul", "cells", "sequence"),
     "torch": ("quantise", "activations", "blocks", "buffer", "revmul", "cells"),
-    "jax": ("quantise", "product", "activations", "buffer", "revmul", "cells"),
 }
-PACKAGES: Final = {
-    "numpy": "revrnn.numpy_ref",
-    "torch": "revrnn.torch_impl",
-    "jax": "revrnn.jax_impl",
-}
+PACKAGES: Final = {"numpy": "revrnn.numpy_ref", "torch": "revrnn.torch_impl"}
 PROFILES: Final = ("gates", "buffer", "cell", "sequence")
 # Seconds after which a mutant that does not end is a noticed one.
 LIMIT: Final = 60
@@ -75,31 +69,12 @@ def verdict(given: tuple[str, str, str]) -> str:
         given: the port, the file, and its changed text.
     """
     port, file, source = given
-    if port == "jax":
-        return _in_turn(port, file, source)
     child = os.fork()
     if child == 0:
         faulthandler.dump_traceback_later(LIMIT, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
         os._exit({"": 7, "random": 8}.get(_asked_here(port, file, source), 0))
     _, status = os.waitpid(child, 0)
     return {7: "", 8: "random"}.get(os.waitstatus_to_exitcode(status), "vectors")
-
-
-def _in_turn(port: str, file: str, source: str) -> str:
-    """Ask a mutant in this process, and put everything back."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    signal.signal(signal.SIGALRM, stop)
-    signal.alarm(LIMIT)
-    try:
-        return _asked_here(port, file, source)
-    except Exception:
-        return "vectors"
-    finally:
-        signal.alarm(0)
-        _place(port, file, source_of(port, file))
 
 
 def _asked_here(port: str, file: str, source: str) -> str:
@@ -136,9 +111,6 @@ def _place(port: str, file: str, source: str) -> Implementation:
         if name.startswith(f"{package}.") and module is not changed and _imports(module, file):
             _execute(module, Path(str(module.__file__)).read_text(encoding="utf-8"))
     _execute(evaluate, Path(str(evaluate.__file__)).read_text(encoding="utf-8"))
-    if port == "jax":
-        made: Implementation = evaluate.JaxImplementation(jit=False)
-        return made
     implementation: Implementation = evaluate.IMPLEMENTATION
     return implementation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import Pool
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -69,11 +69,8 @@ def trial(port: str, processes: int) -> Iterator[Trial]:
 
             yield compiled
         return
-    # JAX cannot be forked: its mutants are tried one after another in processes of their own.
-    start = "spawn" if port == "jax" else "fork"
-    if start == "fork":
-        ask_python.check(port)
-    with get_context(start).Pool(processes) as pool:
+    ask_python.check(port)
+    with Pool(processes) as pool:
 
         def executed(jobs: list[Job]) -> Iterator[tuple[Job, str]]:
             given = [(port, job.file, job.mutant.source) for job in jobs]
