@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .compiling import Array, f32, i32, i64, inner, round_shift
+from .compiling import Array, f32, i32, inner, round_shift
 from .lanes import Group, Lanes, Place, Variable
+from .records import Back, Factors, Numbers, Sums
 from .vectors import Kernel, kernel
 
 OPERAND_MAX: Final = 32512
@@ -31,8 +32,7 @@ NUMBERS: Final = 14
 class Tanh:
     """The hyperbolic tangent of numbers with so many fraction bits (ACT-002).
 
-    ``table`` has a value and the step to the next one in one number, as
-    :func:`revrnn.torch_impl.activations.packed_table` makes it.
+    ``table`` has a value and the step to the next one in one number (:func:`.plan.packed_table`).
     """
 
     def __init__(self, k: Kernel, table: Place, bits: Lanes) -> None:
@@ -53,8 +53,9 @@ class Tanh:
 class Gates:
     """The activations of one row of gates."""
 
-    def __init__(self, k: Kernel, plan: Place, table: Place) -> None:
+    def __init__(self, k: Kernel, numbers: Numbers) -> None:
         """Take numbers of the configuration and the table."""
+        plan, table = numbers.plan, numbers.table
         bits = k.number(plan, SUM_BITS)
         self.tanh, self._half = Tanh(k, table, bits), Tanh(k, table, bits + 1)
         self._factor, self._term = k.number(plan, GATE_FACTOR), k.number(plan, GATE_TERM)
@@ -93,15 +94,17 @@ def tanh_slope(y: Lanes) -> Lanes:
     return 1.0 - y * y
 
 
-class Sums:
+class PreActivations:
     """Pre-activations of one row: recurrent sums, input sums and biases (PROD-004)."""
 
-    def __init__(
-        self, k: Kernel, stride: Any, places: tuple[Place, Place, Place], left: Any, shift: Any
-    ) -> None:
-        """Take numbers from one gate to the next, and shifts of both sums."""
-        self.k, self.stride, self.places = k, stride, places
-        self.left, self.shift = k.all_lanes(left), k.all_lanes(shift)
+    def __init__(self, k: Kernel, sums: Sums, units: Any, b: Any, first: Any = None) -> None:
+        """Take the sums, numbers from one gate to the next, and which row from which unit on."""
+        self.k, self.stride = k, units
+        bias = sums.bias.after(sums.bias_at)
+        (recurrent,) = k.row(b, sums.width, first).of(sums.recurrent)
+        (inputs,) = k.row(b, sums.across, first).of(sums.inputs.after(sums.inputs_at))
+        self.places = (recurrent, inputs, bias if first is None else bias.after(first))
+        self.left, self.shift = k.all_lanes(sums.left), k.all_lanes(sums.shift)
 
     def of(self, group: Group, gate: int) -> Lanes:
         """Return those of a gate."""
@@ -129,13 +132,16 @@ class _Views:
 
 
 @kernel
-def view_row(k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place) -> None:
+def view_row(
+    k: Kernel, n: Any, b: Any, bits: Any, h: Place, out: Place, by_row: Any, largest: Place
+) -> None:
     """Write a row of states as operands int16 (FMT-004), and raise the largest magnitude.
 
-    ``out`` has room for whole vectors; the last one is filled with zeros.
+    The last vector of a row is filled with zeros.
     """
     views = _Views(k, bits)
-    k.each(n, lambda group: views.write(group, h, out))
+    (states,), (operands,) = k.row(b, n).of(h), k.row(b, by_row).of(out)
+    k.each(n, lambda group: views.write(group, states, operands))
     k.raise_to(largest, views.most)
 
 
@@ -143,21 +149,25 @@ def view_row(k: Kernel, n: Any, bits: Any, h: Place, out: Place, largest: Place)
 def view_row_back(
     k: Kernel,
     n: Any,
+    b: Any,
     bits: Any,
     h: Place,
     out: Place,
+    by_row: Any,
     largest: Place,
-    scale: Any,
+    unit: Any,
     real: Place,
-    ok: Place,
+    size: Any,
 ) -> None:
     """Write also float32 of the operands, and 1 where nothing saturated, else 0 (GRAD-002)."""
-    views, by = _Views(k, bits), k.all_lanes(scale)
+    views, by = _Views(k, bits), k.all_lanes(unit)
+    (operands,) = k.row(b, by_row).of(out)
+    states, reals = k.row(b, n).of(h, real)
 
     def see(group: Group) -> None:
-        v, w = views.write(group, h, out)
-        group.store(real, w.as_real() * by)
-        group.store(ok, v.equals(w).choose(1.0, k.zeros(real=True)))
+        v, w = views.write(group, states, operands)
+        group.store(reals, w.as_real() * by)
+        group.store(reals.after(size), v.equals(w).choose(1.0, k.zeros(real=True)))
 
     k.each(n, see)
     k.raise_to(largest, views.most)
@@ -169,74 +179,43 @@ def views(h: Array, bits: int, out: Array, by_row: int, largest: Array) -> None:
     rows, units = h.shape
     largest[0] = 0
     for b in range(rows):
-        view_row(units, bits, h.reshape(-1), b * units, out, b * by_row, largest, 0)
+        view_row(units, b, bits, h, 0, out, 0, by_row, largest, 0)
 
 
 @inner
 def views_back(
-    h: Array,
-    bits: int,
-    out: Array,
-    by_row: int,
-    largest: Array,
-    unit: float,
-    tape: Array,
-    real: int,
-    ok: int,
+    h: Array, bits: int, out: Array, by_row: int, largest: Array, unit: float, real: int, back: Back
 ) -> None:
-    """Do so, and write to the tape from ``real`` and ``ok`` on."""
+    """Do so, and write to two pieces of the tape from ``real`` on."""
     rows, units = h.shape
     largest[0] = 0
     for b in range(rows):
         view_row_back(
-            units,
-            bits,
-            h.reshape(-1),
-            b * units,
-            out,
-            b * by_row,
-            largest,
-            0,
-            unit,
-            tape,
-            real + b * units,
-            tape,
-            ok + b * units,
+            units, b, bits, h, 0, out, 0, by_row, largest, 0, unit, back.pieces, real, back.size
         )
 
 
 @inner
 def layer_input(
-    h: Array,
-    gains: Array,
-    shift: int,
-    width: int,
-    out: Array,
-    operand: Array,
-    slope: Array,
-    base: int,
-    bits: int,
-) -> Any:
+    h: Array, gains: Array, plan: Array, out: Array, factors: Factors, base: int
+) -> None:
     """Write a layer's states as the operand of the layer above (SEQ-004, SEQ-012).
 
     Args:
         h: int32 ``[2, R, G]``.
         gains: int32 ``[R, H]`` with 12 fraction bits, or of no rows.
-        shift: fraction bits to be lost.
-        width: row length of ``out``.
-        out: int16, flat.
-        operand: float32, flat: its real numbers, for gradients.
-        slope: float32, flat: its derivative by the state (GRAD-002, GRAD-016).
-        base: where to begin in ``operand`` and ``slope``, or −1 not to write there.
-        bits: fraction bits of the operand.
-
-    Returns:
-        The largest magnitude.
+        plan: numbers of the configuration.
+        out: int16, flat ``[R, H]``.
+        factors: where its real numbers and its derivative by the state go (GRAD-002, GRAD-016).
+        base: where to begin there, or −1 not to write there.
     """
     _, rows, units = h.shape
-    unit, gain_unit = f32(2.0**-bits), f32(2.0**-12)
+    shift, unit, gain_unit = (
+        plan[STATE_BITS] - plan[VIEW_BITS],
+        f32(2.0 ** -plan[VIEW_BITS]),
+        f32(2.0**-12),
+    )
     gained = gains.shape[0] > 0
-    largest = i32(0)
     for b in range(rows):
         for j in range(2):
             for i in range(units):
@@ -249,11 +228,8 @@ def layer_input(
                     w = i32(min(max(v, i32(-OPERAND_MAX)), i32(OPERAND_MAX)))
                     passes = passes and v == w
                     factor = f32(gain) * gain_unit
-                at = j * units + i
-                out[b * width + at] = w
-                largest = i32(max(largest, i32(max(w, i32(-w)))))
+                at = (b * 2 + j) * units + i
+                out[at] = w
                 if base >= 0:
-                    to = base + b * 2 * units + at
-                    operand[to] = f32(w) * unit
-                    slope[to] = factor if passes else f32(0)
-    return i64(largest)
+                    factors.operands[base + at] = f32(w) * unit
+                    factors.slopes[base + at] = factor if passes else f32(0)

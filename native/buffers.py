@@ -81,7 +81,7 @@ def exchange_back(
     return buffered.choose(old, restore), before, (before < 32768) & buffered
 
 
-class Stack:
+class WordStack:
     """Words in memory, with room for :data:`.tiles.LANES` more at both ends of what is used."""
 
     def __init__(self, k: Kernel, words: Place, tally: Place, index: int = TOP) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 _FunctionCache: Any = FunctionCache
@@ -106,3 +107,12 @@ sar: Any = _intrinsic(_sar)
 def round_shift(v: Any, k: Any) -> Any:
     """Return int32 ``v`` shifted right by ``k``, at least 1, rounded half up (GEN-003)."""
     return sar(i32(sar(v, k - 1) + 1), 1)
+
+
+def callback(function: Callable[..., Any]) -> Any:
+    """Return a function of an address, compiled to be called from C; it has an ``address``."""
+    made: Any = CFunc(function, ((types.int64,), types.int64), {}, {"error_model": "numpy"})
+    with suppress(RuntimeError):  # no folder that can be written
+        made._cache = _Cache(function)
+    made.compile()
+    return made

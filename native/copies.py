@@ -6,70 +6,83 @@ from .compiling import Array, f32, inner
 
 
 @inner
-def begin_anew(h: Array, at: Array, aside: Array, which: int) -> None:
+def begin_anew(h: Array, at: Array, aside: Array) -> None:
     """Begin rows of ``[L, 2, R, G]`` anew (SEQ-013).
 
     Args:
         h: states.
         at: int32 ``[R]``: where a row that starts anew is set aside, else −1.
-        aside: ``[n, 1 or 2, L, 2, G]``, or of no entries.
-        which: of the states there.
+        aside: ``[n, L, 2, G]``; what finds no room there is let go.
     """
-    layers, _, rows, units = h.shape
-    for b in range(rows):
+    for b in range(at.size):
         if at[b] >= 0:
-            for k in range(layers):
-                for j in range(2):
-                    for i in range(units):
-                        if aside.shape[0]:
-                            aside[at[b], which, k, j, i] = h[k, j, b, i]
-                        h[k, j, b, i] = 0
+            if at[b] < aside.shape[0]:
+                copy_states(h[:, :, b], aside[at[b]])
+            for k in range(h.shape[0]):
+                clear_row(h[k, 0], b)
+                clear_row(h[k, 1], b)
 
 
 @inner
-def put_back(h: Array, at: Array, aside: Array, states: Array, t: int, which: int) -> None:
-    """Undo :func:`begin_anew`, or take states from ``[C+1, 1 or 2, L, 2, R, G]`` at ``t``."""
-    layers, _, rows, units = h.shape
-    for b in range(rows):
+def put_back(h: Array, at: Array, aside: Array) -> None:
+    """Undo :func:`begin_anew`."""
+    for b in range(at.size):
+        if 0 <= at[b] < aside.shape[0]:
+            copy_states(aside[at[b]], h[:, :, b])
+
+
+@inner
+def put_stored(h: Array, at: Array, states: Array) -> None:
+    """Undo :func:`begin_anew` from all states ``[L, 2, R, G]`` before it."""
+    for b in range(at.size):
         if at[b] >= 0:
-            for k in range(layers):
-                for j in range(2):
-                    for i in range(units):
-                        if states.shape[0]:
-                            h[k, j, b, i] = states[t, which, k, j, b, i]
-                        else:
-                            h[k, j, b, i] = aside[at[b], which, k, j, i]
+            copy_states(states[:, :, b], h[:, :, b])
+
+
+@inner
+def copy_states(source: Array, out: Array) -> None:
+    """Copy the states of one row, ``[L, 2, G]``."""
+    layers, _, units = source.shape
+    for k in range(layers):
+        for j in range(2):
+            for i in range(units):
+                out[k, j, i] = source[k, j, i]
+
+
+@inner
+def clear_row(h: Array, b: int) -> None:
+    """Write zeros to a row of ``[R, G]``."""
+    for i in range(h.shape[1]):
+        h[b, i] = 0
 
 
 @inner
 def clear_rows(h: Array, at: Array) -> None:
     """Write zeros to rows of ``[R, G]`` that start anew."""
-    rows, units = h.shape
-    for b in range(rows):
+    for b in range(h.shape[0]):
         if at[b] >= 0:
-            for i in range(units):
-                h[b, i] = 0
+            clear_row(h, b)
 
 
 @inner
 def idle(
-    tape: Array, place: int, size: int, units: int, pieces: int, kept: int, also_kept: int
+    pieces: Array, place: int, size: int, units: int, count: int, kept: int, also_kept: int
 ) -> None:
     """Write the factors of a row that does not have the step (GRAD-015).
 
     Args:
-        tape: float32, flat.
+        pieces: float32, flat.
         place: where the row begins in its first piece.
         size: of a piece.
         units: G.
-        pieces: how many pieces there are of factors.
+        count: how many pieces there are of factors.
         kept: one of what is kept, all of it here.
         also_kept: another one, or the same.
     """
-    for piece in range(pieces):
+    for piece in range(count):
         value = f32(1) if piece in (kept, also_kept) else f32(0)
         for i in range(units):
-            tape[piece * size + place + i] = value
+            pieces[piece * size + place + i] = value
 
 
 @inner

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .arithmetic import STATE_BITS, Z_MAX, Gates, Sums, sigmoid_slope, tanh_slope, unit
-from .buffers import TOP, Stack, Wraps, count_gates
+from .arithmetic import STATE_BITS, Z_MAX, Gates, PreActivations, sigmoid_slope, tanh_slope, unit
+from .buffers import TOP, WordStack, Wraps, count_gates
 from .compiling import Array, Maybe, inner
 from .copies import idle
 from .lanes import Group, Lanes, Place
+from .records import Back, GroupStep, Numbers, Room, Sums
 from .vectors import Kernel, kernel
 
 # Pieces of the tape, float32: of ``h`` in z's and g's pre-activations, the part of ``h`` that is
@@ -23,506 +24,207 @@ GRU_PIECES: Final = 8
 
 
 @kernel
-def gates_row(
-    k: Kernel,
-    n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    view: Place,
-    sigma: Place,
-    r: Place,
-    u: Place,
-) -> None:
+def gates_row(k: Kernel, b: Any, sums: Sums, numbers: Numbers, room: Room) -> None:
     """Write the sigmoids that z is made of, r, and the candidate's operand (CELL-010, CELL-011)."""
-    sums, gates = Sums(k, stride, (s, x, bias), left, shift), Gates(k, plan, table)
+    own, gates = PreActivations(k, sums, room.units, b), Gates(k, numbers)
+    sigma, r = k.row(b, room.units).of(room.y, room.r)
+    view, u = k.row(b, room.by_row).of(room.operand, room.u)
 
     def write(group: Group) -> None:
-        group.store(sigma, gates.sigmoid(sums.of(group, 0)))
-        reset = gates.sigmoid(sums.of(group, 1))
+        group.store(sigma, gates.sigmoid(own.of(group, 0)))
+        reset = gates.sigmoid(own.of(group, 1))
         group.store(r, reset)
         group.store_short(u, (reset * group.load(view)).rounded(15))
 
-    k.each(n, write)
+    k.each(room.units, write)
 
 
 class _Update:
-    """The candidate and the change of one row."""
+    """The gate, the candidate and the change of one row."""
 
     def __init__(
-        self,
-        k: Kernel,
-        places: tuple[Place, Place, Place],
-        left: Any,
-        shift: Any,
-        plan: Place,
-        table: Place,
+        self, k: Kernel, sums: Sums, numbers: Numbers, room: Room, b: Any, first: Any = None
     ) -> None:
         """Take the candidate's sums and numbers."""
-        self.sums = Sums(k, k.scalar(plan, 0), places, left, shift)
-        self.gates, self.top = Gates(k, plan, table), k.number(plan, Z_MAX)
-        self.to_state = 25 - k.number(plan, STATE_BITS)
+        self.sums = PreActivations(k, sums, room.units, b, first)
+        self.gates, self.top = Gates(k, numbers), k.number(numbers.plan, Z_MAX)
+        self.to_state = 25 - k.number(numbers.plan, STATE_BITS)
 
-    def candidate(self, group: Group) -> Lanes:
-        """Return g."""
-        return self.gates.tanh(self.sums.of(group, 0))
-
-    def change(self, z: Lanes, g: Lanes) -> Lanes:
-        """Return what is added to the state (CELL-012)."""
-        return ((1024 - z) * g).rounded(self.to_state)
+    def of(self, group: Group, sigma: Place) -> tuple[Lanes, Lanes, Lanes]:
+        """Return z, g, and what is added to the state (CELL-012)."""
+        z = self.gates.forget(group.load(sigma), self.top)
+        g = self.gates.tanh(self.sums.of(group, 0))
+        return z, g, ((1024 - z) * g).rounded(self.to_state)
 
 
 @kernel
 def forward_row(
     k: Kernel,
     n: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
+    b: Any,
+    first: Any,
     buffered: Any,
-    sigma: Place,
-    h: Place,
+    sums: Sums,
+    numbers: Numbers,
+    step: GroupStep,
     heads: Place,
-    z: Place,
-    words: Place,
-    keep: Any,
-    tally: Place,
+    room: Room,
 ) -> None:
-    """Update a row (CELL-012); gates go to ``z``."""
-    update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
-    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+    """Update a row (CELL-012); gates go to ``room.z``."""
+    update, wraps = _Update(k, sums, numbers, room, b, first), Wraps(k, step.tally)
+    words, everywhere = WordStack(k, step.words, step.tally), k.truth(buffered)
+    h, own, sigma, z = k.row(b, room.units, first).of(step.h, heads, room.y, room.z)
 
     def write(group: Group) -> None:
-        forget = update.gates.forget(group.load(sigma), update.top)
-        change = update.change(forget, update.candidate(group))
-        head = group.load(heads)
-        new = stack.update(group, h, forget, change, head, everywhere, keep, wraps)
-        group.store(heads, new.head)
+        forget, _, change = update.of(group, sigma)
+        head = group.load(own)
+        new = words.update(group, h, forget, change, head, everywhere, step.keep, wraps)
+        group.store(own, new.head)
         group.store(z, forget)
 
     k.each(n, write)
-    stack.close()
+    words.close()
     wraps.close()
 
 
 @kernel
-def plain_row(
-    k: Kernel,
-    n: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    sigma: Place,
-    h: Place,
-    tally: Place,
-) -> None:
+def plain_row(k: Kernel, b: Any, sums: Sums, numbers: Numbers, step: GroupStep, room: Room) -> None:
     """Update a row without forgetting (CELL-030)."""
-    update, wraps = _Update(k, (s, x, bias), left, shift, plan, table), Wraps(k, tally)
+    update, wraps = _Update(k, sums, numbers, room, b), Wraps(k, step.tally)
+    h, sigma = k.row(b, room.units).of(step.h, room.y)
 
     def write(group: Group) -> None:
-        forget = update.gates.forget(group.load(sigma), update.top)
-        change = update.change(forget, update.candidate(group))
+        _, _, change = update.of(group, sigma)
         group.store(h, wraps.sum(group, group.load(h), change))
 
-    k.each(n, write)
+    k.each(room.units, write)
     wraps.close()
 
 
-class _Back:
+class _Factors:
     """What undoing a row writes whether or not there is forgetting."""
 
     def __init__(
-        self,
-        k: Kernel,
-        update: _Update,
-        tape: Place,
-        size: Any,
-        unit_h: Any,
-        unit_view: Any,
-        scale: Any,
+        self, k: Kernel, update: _Update, room: Room, back: Back, b: Any, first: Any = None
     ) -> None:
-        """Take the tape, units of numbers, and m of GRAD-010."""
-        self.k, self.update, self.tape, self.size = k, update, tape, size
-        self.unit_h, self.unit_view = k.all_lanes(unit_h), k.all_lanes(unit_view)
-        self.scale = k.all_lanes(scale)
+        """Take where a row's pieces are, units of numbers, and m of GRAD-010."""
+        self.k, self.update, self.size = k, update, back.size
+        (self.pieces,) = k.row(b, room.units, first).of(back.pieces.after(back.base))
+        self.sigma, self.r = k.row(b, room.units, first).of(room.y, room.r)
+        (self.u,) = k.row(b, room.by_row, first).of(room.u)
+        self.unit_h, self.unit_view = k.all_lanes(back.unit_h), k.all_lanes(back.unit_view)
+        self.scale = k.all_lanes(back.scale)
 
-    def write(self, group: Group, piece: int, value: Lanes) -> None:
-        """Write into a piece of the tape."""
-        group.store(self.k.piece(self.tape, self.size, piece), value)
-
-    def factors(
-        self, group: Group, sigma: Lanes, z: Lanes, g: Lanes, h: Lanes | None, r: Lanes, u: Lanes
-    ) -> None:
+    def write(self, group: Group, z: Lanes, g: Lanes, h: Lanes | None) -> None:
         """Write factors; ``h`` is the state before, ``None`` without forgetting."""
-        gg, zz, view = unit(g), z.as_real() * 2.0**-10, group.load(self.view_piece())
+        gg, zz, gates = unit(g), z.as_real() * 2.0**-10, self.update.gates
         own = 0.0 - gg if h is None else h.as_real() * self.unit_h - gg
-        self.write(group, 0, own * self.update.gates.forget_slope(sigma, z, self.scale))
-        self.write(group, 1, (1.0 - zz) * tanh_slope(gg))
+        y = unit(group.load(self.r))
+        factors = {
+            0: own * gates.forget_slope(group.load(self.sigma), z, self.scale),
+            1: (1.0 - zz) * tanh_slope(gg),
+            R: y,
+            OF_U: group.load(self.piece(VIEW)) * sigmoid_slope(y),
+            U: group.load(self.u).as_real() * self.unit_view,
+        }
         if h is not None:
-            self.write(group, KEPT, zz)
-        y = unit(r)
-        self.write(group, R, y)
-        self.write(group, OF_U, view * sigmoid_slope(y))
-        self.write(group, U, u.as_real() * self.unit_view)
+            factors[KEPT] = zz
+        for number, value in factors.items():
+            group.store(self.piece(number), value)
 
-    def view_piece(self) -> Place:
-        """Return where the view is, which has been written before."""
-        return self.k.piece(self.tape, self.size, VIEW)
+    def piece(self, number: int) -> Place:
+        """Return where the row is in a piece."""
+        return self.k.piece(self.pieces, self.size, number)
 
 
 @kernel
 def back_row(
     k: Kernel,
     n: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
+    b: Any,
+    first: Any,
     buffered: Any,
-    sigma: Place,
-    r: Place,
-    u: Place,
-    h: Place,
-    restore: Place,
+    sums: Sums,
+    numbers: Numbers,
+    step: GroupStep,
     heads: Place,
-    words: Place,
-    tally: Place,
-    unit_h: Any,
-    unit_view: Any,
-    scale: Any,
-    tape: Place,
-    size: Any,
+    room: Room,
+    back: Back,
 ) -> None:
     """Undo a row, and write its factors (CELL-040, GRAD-010 … GRAD-012)."""
-    update = _Update(k, (s, x, bias), left, shift, plan, table)
-    back = _Back(k, update, tape, size, unit_h, unit_view, scale)
-    stack, everywhere = Stack(k, words, tally), k.truth(buffered)
+    update = _Update(k, sums, numbers, room, b, first)
+    factors = _Factors(k, update, room, back, b, first)
+    words, everywhere = WordStack(k, step.words, step.tally), k.truth(buffered)
+    h, own, restore = k.row(b, room.units, first).of(step.h, heads, back.old_h)
 
     def undo(group: Group) -> None:
-        y, g = group.load(sigma), update.candidate(group)
-        z = update.gates.forget(y, update.top)
-        old = stack.undo(group, h, z, update.change(z, g), heads, everywhere, restore)
-        back.factors(group, y, z, g, old, group.load(r), group.load(u))
+        z, g, change = update.of(group, factors.sigma)
+        factors.write(group, z, g, words.undo(group, h, z, change, own, everywhere, restore))
 
     k.each(n, undo, backwards=True)
-    stack.close()
+    words.close()
 
 
 @kernel
 def plain_back(
-    k: Kernel,
-    n: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    recovered: Any,
-    sigma: Place,
-    r: Place,
-    u: Place,
-    h: Place,
-    restore: Place,
-    unit_h: Any,
-    unit_view: Any,
-    scale: Any,
-    tape: Place,
-    size: Any,
+    k: Kernel, b: Any, sums: Sums, numbers: Numbers, step: GroupStep, room: Room, back: Back
 ) -> None:
     """Undo a row without forgetting, or look it up, and write its factors (CELL-030)."""
-    update, computed = _Update(k, (s, x, bias), left, shift, plan, table), k.truth(recovered)
-    back = _Back(k, update, tape, size, unit_h, unit_view, scale)
+    update, recovers = _Update(k, sums, numbers, room, b), k.truth(back.recovers)
+    factors = _Factors(k, update, room, back, b)
+    h, restore = k.row(b, room.units).of(step.h, back.old_h)
 
     def undo(group: Group) -> None:
-        y, g = group.load(sigma), update.candidate(group)
-        z = update.gates.forget(y, update.top)
-        before = group.load(h) - update.change(z, g)
-        group.store(h, computed.choose(before, group.load(restore)))
-        back.factors(group, y, z, g, None, group.load(r), group.load(u))
+        z, g, change = update.of(group, factors.sigma)
+        group.store(h, recovers.choose(group.load(h) - change, group.load(restore)))
+        factors.write(group, z, g, None)
 
-    k.each(n, undo)
+    k.each(room.units, undo)
 
 
 @inner
-def gates(
-    s: Array,
-    width: int,
-    x: Array,
-    x_at: int,
-    x_width: int,
-    bias: Array,
-    at: int,
-    left: int,
-    shift: int,
-    plan: Array,
-    table: Array,
-    view: Array,
-    by_row: int,
-    units: int,
-    sigma: Array,
-    r: Array,
-    u: Array,
-) -> None:
-    """Write gates and operands of some rows.
-
-    Arguments are those of :func:`.lstm.advance`, and:
-        view: int16, flat.
-        by_row: its row length, and that of ``u``.
-        units: G.
-        sigma: int32, flat ``[R, G]``: the sigmoids that z is made of.
-        r: the same: r.
-        u: int16, flat: the candidate's operand.
-    """
-    for b in range(sigma.size // units):
-        gates_row(
-            units,
-            units,
-            s,
-            b * width,
-            x,
-            x_at + b * x_width,
-            bias,
-            at,
-            left,
-            shift,
-            plan,
-            0,
-            table,
-            0,
-            view,
-            b * by_row,
-            sigma,
-            b * units,
-            r,
-            b * units,
-            u,
-            b * by_row,
-        )
+def gates(sums: Sums, numbers: Numbers, rows: int, room: Room) -> None:
+    """Write gates and the candidate's operand of all rows."""
+    for b in range(rows):
+        gates_row(b, sums, numbers, room)
 
 
 @inner
 def advance(
-    s: Array,
-    width: int,
-    x: Array,
-    x_at: int,
-    x_width: int,
-    bias: Array,
-    at: int,
-    left: int,
-    shift: int,
-    plan: Array,
-    table: Array,
-    sigma: Array,
-    h: Array,
-    heads: Maybe,
-    z: Array,
-    active: Array,
-    depth: int,
-    words: Array,
-    keep: int,
-    tally: Array,
-    counts: Array,
+    sums: Sums, numbers: Numbers, step: GroupStep, heads: Maybe, room: Room, counts: Array
 ) -> None:
-    """Update one group of some rows; arguments are those of :func:`.lstm.advance`."""
-    rows, units = h.shape
-    flat = h.reshape(-1)
+    """Update one group of all rows; arguments are those of :func:`.lstm.advance`."""
+    rows, units = step.h.shape
     for b in range(rows):
-        if not active[b]:
+        if not step.active[b]:
             continue
         if heads is None:
-            plain_row(
-                units,
-                s,
-                b * width,
-                x,
-                x_at + b * x_width,
-                bias,
-                at,
-                left,
-                shift,
-                plan,
-                0,
-                table,
-                0,
-                sigma,
-                b * units,
-                flat,
-                b * units,
-                tally,
-                0,
-            )
+            plain_row(b, sums, numbers, step, room)
         else:
             for part in range(2):  # sliced units, the others
-                first, last = (0, depth) if part == 0 else (depth, units)
-                to = b * units + first
+                first, last = (0, step.depth) if part == 0 else (step.depth, units)
                 if first < last:
-                    forward_row(
-                        last - first,
-                        s,
-                        b * width + first,
-                        x,
-                        x_at + b * x_width + first,
-                        bias,
-                        at + first,
-                        left,
-                        shift,
-                        plan,
-                        0,
-                        table,
-                        0,
-                        part,
-                        sigma,
-                        to,
-                        flat,
-                        to,
-                        heads.reshape(-1),
-                        to,
-                        z,
-                        to,
-                        words,
-                        0,
-                        keep,
-                        tally,
-                        0,
-                    )
+                    forward_row(last - first, b, first, part, sums, numbers, step, heads, 0, room)
     if heads is not None and counts.size:
-        count_gates(z, active, depth, units, counts)
+        count_gates(room.z, step.active, step.depth, units, counts)
 
 
 @inner
 def recover(
-    s: Array,
-    width: int,
-    x: Array,
-    x_at: int,
-    x_width: int,
-    bias: Array,
-    at: int,
-    left: int,
-    shift: int,
-    plan: Array,
-    table: Array,
-    sigma: Array,
-    r: Array,
-    u: Array,
-    by_row: int,
-    h: Array,
-    heads: Maybe,
-    old_h: Array,
-    active: Array,
-    depth: int,
-    stored: bool,
-    words: Array,
-    tally: Array,
-    unit_h: Any,
-    unit_view: Any,
-    scale: Any,
-    tape: Array,
-    base: int,
-    size: int,
+    sums: Sums, numbers: Numbers, step: GroupStep, heads: Maybe, room: Room, back: Back
 ) -> bool:
-    """Take one group of some rows back; arguments are those of :func:`.lstm.recover`."""
-    rows, units = h.shape
-    flat, old = h.reshape(-1), old_h.reshape(-1)
-    on = 0 if stored else 1
-    for back in range(rows):
-        b = rows - 1 - back
-        place = base + b * units
-        if not active[b]:
-            idle(tape, place, size, units, VIEW, KEPT, KEPT)
+    """Take one group of all rows back; arguments are those of :func:`.lstm.recover`."""
+    rows, units = step.h.shape
+    for down in range(rows):
+        b = rows - 1 - down
+        if not step.active[b]:
+            idle(back.pieces, back.base + b * units, back.size, units, VIEW, KEPT, KEPT)
         elif heads is None:
-            plain_back(
-                units,
-                s,
-                b * width,
-                x,
-                x_at + b * x_width,
-                bias,
-                at,
-                left,
-                shift,
-                plan,
-                0,
-                table,
-                0,
-                on,
-                sigma,
-                b * units,
-                r,
-                b * units,
-                u,
-                b * by_row,
-                flat,
-                b * units,
-                old,
-                b * units,
-                unit_h,
-                unit_view,
-                scale,
-                tape,
-                place,
-                size,
-            )
+            plain_back(b, sums, numbers, step, room, back)
         else:
             for part in range(2):  # in the order of units from the last to the first
-                first, last = (depth, units) if part == 0 else (0, depth)
-                to = b * units + first
-                if first < last:
-                    back_row(
-                        last - first,
-                        s,
-                        b * width + first,
-                        x,
-                        x_at + b * x_width + first,
-                        bias,
-                        at + first,
-                        left,
-                        shift,
-                        plan,
-                        0,
-                        table,
-                        0,
-                        on * (1 - part),
-                        sigma,
-                        to,
-                        r,
-                        to,
-                        u,
-                        b * by_row + first,
-                        flat,
-                        to,
-                        old,
-                        to,
-                        heads.reshape(-1),
-                        to,
-                        words,
-                        0,
-                        tally,
-                        0,
-                        unit_h,
-                        unit_view,
-                        scale,
-                        tape,
-                        place + first,
-                        size,
-                    )
-    return bool(tally[TOP] >= 0)
+                first, last = (step.depth, units) if part == 0 else (0, step.depth)
+                n, on = last - first, back.recovers * (1 - part)
+                if n > 0:
+                    back_row(n, b, first, on, sums, numbers, step, heads, 0, room, back)
+    return bool(step.tally[TOP] >= 0)

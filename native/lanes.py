@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from llvmlite import ir
 from numba.core import cgutils
 
 from .tiles import LANES
-
-if TYPE_CHECKING:
-    from .vectors import Kernel
 
 I1, I16, I32, I64, F32 = (
     ir.IntType(1),
@@ -26,6 +23,12 @@ _SHORT: Final = {"i16": "i16", "i32": "i32", "float": "f32"}
 def vector(element: Any) -> Any:
     """Return the type of a vector of :data:`LANES` elements."""
     return ir.VectorType(element, LANES)
+
+
+def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """Return LLVM's function of that name."""
+    kind = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, kind, name)
 
 
 class Lanes:
@@ -104,10 +107,10 @@ class Lanes:
 
     def call(self, name: str, *others: Lanes | float) -> Lanes:
         """Return what LLVM's operation of that name gives for vectors of this type."""
-        kind = ir.FunctionType(self.value.type, [self.value.type] * (1 + len(others)))
-        whole = f"llvm.{name}.v{LANES}{_SHORT[str(self.value.type.element)]}"
-        function = cgutils.get_or_insert_function(self.builder.module, kind, whole)
-        return self.with_value(self.builder.call(function, [self.value, *map(self.lift, others)]))
+        kind, values = self.value.type, [self.value, *map(self.lift, others)]
+        whole = f"llvm.{name}.v{LANES}{_SHORT[str(kind.element)]}"
+        called = function(self.builder, whole, kind, [kind] * len(values))
+        return self.with_value(self.builder.call(called, values))
 
     def at_least(self, other: Lanes | int) -> Lanes:
         """Return the larger of two."""
@@ -119,12 +122,9 @@ class Lanes:
 
     def magnitude(self, most: Lanes) -> Lanes:
         """Return the magnitude, at most ``most``; that of −2^31 is no int32."""
-        none = ir.Constant(I1, 0)
-        kind = ir.FunctionType(self.value.type, [self.value.type, I1])
-        function = cgutils.get_or_insert_function(
-            self.builder.module, kind, f"llvm.abs.v{LANES}i32"
-        )
-        magnitude = self.with_value(self.builder.call(function, [self.value, none]))
+        kind, none = self.value.type, ir.Constant(I1, 0)
+        called = function(self.builder, f"llvm.abs.v{LANES}i32", kind, [kind, I1])
+        magnitude = self.with_value(self.builder.call(called, [self.value, none]))
         return magnitude.call("umin", most)
 
     def as_real(self) -> Lanes:
@@ -155,52 +155,43 @@ class Place:
 class Group:
     """Some neighbours that a loop has come to."""
 
-    def __init__(self, kernel: Kernel, index: Any, mask: Any) -> None:
+    def __init__(self, builder: Any, index: Any, mask: Any) -> None:
         """Stand at an index; ``mask`` says which lanes count, ``None`` that all do."""
-        self.kernel, self.index, self.mask = kernel, index, mask
+        self.builder, self.index, self.mask = builder, index, mask
 
     def _at(self, place: Place) -> Any:
-        builder = self.kernel.builder
         kind = vector(place.element).as_pointer()
-        return builder.bitcast(builder.gep(place.pointer, [self.index]), kind)
+        return self.builder.bitcast(self.builder.gep(place.pointer, [self.index]), kind)
 
     def load(self, place: Place) -> Lanes:
         """Return int32 or float32, and int16 widened; 0 in lanes that do not count."""
-        builder, kind = self.kernel.builder, vector(place.element)
-        name = str(place.element)
+        builder, kind, name = self.builder, vector(place.element), str(place.element)
         if self.mask is None:
             value = builder.load(self._at(place))
             value.align = _ALIGNMENT[name]
         else:
-            pointer = self._at(place)
-            function = self.kernel.function(
-                f"llvm.masked.load.v{LANES}{_SHORT[name]}.p0",
-                kind,
-                [pointer.type, I32, vector(I1), kind],
-            )
-            align = ir.Constant(I32, _ALIGNMENT[name])
-            value = builder.call(function, [pointer, align, self.mask, ir.Constant(kind, None)])
+            pointer, align = self._at(place), ir.Constant(I32, _ALIGNMENT[name])
+            whole, kinds = f"llvm.masked.load.v{LANES}{_SHORT[name]}.p0", [I32, vector(I1), kind]
+            called = function(builder, whole, kind, [pointer.type, *kinds])
+            value = builder.call(called, [pointer, align, self.mask, ir.Constant(kind, None)])
         if name == "i16":
             value = builder.sext(value, vector(I32))
         return Lanes(builder, value)
 
     def store(self, place: Place, lanes: Lanes) -> None:
         """Write lanes that count."""
-        builder = self.kernel.builder
-        if self.mask is None:
-            builder.store(lanes.value, self._at(place)).align = 4
-            return
         pointer, kind = self._at(place), lanes.value.type
-        function = self.kernel.function(
-            f"llvm.masked.store.v{LANES}{_SHORT[str(place.element)]}.p0",
-            ir.VoidType(),
-            [kind, pointer.type, I32, vector(I1)],
-        )
-        builder.call(function, [lanes.value, pointer, ir.Constant(I32, 4), self.mask])
+        if self.mask is None:
+            self.builder.store(lanes.value, pointer).align = 4
+            return
+        whole = f"llvm.masked.store.v{LANES}{_SHORT[str(place.element)]}.p0"
+        kinds = [kind, pointer.type, I32, vector(I1)]
+        called = function(self.builder, whole, ir.VoidType(), kinds)
+        self.builder.call(called, [lanes.value, pointer, ir.Constant(I32, 4), self.mask])
 
     def store_short(self, place: Place, lanes: Lanes) -> None:
         """Write a whole vector of int16, of which those that do not count are 0."""
-        builder, value = self.kernel.builder, lanes.value
+        builder, value = self.builder, lanes.value
         if self.mask is not None:
             value = builder.select(self.mask, value, ir.Constant(value.type, None))
         value = builder.trunc(value, vector(I16))
@@ -211,6 +202,20 @@ class Group:
         if self.mask is None:
             return lanes
         return lanes & Lanes(lanes.builder, self.mask)
+
+
+class Row:
+    """The units of one row that a kernel goes over."""
+
+    def __init__(self, builder: Any, b: Any, length: Any, first: Any = None) -> None:
+        """Stand at row ``b`` of rows of a length, at its unit ``first``."""
+        self.offset = builder.mul(b, length)
+        if first is not None:
+            self.offset = builder.add(self.offset, first)
+
+    def of(self, *places: Place) -> tuple[Place, ...]:
+        """Return where this row is in arrays."""
+        return tuple(place.after(self.offset) for place in places)
 
 
 class Variable:

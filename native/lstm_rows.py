@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .arithmetic import P_MAX, STATE_BITS, Z_MAX, Gates, Sums, Tanh, sigmoid_slope, tanh_slope, unit
-from .buffers import LATER, TOP, Stack, Wraps
+from .arithmetic import (
+    P_MAX,
+    STATE_BITS,
+    Z_MAX,
+    Gates,
+    PreActivations,
+    Tanh,
+    sigmoid_slope,
+    tanh_slope,
+    unit,
+)
+from .buffers import LATER, TOP, WordStack, Wraps
 from .lanes import Group, Lanes, Place
+from .records import Back, GroupStep, Numbers, Room, Sums
 from .vectors import Kernel, kernel
 
 # Pieces of the tape, float32: of ``c`` in the pre-activations of f, i, g; of ``h`` in those of o,
@@ -30,18 +41,19 @@ class _Cell:
     def __init__(
         self,
         k: Kernel,
-        stride: Any,
-        places: tuple[Place, Place, Place],
-        left: Any,
-        shift: Any,
-        plan: Place,
-        table: Place,
-        forgetting: bool,
+        sums: Sums,
+        numbers: Numbers,
+        room: Room,
+        b: Any,
+        first: Any = None,
+        *,
+        forgetting: bool = True,
     ) -> None:
         """Take sums and numbers; without forgetting the gates are i, g, o (CELL-031)."""
-        self.sums, self.gates = Sums(k, stride, places, left, shift), Gates(k, plan, table)
+        self.sums, self.gates = PreActivations(k, sums, room.units, b, first), Gates(k, numbers)
+        plan = numbers.plan
         bits = k.number(plan, STATE_BITS)
-        self.tanh, self.to_state = Tanh(k, table, bits), 30 - bits
+        self.tanh, self.to_state = Tanh(k, numbers.table, bits), 30 - bits
         self.z_max, self.p_max = k.number(plan, Z_MAX), k.number(plan, P_MAX)
         self.first = 1 if forgetting else 0
 
@@ -62,41 +74,34 @@ class _Cell:
 def forward_row(
     k: Kernel,
     n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
+    b: Any,
+    first: Any,
     buffered: Any,
-    c: Place,
-    h: Place,
+    sums: Sums,
+    numbers: Numbers,
+    step: GroupStep,
     heads: Place,
-    z: Place,
-    p: Place,
-    words: Place,
-    later: Place,
-    keep: Any,
-    tally: Place,
+    room: Room,
 ) -> None:
-    """Update a row (CELL-020 … CELL-022); gates go to ``z`` and ``p``."""
-    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
-    of_c, of_h = Stack(k, words, tally, TOP), Stack(k, later, tally, LATER)
-    wraps, everywhere, all_or_none = Wraps(k, tally), k.truth(1), k.truth(buffered)
+    """Update a row (CELL-020 … CELL-022); gates go to ``room.z`` and ``room.y``."""
+    cell = _Cell(k, sums, numbers, room, b, first)
+    of_c = WordStack(k, step.words, step.tally, TOP)
+    of_h = WordStack(k, room.later, step.tally, LATER)
+    wraps, everywhere, all_or_none = Wraps(k, step.tally), k.truth(1), k.truth(buffered)
+    row = k.row(b, room.units, first)
+    c, h, own, z, p = row.of(step.c, step.h, heads, room.z, room.y)
 
     def update(group: Group) -> None:
-        head = group.load(heads)
+        head = group.load(own)
         forget = cell.gates.forget(cell.sigmoid(group, 0), cell.z_max)
         change = cell.change(cell.sigmoid(group, 1), cell.candidate(group))
-        new = of_c.update(group, c, forget, change, head, everywhere, keep, wraps)
+        new = of_c.update(group, c, forget, change, head, everywhere, step.keep, wraps)
         group.store(z, forget)
         forget = cell.gates.forget(cell.sigmoid(group, 4), cell.p_max)  # FMT-007
         change = cell.change(cell.sigmoid(group, 3), cell.tanh(new.h))
-        new = of_h.update(group, h, forget, change, new.head, all_or_none, keep, wraps)
+        new = of_h.update(group, h, forget, change, new.head, all_or_none, step.keep, wraps)
         group.store(p, forget)
-        group.store(heads, new.head)
+        group.store(own, new.head)
 
     k.each(n, update)
     of_c.close()
@@ -105,47 +110,34 @@ def forward_row(
 
 
 @kernel
-def plain_row(
-    k: Kernel,
-    n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    c: Place,
-    h: Place,
-    tally: Place,
-) -> None:
+def plain_row(k: Kernel, b: Any, sums: Sums, numbers: Numbers, step: GroupStep, room: Room) -> None:
     """Update a row without forgetting (CELL-031)."""
-    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
-    wraps = Wraps(k, tally)
+    cell = _Cell(k, sums, numbers, room, b, forgetting=False)
+    wraps = Wraps(k, step.tally)
+    c, h = k.row(b, room.units).of(step.c, step.h)
 
     def update(group: Group) -> None:
-        new = wraps.sum(
-            group, group.load(c), cell.change(cell.sigmoid(group, 1), cell.candidate(group))
-        )
+        change = cell.change(cell.sigmoid(group, 1), cell.candidate(group))
+        new = wraps.sum(group, group.load(c), change)
         group.store(c, new)
         change = cell.change(cell.sigmoid(group, 3), cell.tanh(new))
         group.store(h, wraps.sum(group, group.load(h), change))
 
-    k.each(n, update)
+    k.each(room.units, update)
     wraps.close()
 
 
-class _Tape:
+class _Factors:
     """Where factors of gradients go (GRAD-013)."""
 
-    def __init__(self, k: Kernel, tape: Place, size: Any) -> None:
-        """Take the first piece, and how large a piece is."""
-        self.k, self.tape, self.size = k, tape, size
+    def __init__(self, k: Kernel, room: Room, back: Back, b: Any, first: Any = None) -> None:
+        """Take where a row's pieces are, and how large a piece is."""
+        self.k, self.size = k, back.size
+        (self.pieces,) = k.row(b, room.units, first).of(back.pieces.after(back.base))
 
     def write(self, group: Group, piece: int, value: Lanes) -> None:
         """Write into a piece."""
-        group.store(self.k.piece(self.tape, self.size, piece), value)
+        group.store(self.k.piece(self.pieces, self.size, piece), value)
 
     def output(self, group: Group, o: Lanes, t: Lanes) -> None:
         """Write the factors of ``o·tanh(c)``."""
@@ -160,153 +152,116 @@ class _Tape:
         self.write(group, 2, y * tanh_slope(gg))
 
 
-class _Back:
+class _Undo:
     """Undoing one of a row's two multiplications."""
 
     def __init__(
-        self,
-        k: Kernel,
-        cell: _Cell,
-        words: Place,
-        tally: Place,
-        buffered: Any,
-        unit_h: Any,
-        scale: Any,
-        tape: _Tape,
+        self, k: Kernel, cell: _Cell, step: GroupStep, buffered: Any, back: Back, factors: _Factors
     ) -> None:
-        """Take the stack, the unit of states, and m of GRAD-010."""
-        self.cell, self.tape, self.stack = cell, tape, Stack(k, words, tally)
-        self.everywhere = k.truth(buffered)
-        self.real, self.by = k.all_lanes(unit_h), k.all_lanes(scale)
+        """Take the stack of words, the unit of states, and m of GRAD-010."""
+        self.gates, self.factors = cell.gates, factors
+        self.words, self.everywhere = WordStack(k, step.words, step.tally), k.truth(buffered)
+        self.real, self.by = k.all_lanes(back.unit_h), k.all_lanes(back.scale)
 
-    def undo(
+    def __call__(
         self,
         group: Group,
         sigma: Lanes,
         top: Lanes,
         change: Lanes,
-        state: Place,
-        heads: Place,
-        restore: Place,
+        places: tuple[Place, ...],
         to: int,
         kept: int,
     ) -> None:
-        """Undo it, and write the forget gate's factor and what it keeps to two pieces."""
-        gates = self.cell.gates
-        forget = gates.forget(sigma, top)
-        old = self.stack.undo(group, state, forget, change, heads, self.everywhere, restore)
-        slope = gates.forget_slope(sigma, forget, self.by)
-        self.tape.write(group, to, old.as_real() * self.real * slope)
-        self.tape.write(group, kept, forget.as_real() * 2.0**-10)
+        """Undo it, and write the forget gate's factor and what it keeps to two pieces.
+
+        Args:
+            group: where the loop is.
+            sigma: the sigmoid that the forget gate is made of.
+            top: the gate's largest value.
+            change: what was added.
+            places: states, heads, and states to be restored where not buffered.
+            to: piece of the factor.
+            kept: piece of what is kept.
+        """
+        state, heads, restore = places
+        forget = self.gates.forget(sigma, top)
+        old = self.words.undo(group, state, forget, change, heads, self.everywhere, restore)
+        slope = self.gates.forget_slope(sigma, forget, self.by)
+        self.factors.write(group, to, old.as_real() * self.real * slope)
+        self.factors.write(group, kept, forget.as_real() * 2.0**-10)
 
 
 @kernel
 def hidden_back(
     k: Kernel,
     n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
+    b: Any,
+    first: Any,
     buffered: Any,
-    c: Place,
-    h: Place,
-    restore: Place,
+    sums: Sums,
+    numbers: Numbers,
+    step: GroupStep,
     heads: Place,
-    words: Place,
-    tally: Place,
-    unit_h: Any,
-    scale: Any,
-    tape: Place,
-    size: Any,
+    room: Room,
+    back: Back,
 ) -> None:
     """Undo a row's ``h``, and write the factors that belong to it (CELL-040, GRAD-013)."""
-    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
-    to = _Tape(k, tape, size)
-    back = _Back(k, cell, words, tally, buffered, unit_h, scale, to)
+    cell, factors = _Cell(k, sums, numbers, room, b, first), _Factors(k, room, back, b, first)
+    undo, row = _Undo(k, cell, step, buffered, back, factors), k.row(b, room.units, first)
+    (c,), places = row.of(step.c), row.of(step.h, heads, back.old_h)
 
-    def undo(group: Group) -> None:
+    def body(group: Group) -> None:
         t, o, sigma = cell.tanh(group.load(c)), cell.sigmoid(group, 3), cell.sigmoid(group, 4)
-        back.undo(group, sigma, cell.p_max, cell.change(o, t), h, heads, restore, 4, KEPT_H)
-        to.output(group, o, t)
+        undo(group, sigma, cell.p_max, cell.change(o, t), places, 4, KEPT_H)
+        factors.output(group, o, t)
 
-    k.each(n, undo, backwards=True)
-    back.stack.close()
+    k.each(n, body, backwards=True)
+    undo.words.close()
 
 
 @kernel
 def cell_back(
     k: Kernel,
-    n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    buffered: Any,
-    c: Place,
-    restore: Place,
+    b: Any,
+    sums: Sums,
+    numbers: Numbers,
+    step: GroupStep,
     heads: Place,
-    words: Place,
-    tally: Place,
-    unit_h: Any,
-    scale: Any,
-    tape: Place,
-    size: Any,
+    room: Room,
+    back: Back,
 ) -> None:
     """Undo a row's ``c``, and write the factors that belong to it (CELL-040, GRAD-013)."""
-    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, True)
-    to = _Tape(k, tape, size)
-    back = _Back(k, cell, words, tally, buffered, unit_h, scale, to)
+    cell, factors = _Cell(k, sums, numbers, room, b), _Factors(k, room, back, b)
+    undo = _Undo(k, cell, step, back.recovers, back, factors)
+    places = k.row(b, room.units).of(step.c, heads, back.old_c)
 
-    def undo(group: Group) -> None:
+    def body(group: Group) -> None:
         i, g, sigma = cell.sigmoid(group, 1), cell.candidate(group), cell.sigmoid(group, 0)
-        back.undo(group, sigma, cell.z_max, cell.change(i, g), c, heads, restore, 0, KEPT_C)
-        to.input(group, i, g)
+        undo(group, sigma, cell.z_max, cell.change(i, g), places, 0, KEPT_C)
+        factors.input(group, i, g)
 
-    k.each(n, undo, backwards=True)
-    back.stack.close()
+    k.each(room.units, body, backwards=True)
+    undo.words.close()
 
 
 @kernel
 def plain_back(
-    k: Kernel,
-    n: Any,
-    stride: Any,
-    s: Place,
-    x: Place,
-    bias: Place,
-    left: Any,
-    shift: Any,
-    plan: Place,
-    table: Place,
-    recovered: Any,
-    c: Place,
-    h: Place,
-    old_c: Place,
-    old_h: Place,
-    tape: Place,
-    size: Any,
+    k: Kernel, b: Any, sums: Sums, numbers: Numbers, step: GroupStep, room: Room, back: Back
 ) -> None:
     """Undo a row without forgetting, or look it up, and write its factors."""
-    cell = _Cell(k, stride, (s, x, bias), left, shift, plan, table, False)
-    computed, to = k.truth(recovered), _Tape(k, tape, size)
+    cell = _Cell(k, sums, numbers, room, b, forgetting=False)
+    recovers, factors = k.truth(back.recovers), _Factors(k, room, back, b)
+    c, h, old_c, old_h = k.row(b, room.units).of(step.c, step.h, back.old_c, back.old_h)
 
     def undo(group: Group) -> None:
         now = group.load(c)
         t, o = cell.tanh(now), cell.sigmoid(group, 3)
         i, g = cell.sigmoid(group, 1), cell.candidate(group)
         before = group.load(h) - cell.change(o, t)
-        group.store(h, computed.choose(before, group.load(old_h)))
-        group.store(c, computed.choose(now - cell.change(i, g), group.load(old_c)))
-        to.output(group, o, t)
-        to.input(group, i, g)
+        group.store(h, recovers.choose(before, group.load(old_h)))
+        group.store(c, recovers.choose(now - cell.change(i, g), group.load(old_c)))
+        factors.output(group, o, t)
+        factors.input(group, i, g)
 
-    k.each(n, undo)
+    k.each(room.units, undo)

@@ -15,6 +15,7 @@ import numpy as np
 from .compiling import Array, i32, i64, inner, native
 from .lanes import Group, Place
 from .packing import pack_int16, padded, padded_columns
+from .records import Factor, Operand
 from .tiles import (
     LANES,
     PANEL,
@@ -52,159 +53,105 @@ _PAIRS: Final = 256
 LIMIT: Final = 2**31 - 1
 
 
-@inner
-def tile_rows(
-    a: Array,
-    a_at: int,
-    by_row: int,
-    rows: int,
-    w: Array,
-    w_at: int,
-    pairs: int,
-    out: Array,
-    out_at: int,
-    by_out: int,
-    columns: int,
-) -> None:
-    """Multiply some rows by one panel of int16, or the vectors of it that have columns."""
-    if columns <= PANEL - LANES:
-        for c in range(0, columns, LANES):
-            r, w_to = 0, w_at + 2 * c
-            while r + 8 <= rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                int16_thin_8(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
-                r += 8
-            while r + 4 <= rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                int16_thin_4(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
-                r += 4
-            while r < rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                int16_thin_1(a, at, by_row, 2, w, w_to, pairs, out, to, by_out)
-                r += 1
-        return
-    r = 0
-    while TALL == 8 and r + 8 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        int16_8(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
-        r += 8
-    while r + 4 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        int16_4(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
-        r += 4
-    while r < rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        int16_1(a, at, by_row, 2, w, w_at, pairs, out, to, by_out)
-        r += 1
-
-
-@inner
-def exact_product(
-    a: Array,
-    by_row: int,
-    largest: int,
-    rows: int,
-    pairs: int,
-    w: Array,
-    norm: int,
-    columns: int,
-    sums: Array,
-    wide: Array,
-    shift: int,
-) -> bool:
-    """Multiply ``[rows, 2·pairs]`` by packed weights (PROD-001).
+def _panel(full: Any, thin: Any, per: int) -> Any:
+    """Return a product of some rows with one panel, or the vectors of it that have columns.
 
     Args:
-        a: int16, flat.
-        by_row: from one of its rows to the next.
-        largest: the largest magnitude in ``a``.
-        rows: rows of ``a``.
-        pairs: half of its columns.
-        w: packed weights.
-        norm: their norm.
-        columns: columns of the result.
-        sums: int32, flat, room for ``rows`` times whole panels: the result, if it fits.
+        full: tiles of eight, four and one row with a whole panel.
+        thin: the same with one vector of it.
+        per: numbers of an index and column in the panel.
+    """
+    (full_8, full_4, full_1), (thin_8, thin_4, thin_1) = full, thin
+
+    @inner
+    def multiply(
+        a: Array,
+        at: int,
+        by: int,
+        step: int,
+        rows: int,
+        w: Array,
+        w_at: int,
+        n: int,
+        out: Array,
+        to: int,
+        by_out: int,
+        columns: int,
+    ) -> None:
+        if columns <= PANEL - LANES:
+            for c in range(0, columns, LANES):
+                r, first, there = 0, w_at + per * c, to + c
+                while r + 8 <= rows:
+                    thin_8(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
+                    r += 8
+                while r + 4 <= rows:
+                    thin_4(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
+                    r += 4
+                while r + 1 <= rows:
+                    thin_1(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
+                    r += 1
+            return
+        r = 0
+        while TALL == 8 and r + 8 <= rows:
+            full_8(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 8
+        while r + 4 <= rows:
+            full_4(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 4
+        while r + 1 <= rows:
+            full_1(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 1
+
+    return multiply
+
+
+# (left operand, where, from row to row, from index to index, rows, packed, where, length, result,
+# where, from row to row, columns)
+int16_panel = _panel((int16_8, int16_4, int16_1), (int16_thin_8, int16_thin_4, int16_thin_1), 2)
+float_panel = _panel((float_8, float_4, float_1), (float_thin_8, float_thin_4, float_thin_1), 1)
+
+
+@inner
+def exact_product(a: Operand, f: Factor, sums: Array, wide: Array, shift: int) -> bool:
+    """Multiply an operand by packed weights (PROD-001).
+
+    Args:
+        a: the operand.
+        f: the weights.
+        sums: int32, flat, room for the operand's rows times whole panels: the result, if it fits.
         wide: int64 ``[rows, columns]``: else the result, shifted, is added here.
         shift: left shift of what is added.
 
     Returns:
         Whether the result is in ``sums``.
     """
-    width = padded_columns(columns)
-    if largest * norm <= LIMIT:
-        for c in range(0, columns, PANEL):
-            left = min(PANEL, columns - c)
-            tile_rows(a, i64(0), by_row, rows, w, c * 2 * pairs, pairs, sums, c, width, left)
+    width, rows, pairs = padded_columns(f.columns), a.rows, a.pairs
+    if a.largest * f.norm <= LIMIT:
+        for c in range(0, f.columns, PANEL):
+            left, at = min(PANEL, f.columns - c), c * 2 * pairs
+            int16_panel(a.values, i64(0), a.by_row, 2, rows, f.w, at, pairs, sums, c, width, left)
         return True
-    high = np.empty(rows * by_row, np.int16)
-    low = np.empty(rows * by_row, np.int16)
-    for i in range(rows * by_row):
-        h = (i32(a[i]) + 128) >> 8  # FMT-003
+    high = np.empty(rows * a.by_row, np.int16)
+    low = np.empty(rows * a.by_row, np.int16)
+    for i in range(rows * a.by_row):
+        h = (i32(a.values[i]) + 128) >> 8  # FMT-003
         high[i] = h
-        low[i] = a[i] - 256 * h
-    high_sums = np.empty(rows * PANEL, np.int32)
-    low_sums = np.empty(rows * PANEL, np.int32)
-    for c in range(0, columns, PANEL):
-        used = min(PANEL, columns - c)
+        low[i] = a.values[i] - 256 * h
+    sums_of_high = np.empty(rows * PANEL, np.int32)
+    sums_of_low = np.empty(rows * PANEL, np.int32)
+    for c in range(0, f.columns, PANEL):
+        used = min(PANEL, f.columns - c)
         for first in range(0, pairs, _PAIRS):
-            length = min(_PAIRS, pairs - first)
-            at = c * 2 * pairs + first * PANEL * 2
-            for part, to in ((high, high_sums), (low, low_sums)):
-                tile_rows(
-                    part, 2 * first, by_row, rows, w, at, length, to, i64(0), i64(PANEL), used
+            n, at = min(_PAIRS, pairs - first), c * 2 * pairs + first * PANEL * 2
+            for part, to in ((high, sums_of_high), (low, sums_of_low)):
+                int16_panel(
+                    part, 2 * first, a.by_row, 2, rows, f.w, at, n, to, i64(0), i64(PANEL), used
                 )
             for r in range(rows):
                 for i in range(used):
-                    total = i64(high_sums[r * PANEL + i]) * 256 + low_sums[r * PANEL + i]
+                    total = i64(sums_of_high[r * PANEL + i]) * 256 + sums_of_low[r * PANEL + i]
                     wide[r, c + i] += total << shift
     return False
-
-
-@inner
-def float_rows(
-    a: Array,
-    a_at: int,
-    by_row: int,
-    by_index: int,
-    rows: int,
-    w: Array,
-    w_at: int,
-    length: int,
-    out: Array,
-    out_at: int,
-    by_out: int,
-    columns: int,
-) -> None:
-    """Multiply some rows by one panel of float32, or the vectors of it that have columns."""
-    if columns <= PANEL - LANES:
-        for c in range(0, columns, LANES):
-            r, w_to = 0, w_at + c
-            while r + 8 <= rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                float_thin_8(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
-                r += 8
-            while r + 4 <= rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                float_thin_4(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
-                r += 4
-            while r < rows:
-                at, to = a_at + r * by_row, out_at + r * by_out + c
-                float_thin_1(a, at, by_row, by_index, w, w_to, length, out, to, by_out)
-                r += 1
-        return
-    r = 0
-    while TALL == 8 and r + 8 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        float_8(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
-        r += 8
-    while r + 4 <= rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        float_4(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
-        r += 4
-    while r < rows:
-        at, to = a_at + r * by_row, out_at + r * by_out
-        float_1(a, at, by_row, by_index, w, w_at, length, out, to, by_out)
-        r += 1
 
 
 @inner
@@ -215,7 +162,7 @@ def float_product(
     width = padded_columns(columns)
     for c in range(0, columns, PANEL):
         left = min(PANEL, columns - c)
-        float_rows(a, a_at, by_row, i64(1), rows, w, c * length, length, out, c, width, left)
+        float_panel(a, a_at, by_row, i64(1), rows, w, c * length, length, out, c, width, left)
 
 
 @inner
@@ -254,7 +201,7 @@ def add_outer_products(
                 else:
                     float_add_4(a, a_at + r, 1, by_index, packed, at, length, flat, to, columns)
                 continue
-            float_rows(
+            float_panel(
                 a,
                 a_at + r,
                 i64(1),
@@ -273,21 +220,9 @@ def add_outer_products(
 
 
 @native
-def checked_product(
-    a: Array,
-    by_row: int,
-    largest: int,
-    rows: int,
-    pairs: int,
-    w: Array,
-    norm: int,
-    columns: int,
-    sums: Array,
-    wide: Array,
-    shift: int,
-) -> bool:
+def checked_product(a: Operand, f: Factor, sums: Array, wide: Array, shift: int) -> bool:
     """Do as :func:`exact_product`, called from Python."""
-    return bool(exact_product(a, by_row, largest, rows, pairs, w, norm, columns, sums, wide, shift))
+    return bool(exact_product(a, f, sums, wide, shift))
 
 
 def self_check() -> bool:
@@ -307,19 +242,9 @@ def self_check() -> bool:
             sums = np.zeros((rows, padded(outputs)), np.int32)
             wide = np.zeros((rows, outputs), np.int64)
             largest = int(np.abs(a.astype(np.int64)).max())
-            one: Any = checked_product(
-                a.reshape(-1),
-                2 * pairs,
-                largest,
-                rows,
-                pairs,
-                packed,
-                norm,
-                outputs,
-                sums.reshape(-1),
-                wide,
-                0,
-            )
+            operand = Operand(a.reshape(-1), 2 * pairs, rows, pairs, largest)
+            factor = Factor(packed, norm, outputs)
+            one: Any = checked_product(operand, factor, sums.reshape(-1), wide, 0)
             given = sums[:, :outputs].astype(np.int64) if one else wide
             if not np.array_equal(given, wanted):
                 return False

@@ -8,24 +8,24 @@ import numpy as np
 
 from . import gru
 from . import lstm_rows as lstm
-from .compiling import Array, Maybe, f32, inner, native
+from .compiling import Array, Maybe, inner, native
 from .copies import clear_rows
 from .lanes import Group, Lanes, Place
 from .packing import padded_columns
-from .products import add_outer_products, add_row, float_product
+from .products import add_row, float_product
+from .records import Factors, Outputs, Pull
 from .vectors import Kernel, kernel
 
 
 @kernel
-def gru_to_gates(
-    k: Kernel, n: Any, tape: Place, size: Any, dh: Place, to_z: Place, to_g: Place
-) -> None:
+def gru_to_gates(k: Kernel, n: Any, pieces: Place, size: Any, dh: Place, to_z: Place) -> None:
     """Write the gradients of z's and g's pre-activations in a row (GRAD-012)."""
+    to_g = k.piece(to_z, n, 2)
 
     def write(group: Group) -> None:
         d = group.load(dh)
-        group.store(to_z, d * group.load(tape))
-        group.store(to_g, d * group.load(k.piece(tape, size, 1)))
+        group.store(to_z, d * group.load(pieces))
+        group.store(to_g, d * group.load(k.piece(pieces, size, 1)))
 
     k.each(n, write)
 
@@ -48,87 +48,49 @@ def add_multiplied_row(k: Kernel, n: Any, a: Place, b: Place, out: Place) -> Non
 
 @kernel
 def gru_to_states(
-    k: Kernel,
-    n: Any,
-    tape: Place,
-    size: Any,
-    du: Place,
-    dv: Place,
-    other: Place,
-    own: Place,
-    forgetting: Any,
+    k: Kernel, b: Any, p: Pull, other: Place, own: Place, units: Any, wide: Any
 ) -> None:
     """Carry a row's gradients on to both states (GRAD-002, GRAD-011, GRAD-012)."""
-    forgets = k.truth(forgetting)
+    forgets, (du, dv) = k.truth(p.forgetting), k.row(b, wide).of(p.du, p.dv)
+    (pieces,) = k.row(b, units, p.base).of(p.pieces)
+
+    def factor(group: Group, piece: int) -> Lanes:
+        return group.load(k.piece(pieces, p.size, piece))
 
     def write(group: Group) -> None:
-        through_u = group.load(du) * group.load(k.piece(tape, size, gru.R))
-        passed = (group.load(dv) + through_u) * group.load(k.piece(tape, size, gru.PASSES))
+        through_u = group.load(du) * factor(group, gru.R)
+        passed = (group.load(dv) + through_u) * factor(group, gru.PASSES)
         group.store(other, group.load(other) + passed)
         d = group.load(own)
-        group.store(own, forgets.choose(d * group.load(k.piece(tape, size, gru.KEPT)), d))
+        group.store(own, forgets.choose(d * factor(group, gru.KEPT), d))
 
-    k.each(n, write)
+    k.each(units, write)
 
 
 @inner
-def pull_gru(
-    dh: Array,
-    group: int,
-    tape: Array,
-    base: int,
-    size: int,
-    ds: Array,
-    at: int,
-    w_h: Array,
-    w_u: Array,
-    forgetting: bool,
-    du: Array,
-    dv: Array,
-) -> None:
+def pull_gru(dh: Array, w_h: Array, w_u: Array, p: Pull) -> None:
     """Carry gradients back over an update of RevGRU (GRAD-012).
 
     Args:
         dh: float32 ``[2, R, G]``, of both groups.
-        group: which was updated.
-        tape: see :mod:`.gru`.
-        base: where the step begins in a piece of the tape.
-        size: of a piece.
-        ds: float32, flat, rows of 3·G: of the pre-activations.
-        at: where the step begins there.
         w_h: packed weights of z and r.
         w_u: packed weights of g.
-        forgetting: whether ``h`` was multiplied.
-        du: float32, flat, room for R times whole panels; as is ``dv``.
-        dv: see ``du``.
+        p: which group, and where its factors are.
     """
     _, rows, units = dh.shape
-    flat, wide = dh.reshape(-1), padded_columns(units)
-    own, other = group * rows * units, (1 - group) * rows * units
+    group, pieces, base, size, ds, at, _, du, dv = p
+    wide, own, other = padded_columns(units), group * rows, (1 - group) * rows
     for b in range(rows):
         to, place = at + b * 3 * units, base + b * units
-        gru_to_gates(units, tape, place, size, flat, own + b * units, ds, to, ds, to + 2 * units)
+        gru_to_gates(units, pieces, place, size, dh, (own + b) * units, ds, to)
     float_product(ds, at + 2 * units, 3 * units, rows, units, w_u, units, du)
     for b in range(rows):
         to, place = at + b * 3 * units + units, gru.OF_U * size + base + b * units
-        multiply_row(units, du, b * wide, tape, place, ds, to)
+        multiply_row(units, du, b * wide, pieces, place, ds, to)
     float_product(ds, at, 3 * units, rows, 2 * units, w_h, units, dv)
     for b in range(rows):
-        gru_to_states(
-            units,
-            tape,
-            base + b * units,
-            size,
-            du,
-            b * wide,
-            dv,
-            b * wide,
-            flat,
-            other + b * units,
-            flat,
-            own + b * units,
-            forgetting,
-        )
+        of_other, of_own = (other + b) * units, (own + b) * units
+        gru_to_states(b, p, dh, of_other, dh, of_own, units, wide)
 
 
 def _lstm_to_gates(
@@ -167,43 +129,55 @@ def plain_lstm_to_gates(
 
 
 @inner
-def pull_lstm(
-    dh: Array,
-    dc: Array,
-    group: int,
-    tape: Array,
-    base: int,
-    size: int,
-    ds: Array,
-    at: int,
-    w_h: Array,
-    forgetting: bool,
-    dv: Array,
-) -> None:
+def pull_lstm(dh: Array, dc: Array, w_h: Array, p: Pull) -> None:
     """Carry gradients back over an update of RevLSTM (GRAD-013); ``dc`` is as ``dh``."""
     _, rows, units = dh.shape
-    flat_h, flat_c, wide = dh.reshape(-1), dc.reshape(-1), padded_columns(units)
-    own, other, count = group * rows * units, (1 - group) * rows * units, 5 if forgetting else 3
+    group, pieces, base, size, ds, at, forgetting, _, dv = p
+    wide, count = padded_columns(units), 5 if forgetting else 3
+    own, other = group * rows, (1 - group) * rows
     for b in range(rows):
-        n, place, to = own + b * units, base + b * units, at + b * count * units
+        n, place, to = (own + b) * units, base + b * units, at + b * count * units
         if forgetting:
-            lstm_to_gates(units, tape, place, size, flat_h, n, flat_c, n, ds, to)
+            lstm_to_gates(units, pieces, place, size, dh, n, dc, n, ds, to)
         else:
-            plain_lstm_to_gates(units, tape, place, size, flat_h, n, flat_c, n, ds, to)
+            plain_lstm_to_gates(units, pieces, place, size, dh, n, dc, n, ds, to)
     float_product(ds, at, count * units, rows, count * units, w_h, units, dv)
     for b in range(rows):
         place = lstm.PASSES * size + base + b * units
-        add_multiplied_row(units, dv, b * wide, tape, place, flat_h, other + b * units)
+        add_multiplied_row(units, dv, b * wide, pieces, place, dh, (other + b) * units)
+
+
+@inner
+def pull_below(
+    ds: Array, at: int, columns: int, w: Array, slopes: Array, under: int, dh: Array, room: Array
+) -> None:
+    """Carry one group's gradients on to the layer below (GRAD-016).
+
+    Args:
+        ds: float32, flat: gradients of pre-activations.
+        at: where the group's begin.
+        columns: their row length.
+        w: packed input weights.
+        slopes: float32, flat: of the layer's input, rows of H.
+        under: the first row there, times two.
+        dh: float32 ``[2, R, G]``: of the layer below.
+        room: float32, flat, R times whole panels.
+    """
+    _, rows, units = dh.shape
+    wide = padded_columns(2 * units)
+    float_product(ds, at, columns, rows, columns, w, 2 * units, room)
+    for b in range(rows):
+        for q in range(2):
+            of_room, of_slope, to = b * wide + q * units, under + b * 2 + q, (q * rows + b) * units
+            add_multiplied_row(units, room, of_room, slopes, of_slope * units, dh, to)
 
 
 @native
 def pull(
     dh: Array,
     dc: Maybe,
-    grad_outputs: Array,
-    b0: int,
-    tape: Array,
-    slopes: Array,
+    outputs: Outputs,
+    factors: Factors,
     aside_at: Array,
     w_l: Array,
     w_h: Array,
@@ -216,11 +190,9 @@ def pull(
     Args:
         dh: float32 ``[L, 2, R, G]``, carried on in place; as is ``dc``, ``None`` for RevGRU.
         dc: see ``dh``.
-        grad_outputs: float32 ``[C, B, H]``, read from row ``b0`` on, or of no rows.
-        b0: see ``grad_outputs``.
-        tape: see :func:`.sweeps.recover`, as for ``slopes``.
-        slopes: see ``tape``.
-        aside_at: see :func:`.sweeps.forward`.
+        outputs: gradients with respect to outputs, float32, read; of no steps if there are none.
+        factors: what :func:`.sweeps.recover` wrote.
+        aside_at: see :class:`.records.Steps`.
         w_l: packed float32 input weights of the layers above the first, ``[L−1, 2, …]``.
         w_h: packed float32 weights of the view, ``[L, 2, …]``.
         w_u: of RevGRU's candidate; ``None`` for RevLSTM.
@@ -229,120 +201,38 @@ def pull(
     """
     layers, _, rows, units = dh.shape
     _, _, steps, batch, columns = ds.shape
-    flat, size, hidden = ds.reshape(-1), layers * 2 * steps * batch * units, 2 * units
-    wide, wide_hidden = padded_columns(units), padded_columns(hidden)
+    flat, size, b0 = ds.reshape(-1), layers * 2 * steps * batch * units, outputs.b0
+    wide = padded_columns(units)
     du, dv = np.empty(rows * wide, np.float32), np.empty(rows * wide, np.float32)
-    below = np.empty(rows * wide_hidden, np.float32)
-    for back in range(steps):
-        t = steps - 1 - back
-        if grad_outputs.shape[1]:
-            given, top = grad_outputs.reshape(-1), dh[layers - 1].reshape(-1)
+    below = np.empty(rows * padded_columns(2 * units), np.float32)
+    for down in range(steps):
+        t = steps - 1 - down
+        if outputs.h.shape[0]:
+            given, top = outputs.h.reshape(-1), dh[layers - 1].reshape(-1)
             for b in range(rows):
                 for j in range(2):
-                    place = (t * batch + b0 + b) * hidden + j * units
+                    place = ((t * batch + b0 + b) * 2 + j) * units
                     add_row(units, given, place, top, (j * rows + b) * units)
-        for down in range(layers):
-            k = layers - 1 - down
+        for layer in range(layers):
+            k = layers - 1 - layer
             for j in (1, 0):
                 row = ((k * 2 + j) * steps + t) * batch + b0
-                base, at = row * units, row * columns
+                pieces, at = factors.pieces, row * columns
+                p = Pull(j, pieces, row * units, size, flat, at, forgetting, du, dv)
                 if w_u is not None:
-                    pull_gru(
-                        dh[k],
-                        j,
-                        tape,
-                        base,
-                        size,
-                        flat,
-                        at,
-                        w_h[k, j],
-                        w_u[k, j],
-                        forgetting,
-                        du,
-                        dv,
-                    )
+                    pull_gru(dh[k], w_h[k, j], w_u[k, j], p)
                 if dc is not None:
-                    pull_lstm(
-                        dh[k], dc[k], j, tape, base, size, flat, at, w_h[k, j], forgetting, dv
-                    )
+                    pull_lstm(dh[k], dc[k], w_h[k, j], p)
             if k:
-                own = dh[k - 1].reshape(-1)
                 for j in range(2):
-                    at = (((k * 2 + j) * steps + t) * batch + b0) * columns
-                    float_product(flat, at, columns, rows, columns, w_l[k - 1, j], hidden, below)
-                    for b in range(rows):
-                        place = (((k - 1) * steps + t) * batch + b0 + b) * hidden
-                        for q in range(2):  # GRAD-016
-                            n = q * units
-                            add_multiplied_row(
-                                units,
-                                below,
-                                b * wide_hidden + n,
-                                slopes,
-                                place + n,
-                                own,
-                                (q * rows + b) * units,
-                            )
+                    row = ((k * 2 + j) * steps + t) * batch + b0
+                    under, at = (((k - 1) * steps + t) * batch + b0) * 2, row * columns
+                    pull_below(
+                        flat, at, columns, w_l[k - 1, j], factors.slopes, under, dh[k - 1], below
+                    )
         if aside_at.shape[0]:
             for k in range(layers):  # SEQ-013: what was before has no part in what follows
                 for j in range(2):
                     clear_rows(dh[k, j], aside_at[t])
                     if dc is not None:
                         clear_rows(dc[k, j], aside_at[t])
-
-
-@native
-def add_bias(ds: Array, into: Array, first: int) -> None:
-    """Add the sums of ``ds``, ``[K, N·G]``, to a bias from ``first`` on (GRAD-014)."""
-    length, columns = ds.shape
-    flat, total = ds.reshape(-1), np.zeros(columns, np.float32)
-    for k in range(length):
-        add_row(columns, flat, k * columns, total, 0)
-    add_row(columns, total, 0, into, first)
-
-
-@native
-def add_weights(
-    ds: Array, first: int, rows: int, columns: int, packed: Array, width: int, into: Array, to: int
-) -> None:
-    """Add to some rows of a weight's gradient (GRAD-014).
-
-    Args:
-        ds: float32 ``[K, N·G]``.
-        first: first column of it.
-        rows: how many.
-        columns: its columns N·G.
-        packed: the operand, ``[K, width]``, packed.
-        width: see ``packed``.
-        into: float32 ``[…, width]``.
-        to: the row there that belongs to column ``first``.
-    """
-    length = ds.shape[0]
-    add_outer_products(ds.reshape(-1), first, columns, rows, length, packed, width, into, to)
-
-
-@native
-def input_gradient(ds: Array, w: Array, first: int, dx: Array) -> None:
-    """Write rows of the gradient of layer 0's input.
-
-    Args:
-        ds: float32 ``[2, K, N·G]``.
-        w: packed float32 weights, ``[2, …]``.
-        first: first row of ``dx`` among the K.
-        dx: float32 ``[n, I]``.
-    """
-    _, total, columns = ds.shape
-    count, length = dx.shape
-    wide = padded_columns(length)
-    flat = ds.reshape(-1)
-    some = min(count, 64)
-    to, part = dx.reshape(-1), np.empty(some * wide, np.float32)
-    for i in range(to.size):
-        to[i] = f32(0)
-    for begin in range(0, count, some):
-        rows = min(some, count - begin)
-        for j in range(2):
-            at = (j * total + first + begin) * columns
-            float_product(flat, at, columns, rows, columns, w[j], length, part)
-            for r in range(rows):
-                add_row(length, part, r * wide, to, (begin + r) * length)

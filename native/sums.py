@@ -15,6 +15,14 @@ import numpy as np
 from .compiling import Array, i32, i64, inner
 from .packing import padded_columns
 from .products import LIMIT, exact_product
+from .records import Factor, Inputs, Operand, Sums
+
+# Places in a layer's norms.
+INPUT: Final = 0
+VIEW: Final = 1
+CANDIDATE: Final = 3
+BIAS: Final = 5
+NORMS: Final = 6
 
 _WIDE: Final = 2**62
 _CLIPPED: Final = 2**30
@@ -32,18 +40,9 @@ def add_shifted(wide: Array, sums: Array, shift: int) -> None:
 
 @inner
 def input_sums(
-    a: Array,
-    rows: int,
-    pairs: int,
-    w: Array,
-    norm: int,
-    bias: Array,
-    most: int,
-    shift: int,
-    sums: Array,
-    wide: Array,
+    a: Array, rows: int, pairs: int, w: Array, norm: int, most: int, room: Inputs
 ) -> Any:
-    """Write what the input gives to all gates (PROD-004).
+    """Write what a layer's input gives to all gates (PROD-004).
 
     Args:
         a: operands, int16, flat ``[rows, 2·pairs]``.
@@ -51,92 +50,61 @@ def input_sums(
         pairs: see ``a``.
         w: packed weights.
         norm: their norm.
-        bias: int32 ``[columns]``.
-        most: their largest magnitude.
-        shift: left shift of the sums.
-        sums: int32, flat ``[rows, whole panels]``, not shifted and without biases.
-        wide: int64 ``[…, columns]``: shifted and with biases, where that does not fit int32.
+        most: the largest magnitude of biases.
+        room: where to, with bias and shift.
 
     Returns:
-        The largest magnitude of what is to be added, more than int32 if ``wide`` was written.
+        The largest magnitude of what is to be added, more than int32 if it is in ``room.wide``.
     """
-    largest = i32(0)
+    largest, bias, shift = i32(0), room.bias, room.shift
     for n in range(rows * 2 * pairs):
         v = i32(a[n])
         largest = i32(max(largest, i32(max(v, i32(-v)))))
     bound = (i64(largest) * norm << shift) + most
-    wide = wide[:rows]
+    wide = room.wide[:rows]
     if bound > LIMIT:
         for r in range(rows):
             for i in range(bias.size):
                 wide[r, i] = bias[i]
-    in_sums = exact_product(
-        a, 2 * pairs, i64(largest), rows, pairs, w, norm, bias.size, sums, wide, shift
-    )
+    operand = Operand(a, 2 * pairs, rows, pairs, i64(largest))
+    in_sums = exact_product(operand, Factor(w, norm, bias.size), room.sums, wide, shift)
     if bound <= LIMIT:
         return bound
     if in_sums:
-        add_shifted(wide, sums, shift)
+        add_shifted(wide, room.sums, shift)
     return _WIDE
 
 
 @inner
 def recurrent_sums(
-    a: Array,
-    by_row: int,
-    largest: int,
-    pairs: int,
-    w: Array,
-    norm: int,
-    columns: int,
-    left: int,
-    sums: Array,
-    bound: int,
-    x: Array,
-    first: int,
-    wide: Array,
-    bias: Array,
-    at: int,
-    shift: int,
-    zeros: Array,
+    a: Operand, f: Factor, left: int, inputs: Inputs, at: int, sums: Array, zeros: Array
 ) -> Any:
-    """Write what a view gives to some gates into ``sums``.
+    """Write what a view gives to some gates into ``sums``; return :class:`.records.Sums`.
 
     Args:
-        a: operands, int16, flat, with ``by_row`` from one row to the next.
-        by_row: see ``a``.
-        largest: their largest magnitude.
-        pairs: half of their number in a row.
-        w: packed weights.
-        norm: their norm.
-        columns: number of gates' columns.
+        a: the view.
+        f: weights of the gates.
         left: left shift of the sums.
-        sums: int32, flat, room for whole panels; clipped, the whole sums if they do not fit int32.
-        bound: what :func:`input_sums` gave.
-        x: input sums.
-        first: the first of their rows.
-        wide: the same in int64.
-        bias: int32, of all gates.
-        at: the first column of input sums and biases.
-        shift: left shift of input sums.
-        zeros: int32, as many as ``bias``.
-
-    Returns:
-        What is to be added to ``sums``: input sums, where they begin, from one row to the next,
-        biases, where they begin, and left shifts of recurrent and input sums.
+        inputs: sums of the input with all gates.
+        at: the first of their columns that belongs to these gates.
+        sums: int32, flat, room for whole panels; whole sums that do not fit int32 are clipped.
+        zeros: int32, as many as biases.
     """
-    rows, across, width = a.size // by_row, padded_columns(bias.size), padded_columns(columns)
-    if bound + (largest * norm << left) <= LIMIT:
-        exact_product(a, by_row, largest, rows, pairs, w, norm, columns, sums, wide, i64(0))
-        return x, first * across + at, across, bias, at, left, shift
-    total = np.empty((rows, columns), np.int64)
+    rows, x, wide, bias = a.rows, inputs.sums, inputs.wide, inputs.bias
+    across, width, shift = padded_columns(bias.size), padded_columns(f.columns), inputs.shift
+    first, bound = inputs.first, inputs.bound
+    if bound + (a.largest * f.norm << left) <= LIMIT:
+        exact_product(a, f, sums, wide, i64(0))
+        return Sums(sums, width, x, first * across + at, across, bias, at, left, shift)
+    total = np.empty((rows, f.columns), np.int64)
     for r in range(rows):
-        for i in range(columns):
+        for i in range(f.columns):
             own = i64(x[(first + r) * across + at + i]) << shift
             total[r, i] = wide[first + r, at + i] if bound > LIMIT else own + bias[at + i]
-    if exact_product(a, by_row, largest, rows, pairs, w, norm, columns, sums, total, left):
+    if exact_product(a, f, sums, total, left):
         add_shifted(total, sums, left)
     for r in range(rows):
-        for i in range(columns):
+        for i in range(f.columns):
             sums[r * width + i] = min(max(total[r, i], i64(-_CLIPPED)), i64(_CLIPPED))
-    return zeros, 0, 0, zeros, 0, 0, 0
+    none = i64(0)
+    return Sums(sums, width, zeros, none, none, zeros, none, none, none)

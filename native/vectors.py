@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .lanes import F32, I1, I32, I64, Group, Lanes, Place, Variable, vector
+from .lanes import F32, I1, I32, I64, Group, Lanes, Place, Row, Variable, function, vector
 from .tiles import LANES, WIDE
 
 
@@ -29,8 +29,7 @@ class Kernel:
 
     def function(self, name: str, result: Any, arguments: list[Any]) -> Any:
         """Return LLVM's function of that name."""
-        kind = ir.FunctionType(result, arguments)
-        return cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return function(self.builder, name, result, arguments)
 
     def all_lanes(self, value: Any) -> Lanes:
         """Return an integer (as int32) or float32 in all lanes."""
@@ -92,7 +91,7 @@ class Kernel:
         builder.cbranch(more, inner, done)
         builder.position_at_end(inner)
         at = builder.sub(now, lanes) if backwards else now
-        body(Group(self, at, None))
+        body(Group(builder, at, None))
         index.set(at if backwards else builder.add(now, lanes))
         builder.branch(head)
         builder.position_at_end(done)
@@ -103,34 +102,29 @@ class Kernel:
         with builder.if_then(builder.icmp_signed(">", rest, ir.Constant(I64, 0))):
             order = ir.Constant(vector(I32), list(range(LANES)))
             mask = builder.icmp_signed("<", order, self.all_lanes(rest).value)
-            body(Group(self, builder.sub(count, rest), mask))
+            body(Group(builder, builder.sub(count, rest), mask))
 
     def look_up(self, table: Place, index: Lanes) -> Lanes:
         """Return int32 ``table[index]``."""
         builder, kind = self.builder, vector(I32)
         if WIDE:
             pointer = builder.bitcast(table.pointer, ir.IntType(8).as_pointer())
-            function = self.function(
-                "llvm.x86.avx512.mask.gather.dpi.512",
-                kind,
-                [kind, pointer.type, kind, vector(I1), I32],
-            )
-            all_of_them = ir.Constant(vector(I1), [1] * LANES)
-            arguments = [
-                ir.Constant(kind, None),
-                pointer,
-                index.value,
-                all_of_them,
-                ir.Constant(I32, 4),
-            ]
-            return Lanes(builder, builder.call(function, arguments))
-        found = ir.Constant(kind, ir.Undefined)
+            kinds = [kind, pointer.type, kind, vector(I1), I32]
+            gather = self.function("llvm.x86.avx512.mask.gather.dpi.512", kind, kinds)
+            everywhere, step = ir.Constant(vector(I1), [1] * LANES), ir.Constant(I32, 4)
+            arguments = [ir.Constant(kind, None), pointer, index.value, everywhere, step]
+            return Lanes(builder, builder.call(gather, arguments))
+        values = ir.Constant(kind, ir.Undefined)
         for lane in range(LANES):
             at = ir.Constant(I32, lane)
             one = builder.zext(builder.extract_element(index.value, at), I64)
             value = builder.load(builder.gep(table.pointer, [one]))
-            found = builder.insert_element(found, value, at)
-        return Lanes(builder, found)
+            values = builder.insert_element(values, value, at)
+        return Lanes(builder, values)
+
+    def row(self, b: Any, length: Any, first: Any = None) -> Row:
+        """Return the units from ``first`` on of row ``b`` of rows of a length."""
+        return Row(self.builder, b, length, first)
 
     def times(self, a: Any, b: int) -> Any:
         """Return a multiple of an integer."""
@@ -163,31 +157,42 @@ class Kernel:
         return builder.call(self.function("llvm.ctpop.i64", I64, [I64]), [wide])
 
 
+def _as_given(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Return a value of Numba as kernels see it: records hold places, int64, float32, ``None``."""
+    if isinstance(kind, types.NoneType):
+        return None
+    if isinstance(kind, types.BaseNamedTuple):
+        parts = [builder.extract_value(value, n) for n in range(len(kind.types))]
+        given = zip(kind.types, parts, strict=True)
+        return kind.instance_class(*(_as_given(context, builder, *part) for part in given))
+    if isinstance(kind, types.Array):
+        if kind.layout != "C":
+            raise TypeError("a kernel's arrays are contiguous")
+        whole = cgutils.create_struct_proxy(kind)(context, builder, value=value)
+        return Place(builder, whole.data, context.get_data_type(kind.dtype))
+    other = types.float32 if isinstance(kind, types.Float) else types.int64
+    return context.cast(builder, value, kind, other)
+
+
 def kernel(write: Callable[..., None]) -> Any:
     """Return a kernel to be called in compiled functions as ``write`` says.
 
-    For a parameter that is a :class:`Place` the caller gives an array of one axis and an index,
-    for others integers, which come as int64, or floats, which come as float32.
+    For a parameter that is a :class:`Place` the caller gives an array and an index. For others it
+    gives numbers, which come as int64 or float32, or records (:mod:`.records`), whose arrays come
+    as :class:`Place` at their beginning.
     """
     named = list(inspect.signature(write).parameters.values())[1:]
     places = [parameter.annotation in ("Place", Place) for parameter in named]
 
-    def made(typingctx: Any, *arguments: Any) -> Any:
-        kinds: list[Any] = []
-        for given in arguments:
-            real = isinstance(given, types.Float)
-            other = types.float32 if real else types.int64
-            kinds.append(given if isinstance(given, types.Array) else other)
-
+    def made(typingctx: Any, *kinds: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            left, given = iter(zip(kinds, values, strict=True)), []
+            left = iter(zip(signature.args, values, strict=True))
+            given = []
             for is_place in places:
-                kind, value = next(left)
-                if is_place:
-                    whole = cgutils.create_struct_proxy(kind)(context, builder, value=value)
-                    pointer = builder.gep(whole.data, [next(left)[1]])
-                    value = Place(builder, pointer, context.get_data_type(kind.dtype))
-                given.append(value)
+                value = _as_given(context, builder, *next(left))
+                given.append(
+                    value.after(_as_given(context, builder, *next(left))) if is_place else value
+                )
             write(Kernel(builder), *given)
             return context.get_dummy_value()
 

@@ -13,7 +13,8 @@ from revrnn.config import Config
 from revrnn.native import gru, lstm_rows
 from revrnn.native.compiling import Array
 from revrnn.native.packing import pack_float, padded
-from revrnn.native.pullback import add_bias, add_weights, input_gradient
+from revrnn.native.parameter_gradients import add_bias, add_weights, input_gradient
+from revrnn.native.records import Factors
 
 from ..gradients import Gradients
 from .memory import Floats
@@ -28,9 +29,7 @@ class Tape:
     x: Tensor
     aside_at: list[Array]
     memory: Floats
-    pieces: Array
-    operands: Array
-    slopes: Array
+    factors: Factors
 
 
 def products(
@@ -60,7 +59,7 @@ def products(
     for part in where:
         w = weights.of_input
         tasks.append(partial(input_gradient, flat[0], w, part.start, dx[part]))
-    operands = tape.operands.reshape(layers - 1, total, config.hidden_size)
+    operands = tape.factors.operands.reshape(layers - 1, total, config.hidden_size)
     packed_x = _packed(tape.x.numpy().reshape(total, length), config.formats.operand_bits)
     for k in range(layers):
         names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
@@ -75,26 +74,18 @@ def products(
             for span, operand, width, to in spans:
                 for part in split(span.stop - span.start, threads, 8):
                     first = span.start + part.start
-                    tasks.append(
-                        partial(
-                            add_weights,
-                            whole,
-                            first,
-                            part.stop - part.start,
-                            columns,
-                            operand,
-                            width,
-                            to,
-                            at + first,
-                        )
-                    )
+                    rows, place = part.stop - part.start, at + first
+                    packed_with = (columns, operand, width, to, place)
+                    tasks.append(partial(add_weights, whole, first, rows, *packed_with))
     run(tasks, threads)
     return torch.from_numpy(dx.reshape(steps, batch, length))
 
 
 def _seen(config: Config, tape: Tape, layer: int, group: int) -> list[tuple[slice, Array]]:
     """Return which gates of a group see which recurrent operand, packed."""
-    pieces = tape.pieces.reshape(-1, config.num_layers, 2, *tape.x.shape[:2], config.group_size)
+    steps, rows, _ = tape.x.shape
+    shape = (config.num_layers, 2, steps, rows, config.group_size)
+    pieces = tape.factors.pieces.reshape(-1, *shape)
     own = pieces[:, layer, group].reshape(len(pieces), -1, config.group_size)
     units = config.group_size
     if config.cell == "revgru":

@@ -16,6 +16,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.native.buffers import TALLIES, TOP, UNDERFLOW
 from revrnn.native.compiling import Array
+from revrnn.native.records import Kept
 from revrnn.native.tiles import LANES
 
 from ..engine import Store
@@ -52,14 +53,17 @@ class Rows:
         heads: int32 ``[R, G]``.
         blocks: words by chunk, bottom to top.
         slices: by chunk, int32 ``[C+1, R, D]``.
-        aside: by chunk, states of rows that started anew, int32 ``[n, 1 or 2, L, 2, G]``.
+        aside: by chunk, states of rows that started anew, ``h`` and ``c``, int32 ``[n, L, 2, G]``.
         states: by chunk, all states, if they are stored.
         tally: int64, see :data:`revrnn.native.buffers.TOP`.
     """
 
-    def __init__(self, config: Config, state: State, rows: slice, keep: bool, stored: bool) -> None:
+    def __init__(
+        self, config: Config, state: State, rows: slice, keep: bool, stored: bool, keeps_words: bool
+    ) -> None:
         """Take rows of a state."""
         self.config, self.rows, self.keep, self.stored = config, rows, keep, stored
+        self.keeps_words = keeps_words
         self.h = by_group(state.h, rows)
         none = np.empty((0, *self.h.shape[1:]), np.int32)
         self.c = none if state.c is None else by_group(state.c, rows)
@@ -69,7 +73,7 @@ class Rows:
         self.tally = np.zeros(TALLIES, np.int64)
         self.blocks: list[Array] = []
         self.slices: list[Array] = []
-        self.aside: list[Array] = []
+        self.aside: list[tuple[Array, Array]] = []
         self.states: list[Array] = []
         self.left_over = 0
         self._block = np.empty(LANES, np.int16)
@@ -94,49 +98,45 @@ class Rows:
         self.blocks = [_with_room(store.words.numpy())] if self.config.forgetting else []
         self.slices = [] if store.slices is None else [store.slices.numpy()]
 
-    def room(self, steps: int, keeps_words: bool) -> Array:
-        """Return where a chunk's words go, with room for one a unit and operation."""
-        if keeps_words:
+    def new_chunk(self, steps: int, anew: int) -> Kept:
+        """Return where what is kept of a chunk goes, with words to be pushed if they are kept."""
+        layers, _, rows, units = self.h.shape
+        depth, arrays = self.config.slice_size, self.config.state_arrays
+        anew = anew if self.keep and not self.stored else 0
+        aside = [np.empty((n, layers, 2, units), np.int32) for n in (anew, anew * (arrays - 1))]
+        slices = np.empty((steps + 1 if depth else 0, rows, depth), np.int32)
+        length = steps + 1 if self.stored and self.keep else 0
+        states = np.empty((length, arrays, layers, 2, rows, units), np.int32)
+        if self.keeps_words:
             words = steps * self.config.operations_per_step * self.heads.size
             if self._block.size < words + LANES:
                 self._block = np.empty(words + LANES, np.int16)  # untouched pages cost nothing
-        return self._block
+        return Kept(self._block, int(self.keeps_words), self.tally, *aside, slices, states)
 
-    def new_chunk(self, steps: int, anew: int) -> tuple[Array, Array, Array]:
-        """Return where slices, states set aside and all states of a chunk go."""
-        arrays = self.config.state_arrays
-        layers, _, rows, units = self.h.shape
-        depth, kept = self.config.slice_size, self.keep and not self.stored
-        slices = np.empty((steps + 1 if depth else 0, rows, depth), np.int32)
-        aside = np.empty((anew if kept else 0, arrays, layers, 2, units), np.int32)
-        length = steps + 1 if self.stored and self.keep else 0
-        states = np.empty((length, arrays, layers, 2, rows, units), np.int32)
-        return slices, aside, states
-
-    def close(self, slices: Array, aside: Array, states: Array, keeps_words: bool) -> None:
+    def close(self, kept: Kept) -> None:
         """Keep what going back over a chunk needs."""
-        if keeps_words:
+        if self.keeps_words and not self.stored:
             self.blocks.append(_with_room(self._block[: self.tally[TOP]]))
         self.tally[TOP] = 0
         if self.keep:
-            self.slices.append(slices)
-            self.aside.append(aside)
-            self.states.append(states)
+            self.slices.append(kept.slices)
+            self.aside.append((kept.aside_h, kept.aside_c))
+            self.states.append(kept.states)
 
-    def reopen(self, steps: int) -> tuple[Array, Array, Array, Array]:
-        """Return the last chunk's words, slices, states set aside and all states."""
-        words = _with_room(np.empty(0, np.int16))
+    def reopen(self, steps: int) -> Kept:
+        """Return what was kept of the last chunk."""
+        kept = self.new_chunk(steps, 0)._replace(words=_with_room(np.empty(0, np.int16)))
         if self.blocks:
-            words = self.blocks.pop()
-            self.tally[TOP] = len(words)
-        slices, aside, states = self.new_chunk(steps, 0)
+            kept = kept._replace(words=self.blocks.pop())
+            self.tally[TOP] = len(kept.words)
         if self.slices:
-            slices = self.slices.pop()
+            kept = kept._replace(slices=self.slices.pop())
         if self.aside:
-            aside, states = self.aside.pop(), self.states.pop()
-        return words, slices, aside, states
+            aside_h, aside_c = self.aside.pop()
+            kept = kept._replace(aside_h=aside_h, aside_c=aside_c, states=self.states.pop())
+        return kept
 
-    def finish(self, words: Array, slices: Array, steps: int, finish: bool) -> None:
+    def finish(self, kept: Kept, steps: int, finish: bool) -> None:
         """Note what is left of a chunk that was taken back.
 
         Raises:
@@ -151,11 +151,12 @@ class Rows:
         if finish:
             self.left_over += top
             return
-        self.blocks.append(words[:top])
+        self.blocks.append(kept.words[:top])
         if self.config.slice_size:
-            self.slices.append(slices[: len(slices) - steps])
+            self.slices.append(kept.slices[: len(kept.slices) - steps])
 
     def bytes_kept(self) -> int:
         """Return the bytes kept to go back, states stored in full not counted."""
-        kept: list[Any] = [*self.blocks, *self.slices, *self.aside]
+        aside = [array for both in self.aside for array in both]
+        kept: list[Any] = [*self.blocks, *self.slices, *aside]
         return sum(array.nbytes for array in kept)

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.native.arithmetic import NUMBERS
 from revrnn.native.compiling import Array
 from revrnn.native.packing import pack_float, pack_int16, padded
-
-
-def numbers(config: Config) -> Array:
-    """Return what a configuration comes to, in the places that :mod:`revrnn.native.gru` names."""
-    formats, n = config.formats, config.max_forget_bits
-    plan = np.zeros(NUMBERS, np.int64)
-    of_gate = (1, 2**4, 5) if n is None else (2**n - 1, 2**15 + 2 ** (4 + n), 5 + n)
-    plan[:] = (
-        formats.sum_bits,
-        formats.state_bits,
-        config.view_bits,
-        *of_gate,
-        config.resolved_z_max,
-        config.forgetting,
-        formats.operand_bits - config.layer_input_bits(0),
-        formats.operand_bits - config.view_bits,
-        formats.operand_bits - config.view_bits,
-        config.slice_size,
-        n or 0,
-        config.resolved_p_max,
-    )
-    return plan
+from revrnn.native.records import Stack
+from revrnn.native.sums import NORMS
 
 
 def _packed(parts: list[Array]) -> tuple[Array, list[int]]:
@@ -53,18 +31,13 @@ def _floats(parts: list[Array], scale: float) -> Array:
     return out
 
 
-def forget_scale(config: Config) -> Any:
-    """Return m of GRAD-010, float32."""
-    n = config.max_forget_bits
-    return np.float32(1.0 if n is None else 1.0 - 2.0**-n)
-
-
 class Weights:
     """Packed weights; those for gradients are made when they are first asked for.
 
     Attributes:
-        exact: what :func:`revrnn.native.sweeps.forward` takes from ``w_x`` to ``bias``.
-        largest: number of weights that one step of one row is multiplied by.
+        stack: what compiled calls want of the stack.
+        w_u: packed weights of RevGRU's candidate, or ``None``.
+        multiplications: number of weights that one step of one row is multiplied by.
     """
 
     def __init__(self, config: Config, params: Mapping[str, Tensor]) -> None:
@@ -79,20 +52,20 @@ class Weights:
         groups = [w[j * rows : (j + 1) * rows] for w in both for j in (0, 1)]
         self._views = [w[: 2 * units] for w in groups] if gru else groups
         self._candidates = [w[2 * units :] for w in groups] if gru else []
-        norms = np.zeros((config.num_layers, 6), np.int64)
+        norms = np.zeros((config.num_layers, NORMS), np.int64)
         w_x, norms[:1, 0] = _packed(self._inputs[:1])
         w_l = np.empty((0, 0), np.int16)
         if config.num_layers > 1:
             w_l, norms[1:, 0] = _packed(self._inputs[1:])
         w_h, of_views = _packed(self._views)
         norms[:, 1:3] = np.reshape(of_views, (-1, 2))
-        w_u = None
+        self.w_u: Array | None = None
         if gru:
             packed, of_candidates = _packed(self._candidates)
-            w_u, norms[:, 3:5] = _by_group(packed), np.reshape(of_candidates, (-1, 2))
+            self.w_u, norms[:, 3:5] = _by_group(packed), np.reshape(of_candidates, (-1, 2))
         bias = np.stack([arrays[f"bias_l{k}"] for k in layers])
         norms[:, 5] = np.abs(bias.astype(np.int64)).max(1)
-        self.exact: tuple[Any, ...] = (w_x[0], w_l, _by_group(w_h), w_u, norms, bias)
+        self.stack = Stack(w_x[0], w_l, _by_group(w_h), norms, bias)
         self.multiplications = sum(w.size for w in (*self._inputs, *both))
 
     @cached_property

@@ -14,10 +14,11 @@ from revrnn.config import Config
 from revrnn.native import gru, lstm_rows
 from revrnn.native.buffers import WRAPS
 from revrnn.native.compiling import Array
+from revrnn.native.plan import forget_scale, numbers
 from revrnn.native.pullback import pull
+from revrnn.native.records import Counted, Factors, Outputs, Steps
 from revrnn.native.sweeps import forward, recover
 
-from ..activations import packed_table
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
@@ -26,7 +27,7 @@ from .memory import Floats
 from .parameters import Tape, products
 from .rows import Rows, by_group, by_layer
 from .threads import Task, run, shares, split
-from .weights import Weights, forget_scale, numbers
+from .weights import Weights
 
 
 class NativeWork:
@@ -37,9 +38,7 @@ class NativeWork:
     ) -> None:
         """Prepare the weights."""
         self.config, self.schedule, self.settings = config, schedule, settings
-        self.weights = Weights(config, params)
-        self.plan = numbers(config)
-        self.table = packed_table(torch.device("cpu")).numpy()
+        self.weights, self.numbers = Weights(config, params), numbers(config)
 
     def start(
         self, state: State, *, keep: bool, count: bool, store: Store | None = None
@@ -63,7 +62,9 @@ class NativePass:
         amount = work.weights.multiplications * self.batch * settings.chunk_size
         self.threads = 1 if settings.in_order else shares(amount, self.batch)
         where = split(self.batch, self.threads)
-        self.shares = [Rows(config, state, rows, keep, self.stored) for rows in where]
+        self.shares = [
+            Rows(config, state, rows, keep, self.stored, self.keeps_words) for rows in where
+        ]
         if store is not None:
             (share,) = self.shares
             share.load(store)
@@ -94,97 +95,51 @@ class NativePass:
 
     def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
         """Take a chunk of steps."""
-        active, anew, gains = self._schedule(first, len(x), backwards=False)
-        to = np.empty((0, 0, 0), np.int32) if outputs is None else outputs.numpy()
+        schedule, to = self._schedule(first, len(x), backwards=False), _outputs(outputs)
         tasks = [
-            partial(self._advance, n, share, x, active, anew, gains, to)
+            partial(self._advance, n, share, _steps(x, share.rows, *schedule), to)
             for n, share in enumerate(self.shares)
         ]
         run(tasks, self.threads)
 
-    def _advance(
-        self, n: int, share: Rows, x: Tensor, active: Array, anew: Array, gains: Array, to: Array
-    ) -> None:
-        work, rows, steps = self.work, share.rows, len(x)
-        at, number = _numbered(anew[:, rows])
-        slices, aside, states = share.new_chunk(steps, number)
-        forward(
-            work.plan,
-            work.table,
-            _operands(x, rows),
-            share.h,
-            share.cells,
-            share.digits,
-            *work.weights.exact,
-            np.ascontiguousarray(active[:, rows]),
-            at,
-            aside,
-            np.ascontiguousarray(gains[:, :, rows]),
-            share.room(steps, self.keeps_words),
-            int(self.keeps_words),
-            share.tally,
-            to,
-            rows.start,
-            slices,
-            states,
-            self._counts[n],
-            self._pushed[n],
+    def _advance(self, n: int, share: Rows, steps: Steps, to: Array) -> None:
+        weights = self.work.weights
+        kept = share.new_chunk(len(steps.x), int(steps.aside_at.max(initial=-1)) + 1)
+        states = (share.h, share.cells, share.digits)
+        counted, outputs = (
+            Counted(self._counts[n], self._pushed[n], np.empty(0, np.int64)),
+            Outputs(to, share.rows.start),
         )
-        share.close(slices, aside, states, self.keeps_words and not self.stored)
+        forward(
+            self.work.numbers, weights.stack, weights.w_u, *states, steps, kept, outputs, counted
+        )
+        share.close(kept)
 
     def recover(
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
         """Take the last chunk back, or look its states up, and return its tape."""
-        active, anew, gains = self._schedule(first, len(x), backwards=True)
-        to = np.empty((0, 0, 0), np.int32) if outputs is None else outputs.numpy()
+        schedule, to = self._schedule(first, len(x), backwards=True), _outputs(outputs)
         tape = self._new_tape(x)
-        tape.aside_at = [_numbered(anew[:, share.rows])[0] for share in self.shares]
+        steps = [_steps(x, share.rows, *schedule) for share in self.shares]
+        tape.aside_at = [part.aside_at for part in steps]
         tasks = [
-            partial(self._recover, share, x, active, at, gains, to, tape, finish)
-            for share, at in zip(self.shares, tape.aside_at, strict=True)
+            partial(self._recover, share, part, to, tape.factors, finish)
+            for share, part in zip(self.shares, steps, strict=True)
         ]
         run(tasks, self.threads)
         return tape
 
     def _recover(
-        self,
-        share: Rows,
-        x: Tensor,
-        active: Array,
-        at: Array,
-        gains: Array,
-        to: Array,
-        tape: Tape,
-        finish: bool,
+        self, share: Rows, steps: Steps, to: Array, factors: Factors, finish: bool
     ) -> None:
-        work, rows, steps = self.work, share.rows, len(x)
-        words, slices, aside, states = share.reopen(steps)
-        recover(
-            work.plan,
-            work.table,
-            _operands(x, rows),
-            share.h,
-            share.cells,
-            share.digits,
-            *work.weights.exact,
-            np.ascontiguousarray(active[:, rows]),
-            at,
-            aside,
-            np.ascontiguousarray(gains[:, :, rows]),
-            words,
-            share.tally,
-            to,
-            rows.start,
-            self.batch,
-            slices[len(slices) - 1 - steps :] if len(slices) else slices,
-            states,
-            forget_scale(self.config),
-            tape.pieces,
-            tape.operands,
-            tape.slopes,
-        )
-        share.finish(words, slices, steps, finish)
+        weights, count = self.work.weights, len(steps.x)
+        kept, states = share.reopen(count), (share.h, share.cells, share.digits)
+        # Of what has been left, the last steps.
+        own = kept._replace(slices=kept.slices[max(len(kept.slices) - 1 - count, 0) :])
+        more = (Outputs(to, share.rows.start), factors, self.batch, forget_scale(self.config))
+        recover(self.work.numbers, weights.stack, weights.w_u, *states, steps, own, *more)
+        share.finish(kept, count, finish)
 
     def _schedule(self, first: int, steps: int, *, backwards: bool) -> tuple[Array, Array, Array]:
         """Return which rows are active, which start anew, and gains, of a chunk."""
@@ -211,11 +166,11 @@ class NativePass:
         above = (config.num_layers - 1) * steps * self.batch * config.hidden_size
         pieces = gru.GRU_PIECES if config.cell == "revgru" else lstm_rows.LSTM_PIECES
         old = self._tape  # its memory serves the next chunk
-        if old is None or old.pieces.size != pieces * size:
+        if old is None or old.factors.pieces.size != pieces * size:
             memory = Floats(pieces * size)
             between = [np.empty(above, np.float32) for _ in range(2)]
-            old = Tape(x, [], memory, memory.array[: pieces * size], *between)
-        self._tape = Tape(x, [], old.memory, old.pieces, old.operands, old.slopes)
+            old = Tape(x, [], memory, Factors(memory.array[: pieces * size], *between))
+        self._tape = Tape(x, [], old.memory, old.factors)
         return self._tape
 
     # --- gradients ---------------------------------------------------------------------------
@@ -232,24 +187,11 @@ class NativePass:
             given = grad_outputs.detach().float().contiguous().numpy()
         h = [by_group(into.h, share.rows) for share in self.shares]
         c = [None if into.c is None else by_group(into.c, share.rows) for share in self.shares]
-        forgets = config.forgetting
-        floats = self.work.weights.floats
-        tasks: list[Task] = [
-            partial(
-                pull,
-                dh,
-                dc,
-                given,
-                share.rows.start,
-                tape.pieces,
-                tape.slopes,
-                at,
-                *floats,
-                forgets,
-                ds,
-            )
-            for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True)
-        ]
+        floats, forgets = self.work.weights.floats, config.forgetting
+        tasks: list[Task] = []
+        for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True):
+            outputs = Outputs(given, share.rows.start)
+            tasks.append(partial(pull, dh, dc, outputs, tape.factors, at, *floats, forgets, ds))
         run(tasks, self.threads)
         into.h = torch.from_numpy(np.concatenate([by_layer(part) for part in h], 1))
         if into.c is not None:
@@ -306,9 +248,14 @@ def _operands(x: Tensor, rows: slice) -> Array:
     return np.ascontiguousarray(part)
 
 
-def _numbered(anew: Array) -> tuple[Array, int]:
-    """Number the rows that start anew, step by step; return the numbers or −1, and how many."""
-    at = np.full(anew.shape, -1, np.int32)
-    where = anew.nonzero()
+def _steps(x: Tensor, rows: slice, active: Array, anew: Array, gains: Array) -> Steps:
+    """Return what some rows are given; those that start anew are numbered, step by step."""
+    at = np.full(anew[:, rows].shape, -1, np.int32)
+    where = anew[:, rows].nonzero()
     at[where] = np.arange(len(where[0]), dtype=np.int32)
-    return at, len(where[0])
+    own, some = np.ascontiguousarray(active[:, rows]), np.ascontiguousarray(gains[:, :, rows])
+    return Steps(_operands(x, rows), own, at, some)
+
+
+def _outputs(outputs: Tensor | None) -> Array:
+    return np.empty((0, 0, 0), np.int32) if outputs is None else outputs.numpy()
