@@ -19,7 +19,7 @@ from flax import nnx
 
 from revrnn import Config
 from revrnn.experiments import process_memory
-from revrnn.jax_impl import apply, init, plan, value_and_grad
+from revrnn.jax_impl import apply, init, plan, set_engine, value_and_grad
 
 Tree = Any
 Options = dict[str, Any]
@@ -118,6 +118,7 @@ def drop_in(config: Config, params: Tree, data: Tree, targets: Tree) -> Tree:
 
 def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     """Return a function that does a step and returns its loss, and facts about the variant."""
+    set_engine(options["engine"] or "auto")
     facts: dict[str, Any] = {"gradient_bytes": 0}  # they take the place of the last step's
     model: Any
     if options["variant"] in PEERS:

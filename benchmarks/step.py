@@ -35,6 +35,7 @@ VARIANTS: dict[tuple[str, str], tuple[tuple[str, str, str | None], ...]] = {
         ("plain", "plain", None),
         ("checkpointed", "checkpointed", None),
         ("reversible", "drop_in", None),
+        ("native", "drop_in", "native"),
     ),
     ("lm", "torch"): (
         ("plain", "plain", None),

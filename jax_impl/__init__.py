@@ -9,6 +9,7 @@ from revrnn.plan import Plan, plan
 from .autograd import apply
 from .call import Output
 from .dropout import dropout_gains, step_dropout
+from .engines import EnginePlan, engine, engine_plan, set_engine
 from .files import load_parameters, load_state, save_parameters, save_state
 from .parameters import init, quantise_parameters
 from .product import product_method, set_product_method
@@ -20,6 +21,7 @@ from .streaming import Encoded, Streamed, encode, value, value_and_grad
 
 __all__ = [
     "Encoded",
+    "EnginePlan",
     "LinearCrossEntropy",
     "Output",
     "Plan",
@@ -29,6 +31,8 @@ __all__ = [
     "check",
     "dropout_gains",
     "encode",
+    "engine",
+    "engine_plan",
     "init",
     "initial_state",
     "load_parameters",
@@ -39,6 +43,7 @@ __all__ = [
     "saturation_of",
     "save_parameters",
     "save_state",
+    "set_engine",
     "set_product_method",
     "step_dropout",
     "value",

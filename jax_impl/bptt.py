@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .engine import advance, recover
-from .gradients import chunk_gradient
+from .engine import advance, pullback, recover
+from .engines import prepared
 from .passing import (
     ChunkBack,
     Data,
@@ -37,6 +37,7 @@ from .state import State
 from .status import REVERSAL, first, flag
 from .stores import Needs, Stores, empty_stores, room_of
 from .walk import Past
+from .x64 import with_x64
 
 
 class Bptt:
@@ -44,7 +45,8 @@ class Bptt:
 
     def __init__(self, settings: Settings, exact: Params, steps: int, rows: int) -> None:
         """Take the settings, parameters in fixed point, T and B."""
-        self.settings, self.exact, self.steps, self.rows = settings, exact, steps, rows
+        self.settings, self.steps, self.rows = settings, steps, rows
+        self.exact = with_x64(prepared)(settings.config, exact, settings.method)
         piece = settings.piece
         self.piece = max(steps, 1) if piece is None or settings.states == "stored" else piece
 
@@ -209,10 +211,9 @@ class _Chunk:
     def pullback(self, grad_outputs: jax.Array | None) -> jax.Array:
         """Return the gradient of the inputs."""
         bptt, back = self.bptt, self.back
-        given = self.slopes, self.steps, back.grad_state, grad_outputs
-        made = chunk_gradient(bptt.settings.config, bptt.exact, *given)
-        sums = {name: total + made.params[name] for name, total in back.grads.items()}
-        self.back = back._replace(grads=sums, grad_state=made.state)
+        given = self.slopes, self.steps, back.grad_state, grad_outputs, back.grads
+        made = pullback(bptt.settings, bptt.exact, *given)
+        self.back = back._replace(grads=made.params, grad_state=made.state)
         return made.x
 
 

@@ -1,38 +1,40 @@
 """A chunk of steps, taken forward and taken back: each a compiled program of its own.
 
-The third, the gradient of a chunk, is :func:`.gradients.chunk_gradient`.
+The third is the gradient of a chunk. Which engine does them is said by ``settings.method``.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import jax
 
 from .buffer import Buffer, heads_of, make_buffer, store_of
+from .engines import NATIVE, forward_of, reverse_of
+from .gradients import Gradients, StateGradients, chunk_gradient
 from .groups import Groups
 from .passing import Going, Params
 from .quantise import dequantise
 from .resets import Replaced
-from .sequence import Stack, Steps
+from .sequence import Steps
 from .settings import Settings
-from .slopes import LayerSlopes, slopes_of
+from .slopes import slopes_of
 from .state import State
 from .stores import Stores
-from .walk import Past, sequence_forward, sequence_reverse, status_of
+from .walk import Past, status_of
 from .x64 import with_x64
 
 
 @with_x64
 @partial(jax.jit, static_argnums=0)
 def advance(
-    settings: Settings, exact: Params, steps: Steps, going: Going
+    settings: Settings, exact: Any, steps: Steps, going: Going
 ) -> tuple[Going, jax.Array, Past | None, jax.Array]:
     """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
     state, stores, needs, wraps, status = going
-    run = sequence_forward(
-        Stack(settings.config, exact, settings.method),
+    run = forward_of(settings.config, exact, settings.method)(
         steps,
         Groups.cut(state.h, state.c),
         _buffer_of(state, stores),
@@ -54,14 +56,15 @@ class Recovered(NamedTuple):
     Attributes:
         state: the state before it.
         stores: what is left to pop.
-        slopes: those of its updates, by layer, with a leading axis of steps.
+        slopes: those of its updates, by layer, with a leading axis of steps; or the native
+            engine's tape.
         outputs: float32 ``[C, B, H]``.
         status: faults.
     """
 
     state: State
     stores: Stores | None
-    slopes: tuple[LayerSlopes, ...]
+    slopes: Any
     outputs: jax.Array
     status: jax.Array
 
@@ -70,7 +73,7 @@ class Recovered(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def recover(
     settings: Settings,
-    exact: Params,
+    exact: Any,
     steps: Steps,
     slices: jax.Array,
     before: Past | None,
@@ -79,8 +82,7 @@ def recover(
 ) -> Recovered:
     """Take a chunk back, or look its states up where those ``before`` each step are stored."""
     config = settings.config
-    run = sequence_reverse(
-        Stack(config, exact, settings.method),
+    run = reverse_of(config, exact, settings.method)(
         steps,
         Groups.cut(state.h, state.c),
         _buffer_of(state, stores) if before is None else None,
@@ -95,6 +97,25 @@ def recover(
         begin, stores = _end(run.groups, run.buffer, run.replaced, stores)
     faults = status_of(run.buffer, run.replaced)
     return Recovered(begin, stores, run.delivered, outputs, faults)
+
+
+def pullback(
+    settings: Settings,
+    exact: Any,
+    slopes: Any,
+    steps: Steps,
+    grad_state: StateGradients,
+    grad_outputs: jax.Array | None,
+    so_far: Params,
+) -> Gradients:
+    """Carry gradients back over a chunk; those of parameters are added to those so far."""
+    given = (settings.config, exact, slopes, steps, grad_state, grad_outputs)
+    if settings.method == NATIVE:
+        native: Any = import_module(".native.gradient", __package__)
+        made: Gradients = native.pull(*given, so_far)
+        return made
+    made = chunk_gradient(*given)
+    return made._replace(params={name: g + made.params[name] for name, g in so_far.items()})
 
 
 def _buffer_of(state: State, stores: Stores | None) -> Buffer | None:

@@ -15,6 +15,7 @@ from revrnn.formats import Formats
 from . import activations, quantise
 from .accounting import storage
 from .buffer import LAYOUTS, Store, empty_store
+from .engines import method_of
 from .evaluate_programs import (
     Given,
     Multiplied,
@@ -123,7 +124,7 @@ def _sequence_forward(request: Request) -> Results:
 
 def _forward(request: Request, trace: bool = False, count_gates: bool = False) -> Run:
     config, given = request.stack, _given(request)
-    run: Run = run_forward(config, product_method(), given, trace=trace, count_gates=count_gates)
+    run: Run = run_forward(config, method_of(config), given, trace=trace, count_gates=count_gates)
     check(run.status)
     return run
 
@@ -132,7 +133,9 @@ def _sequence_reverse(request: Request) -> Results:
     steps, rows, _ = request.arrays["x"].shape
     slices = request.arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
     given, trace = _given(request), request.settings.get("trace", False)
-    run: Run = run_reverse(request.stack, product_method(), given, on_device(slices), trace=trace)
+    run: Run = run_reverse(
+        request.stack, method_of(request.stack), given, on_device(slices), trace=trace
+    )
     check(run.status)
     return _end_results(run)
 
@@ -148,7 +151,7 @@ def _sequence_storage(request: Request) -> Results:
 def _sequence_gradient(request: Request) -> Results:
     arrays = request.arrays
     gradient = (arrays["grad_outputs"], arrays["grad_h"], arrays.get("grad_c"))
-    states, method = request.settings["states"], product_method()
+    states, method = request.settings["states"], method_of(request.stack)
     x, (h, c), params, status = run_gradient(
         request.stack, method, states, _given(request), on_device(gradient)
     )

@@ -21,13 +21,14 @@ from revrnn.config import Config
 
 from .bptt import Bptt
 from .buffer import Buffer, Store, heads_of, make_buffer, store_of
+from .engines import forward_of, prepared, reverse_of
 from .groups import Groups
 from .passing import Data, Pullback, Recover
 from .revmul import revmul, revmul_inverse
-from .sequence import Stack, Steps
+from .sequence import Steps
 from .settings import Settings
 from .state import State
-from .walk import Trace, sequence_forward, sequence_reverse, status_of
+from .walk import Trace, status_of
 from .x64 import join64_numpy, split64_numpy
 
 # Without the passes that make code fast, and in one piece: compiling takes a third of the time.
@@ -192,8 +193,9 @@ def run_forward(
     config: Config, method: str, given: Given, trace: bool = False, count_gates: bool = False
 ) -> Run:
     """Run a stack over a sequence (SEQ-001)."""
-    stack = Stack(config, given.params, method)
-    run = sequence_forward(stack, *given.start(), trace=trace, count_gates=count_gates)
+    run = forward_of(config, prepared(config, given.params, method), method)(
+        *given.start(), trace=trace, count_gates=count_gates
+    )
     others = {name: getattr(run, name) for name in ("outputs", "slices", "wraps", "gate_counts")}
     return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
 
@@ -203,8 +205,8 @@ def run_reverse(
     config: Config, method: str, given: Given, slices: jax.Array, trace: bool = False
 ) -> Run:
     """Undo a sequence (CELL-040)."""
-    stack = Stack(config, given.params, method)
-    run = sequence_reverse(stack, *given.start(), slices, trace=trace)
+    go = reverse_of(config, prepared(config, given.params, method), method)
+    run = go(*given.start(), slices, trace=trace)
     return Run(*_end(run.groups, run.buffer), run.trace, status_of(run.buffer), {})
 
 

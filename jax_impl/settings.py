@@ -12,7 +12,7 @@ from revrnn.errors import RevRNNError
 from revrnn.kinds import is_int
 from revrnn.plan import CHUNK_SIZE
 
-from .product import product_method
+from .engines import method_of
 from .state import check_config
 from .status import is_concrete, kind_of
 
@@ -70,7 +70,7 @@ def settings_of(
     if rows is None and resets is not None and is_concrete(resets):
         # A power of two, so that other numbers of resets find the same program.
         rows = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
-    masked, method = mask is not None, product_method()
+    masked, method = mask is not None, method_of(config)
     return Settings(config, method, chunk, piece, states, words, rows or 0, masked)
 
 

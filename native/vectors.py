@@ -20,6 +20,9 @@ from .lanes import F32, I1, I32, I64, Group, Lanes, Place, Row, Variable, functi
 from .tiles import LANES, WIDE
 
 
+_Record: Any = types.BaseNamedTuple
+
+
 class Kernel:
     """What a kernel is written with."""
 
@@ -161,7 +164,7 @@ def _as_given(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """Return a value of Numba as kernels see it: records hold places, int64, float32, ``None``."""
     if isinstance(kind, types.NoneType):
         return None
-    if isinstance(kind, types.BaseNamedTuple):
+    if isinstance(kind, _Record):
         parts = [builder.extract_value(value, n) for n in range(len(kind.types))]
         given = zip(kind.types, parts, strict=True)
         return kind.instance_class(*(_as_given(context, builder, *part) for part in given))

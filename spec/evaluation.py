@@ -29,6 +29,7 @@ IMPLEMENTATIONS: Final = {
     "torch": "revrnn.torch_impl.evaluate",
     "torch-native": "revrnn.torch_impl.evaluate_native",
     "jax": "revrnn.jax_impl.evaluate",
+    "jax-native": "revrnn.jax_impl.evaluate_native",
 }
 
 

@@ -111,7 +111,8 @@ class Rows:
             words = steps * self.config.operations_per_step * self.heads.size
             if self._block.size < words + LANES:
                 self._block = np.empty(words + LANES, np.int16)  # untouched pages cost nothing
-        return Kept(self._block, int(self.keeps_words), self.tally, *aside, slices, states)
+        keep = int(self.keeps_words)
+        return Kept(self._block, keep, self.tally, aside[0], aside[1], slices, states)
 
     def close(self, kept: Kept) -> None:
         """Keep what going back over a chunk needs."""

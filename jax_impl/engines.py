@@ -1,0 +1,139 @@
+"""What computes chunks of steps: XLA's scan, or on the CPU compiled calls (:mod:`.native`).
+
+States, outputs, buffer and what is counted are the same bits; gradients are float32, equal within
+an engine (GRAD-020) and close between engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import Any, Final
+
+import jax
+
+from revrnn.config import Config
+from revrnn.errors import RevRNNError, one_of
+
+from .product import product_method
+from .sequence import Stack
+from .state import check_config
+from .walk import Forward, Reverse, sequence_forward, sequence_reverse
+
+NATIVE: Final = "native"
+ENGINES: Final = ("auto", "scan", NATIVE)
+
+_chosen = "auto"
+
+
+def set_engine(name: str) -> None:
+    """Choose what computes sequences from now on; no state depends on it.
+
+    Functions that the caller has already compiled keep the engine they were compiled with.
+
+    Args:
+        name: ``"scan"`` (XLA's own, on every device, which every transformation of JAX knows) or
+            ``"native"`` (compiled calls on the CPU; an error where it refuses, and no
+            ``jax.export``). ``"auto"`` is ``"scan"``.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``.
+    """
+    global _chosen
+    if name not in ENGINES:
+        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(ENGINES))
+    _chosen = name
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Choose an engine for the time of a ``with`` block."""
+    before = _chosen
+    set_engine(name)
+    try:
+        yield
+    finally:
+        set_engine(before)
+
+
+def _refusal(config: Config) -> str | None:
+    reason: str | None = _native("engine").refusal(config)
+    return reason
+
+
+def method_of(config: Config) -> str:
+    """Return the engine and product, in one word: a static argument of all that is compiled.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` with the reason if the chosen engine refuses.
+    """
+    if _chosen != NATIVE:
+        return product_method()
+    reason = _refusal(config)
+    if reason is not None:
+        allowed = f"'auto' or 'scan' here: {reason}"
+        raise RevRNNError("E_UNSUPPORTED", "engine", repr(NATIVE), allowed)
+    return NATIVE
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What would compute a sequence.
+
+    Attributes:
+        engine: the engine's name.
+        product: its exact product, in words.
+        refused: why others do not take it, by name.
+    """
+
+    engine: str
+    product: str
+    refused: Mapping[str, str]
+
+    def __str__(self) -> str:
+        """Return a line for the engine and one for each that refused."""
+        lines = [f"engine {self.engine}, products: {self.product}"]
+        return "\n".join([*lines, *(f"not {name}: {why}" for name, why in self.refused.items())])
+
+
+def engine_plan(config: Config) -> EnginePlan:
+    """Return what would compute a sequence of a stack, and how.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
+    """
+    check_config(config)
+    method = method_of(config)
+    if method == NATIVE:
+        tiles: Any = import_module("revrnn.native.tiles")
+        return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", {})
+    reason = _refusal(config) or "it is taken by name alone: jax.export does not know its calls"
+    return EnginePlan("scan", method, {NATIVE: reason})
+
+
+def prepared(config: Config, exact: dict[str, jax.Array], method: str) -> Any:
+    """Return parameters in fixed point as the engine wants them for every chunk."""
+    return _native("weights").pack(config, exact) if method == NATIVE else exact
+
+
+def forward_of(config: Config, exact: Any, method: str) -> Callable[..., Forward]:
+    """Return what goes over some steps, with what :func:`prepared` gave."""
+    if method == NATIVE:
+        go: Callable[..., Forward] = _native("stack").NativeStack(config, exact).forward
+        return go
+    return partial(sequence_forward, Stack(config, exact, method))
+
+
+def reverse_of(config: Config, exact: Any, method: str) -> Callable[..., Reverse]:
+    """Return what takes them back."""
+    if method == NATIVE:
+        go: Callable[..., Reverse] = _native("stack").NativeStack(config, exact).reverse
+        return go
+    return partial(sequence_reverse, Stack(config, exact, method))
+
+
+def _native(name: str) -> Any:
+    return import_module(f".native.{name}", __package__)

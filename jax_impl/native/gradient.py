@@ -1,0 +1,75 @@
+"""Gradients of a chunk by a compiled call, added to those of the chunks before (GRAD)."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from revrnn.config import Config
+
+from ..gradients import Gradients, StateGradients
+from ..quantise import quantise_passes
+from ..sequence import Steps
+from ..slopes import real
+from ..walk import to_operand
+from ..x64 import with_x64
+from .calls import call
+from .stack import Tape
+from .weights import Packed
+
+
+@with_x64
+@partial(jax.jit, static_argnums=0)
+def pull(
+    config: Config,
+    packed: Packed,
+    tape: Tape,
+    steps: Steps,
+    grad_state: StateGradients,
+    grad_outputs: jax.Array | None,
+    grads: dict[str, jax.Array],
+) -> Gradients:
+    """Carry gradients back over a chunk.
+
+    Args:
+        config: the stack.
+        packed: its weights.
+        tape: of the chunk.
+        steps: what the forward pass was given.
+        grad_state: with respect to ``h`` and ``c`` after it, float32 ``[L, B, H]``.
+        grad_outputs: with respect to its outputs, float32 ``[C, B, H]``.
+        grads: of parameters so far.
+
+    Returns:
+        The gradients of the chunk's inputs, of parameters, and of the state before.
+    """
+    shape = (*steps.x.shape[:2], config.hidden_size)
+    given = jnp.zeros((0, *shape[1:]), jnp.float32) if grad_outputs is None else grad_outputs
+    x = real(to_operand(config, steps.x), config.layer_input_bits(0))
+    h, c = grad_state
+    dh = _by_group(h)
+    dc = jnp.zeros((0, *dh.shape[1:]), jnp.float32) if c is None else _by_group(c)
+    names = list(config.parameter_shapes())
+    total = [grads[name] for name in names]
+    arguments = [tape.pieces, tape.operands, tape.slopes, tape.anew, x, given, *packed.floats]
+    arguments += [dh, dc, *total]
+    shapes = [(v.shape, v.dtype) for v in (dh, dc, x, *total)]
+    aliases = {10: 0, 11: 1, **{12 + n: 3 + n for n in range(len(names))}}
+    dh, dc, dx, *total = call("pull", config, arguments, shapes, aliases)
+    if steps.x.dtype == jnp.float32:  # GRAD-002
+        dx = jnp.where(quantise_passes("operand", steps.x, config.formats), dx, 0)
+    state = (_by_layer(dh), None if c is None else _by_layer(dc))
+    return Gradients(x=dx, state=state, params=dict(zip(names, total, strict=True)))
+
+
+def _by_group(v: jax.Array) -> jax.Array:
+    """Return ``[L, B, H]`` as ``[L, 2, B, G]``."""
+    layers, rows, hidden = v.shape
+    return v.reshape(layers, rows, 2, hidden // 2).swapaxes(1, 2)
+
+
+def _by_layer(v: jax.Array) -> jax.Array:
+    layers, _, rows, units = v.shape
+    return v.swapaxes(1, 2).reshape(layers, rows, 2 * units)

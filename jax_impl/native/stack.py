@@ -1,0 +1,308 @@
+"""Chunks of steps by compiled calls, with the arguments and results of the scan (SEQ, GRAD)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from revrnn.config import Config
+from revrnn.native.gru import GRU_PIECES
+from revrnn.native.lstm_rows import LSTM_PIECES
+from revrnn.native.plan import forget_scale, numbers
+
+from ..buffer import Buffer, StreamBuffer
+from ..groups import Groups
+from ..resets import Replaced
+from ..scans import scan
+from ..sequence import Steps
+from ..state import floats_of
+from ..status import NONFINITE, OVERFLOW, RESETS, first, flag
+from ..walk import Forward, Reverse, status_of, to_operand, trace_of
+from .calls import call
+from .weights import Packed
+
+
+class Tape(NamedTuple):
+    """What a chunk's gradients are made of; see :class:`revrnn.native.records.Factors`.
+
+    Attributes:
+        pieces: float32, flat.
+        operands: the same.
+        slopes: the same.
+        anew: int32 ``[C, B]``: where rows start anew, else −1, or of no steps.
+    """
+
+    pieces: jax.Array
+    operands: jax.Array
+    slopes: jax.Array
+    anew: jax.Array
+
+
+class NativeStack:
+    """A stack of reversible layers with its weights packed, for whole chunks."""
+
+    def __init__(self, config: Config, packed: Packed) -> None:
+        """Take packed weights."""
+        self.config, self.packed = config, packed
+
+    def forward(
+        self,
+        steps: Steps,
+        groups: Groups,
+        buffer: Buffer | None,
+        *,
+        replaced: Replaced | None = None,
+        status: jax.Array | None = None,
+        trace: bool = False,
+        before: bool = False,
+        count_gates: bool = False,
+    ) -> Forward:
+        """Do as :func:`revrnn.jax_impl.walk.sequence_forward`."""
+        if trace:
+            return self._traced(steps, groups, buffer, count_gates)
+        config, none = self.config, jnp.int32(0)
+        length, rows, _ = steps.x.shape
+        status = none if status is None else status
+        own = _Rows(config, groups, buffer)
+        anew, aside = self._aside(steps, replaced)
+        arrays, pairs = config.state_arrays, (config.num_layers, 2, rows, config.group_size)
+        shapes = [
+            *own.shapes,
+            _like(own.words),
+            ((1,), jnp.int64),
+            *map(_like, aside),
+            ((length, rows, config.hidden_size), jnp.int32),
+            ((length + 1 if config.slice_size else 0, rows, config.slice_size), jnp.int32),
+            ((length + 1 if before else 0, arrays, *pairs), jnp.int32),
+            ((config.num_layers, 1025 if count_gates and config.forgetting else 0), jnp.int64),
+            ((length,), jnp.int64),
+            ((1,), jnp.int64),
+        ]
+        arguments = [*self._common(steps, anew), *own.states, own.words, own.length, *aside]
+        aliases = {12: 0, 13: 1, 14: 2, 15: 3, 16: 4, 17: 5, 18: 6}
+        made = call("advance", config, arguments, shapes, aliases)
+        groups, now = own.after(made[:3], made[3], made[4])
+        if replaced is not None:
+            assert steps.resets is not None
+            total = jnp.sum(steps.resets, dtype=jnp.int32)
+            replaced = _replaced(replaced, made[5], made[6], replaced.length + total)
+        outputs, slices, states, counts, tops, wraps = made[7:]
+        end = status | status_of(now, replaced)
+        if steps.x.dtype == jnp.float32:
+            bad = ~jnp.isfinite(steps.x).all((1, 2))
+            faults = self._faults(status, bad, own, buffer, tops, replaced, steps)
+            end = first(status, flag(bad.any(), NONFINITE)) | status_of(now, replaced)
+            outputs = floats_of(config, outputs, faults[:, None, None])
+        if not config.slice_size:
+            slices = jnp.zeros((length + 1, rows, 0), jnp.int32)
+        gates = counts.sum(0) if count_gates and config.forgetting else None
+        past: Any = states if before else None
+        return Forward(
+            outputs,
+            groups,
+            now,
+            replaced,
+            slices,
+            wraps[0].astype(jnp.int32),
+            gates,
+            end,
+            None,
+            past,
+        )
+
+    def _faults(
+        self,
+        status: jax.Array,
+        bad: jax.Array,
+        own: _Rows,
+        buffer: Buffer | None,
+        tops: jax.Array,
+        replaced: Replaced | None,
+        steps: Steps,
+    ) -> jax.Array:
+        """Return the faults up to each step, as a scan would have met them, int32 ``[C]``."""
+        found = jnp.where(
+            lax.cumsum(bad.astype(jnp.int32)) > 0, first(status, jnp.int32(1)), status
+        )
+        if buffer is not None:
+            found |= buffer.status
+            if buffer.words is not None:
+                over = own.length[0] + tops > buffer.words.shape[0]
+                found |= jnp.where(over, jnp.int32(OVERFLOW), 0)
+        if replaced is not None and steps.resets is not None:
+            count = lax.cumsum(steps.resets.sum(1, dtype=jnp.int32))
+            total = replaced.length - count[-1] + count if len(count) else count
+            found |= jnp.where(total > replaced.h.shape[0], jnp.int32(RESETS), 0)
+        return found
+
+    def _traced(
+        self, steps: Steps, groups: Groups, buffer: Buffer | None, count_gates: bool
+    ) -> Forward:
+        """Go forward step by step, and keep the state after each."""
+
+        def body(carry: Any, part: Steps) -> tuple[Any, Any]:
+            groups, buffer, status, wraps, counts = carry
+            one = jax.tree.map(lambda v: v[None], part)
+            run = self.forward(one, groups, buffer, status=status, count_gates=count_gates)
+            counts = None if counts is None else counts + run.gate_counts
+            after = trace_of(run.groups, run.buffer)
+            carry = (run.groups, run.buffer, run.status, wraps + run.wraps, counts)
+            return carry, (run.outputs[0], run.slices[1], after)
+
+        counting = count_gates and self.config.forgetting
+        counts = jnp.zeros(1025, jnp.int64) if counting else None
+        start = jnp.concatenate(groups.h[-1], 1)[None, :, : self.config.slice_size]
+        carry = (groups, buffer, jnp.int32(0), jnp.int32(0), counts)
+        carry, (outputs, slices, after) = scan(body, carry, steps)
+        groups, buffer, status, wraps, counts = carry
+        slices = jnp.concatenate([start, slices])
+        return Forward(outputs, groups, buffer, None, slices, wraps, counts, status, after, None)
+
+    def reverse(
+        self,
+        steps: Steps,
+        groups: Groups,
+        buffer: Buffer | None,
+        slices: jax.Array,
+        *,
+        replaced: Replaced | None = None,
+        before: Any = None,
+        deliver: Callable[..., Any] | None = None,
+        trace: bool = False,
+    ) -> Reverse:
+        """Do as :func:`revrnn.jax_impl.walk.sequence_reverse`; what it delivers is a tape."""
+        if trace:
+            return self._traced_back(steps, groups, buffer, slices)
+        config = self.config
+        length, rows, _ = steps.x.shape
+        own = _Rows(config, groups, buffer)
+        anew, aside = self._aside(steps, replaced, back=True)
+        pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
+        size, above = length * rows * config.hidden_size, config.num_layers - 1
+        shapes = [
+            *own.shapes,
+            ((1,), jnp.int64),
+            ((length, rows, config.hidden_size), jnp.int32),
+            ((pieces * config.num_layers * size,), jnp.float32),
+            ((above * size,), jnp.float32),
+            ((above * size,), jnp.float32),
+        ]
+        if before is None:
+            pairs = (config.num_layers, 2, rows, config.group_size)
+            before = jnp.zeros((0, config.state_arrays, *pairs), jnp.int32)
+        scale = np.full(1, forget_scale(config), np.float32)
+        arguments = [*self._common(steps, anew), *own.states, own.words, own.length, *aside]
+        aliases = {12: 0, 13: 1, 14: 2, 16: 3}
+        made = call("recover", config, [*arguments, slices, before, scale], shapes, aliases)
+        groups, now = own.after(made[:3], own.words, made[3])
+        if replaced is not None:
+            assert steps.resets is not None
+            left = replaced.length - jnp.sum(steps.resets, dtype=jnp.int32)
+            replaced = replaced._replace(length=left)
+        tape = Tape(made[5], made[6], made[7], anew)
+        return Reverse(groups, now, replaced, made[4], None if deliver is None else tape, None)
+
+    def _traced_back(
+        self, steps: Steps, groups: Groups, buffer: Buffer | None, slices: jax.Array
+    ) -> Reverse:
+        def body(carry: Any, part: Any) -> tuple[Any, Any]:
+            groups, buffer = carry
+            one, before, after = part
+            both = jnp.stack([before, after])
+            run = self.reverse(jax.tree.map(lambda v: v[None], one), groups, buffer, both)
+            carry = (run.groups, run.buffer)
+            return carry, (run.outputs[0], trace_of(run.groups, run.buffer))
+
+        parts = (steps, slices[:-1], slices[1:])
+        (groups, buffer), (outputs, trace) = scan(body, (groups, buffer), parts, reverse=True)
+        return Reverse(groups, buffer, None, outputs, None, trace)
+
+    def _common(self, steps: Steps, anew: jax.Array) -> list[Any]:
+        """Return the first arguments of both calls."""
+        config, rows = self.config, steps.x.shape[1]
+        plan, table = numbers(config)
+        x = to_operand(config, steps.x)
+        x = jnp.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2)))
+        gains = steps.gains
+        if gains is None:
+            gains = jnp.zeros((0, config.num_layers - 1, rows, config.hidden_size), jnp.int32)
+        *weights, norms, bias = self.packed.exact
+        first = [plan, table, *weights, norms.astype(jnp.int64), bias]
+        return [*first, x, steps.mask.astype(jnp.uint8), anew, gains]
+
+    def _aside(
+        self, steps: Steps, replaced: Replaced | None, back: bool = False
+    ) -> tuple[jax.Array, list[jax.Array]]:
+        """Return where each row that starts anew is set aside, and the stores of those."""
+        config, resets = self.config, steps.resets
+        shape = (config.num_layers, 2, config.group_size)
+        stores = [jnp.zeros((0, *shape), jnp.int32)] * 2
+        if resets is None:
+            return jnp.zeros((0, steps.mask.shape[1]), jnp.int32), stores
+        running = lax.cumsum(resets.reshape(-1).astype(jnp.int32)).reshape(resets.shape)
+        if replaced is None:
+            return jnp.where(resets, jnp.int32(0), jnp.int32(-1)), stores
+        start = replaced.length - (running[-1, -1] if back and running.size else 0)
+        stores = [v.reshape(-1, *shape) for v in (replaced.h, replaced.c) if v is not None]
+        stores += [jnp.zeros((0, *shape), jnp.int32)] * (2 - len(stores))
+        # Before the beginning after a fault: then nothing there is right any more.
+        at = jnp.where(resets, jnp.maximum(start + running - 1, 0), -1)
+        return at.astype(jnp.int32), stores
+
+
+class _Rows:
+    """States and buffer as compiled calls want them."""
+
+    def __init__(self, config: Config, groups: Groups, buffer: Buffer | None) -> None:
+        self.config = config
+
+        def whole(pairs: Any) -> jax.Array:
+            return jnp.stack([jnp.stack(pair) for pair in pairs])
+
+        h = whole(groups.h)
+        c = jnp.zeros((0, *h.shape[1:]), jnp.int32) if groups.c is None else whole(groups.c)
+        heads, self.words = jnp.zeros((0, 0), jnp.int32), jnp.zeros(0, jnp.int16)
+        length: Any = jnp.int32(0)
+        self.buffer = buffer
+        if buffer is not None:
+            assert isinstance(buffer, StreamBuffer)
+            heads, length = buffer.heads, buffer.length
+            if buffer.words is not None:
+                self.words = lax.bitcast_convert_type(buffer.words, jnp.int16)
+        self.states = [h, c, heads]
+        self.length = length.astype(jnp.int64)[None]
+        self.shapes = list(map(_like, self.states))
+
+    def after(
+        self, states: list[jax.Array], words: jax.Array, length: jax.Array
+    ) -> tuple[Groups, Buffer | None]:
+        """Return the same of what a call gave."""
+        h, c, heads = states
+
+        def pairs(v: jax.Array) -> Any:
+            return tuple((v[k, 0], v[k, 1]) for k in range(v.shape[0]))
+
+        groups = Groups(pairs(h), pairs(c) if self.config.has_cell_state else None)
+        if self.buffer is None:
+            return groups, None
+        assert isinstance(self.buffer, StreamBuffer)
+        kept = self.buffer.words
+        if kept is not None:
+            kept = lax.bitcast_convert_type(words, jnp.uint16)
+        now = StreamBuffer(heads, kept, length[0].astype(jnp.int32), self.buffer.status)
+        return groups, now
+
+
+def _like(v: jax.Array) -> tuple[tuple[int, ...], Any]:
+    return v.shape, v.dtype
+
+
+def _replaced(old: Replaced, h: jax.Array, c: jax.Array, length: jax.Array) -> Replaced:
+    return Replaced(
+        h.reshape(old.h.shape), None if old.c is None else c.reshape(old.c.shape), length
+    )

@@ -1,0 +1,71 @@
+"""Weights packed for compiled calls, by XLA: once a sequence, before the loop over chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from revrnn.config import Config
+from revrnn.native.packing import padded
+from revrnn.native.tiles import PANEL
+
+
+class Packed(NamedTuple):
+    """A stack's weights; see :class:`revrnn.native.records.Stack`.
+
+    Attributes:
+        exact: ``w_x``, ``w_l``, ``w_h``, ``w_u`` (of no layers for RevLSTM), norms, uint32
+            ``[L, 6]``, and biases.
+        floats: the same weights for gradients, float32, without norms and biases.
+    """
+
+    exact: tuple[jax.Array, ...]
+    floats: tuple[jax.Array, ...]
+
+
+def _panels(w: jax.Array, per: int) -> jax.Array:
+    """Return ``[…, N, K]`` as ``[…, panels · K · PANEL]``, ``per`` neighbours of K together."""
+    *first, n, k = w.shape
+    width, length = padded(n), -(-k // per) * per
+    pad = [(0, 0)] * len(first) + [(0, width - n), (0, length - k)]
+    cut = jnp.pad(w, pad).reshape(*first, width // PANEL, PANEL, length // per, per)
+    return jnp.swapaxes(cut, -3, -2).reshape(*first, width * length)
+
+
+def _norm(w: jax.Array) -> jax.Array:
+    """Return the largest sum of magnitudes of a column, ``[…]``; the largest uint32 for more."""
+    sums = jnp.abs(w.astype(jnp.int64)).sum(-1).max(-1, initial=0)
+    return jnp.minimum(sums, 2**32 - 1).astype(jnp.uint32)
+
+
+def pack(config: Config, params: Mapping[str, jax.Array]) -> Packed:
+    """Pack parameters in fixed point, int16 weights and int32 biases."""
+    layers, units = range(config.num_layers), config.group_size
+    gru, scale = config.cell == "revgru", jnp.float32(2.0**-config.formats.weight_bits)
+    inputs = [params[f"weight_ih_l{k}"] for k in layers]
+    both = jnp.stack([params[f"weight_hh_l{k}"] for k in layers])
+    groups = both.reshape(config.num_layers, 2, config.num_gates * units, units)
+    views, candidates = groups, groups[:0]
+    if gru:
+        views, candidates = groups[:, :, : 2 * units], groups[:, :, 2 * units :]
+    none = jnp.zeros((0, *inputs[0].shape[:1], config.hidden_size), jnp.int16)
+    above = jnp.stack(inputs[1:]) if config.num_layers > 1 else none
+    bias = jnp.stack([params[f"bias_l{k}"] for k in layers])
+    of_inputs = jnp.stack([_norm(w) for w in inputs])[:, None]
+    of_groups = [_norm(views), _norm(candidates) if gru else jnp.zeros_like(_norm(views))]
+    largest = jnp.abs(bias.astype(jnp.int64)).max(1).astype(jnp.uint32)[:, None]
+    norms = jnp.concatenate([of_inputs, *of_groups, largest], 1)
+    of_u = _panels(candidates, 2)
+    exact = (_panels(inputs[0], 2), _panels(above, 2), _panels(views, 2), of_u, norms, bias)
+
+    def floats(w: jax.Array) -> jax.Array:
+        return _panels(jnp.swapaxes(w, -1, -2).astype(jnp.float32) * scale, 1)
+
+    def by_group(w: jax.Array) -> jax.Array:
+        return w.reshape(*w.shape[:-2], 2, w.shape[-2] // 2, w.shape[-1])
+
+    w_x = floats(by_group(inputs[0]))
+    return Packed(exact, (w_x, floats(by_group(above)), floats(views), floats(candidates)))
