@@ -19,7 +19,6 @@ from numba.extending import intrinsic
 from .lanes import F32, I1, I32, I64, Group, Lanes, Place, Row, Variable, function, vector
 from .tiles import LANES, WIDE
 
-
 _Record: Any = types.BaseNamedTuple
 
 
