@@ -96,7 +96,7 @@ def test_apply_agrees_with_the_scan(cell: str) -> None:
 def test_faults_are_told_as_by_the_scan() -> None:
     """NaN from the step of the fault on: an input that is none, a store that is too small."""
     config = Config("revgru", 2, 8, max_forget_bits=1)
-    params, x = init(jax.random.key(0), config), jnp.zeros((20, 3, 2)).at[9, 1, 1].set(np.nan)
+    params, x = init(jax.random.key(0), config), jnp.zeros((60, 3, 2)).at[9, 1, 1].set(np.nan)
 
     def outputs(x: jax.Array, capacity: int | None) -> Any:
         def both(params: Any) -> Any:
