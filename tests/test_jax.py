@@ -115,9 +115,11 @@ def test_function_agrees_with_the_oracle(
     exact = oracle.evaluate("sequence_gradient", request | {"states": "stored"})
     exact["grad_x"][0, 0, 0] = 0
     grad_params, grad_x, grad_hx = results[0]
-    found = {"x": grad_x, **grad_params}
-    found |= dict(zip(("h", "c"), grad_hx if isinstance(hx, tuple) else (grad_hx,), strict=False))
-    for name, gradient in found.items():
+    gradients_by_name = {"x": grad_x, **grad_params}
+    gradients_by_name |= dict(
+        zip(("h", "c"), grad_hx if isinstance(hx, tuple) else (grad_hx,), strict=False)
+    )
+    for name, gradient in gradients_by_name.items():
         target = exact[f"grad_{name}"]
         assert np.abs(gradient - target).max() <= 1e-4 * np.abs(target).max() + 1e-6, name
 
@@ -205,12 +207,12 @@ from revrnn.digest import digest, step_digests
 from revrnn.evaluation import load
 from revrnn.jax_impl import apply
 assert jax.config.jax_enable_x64 is {flag}
-found = []
+digests = []
 for number in {numbers}:
     config, shape = FIXED[number]
     arguments = sequence_arguments(config, shape, np.random.default_rng(7), "large")
     got = load("jax").evaluate("sequence_forward", arguments | {{"trace": True}})
-    found += step_digests(config, got)
+    digests += step_digests(config, got)
     names = config.parameter_shapes()
     params = {{n: jnp.asarray(arguments[n] / 2.0**14, jnp.float32) for n in names}}
     x = jnp.asarray(arguments["x"] / 2.0**12, jnp.float32)
@@ -218,10 +220,10 @@ for number in {numbers}:
     grads = jax.jit(jax.grad(loss))(params)
     leaves = jax.tree.leaves((grads, apply(params, x, config)))
     assert not [v.dtype for v in leaves if v.dtype.itemsize > 4], "64-bit types leaked"
-    found += [np.asarray(v).tobytes().hex()[:64] for v in leaves]
+    digests += [np.asarray(v).tobytes().hex()[:64] for v in leaves]
 assert jax.config.jax_enable_x64 is {flag}
 assert jnp.zeros(1).dtype == jnp.{dtype}
-print(found)
+print(digests)
 """
 
 
@@ -234,11 +236,11 @@ def test_same_bits_with_64_bit_types_off_and_on(numbers: tuple[int, ...]) -> Non
         program = PROGRAM.format(tests=tests, flag=flag, dtype=dtype, numbers=numbers)
         if flag:
             program = "import jax\njax.config.update('jax_enable_x64', True)\n" + program
-        found = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tests
         )
-        assert found.returncode == 0, found.stderr
-        outputs.append(found.stdout)
+        assert process.returncode == 0, process.stderr
+        outputs.append(process.stdout)
     assert outputs[0] == outputs[1]
     assert len(outputs[0]) > 1000
 

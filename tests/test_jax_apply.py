@@ -87,9 +87,9 @@ def test_resets_are_segments(oracle: Implementation, cell: str, several: bool) -
             given[name] = np.where(resets[t][None, :, None], 0, given[name])
         given["x"] = np.asarray(quantise("operand", x[t : t + 1], config.formats))
         given["mask"] = mask[t : t + 1]
-        found = oracle.evaluate("sequence_forward", given)
-        given |= {name: found[name] for name in ("h", "c", "heads") if name in found}
-        outputs.append(found["outputs"])
+        segment = oracle.evaluate("sequence_forward", given)
+        given |= {name: segment[name] for name in ("h", "c", "heads") if name in segment}
+        outputs.append(segment["outputs"])
 
     def loss(params: Any, x: Any, resets: Any, **options: Any) -> Any:
         out = apply(
@@ -169,7 +169,7 @@ def test_streaming_with_resets_is_apply_with_resets() -> None:
 
     loss, grads = jax.jit(jax.value_and_grad(whole, (0, 1)))(params, outer)
     for every in (None, 4):
-        found = value_and_grad(
+        step = value_and_grad(
             params,
             outer,
             x,
@@ -181,8 +181,8 @@ def test_streaming_with_resets_is_apply_with_resets() -> None:
             reduction="sum",
             checkpoint_every=every,
         )
-        assert np.isclose(found.loss, loss, rtol=1e-5)
-        assert close(found.grads, grads)
+        assert np.isclose(step.loss, loss, rtol=1e-5)
+        assert close(step.grads, grads)
 
 
 @pytest.mark.rule("SEQ-007")
@@ -277,11 +277,11 @@ def test_encoder_takes_and_gives_what_apply_does() -> None:
     gradients = partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     (value, wanted), grads = jax.jit(gradients(partial(loss, applied)))(params, scale)
     program = jax.jit(gradients(partial(loss, encoded)))
-    (other, found), other_grads = program(params, scale)
-    check(found.status)
+    (other, encoded), other_grads = program(params, scale)
+    check(encoded.status)
     assert np.isclose(other, value, rtol=1e-5)
     assert same(
-        (found.context, found.h_n, found.c_n, found.state),
+        (encoded.context, encoded.h_n, encoded.c_n, encoded.state),
         (wanted.context, wanted.h_n, wanted.c_n, wanted.state),
     )
     assert close(other_grads, grads)
@@ -344,9 +344,9 @@ def test_an_input_at_the_end_of_the_range_has_a_gradient() -> None:
     params, x = problem(config, 2, 2)
     x = x.at[0, :, 0].set(jnp.array([7.9375, 7.9378]))
     x = x.at[1, :, 0].set(-x[0, :, 0])
-    found = jax.jit(jax.grad(lambda x: (apply(params, x, config).outputs ** 2).sum()))(x)
-    assert found[:, 0].all()
-    assert not found[:, 1, 0].any()
+    gradient = jax.jit(jax.grad(lambda x: (apply(params, x, config).outputs ** 2).sum()))(x)
+    assert gradient[:, 0].all()
+    assert not gradient[:, 1, 0].any()
 
 
 @pytest.mark.rule("MUL-006")
@@ -418,9 +418,9 @@ def test_lowered_ahead_of_time_and_donated() -> None:
     wanted = jax.jit(step)(params, state, x)
     shapes = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), (params, state, x))
     program = jax.jit(step, donate_argnums=(0, 1)).lower(*shapes).compile()
-    found = program(*jax.tree.map(jnp.copy, (params, state)), x)
-    check(found[2])
-    assert same(found, wanted)
+    donated = program(*jax.tree.map(jnp.copy, (params, state)), x)
+    check(donated[2])
+    assert same(donated, wanted)
 
 
 def test_compiled_code_does_not_grow_with_the_length() -> None:
@@ -444,8 +444,8 @@ from revrnn.jax_impl import apply, check, init, initial_state, value_and_grad
 assert jax.device_count() == 2
 mesh = Mesh(np.array(jax.devices()), ("data",))
 
-def assert_close(found, wanted):
-    for name, grad in found.items():
+def assert_close(grads, wanted):
+    for name, grad in grads.items():
         scale = np.abs(wanted[name]).max()
         assert np.abs(grad - wanted[name]).max() <= 1e-4 * scale + 1e-6, name
 
@@ -460,11 +460,11 @@ for buffer in ("stream", "wordlist"):
         return (out.outputs * target).sum(), (out.state, out.status)
 
     def streamed(params, x, target):
-        found = value_and_grad(
+        step = value_and_grad(
             params, jnp.float32(1), x, target, config, reduction="sum",
             readout=lambda one, outputs, target: one * (outputs * target).sum(),
         )
-        return (found.loss, (found.state, found.status)), found.grads[0]
+        return (step.loss, (step.state, step.status)), step.grads[0]
 
     applied = jax.value_and_grad(loss, has_aux=True)
     for name, program in (("apply", applied), ("streamed", streamed)):
@@ -504,7 +504,7 @@ print("done")
 @pytest.mark.slow
 def test_two_devices_give_the_gradients_of_one() -> None:
     """Data-parallel over two simulated devices, by shard_map and by the compiler."""
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", PARALLEL],
         env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
         capture_output=True,
@@ -512,5 +512,5 @@ def test_two_devices_give_the_gradients_of_one() -> None:
         check=False,
         timeout=600,
     )
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.endswith("done\n")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.endswith("done\n")

@@ -18,15 +18,15 @@ PROGRAM = Path(__file__).parent / "jax_mesh_program.py"
 def run(*arguments: str) -> None:
     """Run the program; fail with what it printed."""
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM), *arguments],
         env=os.environ | flags,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert found.stdout.splitlines()[-1] == "all the same"
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.splitlines()[-1] == "all the same"
 
 
 def test_training_with_a_batch_on_two_devices() -> None:

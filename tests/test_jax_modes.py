@@ -151,8 +151,8 @@ def test_the_check_for_keys_used_again() -> None:
 
     wanted = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
     with jax.debug_key_reuse(True):
-        found = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
-    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+        drawn = jax.jit(keyed)(keys()), closed_key(jax.random.key(5))
+    jax.tree.map(np.testing.assert_array_equal, drawn, wanted)
     np.testing.assert_allclose(wanted[0][0], wanted[0][2], rtol=1e-6)
 
 

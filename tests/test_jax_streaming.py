@@ -71,8 +71,8 @@ def whole(params: Any, outer: Any, inputs: Any, targets: Any, config: Config, **
     return value, grads, out.state
 
 
-def assert_close(found: Any, wanted: Any) -> None:
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+def assert_close(got: Any, wanted: Any) -> None:
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
         assert a.dtype == b.dtype
         assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max() + 1e-6
 
@@ -109,12 +109,12 @@ def test_chunks_equal_the_whole(name: str, sizes: list[tuple[int, int | None]]) 
                 checkpoint_every=every,
             )
         )
-        found = run(*given)
-        check(found.status)
-        assert np.allclose(found.loss, loss, rtol=1e-5)
-        for a, b in zip(jax.tree.leaves(found.state), jax.tree.leaves(state), strict=True):
+        step = run(*given)
+        check(step.status)
+        assert np.allclose(step.loss, loss, rtol=1e-5)
+        for a, b in zip(jax.tree.leaves(step.state), jax.tree.leaves(state), strict=True):
             assert np.array_equal(a, b)
-        assert_close(found.grads, grads)
+        assert_close(step.grads, grads)
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm wordlist"])
@@ -132,12 +132,12 @@ def test_float_initial_states(name: str) -> None:
         return readout(outer, out.outputs, targets)
 
     run = partial(value_and_grad, config=config, readout=readout, embed=embed, chunk_size=4)
-    found = jax.jit(lambda hx: run(params, outer, inputs, targets, hx=hx))(hx)
-    check(found.status)
+    step = jax.jit(lambda hx: run(params, outer, inputs, targets, hx=hx))(hx)
+    check(step.status)
     value, gradient = jax.jit(jax.value_and_grad(drop_in))(hx)
-    assert np.allclose(found.loss, value, rtol=1e-5)
-    assert isinstance(found.grad_hx, tuple) == isinstance(hx, tuple)
-    assert_close(found.grad_hx, gradient)
+    assert np.allclose(step.loss, value, rtol=1e-5)
+    assert isinstance(step.grad_hx, tuple) == isinstance(hx, tuple)
+    assert_close(step.grad_hx, gradient)
     bad = jax.tree.map(lambda v: v.at[0].set(jnp.nan), hx)
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
         run(params, outer, inputs, targets, hx=bad)
@@ -156,9 +156,9 @@ def test_carried_segments_and_sums() -> None:
     state, total = initial_state(config, ROWS), 0.0
     for part in (slice(0, 5), slice(5, None)):
         cut = jax.tree.map(lambda a, part=part: a[part], (inputs, targets))
-        found = run(params, outer, *cut, state=state)
-        state = found.state
-        total += float(found.loss) * len(cut[1])
+        step = run(params, outer, *cut, state=state)
+        state = step.state
+        total += float(step.loss) * len(cut[1])
     assert np.isclose(total / STEPS, full.loss, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(full.state), strict=True):
         assert np.array_equal(a, b)
@@ -184,9 +184,9 @@ def test_dropout_depends_on_key_and_step_alone() -> None:
         with pytest.raises(RevRNNError, match="rate"):
             dropout_gains(key, rate, config, steps, ROWS)
     params, outer, inputs, _ = problem(config)
-    found = apply(params, embed(outer, inputs), config, gains=gains)
+    out = apply(params, embed(outer, inputs), config, gains=gains)
     plain = apply(params, embed(outer, inputs), config)
-    assert not np.array_equal(found.outputs, plain.outputs)
+    assert not np.array_equal(out.outputs, plain.outputs)
     with pytest.raises(RevRNNError, match="gains"):
         apply(params, embed(outer, inputs), config, gains=gains[1:])
 

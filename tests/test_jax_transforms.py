@@ -35,8 +35,8 @@ Call = Callable[..., Any]
 
 def outputs(module: Any, x: jax.Array = X) -> jax.Array:
     """Call a module."""
-    found: jax.Array = module(x).outputs
-    return found
+    outputs: jax.Array = module(x).outputs
+    return outputs
 
 
 def by_step(module: Any) -> Any:

@@ -15,7 +15,7 @@ from revrnn.native.gru import GRU_PIECES
 from revrnn.native.lstm_rows import LSTM_PIECES
 from revrnn.native.plan import forget_scale, numbers
 
-from ..buffer import Buffer, StreamBuffer
+from ..buffer import Buffer
 from ..groups import Groups
 from ..resets import Replaced
 from ..scans import scan
@@ -24,6 +24,7 @@ from ..state import floats_of
 from ..status import NONFINITE, OVERFLOW, RESETS, first, flag
 from ..walk import Forward, Reverse, status_of, to_operand, trace_of
 from .calls import call
+from .rows import Rows, described
 from .weights import Packed
 
 
@@ -68,14 +69,14 @@ class NativeStack:
         config, none = self.config, jnp.int32(0)
         length, rows, _ = steps.x.shape
         status = none if status is None else status
-        own = _Rows(config, groups, buffer)
+        own = Rows(config, groups, buffer)
         anew, aside = self._aside(steps, replaced)
         arrays, pairs = config.state_arrays, (config.num_layers, 2, rows, config.group_size)
         shapes = [
             *own.shapes,
-            _like(own.words),
+            described(own.words),
             ((1,), jnp.int64),
-            *map(_like, aside),
+            *map(described, aside),
             ((length, rows, config.hidden_size), jnp.int32),
             ((length + 1 if config.slice_size else 0, rows, config.slice_size), jnp.int32),
             ((length + 1 if before else 0, arrays, *pairs), jnp.int32),
@@ -119,26 +120,26 @@ class NativeStack:
         self,
         status: jax.Array,
         bad: jax.Array,
-        own: _Rows,
+        own: Rows,
         buffer: Buffer | None,
         tops: jax.Array,
         replaced: Replaced | None,
         steps: Steps,
     ) -> jax.Array:
         """Return the faults up to each step, as a scan would have met them, int32 ``[C]``."""
-        found = jnp.where(
+        status = jnp.where(
             lax.cumsum(bad.astype(jnp.int32)) > 0, first(status, jnp.int32(1)), status
         )
         if buffer is not None:
-            found |= buffer.status
+            status |= buffer.status
             if buffer.words is not None:
                 over = own.length[0] + tops > buffer.words.shape[0]
-                found |= jnp.where(over, jnp.int32(OVERFLOW), 0)
+                status |= jnp.where(over, jnp.int32(OVERFLOW), 0)
         if replaced is not None and steps.resets is not None:
             count = lax.cumsum(steps.resets.sum(1, dtype=jnp.int32))
             total = replaced.length - count[-1] + count if len(count) else count
-            found |= jnp.where(total > replaced.h.shape[0], jnp.int32(RESETS), 0)
-        return found
+            status |= jnp.where(total > replaced.h.shape[0], jnp.int32(RESETS), 0)
+        return status
 
     def _traced(
         self, steps: Steps, groups: Groups, buffer: Buffer | None, count_gates: bool
@@ -180,7 +181,7 @@ class NativeStack:
             return self._traced_back(steps, groups, buffer, slices)
         config = self.config
         length, rows, _ = steps.x.shape
-        own = _Rows(config, groups, buffer)
+        own = Rows(config, groups, buffer)
         anew, aside = self._aside(steps, replaced, back=True)
         pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
         size, above = length * rows * config.hidden_size, config.num_layers - 1
@@ -253,53 +254,6 @@ class NativeStack:
         # Before the beginning after a fault: then nothing there is right any more.
         at = jnp.where(resets, jnp.maximum(start + running - 1, 0), -1)
         return at.astype(jnp.int32), stores
-
-
-class _Rows:
-    """States and buffer as compiled calls want them."""
-
-    def __init__(self, config: Config, groups: Groups, buffer: Buffer | None) -> None:
-        self.config = config
-
-        def whole(pairs: Any) -> jax.Array:
-            return jnp.stack([jnp.stack(pair) for pair in pairs])
-
-        h = whole(groups.h)
-        c = jnp.zeros((0, *h.shape[1:]), jnp.int32) if groups.c is None else whole(groups.c)
-        heads, self.words = jnp.zeros((0, 0), jnp.int32), jnp.zeros(0, jnp.int16)
-        length: Any = jnp.int32(0)
-        self.buffer = buffer
-        if buffer is not None:
-            assert isinstance(buffer, StreamBuffer)
-            heads, length = buffer.heads, buffer.length
-            if buffer.words is not None:
-                self.words = lax.bitcast_convert_type(buffer.words, jnp.int16)
-        self.states = [h, c, heads]
-        self.length = length.astype(jnp.int64)[None]
-        self.shapes = list(map(_like, self.states))
-
-    def after(
-        self, states: list[jax.Array], words: jax.Array, length: jax.Array
-    ) -> tuple[Groups, Buffer | None]:
-        """Return the same of what a call gave."""
-        h, c, heads = states
-
-        def pairs(v: jax.Array) -> Any:
-            return tuple((v[k, 0], v[k, 1]) for k in range(v.shape[0]))
-
-        groups = Groups(pairs(h), pairs(c) if self.config.has_cell_state else None)
-        if self.buffer is None:
-            return groups, None
-        assert isinstance(self.buffer, StreamBuffer)
-        kept = self.buffer.words
-        if kept is not None:
-            kept = lax.bitcast_convert_type(words, jnp.uint16)
-        now = StreamBuffer(heads, kept, length[0].astype(jnp.int32), self.buffer.status)
-        return groups, now
-
-
-def _like(v: jax.Array) -> tuple[tuple[int, ...], Any]:
-    return v.shape, v.dtype
 
 
 def _replaced(old: Replaced, h: jax.Array, c: jax.Array, length: jax.Array) -> Replaced:
