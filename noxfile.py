@@ -16,6 +16,20 @@ nox.options.sessions = ["lint", "types", "tests"]
 CONSTRAINTS = "constraints.txt"
 # What the kernels were checked with; PyTorch's CUDA build brings its own.
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
+# Tests of JAX whose programs are compiled as users' are; elsewhere compiling took most of the time,
+# and results are the same with few passes of XLA's optimiser. The slow tests use all of it.
+AS_COMPILED = (
+    "tests/test_jax.py",
+    "tests/test_jax_apply.py",
+    "tests/test_jax_cuda.py",
+    "tests/test_jax_meshes.py",
+)
+COMPILED_FAST = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 TEST_TOOLS = (
     "coverage",
     "pytest",
@@ -89,8 +103,14 @@ def run_tests(session: nox.Session, marked: str) -> None:
     install_triton(session)
     # Files are kept together: what JAX compiled for one test serves the next.
     # A worker that crashed would leave the others waiting for ever.
-    parallel = ("--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
-    session.run("pytest", *parallel, "-m", marked, *session.posargs)
+    command = ("pytest", "--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
+    command = (*command, "-m", marked)
+    if session.posargs or marked == "slow":
+        session.run(*command, *session.posargs)
+    else:
+        session.run(*command, *AS_COMPILED)
+        others = (f"--ignore={name}" for name in AS_COMPILED)
+        session.run(*command, *others, env={"XLA_FLAGS": " ".join(COMPILED_FAST)})
     if not session.posargs:
         run_kernels(session, "-m", marked, interpreted=True)
 

@@ -31,6 +31,9 @@ from revrnn.experiments.runs import RunFolder
 
 CONFIG = Config("revgru", 3, 64)
 ARRAYS = {"a": np.arange(4000, dtype=np.int64)}
+# Made before the disk is full: JAX may keep on it what it compiles.
+STATE = jax_impl.initial_state(CONFIG, 9)
+ZEROS: Any = {name: np.zeros(shape, "f") for name, shape in CONFIG.parameter_shapes().items()}
 
 
 @contextmanager
@@ -97,9 +100,6 @@ WRITERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "state, JAX": ("state", lambda f: jax_impl.save_state(f / "state", STATE)),
     "archive": ("spec.zip", lambda f: archive.write(f / "spec.zip")),
 }
-# Made before the disk is full: JAX may keep on it what it compiles.
-STATE = jax_impl.initial_state(CONFIG, 9)
-ZEROS: Any = {name: np.zeros(shape, "f") for name, shape in CONFIG.parameter_shapes().items()}
 
 
 @pytest.mark.parametrize("kind", WRITERS)

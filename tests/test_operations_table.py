@@ -18,7 +18,7 @@ from revrnn.config import CELLS
 from revrnn.conformance.contents import STYLES, contents
 from revrnn.conformance.random_cases import RandomCases
 from revrnn.errors import CODES
-from revrnn.evaluation import Implementation
+from revrnn.evaluation import Implementation, outcome
 from revrnn.formats import (
     FORGET_BITS,
     GAIN_BITS,
@@ -150,17 +150,21 @@ def test_vectors_end_in_no_other_errors(operation: str) -> None:
 def test_results_are_those_of_the_table(oracle: Implementation, operation: str) -> None:
     """Names in their order, types and shapes, for both cells, all layouts, with and without."""
     for layouts in (("stream",), ("wordlist",), ("bigint",)):
-        cases = RandomCases(oracle, 3, layouts, pool=6)
+        cases, answered = RandomCases(oracle, 3, layouts, pool=6), 0
         for number in range(6):
             arguments = cases.draw(operation, number)
             given = arguments.get("config")
             config = Config.from_dict(given) if given else None
-            results = oracle.evaluate(operation, arguments)
+            results = outcome(oracle, operation, arguments)
+            if "error" in results:  # pops that fail are drawn too
+                continue
+            answered += 1
             expected = results_of(operation, config, arguments)
             assert list(results) == [field.name for field in expected]
             lengths = axes_of(config, arguments) | _lengths(operation, config, arguments)
             for field in expected:
                 _check_result(field, results[field.name], lengths)
+        assert answered >= 3
 
 
 def _lengths(operation: str, config: Config | None, arguments: dict[str, Any]) -> dict[str, int]:

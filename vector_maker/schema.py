@@ -115,7 +115,7 @@ def _case_schema(operation: str) -> Json:
     }
     anything = {
         "additionalProperties": False,
-        "patternProperties": {"^[a-z][a-z0-9_]*$": _ref("value")},
+        "patternProperties": {"^[a-z][a-z0-9_-]*$": _ref("value")},
         "type": "object",
     }
     code = {"pattern": "^E_[A-Z_]+$", "type": "string"}
