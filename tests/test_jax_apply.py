@@ -277,11 +277,11 @@ def test_encoder_takes_and_gives_what_apply_does() -> None:
     gradients = partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     (value, wanted), grads = jax.jit(gradients(partial(loss, applied)))(params, scale)
     program = jax.jit(gradients(partial(loss, encoded)))
-    (other, encoded), other_grads = program(params, scale)
-    check(encoded.status)
+    (other, out), other_grads = program(params, scale)
+    check(out.status)
     assert np.isclose(other, value, rtol=1e-5)
     assert same(
-        (encoded.context, encoded.h_n, encoded.c_n, encoded.state),
+        (out.context, out.h_n, out.c_n, out.state),
         (wanted.context, wanted.h_n, wanted.c_n, wanted.state),
     )
     assert close(other_grads, grads)
