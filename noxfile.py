@@ -31,15 +31,8 @@ COMPILED_FAST = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 TEST_TOOLS = (
-    "coverage",
-    "pytest",
-    "pytest-xdist",
-    "hypothesis",
-    "import-linter",
-    "jsonschema",
-    "mpmath",
-    "flatbuffers",
-    "peft",
+    *("coverage", "pytest", "pytest-xdist", "hypothesis", "import-linter", "jsonschema"),
+    *("mpmath", "flatbuffers", "peft"),
 )
 EVERYTHING = "torch,flax,equinox,experiments"
 PACKAGES = nox.project.load_toml("pyproject.toml")["tool"]["setuptools"]["package-dir"]
