@@ -51,8 +51,7 @@ def first_step(judge: Implementation, port: Port, question: Question) -> str:
     (answer,) = port.answers([traced])
     if isinstance(answer, Fault) or "h_steps" not in expected or "h_steps" not in answer:
         return ""
-    config = question.args["config"]
-    config = config if isinstance(config, Config) else Config.from_dict(config)
+    config = Config.of(question.args["config"])
     try:
         return shortened(first_difference(config, expected, answer) or "")
     except Exception:  # an answer may hold anything

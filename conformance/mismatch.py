@@ -19,6 +19,7 @@ from revrnn.comparison import differences
 from revrnn.config import Config
 from revrnn.digest import NAMES, state_after
 from revrnn.errors import RevRNNError
+from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
 from revrnn.vectors import load as load_vectors
 from revrnn.wire import decode
@@ -58,8 +59,6 @@ def first_mismatch(judge: Port, port: Port, question: Question) -> Mismatch | No
 
 
 def _rule_of(operation: str) -> str:
-    from revrnn.operations import OPERATIONS
-
     return OPERATIONS[operation].rules[0] if operation in OPERATIONS else "EVAL-001"
 
 
@@ -71,7 +70,7 @@ def _in_sequence(judge: Port, port: Port, question: Question, back: bool) -> Mis
         return None
     if "h_steps" not in expected or set(expected) != set(got):
         return Mismatch("whole call", operation, _rule_of(operation), lines[0])
-    config = _config(args)
+    config = Config.of(args["config"])
     steps = range(len(args["x"]))
     for step in reversed(steps) if back else steps:
         due, given = (_state(config, args, side, step, back) for side in (expected, got))
@@ -95,7 +94,7 @@ def _in_step(
     back: bool,
 ) -> Mismatch:
     """Return the first mismatch in a step after which the states differ."""
-    config = _config(args)
+    config = Config.of(args["config"])
     walk = Walk(judge, port, config, args, dict(start))
     try:
         walk.back(step) if back else walk.forward(step)
@@ -109,11 +108,6 @@ def _in_step(
             said = f"{lines[0]} (every quantity of the step agrees where it is asked alone)"
             return Mismatch(where, name, rule, said)
     raise AssertionError("states differ and no part of them does")
-
-
-def _config(args: Mapping[str, Any]) -> Config:
-    config = args["config"]
-    return config if isinstance(config, Config) else Config.from_dict(config)
 
 
 def _start(args: Mapping[str, Any]) -> dict[str, Any]:

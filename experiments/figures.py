@@ -50,7 +50,6 @@ LOOKS: Final = {
 }
 NAMES: Final = {"gru": "GRU", "lstm": "LSTM", "revgru": "RevGRU", "revlstm": "RevLSTM"}
 Results = dict[str, Any]
-Axes = Any
 
 
 def look(cell: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ params = init(key, config)
 out = apply(params, x, config, state=initial_state(config, batch_size))
 """
 
+from revrnn.engine_plan import EnginePlan
 from revrnn.plan import Plan, plan
 
 from .autograd import apply
 from .call import Output
 from .dropout import dropout_gains, step_dropout
-from .engines import EnginePlan, engine, engine_plan, set_engine
+from .engines import engine, engine_plan, set_engine
 from .files import load_parameters, load_state, save_parameters, save_state
 from .parameters import init, quantise_parameters
 from .product import product_method, set_product_method

@@ -6,9 +6,8 @@ an engine (GRAD-020) and close between engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any, Final
@@ -16,6 +15,7 @@ from typing import Any, Final
 import jax
 
 from revrnn.config import Config
+from revrnn.engine_plan import EnginePlan
 from revrnn.errors import RevRNNError, one_of
 
 from .product import product_method
@@ -77,26 +77,6 @@ def method_of(config: Config) -> str:
         allowed = f"'auto' or 'scan' here: {reason}"
         raise RevRNNError("E_UNSUPPORTED", "engine", repr(NATIVE), allowed)
     return NATIVE
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """What would compute a sequence.
-
-    Attributes:
-        engine: the engine's name.
-        product: its exact product, in words.
-        refused: why others do not take it, by name.
-    """
-
-    engine: str
-    product: str
-    refused: Mapping[str, str]
-
-    def __str__(self) -> str:
-        """Return a line for the engine and one for each that refused."""
-        lines = [f"engine {self.engine}, products: {self.product}"]
-        return "\n".join([*lines, *(f"not {name}: {why}" for name, why in self.refused.items())])
 
 
 def engine_plan(config: Config) -> EnginePlan:

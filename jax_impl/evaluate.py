@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 import jax
 import numpy as np
 
+from revrnn.config import Config
 from revrnn.evaluation import Request, one_result, prepare
 from revrnn.formats import Formats
 
 from . import activations, quantise
 from .accounting import storage
 from .buffer import LAYOUTS, Store, empty_store
-from .engines import method_of
+from .engines import engine, method_of
 from .evaluate_programs import (
     Given,
     Multiplied,
@@ -52,16 +53,29 @@ class JaxImplementation:
     # Compiling takes most of the time, and does not hold Python's lock.
     threads = 2
 
-    def __init__(self, jit: bool = True) -> None:
-        """Compile, or with ``jit=False`` run operation by operation: slow, for tests."""
-        self.jit = jit
+    def __init__(self, jit: bool = True, engine: str | None = None) -> None:
+        """Compile, or with ``jit=False`` run operation by operation: slow, for tests.
+
+        Sequences by the named engine, or without one by the engine that is chosen.
+        """
+        self.jit, self.engine = jit, engine
+        if engine is not None:
+            # The engine is chosen for the process, not for a thread.
+            self.name, self.threads = f"jax-{engine}", 1
 
     @with_x64
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
         request = prepare(operation, arguments, self.layouts).as_sequence()
-        with nullcontext() if self.jit else jax.disable_jit():
+        with self._by(request.config), nullcontext() if self.jit else jax.disable_jit():
             return request.results(_OPERATIONS[operation](request))
+
+    def _by(self, config: Config | None) -> AbstractContextManager[None]:
+        """Return the context in which the engine is the implementation's own."""
+        if self.engine is None:
+            return nullcontext()
+        other = config is not None and config.forgetting and config.buffer != "stream"
+        return engine("scan" if other else self.engine)  # other layouts are the scan's
 
 
 IMPLEMENTATION = JaxImplementation()

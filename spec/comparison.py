@@ -95,9 +95,7 @@ def compare(
     if not lines:
         return ""
     if "h_steps" in expected and "h_steps" in got and operation == "sequence_forward":
-        config = arguments["config"]
-        config = config if isinstance(config, Config) else Config.from_dict(config)
-        first = first_difference(config, expected, got)
+        first = first_difference(Config.of(arguments["config"]), expected, got)
         lines = [f"first difference: {first}", *lines]
     head = f"{other.name} differs from {oracle.name} in {operation}"
     return "\n".join([head, *lines, "", "To repeat it:", reproduction(other, operation, arguments)])

@@ -191,6 +191,11 @@ class Config:
         return asdict(self)
 
     @classmethod
+    def of(cls, given: Config | Mapping[str, Any]) -> Config:
+        """Return a configuration that is given as one, or as the mapping of EVAL-003."""
+        return given if isinstance(given, Config) else cls.from_dict(given)
+
+    @classmethod
     def from_dict(cls, mapping: Mapping[str, Any]) -> Config:
         """Build a configuration from the mapping of EVAL-003.
 

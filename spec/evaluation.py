@@ -208,11 +208,9 @@ def _plain_array(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _config(settings: dict[str, Any]) -> Config:
     given = settings.get("config")
-    if isinstance(given, Config):
-        return given
-    if not isinstance(given, Mapping):
+    if not isinstance(given, Config | Mapping):
         raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping (EVAL-003)")
-    return Config.from_dict(given)
+    return Config.of(given)
 
 
 def _check_names(arguments: Mapping[str, Any], expected: tuple[Field, ...]) -> None:

@@ -25,14 +25,39 @@ def assert_law(
 ) -> None:
     """Check ``reverse(forward(s)) == s`` with the buffer back where it began (BUF-003, SEQ-009)."""
     back = implementation.evaluate("sequence_reverse", reversal_arguments(arguments, dict(forward)))
+    lines = away_from_start(arguments, forward, back)
+    assert not lines, f"{implementation.name} did not return to the start: {lines}"
+
+
+def away_from_start(
+    arguments: Arguments, forward: Mapping[str, Any], back: Mapping[str, Any]
+) -> list[str]:
+    """Return in what a way back does not end where the sequence began (SEQ-009)."""
     wanted: dict[str, Any] = {
         name: arguments[name] for name in ("h", "c", "heads") if name in arguments
     }
     if "words" in back:
-        wanted["words"] = forward["words"][:0]
-        wanted["flags"] = forward["flags"][:0]
-    lines = differences(wanted, back)
-    assert not lines, f"{implementation.name} did not return to the start: {lines}"
+        wanted |= {name: forward[name][:0] for name in ("words", "flags")}
+    return differences(wanted, back)
+
+
+def assert_sequences_agree(
+    oracle: Implementation, other: Implementation, arguments: Arguments, trace: bool = True
+) -> None:
+    """Compare a sequence forward, step by step if ``trace``, and back, and check the law."""
+    assert_agree(oracle, other, "sequence_forward", arguments | {"trace": trace})
+    forward = other.evaluate("sequence_forward", arguments)
+    back = reversal_arguments(arguments, forward)
+    assert_agree(oracle, other, "sequence_reverse", back | {"trace": trace})
+    assert_law(other, arguments, forward)
+
+
+def both_gradients(implementation: Implementation, request: Arguments) -> list[dict[str, Any]]:
+    """Return gradients from recovered and from stored states (GRAD-020)."""
+    return [
+        implementation.evaluate("sequence_gradient", request | {"states": states})
+        for states in ("reversed", "stored")
+    ]
 
 
 def equal_bits(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

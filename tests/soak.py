@@ -22,8 +22,8 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from agreement import equal_bits
-from revrnn.comparison import compare, differences
+from agreement import away_from_start, both_gradients, equal_bits
+from revrnn.comparison import compare
 from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
@@ -118,7 +118,9 @@ class Soak:
         arguments = sequence_arguments(config, shape, self.generator, *chosen)
         forward = self.oracle.evaluate("sequence_forward", arguments)
         back = reversal_arguments(arguments, forward)
-        self._must(_not_at_the_start(arguments, self.oracle.evaluate("sequence_reverse", back)))
+        start = self.oracle.evaluate("sequence_reverse", back)
+        lines = away_from_start(arguments, forward, start)
+        self._must("\n".join(["the oracle did not return to the start", *lines]) if lines else "")
         for name, other in self.others.items():
             traced = arguments | {"trace": True}
             self._must(compare(self.oracle, other, "sequence_forward", traced))
@@ -132,10 +134,7 @@ class Soak:
     def _gradients(self, other: Implementation, arguments: Arguments) -> str:
         """Return what differs between gradients from recovered and from stored states."""
         request = gradient_arguments(arguments, self.generator)
-        both = [
-            other.evaluate("sequence_gradient", request | {"states": states})
-            for states in ("reversed", "stored")
-        ]
+        both = both_gradients(other, request)
         return "" if equal_bits(*both) else f"{other.name}: gradients differ from those of stored"
 
     def _counted(self, name: str) -> None:
@@ -153,15 +152,6 @@ class Soak:
 def _has(name: str, operation: str) -> bool:
     """Say whether an implementation has an operation: the second opinion has no gradients."""
     return not (name == "naive" and operation == "sequence_gradient")
-
-
-def _not_at_the_start(arguments: Arguments, back: Arguments) -> str:
-    """Return in what a way back does not end where it began (SEQ-009)."""
-    wanted: Arguments = {name: arguments[name] for name in ("h", "c", "heads") if name in arguments}
-    if "words" in back:
-        wanted |= {"words": back["words"][:0], "flags": back["flags"][:0]}
-    lines = differences(wanted, back)
-    return "\n".join(["the oracle did not return to the start", *lines]) if lines else ""
 
 
 def surroundings() -> dict[str, Any]:

@@ -11,14 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agreement import assert_agree, assert_law, equal_bits
+from agreement import assert_agree, assert_sequences_agree, both_gradients, equal_bits
 from revrnn import Config
-from revrnn.conformance.contents import (
-    Shape,
-    gradient_arguments,
-    reversal_arguments,
-    sequence_arguments,
-)
+from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.torch_impl import RevGRU, RevLSTM, TorchImplementation, engine, value_and_grad
 from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
@@ -36,11 +31,7 @@ def test_random_sequences(oracle: Implementation, data: st.DataObject) -> None:
     config = data.draw(configs(("stream",)), label="config")
     arguments = data.draw(sequences(config, data.draw(shapes(), label="shape")), label="arguments")
     trace = data.draw(st.booleans(), label="trace")
-    assert_agree(oracle, NATIVE, "sequence_forward", arguments | {"trace": trace})
-    forward = NATIVE.evaluate("sequence_forward", arguments)
-    back = reversal_arguments(arguments, forward)
-    assert_agree(oracle, NATIVE, "sequence_reverse", back | {"trace": trace})
-    assert_law(NATIVE, arguments, forward)
+    assert_sequences_agree(oracle, NATIVE, arguments, trace)
     assert_agree(oracle, NATIVE, "sequence_storage", arguments)
 
 
@@ -53,11 +44,7 @@ def test_random_gradients(oracle: Implementation, data: st.DataObject) -> None:
     generator = np.random.default_rng(data.draw(SEEDS, label="gradients"))
     request = gradient_arguments(arguments, generator)
     other = TorchImplementation(chunk_size=data.draw(st.sampled_from((16, 3))), engine="native")
-    both = [
-        other.evaluate("sequence_gradient", request | {"states": states})
-        for states in ("reversed", "stored")
-    ]
-    assert equal_bits(*both)
+    assert equal_bits(*both_gradients(other, request))
     assert_agree(oracle, other, "sequence_gradient", request | {"states": "reversed"})
 
 

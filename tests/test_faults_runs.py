@@ -21,6 +21,7 @@ import pytest
 
 import revrnn.conformance.__main__ as conformance
 import revrnn.experiments.lm.sweep as lm_sweep
+from experiment_cases import write_text
 from options import as_options
 from revrnn import Config, RevRNNError, archive, jax_impl, torch_impl
 from revrnn.conformance.runner import Runner
@@ -220,7 +221,7 @@ def test_two_processes_on_one_folder(
 ) -> None:
     """The second is told so at once, and changes nothing; a killed one leaves no lock behind."""
     monkeypatch.setenv("COLUMNS", "200")
-    data, out = text_in(tmp_path / "data"), tmp_path / "run"
+    data, out = write_text(tmp_path / "data"), tmp_path / "run"
     words = ["lm", "--data", str(data), "--out", str(out), *as_options(SMALL)]
     out.mkdir()
     holder = program(HOLDER, str(out))
@@ -315,23 +316,11 @@ SMALL: dict[str, Any] = {
 }
 
 
-def text_in(folder: Path) -> Path:
-    """Return a folder with a small text."""
-    generator = np.random.default_rng(0)
-    folder.mkdir()
-    for part, size in (("train", 40), ("valid", 12), ("test", 12)):
-        starts = generator.integers(20, size=size)
-        lines = [" ".join(f"w{(s + k) % 20}" for k in range(6)) for s in starts]
-        text = "\n".join([*lines, "w0 <unk>", " ".join(f"w{k}" for k in range(20))])
-        (folder / f"{part}.txt").write_text(text + "\n", encoding="utf-8")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_a_killed_run_goes_on_with_the_same_bits(framework: str, tmp_path: Path) -> None:
     """SIGKILL at random moments, from the first import to the report."""
-    data = text_in(tmp_path / "data")
+    data = write_text(tmp_path / "data")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     words = ["lm", "--framework", framework, "--data", str(data), *as_options(SMALL)]
     assert start(words, whole).wait() == 0

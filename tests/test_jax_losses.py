@@ -73,31 +73,13 @@ def test_cross_entropy_of_a_sequence(
     loss, grads = jax.value_and_grad(reference(weight, smooth, targets, reduction), (0, 1))(
         PARAMS, OUTER
     )
-    step = value_and_grad(
-        PARAMS,
-        OUTER,
-        TOKENS,
-        targets,
-        CONFIG,
-        readout=readout,
-        embed=embed,
-        reduction=reduction,
-        chunk_size=8,
-    )
+    given = PARAMS, OUTER, TOKENS, targets, CONFIG
+    options: Any = {"readout": readout, "embed": embed, "reduction": reduction, "chunk_size": 8}
+    step = value_and_grad(*given, **options)
     check(step.status)
     assert_close(step.loss, loss)
     assert_close(step.grads, grads)
-    measured = value(
-        PARAMS,
-        OUTER,
-        TOKENS,
-        targets,
-        CONFIG,
-        readout=readout,
-        embed=embed,
-        reduction=reduction,
-        chunk_size=8,
-    )
+    measured = value(*given, **options)
     assert_close(measured.loss, loss)
     assert measured.grads is None
     np.testing.assert_array_equal(measured.state.h, step.state.h)

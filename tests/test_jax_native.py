@@ -11,14 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from agreement import assert_agree, assert_law, equal_bits
+from agreement import assert_agree, assert_sequences_agree, both_gradients, equal_bits
 from revrnn import Config, RevRNNError
-from revrnn.conformance.contents import (
-    Shape,
-    gradient_arguments,
-    reversal_arguments,
-    sequence_arguments,
-)
+from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state, set_engine
 
@@ -42,18 +37,10 @@ def test_sequences(oracle: Implementation, cell: str, case: str, style: str) -> 
     generator = np.random.default_rng(0)
     arguments = sequence_arguments(config, Shape(5, 3), generator, style, style)
     trace = case == "layers, slices"
-    assert_agree(oracle, native, "sequence_forward", arguments | {"trace": trace})
-    forward = native.evaluate("sequence_forward", arguments)
-    back = reversal_arguments(arguments, forward)
-    assert_agree(oracle, native, "sequence_reverse", back | {"trace": trace})
-    assert_law(native, arguments, forward)
+    assert_sequences_agree(oracle, native, arguments, trace)
     assert_agree(oracle, native, "sequence_storage", arguments)
     request = gradient_arguments(arguments, generator)
-    both = [
-        native.evaluate("sequence_gradient", request | {"states": states})
-        for states in ("reversed", "stored")
-    ]
-    assert equal_bits(*both)
+    assert equal_bits(*both_gradients(native, request))
     assert_agree(oracle, native, "sequence_gradient", request | {"states": "reversed"})
 
 

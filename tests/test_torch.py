@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agreement import assert_agree, equal_bits
+from agreement import assert_agree, both_gradients, equal_bits
 from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation
@@ -119,10 +119,7 @@ def test_chunk_size_changes_nothing(
     arguments = sequence_arguments(*setup, generator, "large", masks="random")
     assert_agree(oracle, other, "sequence_forward", arguments | {"trace": True})
     request = gradient_arguments(sequence_arguments(*setup, generator, masks="random"), generator)
-    results = [
-        other.evaluate("sequence_gradient", request | {"states": s}) for s in ("reversed", "stored")
-    ]
-    assert equal_bits(*results)
+    assert equal_bits(*both_gradients(other, request))
     assert_agree(oracle, other, "sequence_gradient", request | {"states": "reversed"})
 
 

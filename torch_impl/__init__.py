@@ -1,5 +1,6 @@
 """revrnn in PyTorch: the same bits as the oracle, gradients by reversal."""
 
+from revrnn.engine_plan import EnginePlan
 from revrnn.plan import Plan, plan
 
 from .autograd import Output, quantise_parameters, rev_rnn
@@ -7,7 +8,7 @@ from .compiled import compiled_steps, set_compiled_steps
 from .distributed import average_gradients
 from .dropout import LockedDropout
 from .encoder import encode
-from .engine import EnginePlan, engine, engine_plan, set_engine
+from .engine import engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, load_state, save_parameters, save_state
 from .modules import RevGRU, RevLSTM

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config, check_config
+from revrnn.engine_plan import EnginePlan
 from revrnn.errors import RevRNNError, one_of
 from revrnn.plan import CHUNK_SIZE
 
@@ -230,26 +231,6 @@ def _first(
             return candidate, reasons
         reasons[name] = reason
     return None, reasons
-
-
-@dataclass(frozen=True)
-class EnginePlan:
-    """What would compute a sequence.
-
-    Attributes:
-        engine: the engine's name.
-        product: a description of its exact product.
-        refused: why faster engines do not take it, by name.
-    """
-
-    engine: str
-    product: str
-    refused: Mapping[str, str]
-
-    def __str__(self) -> str:
-        """Return a line for the engine and one for each that refused."""
-        lines = [f"engine {self.engine}, products: {self.product}"]
-        return "\n".join([*lines, *(f"not {name}: {why}" for name, why in self.refused.items())])
 
 
 def as_device(device: torch.device | str) -> torch.device:

@@ -33,10 +33,10 @@ SOURCES: Final = {page: source for source, page in PAGES.items()}
 SECTION_OF: Final = {
     rule: f"spec/{name}"
     for name, text in sections().items()
-    for rule in re.findall(r"^### ([A-Z]+-\d{3}) ", text, re.MULTILINE)
+    for rule in rules()
+    if f"### {rule} " in text
 }
 
-_PREFIXES: Final = {rule.partition("-")[0] for rule in rules()}
 _LINK: Final = re.compile(r"(!?)\[([^\]]+)\]\(([^)\s]+)\)")
 _RULE: Final = re.compile(r"^(### ([A-Z]+-\d{3}) .+)$", re.MULTILINE)
 _TAG: Final = re.compile(r"(<[^>]+>)")
@@ -99,8 +99,6 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
 
 
 def _cited(rule: str, page: Page, files: Files) -> str:
-    if rule.partition("-")[0] not in _PREFIXES:  # AVX-512
-        return rule
     if rule not in rules():
         raise PluginError(f"{page.file.src_uri}: cites {rule}, which does not exist")
     section: Any = files.get_file_from_path(SECTION_OF[rule])
