@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agreement import assert_agree, assert_law, equal_bits
+from agreement import assert_agree, assert_law, assert_sequences_agree, equal_bits
 from check_types import verdict
 from revrnn import Config
 from revrnn.comparison import close, differences, literal, reproduction, tolerance_of
@@ -66,6 +66,22 @@ def test_law_helper_notices_a_state_that_did_not_return(oracle: Implementation) 
     for result in ("h", "heads"):
         with pytest.raises(AssertionError, match="did not return"):
             assert_law(Broken(oracle, result), arguments, forward)
+
+
+class BrokenWithoutTrace(Broken):
+    """An implementation whose way back is wrong where nobody asks for its steps."""
+
+    def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        right = operation != "sequence_reverse" or arguments.get("trace")
+        return dict((self.oracle if right else super()).evaluate(operation, arguments))
+
+
+@pytest.mark.rule("BUF-003")
+def test_sequences_agree_only_if_the_law_holds(oracle: Implementation) -> None:
+    arguments = sequence_arguments(*FIXED[1], np.random.default_rng(3))
+    assert_sequences_agree(oracle, oracle, arguments)
+    with pytest.raises(AssertionError, match="did not return"):
+        assert_sequences_agree(oracle, BrokenWithoutTrace(oracle, "h"), arguments)
 
 
 def test_reproduction_is_a_program_that_runs(oracle: Implementation) -> None:

@@ -44,6 +44,15 @@ def test_sequences(oracle: Implementation, cell: str, case: str, style: str) -> 
     assert_agree(oracle, native, "sequence_gradient", request | {"states": "reversed"})
 
 
+@pytest.mark.rule("EVAL-001", "BUF-037")
+def test_other_layouts_are_the_scans(oracle: Implementation) -> None:
+    native = load("jax-native")
+    assert native.name == "jax-native"
+    config = Config("revgru", 3, 4, buffer="wordlist")
+    arguments = sequence_arguments(config, Shape(3, 2), np.random.default_rng(0))
+    assert_agree(oracle, native, "sequence_forward", arguments)
+
+
 def case_of(cell: str) -> tuple[Config, dict[str, jax.Array], jax.Array, dict[str, Any]]:
     """Return a stack, parameters, inputs, and masks and resets."""
     config = Config(cell, 5, 12, num_layers=2, max_forget_bits=3)
