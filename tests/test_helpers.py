@@ -72,8 +72,9 @@ class BrokenWithoutTrace(Broken):
     """An implementation whose way back is wrong where nobody asks for its steps."""
 
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        right = operation != "sequence_reverse" or arguments.get("trace")
-        return dict((self.oracle if right else super()).evaluate(operation, arguments))
+        if operation == "sequence_reverse" and not arguments.get("trace"):
+            return super().evaluate(operation, arguments)
+        return dict(self.oracle.evaluate(operation, arguments))
 
 
 @pytest.mark.rule("BUF-003")
