@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from revrnn.jax_impl import check, step_dropout
-
+from ..jax_impl import check, step_dropout
 from .framework import FAULTLESS, Model, Optimiser, Params, StackSettings, Trained, Tree
 from .jax_stacks import FlaxStack, RevStack
 from .runs import Arrays, prefixed, without_prefix

@@ -10,16 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from revrnn.jax_impl import (
-    State,
-    apply,
-    dropout_gains,
-    encode,
-    initial_state,
-    value,
-    value_and_grad,
-)
-
+from ..jax_impl import State, apply, dropout_gains, encode, initial_state, value, value_and_grad
 from .framework import FAULTLESS, Embed, Given, Params, Passed, StackSettings, Trained, Tree
 
 

@@ -86,7 +86,7 @@ def of_run(framework: str, config: Any, corpus: Mapping[str, str]) -> dict[str, 
     if framework == "torch":
         import torch
 
-        from revrnn.torch_impl import engine_plan
+        from ..torch_impl import engine_plan
 
         threads, device = torch.get_num_threads(), "cuda" if torch.cuda.is_available() else "cpu"
         engine = f"PyTorch, {device}"

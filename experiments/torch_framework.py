@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from revrnn.torch_impl import State, compiled_steps
-
+from ..torch_impl import State, compiled_steps
 from .framework import FAULTLESS, Model, Optimiser, Params, StackSettings, Trained, Tree
 from .runs import Arrays, prefixed, without_prefix
 from .torch_stacks import FloatStack, RevStack

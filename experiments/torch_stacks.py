@@ -12,8 +12,7 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils import _pytree
 
-from revrnn.torch_impl import RevGRU, RevLSTM, State, encode, rev_rnn, value, value_and_grad
-
+from ..torch_impl import RevGRU, RevLSTM, State, encode, rev_rnn, value, value_and_grad
 from .float_cells import FloatRev
 from .framework import FAULTLESS, Embed, Given, Params, Passed, StackSettings, Trained, Tree
 from .settings import OWN

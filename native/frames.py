@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
-from revrnn.native.compiling import i64, inner
+from .compiling import i64, inner
 
 _intrinsic: Any = intrinsic
 _I64: Any = types.int64

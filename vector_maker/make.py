@@ -19,12 +19,12 @@ from revrnn import SPEC_VERSION
 from revrnn.comparison import differences, tolerance_of
 from revrnn.evaluation import Implementation, outcome
 from revrnn.kinds import KINDS
-from revrnn.numpy_ref import IMPLEMENTATION as NUMPY
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
-from revrnn.second_opinion import IMPLEMENTATION as NAIVE
 from revrnn.wire import dump, encode
 
+from ..numpy_ref import IMPLEMENTATION as NUMPY
+from ..second_opinion import IMPLEMENTATION as NAIVE
 from .cases import FLAGS, drafts
 from .cases.draft import Draft
 from .schema import UNKNOWN_OPERATION, Json, schema

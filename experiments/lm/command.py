@@ -8,12 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import account, add_run_options, begin, introduce
-from revrnn.experiments.run_log import say
-from revrnn.experiments.runs import RunFolder, of_a_run
-from revrnn.experiments.settings import REVERSIBLE
-from revrnn.experiments.training import perplexity
-
+from ..command import account, add_run_options, begin, introduce
+from ..run_log import say
+from ..runs import RunFolder, of_a_run
+from ..settings import REVERSIBLE
+from ..training import perplexity
 from .corpus import Corpus, load
 from .memory import measure
 from .report import describe, write_report

@@ -11,8 +11,8 @@ from pydoc_data.topics import topics
 import numpy as np
 import numpy.typing as npt
 
-from revrnn.experiments.corpora import UNKNOWN, Vocabulary, find_file, read_sentences
-from revrnn.experiments.provenance import hashes
+from ..corpora import UNKNOWN, Vocabulary, find_file, read_sentences
+from ..provenance import hashes
 
 Ids = npt.NDArray[np.int32]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from revrnn.experiments import update_memory
-from revrnn.experiments.update_memory import Updates
-
+from .. import update_memory
+from ..update_memory import Updates
 from .corpus import Ids
 from .model import Floats
 from .settings import LmSettings

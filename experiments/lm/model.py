@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from revrnn.experiments.framework import Array, Given, Params, StackSettings, Trained, Tree
-from revrnn.experiments.runs import Arrays, uniform_parameters
-
+from ..framework import Array, Given, Params, StackSettings, Trained, Tree
+from ..runs import Arrays, uniform_parameters
 from .settings import LmSettings
 
 Floats = npt.NDArray[np.float32]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Trade, plot_losses, plot_trades
-from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import REVERSIBLE, limit
+from ..plots import Trade, plot_losses, plot_trades
+from ..runs import RunFolder
+from ..settings import REVERSIBLE, limit
 
 
 def describe(config: dict[str, Any]) -> str:

@@ -7,9 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from revrnn.experiments.runs import Arrays
-from revrnn.experiments.settings import LAYOUTS
-
+from ..runs import Arrays
+from ..settings import LAYOUTS
 from .corpus import Ids
 from .settings import LmSettings
 from .trainer import Trainer

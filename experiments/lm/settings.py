@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import (
+
+from ..settings import (
     FRAMEWORKS,
     LAYOUTS,
     OPTIMISERS,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from revrnn.experiments.settings import OWN
-
+from ..settings import OWN
 from .settings import LmSettings
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from revrnn.experiments.sweep import Comparison
-
+from ..sweep import Comparison
 from .command import run as run_one
 from .report import describe, plot_trade, table
 from .settings import PRESETS, LmSettings

@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
-from revrnn.experiments import training
-from revrnn.experiments.framework import Optimiser, Training, load
-from revrnn.experiments.runs import Arrays, RunFolder, prefixed, without_prefix
-
+from .. import training
+from ..framework import Optimiser, Training, load
+from ..runs import Arrays, RunFolder, prefixed, without_prefix
 from .corpus import Corpus, Ids
 from .model import Floats, LanguageModel, Segment
 from .segments import lengths, longest, streams

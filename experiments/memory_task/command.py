@@ -15,9 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import account, add_run_options, begin, introduce
-from revrnn.experiments.run_log import say
-
+from ..command import account, add_run_options, begin, introduce
+from ..run_log import say
 from .report import outcomes, write_report
 from .settings import PRESETS, MemorySettings
 from .train import train

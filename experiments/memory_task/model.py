@@ -8,9 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from revrnn.experiments.torch_framework import seed_of
-from revrnn.torch_impl import RevGRU, RevLSTM
-
+from ...torch_impl import RevGRU, RevLSTM
+from ..torch_framework import seed_of
 from .settings import VARIANTS, Job, MemorySettings
 
 

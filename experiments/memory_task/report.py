@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from revrnn.experiments.plots import Curve, Panel, write
-from revrnn.experiments.runs import RunFolder
-
+from ..plots import Curve, Panel, write
+from ..runs import RunFolder
 from .settings import VARIANTS, MemorySettings
 
 Floats = npt.NDArray[np.float64]

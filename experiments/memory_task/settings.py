@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, TypeVar
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
-from revrnn.experiments.settings import check, described, rate_warnings
+
+from ..settings import check, described, rate_warnings
 
 V = TypeVar("V", str, int, float)
 

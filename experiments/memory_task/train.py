@@ -14,12 +14,12 @@ from rich.progress import Progress, TaskID
 from torch import Tensor
 
 from revrnn.errors import RevRNNError
-from revrnn.experiments.framework import Optimiser
-from revrnn.experiments.progress import bar
-from revrnn.experiments.run_log import say
-from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
-from revrnn.experiments.torch_framework import Updates
 
+from ..framework import Optimiser
+from ..progress import bar
+from ..run_log import say
+from ..runs import Arrays, RunFolder, of_a_run
+from ..torch_framework import Updates
 from .model import Repeater, bits, measure
 from .settings import Job, MemorySettings
 from .task import repeat, tokens

@@ -9,12 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from revrnn.experiments.command import account, add_run_options, begin, introduce
-from revrnn.experiments.run_log import say
-from revrnn.experiments.runs import Arrays, RunFolder, of_a_run
-from revrnn.experiments.settings import LAYOUTS
-from revrnn.experiments.training import Place, perplexity
-
+from ..command import account, add_run_options, begin, introduce
+from ..run_log import say
+from ..runs import Arrays, RunFolder, of_a_run
+from ..settings import LAYOUTS
+from ..training import Place, perplexity
 from .batches import Batch, make_batch, training_order
 from .bleu import score
 from .corpus import Corpus, as_text, load

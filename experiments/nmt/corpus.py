@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from revrnn.errors import RevRNNError
-from revrnn.experiments.corpora import UNKNOWN, Vocabulary, find_file, read_sentences
-from revrnn.experiments.provenance import hashes
 
+from ..corpora import UNKNOWN, Vocabulary, find_file, read_sentences
+from ..provenance import hashes
 from .settings import NmtSettings
 
 # Their numbers are their places: every vocabulary begins with them.

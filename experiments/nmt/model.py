@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from revrnn.experiments.framework import Array, Given, Params, StackSettings, Trained, Tree
-from revrnn.experiments.runs import Arrays, uniform_parameters
-
+from ..framework import Array, Given, Params, StackSettings, Trained, Tree
+from ..runs import Arrays, uniform_parameters
 from .batches import Batch
 from .settings import NmtSettings
 

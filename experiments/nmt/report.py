@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from revrnn.experiments.plots import Curve, Panel, Trade, plot_trades, write
-from revrnn.experiments.runs import RunFolder
-from revrnn.experiments.settings import LAYOUTS, REVERSIBLE, limit
+from ..plots import Curve, Panel, Trade, plot_trades, write
+from ..runs import RunFolder
+from ..settings import LAYOUTS, REVERSIBLE, limit
 
 
 def describe(config: dict[str, Any]) -> str:

@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from revrnn.experiments.runs import Arrays
-
+from ..runs import Arrays
 from .batches import Batch
 from .settings import NmtSettings
 from .trainer import Trainer

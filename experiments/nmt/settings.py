@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from revrnn.config import Config
 from revrnn.errors import one_of
-from revrnn.experiments.settings import (
+
+from ..settings import (
     FRAMEWORKS,
     LAYOUTS,
     OPTIMISERS,
@@ -19,7 +20,6 @@ from revrnn.experiments.settings import (
     described,
     rate_warnings,
 )
-
 from .context import Context
 
 CELLS: Final = (*REVERSIBLE, *OWN)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from revrnn.experiments.settings import REVERSIBLE
-from revrnn.experiments.sweep import Comparison
-
+from ..settings import REVERSIBLE
+from ..sweep import Comparison
 from .command import run as run_one
 from .report import describe, plot_trade, table
 from .settings import CELLS, PRESETS, NmtSettings

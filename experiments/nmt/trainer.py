@@ -9,10 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from revrnn.experiments import training
-from revrnn.experiments.framework import Optimiser, Training, load
-from revrnn.experiments.runs import RunFolder
-
+from .. import training
+from ..framework import Optimiser, Training, load
+from ..runs import RunFolder
 from .batches import Batch, evaluation_order, make_batch, training_order
 from .corpus import Corpus, Pair
 from .model import SearchState, Sentences, TranslationModel

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from revrnn.experiments.corpora import Vocabulary
-from revrnn.experiments.progress import bar
-
+from ..corpora import Vocabulary
+from ..progress import bar
 from .batches import evaluation_order, make_batch
 from .corpus import Pair, as_text
 from .search import beam, greedy

@@ -14,8 +14,9 @@ from typing import Any
 import jax
 
 from revrnn.config import Config
-from revrnn.native.compiling import callback
-from revrnn.native.handlers import HANDLERS
+
+from ...native.compiling import callback
+from ...native.handlers import HANDLERS
 
 
 @cache

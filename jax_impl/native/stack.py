@@ -11,10 +11,10 @@ import numpy as np
 from jax import lax
 
 from revrnn.config import Config
-from revrnn.native.gru import GRU_PIECES
-from revrnn.native.lstm_rows import LSTM_PIECES
-from revrnn.native.plan import forget_scale, numbers
 
+from ...native.gru import GRU_PIECES
+from ...native.lstm_rows import LSTM_PIECES
+from ...native.plan import forget_scale, numbers
 from ..buffer import Buffer
 from ..groups import Groups
 from ..resets import Replaced

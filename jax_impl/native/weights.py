@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from revrnn.config import Config
-from revrnn.native.packing import padded
-from revrnn.native.tiles import PANEL
+
+from ...native.packing import padded
+from ...native.tiles import PANEL
 
 
 class Packed(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from revrnn.native.compiling import Array
+from ...native.compiling import Array
 
 # Elements of a piece of memory that is kept, float32, and how many pieces.
 _SMALL: Final = 2**20

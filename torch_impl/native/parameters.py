@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.native import gru, lstm_rows
-from revrnn.native.compiling import Array
-from revrnn.native.packing import pack_float, padded
-from revrnn.native.parameter_gradients import add_bias, add_weights, input_gradient
-from revrnn.native.records import Factors
 
+from ...native import gru, lstm_rows
+from ...native.compiling import Array
+from ...native.packing import pack_float, padded
+from ...native.parameter_gradients import add_bias, add_weights, input_gradient
+from ...native.records import Factors
 from ..gradients import Gradients
 from .memory import Floats
 from .threads import Task, run, split

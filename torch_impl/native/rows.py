@@ -14,11 +14,11 @@ from torch import Tensor
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
-from revrnn.native.buffers import TALLIES, TOP, UNDERFLOW
-from revrnn.native.compiling import Array
-from revrnn.native.records import Kept
-from revrnn.native.tiles import LANES
 
+from ...native.buffers import TALLIES, TOP, UNDERFLOW
+from ...native.compiling import Array
+from ...native.records import Kept
+from ...native.tiles import LANES
 from ..engine import Store
 from ..state import State
 

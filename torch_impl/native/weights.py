@@ -9,10 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.native.compiling import Array
-from revrnn.native.packing import pack_float, pack_int16, padded
-from revrnn.native.records import Stack
-from revrnn.native.sums import NORMS
+
+from ...native.compiling import Array
+from ...native.packing import pack_float, pack_int16, padded
+from ...native.records import Stack
+from ...native.sums import NORMS
 
 
 def _packed(parts: list[Array]) -> tuple[Array, list[int]]:

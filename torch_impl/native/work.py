@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.native import gru, lstm_rows
-from revrnn.native.buffers import WRAPS
-from revrnn.native.compiling import Array
-from revrnn.native.plan import forget_scale, numbers
-from revrnn.native.pullback import pull
-from revrnn.native.records import Counted, Factors, Outputs, Steps
-from revrnn.native.sweeps import forward, recover
 
+from ...native import gru, lstm_rows
+from ...native.buffers import WRAPS
+from ...native.compiling import Array
+from ...native.plan import forget_scale, numbers
+from ...native.pullback import pull
+from ...native.records import Counted, Factors, Outputs, Steps
+from ...native.sweeps import forward, recover
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
