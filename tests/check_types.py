@@ -26,19 +26,15 @@ def main() -> int:
     """Check the installed package, then the rest, and return the exit status."""
     command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     package = sum(len(list((ROOT / folder).rglob("*.py"))) for folder in FOLDERS)
-    tests = sorted(Path(__file__).parent.glob("*.py"))
-    programs = sorted([*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "ports").glob("*.py")])
     status = 0
-    runs = [(["-p", "revrnn"], package)]
-    runs += [([str(path) for path in paths], len(paths)) for paths in (tests, programs)]
-    for what, expected in runs:
-        # Run here: in the root, `spec` and its neighbours would be found as packages of their own.
+    runs = [(ROOT / "tests", ["-p", "revrnn"], package)]
+    for folder in (ROOT / "tests", ROOT / "benchmarks", ROOT / "ports"):
+        programs = sorted(path.name for path in folder.glob("*.py"))
+        runs.append((folder, ["--explicit-package-bases", *programs], len(programs)))
+    for folder, what, expected in runs:
+        # In the root, `spec` and its neighbours would be found as packages of their own.
         process = subprocess.run(
-            [*command, *what],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
+            [*command, *what], cwd=folder, capture_output=True, text=True, check=False
         )
         print(process.stdout, process.stderr, sep="")
         status = max(status, verdict(process.returncode, process.stdout, expected))
