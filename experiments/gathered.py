@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .runs import RunFolder
@@ -54,6 +55,23 @@ def gather(
     # Runs on one machine from one commit say the same.
     different = list({json.dumps(origin, sort_keys=True): origin for origin in origins}.values())
     return {"origin": different, "models": models}
+
+
+def rates_tried(folder: Path, quality: str) -> dict[str, dict[str, float]]:
+    """Return what the learning rates came to that a sweep chose from, by cell.
+
+    Args:
+        folder: of the runs, which may not be there.
+        quality: the entry of a summary by which the choice was made.
+    """
+    tried: dict[str, dict[str, float]] = {}
+    for path in sorted(folder.iterdir()) if folder.exists() else []:
+        run = RunFolder(path)
+        if run.has_ended:
+            config = run.config
+            rate = f"{config['learning_rate']:g}"
+            tried.setdefault(config["cell"], {})[rate] = run.summary[quality]
+    return tried
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:

@@ -144,17 +144,18 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
     Raises:
         RevRNNError: ``E_ARGUMENT`` if something else is given.
     """
-    values = dict(config)
     try:
-        may_grow = settings(**config).may_grow
+        began = settings(**config)
     except (TypeError, ValueError, AttributeError) as error:
         what = f"config.json of another experiment, or damaged: {error}"
         raise RevRNNError("E_ARGUMENT", "out", what, "that of a run of this experiment") from error
+    # With the defaults of settings that there were not yet when the run began.
+    values = dataclasses.asdict(began)  # type: ignore[call-overload]
     for name, value in given.items():
-        if name not in config or config[name] == value:
+        if name not in values or values[name] == value:
             continue
-        if name not in may_grow or value < config[name]:
-            allowed = f"{config[name]!r}, with which the run began"
+        if name not in began.may_grow or value < values[name]:
+            allowed = f"{values[name]!r}, with which the run began"
             raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
         values[name] = value
     return settings(**values)

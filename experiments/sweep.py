@@ -25,7 +25,7 @@ from rich.console import Console
 
 from revrnn.errors import RevRNNError
 
-from .gathered import gather, table_of_means
+from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
 from .plots import plot_losses
 from .runs import RunFolder, write_file, written
@@ -211,6 +211,7 @@ class Comparison:
             for run in ended
         }
         results = gather(seeds, self.metrics, self.describe)
+        results["rates"] = rates_tried(out / RATES, self.quality)
         write_file(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
         text = self.table(ended)
         if any(len(row["seeds"]) > 1 for row in results["models"]):

@@ -49,6 +49,9 @@ SETTINGS: dict[str, Refused] = {
     "large seed": (["--seed", "9" * 20], "seed"),
     "streams": (["--batch-size", "1000"], "batch_size"),
     "units": (["--hidden-size", "7"], "hidden_size"),
+    "no words": (["--train-words", "0"], "train_words"),
+    "more words than there are": (["--train-words", "1000"], "train_words"),
+    "too few words": (["--train-words", "30"], "batch_size"),
 }
 
 

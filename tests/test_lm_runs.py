@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,32 @@ def test_a_run_can_be_made_longer(data: Path, tmp_path: Path) -> None:
         assert len(RunFolder(out).records("valid")) == 2
     for name, value in ends[0].items():
         assert np.array_equal(value, ends[1][name]), name
+
+
+def test_a_part_of_the_text(data: Path, tmp_path: Path) -> None:
+    """It is trained on from its beginning; the words known are those of the whole text.
+
+    A run that has ended is asked for again with another part in vain, also if it is of a time when
+    there were no parts.
+    """
+    words = ["lm", "--data", str(data), *as_options({**LM_SMALL, "epochs": 1})]
+    text, shorter = (data / "train.txt").read_text(encoding="utf-8"), tmp_path / "shorter"
+    shutil.copytree(data, shorter)
+    lines = text.splitlines()[:10]  # of 7 words each, with their ends
+    (shorter / "train.txt").write_text("\n".join(lines), encoding="utf-8")
+    whole, part = corpora.load(str(data)), corpora.load(str(shorter))
+    assert [whole.vocabulary.words[i] for i in whole.train[:70]] == [
+        part.vocabulary.words[i] for i in part.train
+    ]
+    out = tmp_path / "part"
+    assert main([*words, "--train-words", "70", "--out", str(out)]) == 0
+    run = RunFolder(out)
+    assert run.summary["updates"] == 4  # 17 words in each of 4 streams, 5 at a time
+    assert run.best()["embedding"].shape == (len(whole.vocabulary), 6)
+    assert "70 words to train on" in (out / "log.txt").read_text(encoding="utf-8")
+    config = {name: value for name, value in run.config.items() if name != "train_words"}
+    run.set_config(config)
+    assert main(["lm", "--resume", "--out", str(out), "--train-words", "35"]) == 2
 
 
 @pytest.mark.slow

@@ -48,6 +48,11 @@ def test_rates_and_seeds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert len(set(values)) == 2
         assert model["test_perplexity"]["mean"] == pytest.approx(np.mean(values))
         assert model["test_perplexity"]["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert {
+        f"{cell}-{rate}": quality
+        for cell, tried_of_cell in results["rates"].items()
+        for rate, quality in tried_of_cell.items()
+    } == chosen_by
     saving = results["models"][1]["savings"][0]
     assert saving["layout"] == "stream"
     assert len(saving["stored"]["values"]) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.console import Console
 from ..command import account, add_run_options, begin, introduce
 from ..run_log import say
 from ..runs import RunFolder, of_a_run
-from ..settings import REVERSIBLE
+from ..settings import REVERSIBLE, check
 from ..training import perplexity
 from .corpus import Corpus, load
 from .memory import measure
@@ -28,8 +28,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _corpus(settings: LmSettings) -> Corpus:
-    """Return the corpus of a run, all of whose parts are long enough."""
+    """Return the corpus of a run, all of whose parts are long enough.
+
+    The vocabulary is that of the whole training text, however much of it is trained on.
+    """
     corpus = load(settings.data)
+    words = settings.train_words
+    if words is not None:
+        allowed = f"at most the {len(corpus.train):,} words of the training text"
+        check("train_words", words, words <= len(corpus.train), allowed)
+        corpus = replace(corpus, train=corpus.train[:words])
     streams(corpus.train, settings.batch_size)
     streams(corpus.valid, EVALUATION_ROWS, "valid")
     streams(corpus.test, EVALUATION_ROWS, "test")

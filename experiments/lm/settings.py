@@ -21,7 +21,6 @@ from ..settings import (
     rate_warnings,
 )
 
-# Reversible cells; the same cells in float arithmetic, with all states stored; the frameworks' own.
 # The reversible cells in float arithmetic, with all states stored.
 FLOAT: Final = {"float_revgru": "revgru", "float_revlstm": "revlstm"}
 CELLS: Final = (*REVERSIBLE, *FLOAT, *OWN)
@@ -36,6 +35,9 @@ class LmSettings:
     """
 
     data: str = described("builtin", "a folder with train, valid and test text, or 'builtin'")
+    train_words: int | None = described(
+        None, "words of the training text to train on, from its beginning, or none for all"
+    )
     framework: str = described("torch", "who computes", FRAMEWORKS)
     cell: str = described("revgru", "the recurrent cell", CELLS)
     embedding_size: int = described(200, "features of a word")
@@ -90,6 +92,8 @@ class LmSettings:
             "chunk_size",
         ):
             check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        words = self.train_words
+        check("train_words", words, words is None or words >= 1, "at least 1, or None for all")
         for name in (
             "dropout_words",
             "dropout_input",
