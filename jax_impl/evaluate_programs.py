@@ -188,7 +188,7 @@ class Run(NamedTuple):
     others: dict[str, jax.Array | None]
 
 
-@partial(jax.jit, static_argnums=(0, 1), static_argnames=("trace", "count_gates"))
+@partial(quick_jit, static_argnums=(0, 1), static_argnames=("trace", "count_gates"))
 def run_forward(
     config: Config, method: str, given: Given, trace: bool = False, count_gates: bool = False
 ) -> Run:
@@ -200,7 +200,7 @@ def run_forward(
     return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
 
 
-@partial(jax.jit, static_argnums=(0, 1), static_argnames="trace")
+@partial(quick_jit, static_argnums=(0, 1), static_argnames="trace")
 def run_reverse(
     config: Config, method: str, given: Given, slices: jax.Array, trace: bool = False
 ) -> Run:
@@ -213,7 +213,7 @@ def run_reverse(
 Gradient = tuple[jax.Array, jax.Array, jax.Array | None]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(quick_jit, static_argnums=(0, 1, 2))
 def run_gradient(
     config: Config, method: str, states: str, given: Given, gradient: Gradient
 ) -> tuple[Any, ...]:
