@@ -33,8 +33,7 @@ def add_run_options(
         "--out", type=Path, default=Path(folder), help=f"the run's folder ({folder})"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    parser.add_argument("--preset", choices=tuple(presets), default=next(iter(presets)))
-    add_options(parser, settings)
+    add_options(parser, settings, presets)
 
 
 @contextmanager

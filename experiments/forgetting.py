@@ -35,9 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", type=Path, required=True, help="the folder of an lm run that ended"
     )
-    parser.add_argument("--out", type=Path, default=Path("out", "forgetting.json"))
-    parser.add_argument("--first", type=int, default=0, help="the first word of the test text")
-    parser.add_argument("--words", type=int, default=40, help="how many words")
+    default = Path("out", "forgetting.json")
+    parser.add_argument("--out", type=Path, default=default, help=f"the file to write ({default})")
+    parser.add_argument("--first", type=int, default=0, help="first word, in the test text (0)")
+    parser.add_argument("--words", type=int, default=40, help="how many words (40)")
 
 
 def run(given: dict[str, Any], console: Console) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from revrnn.config import Config
@@ -89,16 +89,32 @@ def check(name: str, value: object, good: bool, allowed: str) -> None:
         raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
 
 
-def add_options(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
-    """Add an option for every field of a dataclass made with :func:`described`.
+def add_options(
+    parser: argparse.ArgumentParser,
+    settings: type[Any],
+    presets: Mapping[str, Mapping[str, Any]],
+    without: Collection[str] = (),
+) -> None:
+    """Add ``--preset``, and an option for every field of a dataclass made with :func:`described`.
 
     Options that are not given do not appear in what the parser returns, so that a preset's values
     stay. ``none`` is ``None``; truth values have ``--no-`` forms.
+
+    Args:
+        parser: that gets them.
+        settings: the dataclass.
+        presets: what each sets, by its name; the first is the default.
+        without: fields of which the command decides itself.
     """
+    first = next(iter(presets))
+    text = f"settings to begin with, which other options override (default: {first})"
+    parser.add_argument("--preset", choices=tuple(presets), default=first, help=text)
     kinds = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
+        if field.name in without:
+            continue
         option = "--" + field.name.replace("_", "-")
-        text = f"{field.metadata['help']} (default: {field.default})"
+        text = f"{field.metadata['help']} ({_defaults(field, presets)})"
         kind = kinds[field.name]
         if kind is bool:
             parser.add_argument(
@@ -112,6 +128,26 @@ def add_options(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
             help=text.replace("%", "%%"),
             choices=field.metadata["choices"],
         )
+
+
+def _defaults(field: dataclasses.Field[Any], presets: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what a setting is with the first preset, and with those where it is something else."""
+    first, *others = (own.get(field.name, field.default) for own in presets.values())
+    if first == "":
+        return "must be given"
+    differ: dict[Any, list[str]] = {}
+    for name, value in zip(list(presets)[1:], others, strict=True):
+        if value != first:
+            differ.setdefault(value, []).append(name)
+    parts = [f"; {', '.join(names)}: {_word(value)}" for value, names in differ.items()]
+    return f"default: {_word(first)}" + "".join(parts)
+
+
+def _word(value: Any) -> str:
+    """Return a value as one would give it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
 
 
 def _reader(kind: Any) -> Any:

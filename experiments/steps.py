@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,19 +16,37 @@ import numpy as np
 from rich.console import Console
 
 from . import provenance
-from .command import add_run_options
 from .lm.memory import measure
 from .lm.settings import PRESETS, LmSettings
 from .runs import write_file
-from .settings import chosen
+from .settings import add_options, chosen
 
 CELLS: Final = ("gru", "lstm", "revgru", "revlstm")
+# What may be asked for: the settings on which memory depends, but for the cell and the steps.
+OPTIONS: Final = (
+    "framework",
+    "embedding_size",
+    "hidden_size",
+    "num_layers",
+    "max_forget_bits",
+    "buffer",
+    "tied",
+    "batch_size",
+    "optimiser",
+    "weight_drop",
+    "chunk_size",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    add_run_options(parser, LmSettings, PRESETS, "out/steps.json")
-    parser.add_argument("--lengths", nargs="+", type=int, default=[32, 64, 128, 256, 512, 1024])
+    default = Path("out", "steps.json")
+    parser.add_argument("--out", type=Path, default=default, help=f"the file to write ({default})")
+    names = {field.name for field in fields(LmSettings)}
+    add_options(parser, LmSettings, PRESETS, names - set(OPTIONS))
+    lengths = [32, 64, 128, 256, 512, 1024]
+    told = " ".join(map(str, lengths))
+    parser.add_argument("--lengths", nargs="+", type=int, default=lengths, help=f"steps ({told})")
     parser.add_argument("--vocabulary", type=int, default=1000, help="words known (1000)")
 
 

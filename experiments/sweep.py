@@ -47,6 +47,7 @@ class Comparison:
         settings: the dataclass of the settings.
         presets: presets by name.
         variants: what each run sets itself, by the name of its folder.
+        decided: settings of which the comparison decides, not who asks for it.
         run: the command of one run.
         table: returns a Markdown table of runs that have ended.
         plot_trade: draws what runs that have ended give for the memory that they save.
@@ -60,6 +61,7 @@ class Comparison:
     settings: type[Any]
     presets: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Mapping[str, Any]]
+    decided: Sequence[str]
     run: Callable[[Given, Console], None]
     table: Callable[[Sequence[RunFolder]], str]
     plot_trade: Callable[[Path, Sequence[RunFolder]], None]
@@ -74,13 +76,20 @@ class Comparison:
         parser.add_argument(
             "--out", type=Path, default=Path(self.folder), help=f"folder of runs ({self.folder})"
         )
-        parser.add_argument("--preset", choices=tuple(self.presets), default="small")
         parser.add_argument(
-            "--only", nargs="+", choices=tuple(self.variants), help="only these runs"
+            "--only",
+            nargs="+",
+            choices=tuple(self.variants),
+            metavar="RUN",
+            help=f"only these runs (all: {', '.join(self.variants)})",
         )
         parser.add_argument("--seeds", type=_count, default=1, help="how often each is run (1)")
         parser.add_argument(
-            "--rates", nargs="+", type=float, default=[], help="learning rates to choose from"
+            "--rates",
+            nargs="+",
+            type=float,
+            default=[],
+            help="learning rates to choose from, for each cell (none)",
         )
         parser.add_argument(
             "--rate-epochs", type=_count, default=1, help="passes to choose a rate by (1)"
@@ -88,7 +97,7 @@ class Comparison:
         parser.add_argument(
             "--processes", type=_count, default=1, help="runs at a time, each of few threads (1)"
         )
-        add_options(parser, self.settings)
+        add_options(parser, self.settings, self.presets, self.decided)
 
     def sweep(self, given: Given, console: Console) -> None:
         """Run what is missing, and write what there is after every run.

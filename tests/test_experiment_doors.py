@@ -173,3 +173,48 @@ def test_demos_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[st
         options(words)
     assert caught.value.code == 2
     assert words[0].strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["steps", "--resume"],
+        ["steps", "--cell", "gru"],
+        ["steps", "--steps", "35"],
+        ["steps", "--data", "text"],
+        ["lm-sweep", "--cell", "gru"],
+        ["lm-sweep", "--max-forget-bits", "5"],
+        ["lm-sweep", "--no-forgetting"],
+        ["nmt-sweep", "--context", "full"],
+        ["lm", "--preset", "large"],
+    ],
+)
+def test_options_that_would_have_no_effect(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert words[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "texts"),
+    [
+        ("lm", ["(default: 0.008; authors, paper: 20.0)", "(default: yes)", "(default: none)"]),
+        ("nmt", ["(must be given)", "(default: 0.4)", "(default: 128; multi30k, authors: 300;"]),
+        ("memory", ["(default: 200; full: 1000)"]),
+        ("lm-sweep", ["(default: small)", "revgru-no-limit"]),
+        ("steps", ["(default: 16)"]),
+    ],
+)
+def test_help_says_what_holds_by_default(
+    command: str, texts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of each preset that differs, too: what is said is what a run without the option has."""
+    with pytest.raises(SystemExit) as caught:
+        main([command, "--help"])
+    assert caught.value.code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for text in texts:
+        assert text in told

@@ -33,6 +33,7 @@ COMPARISON: Final = Comparison(
     LmSettings,
     PRESETS,
     variants(),
+    ("cell", "match", "max_forget_bits", "forgetting", "carry_state"),
     run_one,
     table,
     plot_trade,

@@ -43,6 +43,7 @@ COMPARISON: Final = Comparison(
     NmtSettings,
     PRESETS,
     variants(),
+    ("cell", "context"),
     run_one,
     table,
     plot_trade,
