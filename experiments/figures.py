@@ -18,44 +18,13 @@ from typing import Any, Final
 import matplotlib as mpl
 import numpy as np
 
+from .figure_style import NAMES, STYLE, Results, error_bars, look
+from .nmt.figures import draw_contexts, draw_memory
 from .runs import write_file
 from .settings import REVERSIBLE
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
-
-STYLE: Final[Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "grid.alpha": 0.3,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 5,
-    "errorbar.capsize": 2.5,
-    "figure.constrained_layout.use": True,
-    # The same file from the same figures.
-    "svg.hashsalt": "revrnn",
-    "savefig.dpi": 150,
-}
-# Of each cell, colour (from dark to light, so that they differ in grey), marker and line.
-LOOKS: Final = {
-    "gru": ("#7a7a7a", "s", ":"),
-    "revgru": ("#00429d", "o", "-"),
-    "lstm": ("#b0a060", "D", "-."),
-    "revlstm": ("#93003a", "^", "--"),
-}
-NAMES: Final = {"gru": "GRU", "lstm": "LSTM", "revgru": "RevGRU", "revlstm": "RevLSTM"}
-Results = dict[str, Any]
-
-
-def look(cell: str) -> dict[str, Any]:
-    """Return how a cell is drawn."""
-    colour, marker, line = LOOKS[cell]
-    return {"color": colour, "marker": marker, "linestyle": line}
 
 
 def limit_of(config: Mapping[str, Any]) -> str:
@@ -68,11 +37,6 @@ def stored_saving(model: Mapping[str, Any], part: str | None = None) -> dict[str
     """Return the saving of the default layout, at the longest segments; of one part if told."""
     own = [s for s in model["savings"] if s["layout"] == "stream" and s.get("part") == part]
     return own[-1]["stored"] if own else None
-
-
-def error_bars(value: Mapping[str, Any]) -> float:
-    """Return half the length of a bar."""
-    return float(value["deviation"] or 0.0)
 
 
 def draw_limits(results: Results, quality: str, label: str, part: str | None) -> Any:
@@ -130,35 +94,6 @@ def _is_plain(model: Mapping[str, Any]) -> bool:
 def draw_language_models(results: Results) -> Any:
     """Draw the limit of forgetting against memory and quality of language models."""
     return draw_limits(results, "test_perplexity", "test perplexity", None)
-
-
-def draw_contexts(results: Results) -> Any:
-    """Draw what attention sees against quality, a bar for each cell."""
-    figure, axis = plt.subplots(figsize=(7.2, 3.1))
-    contexts = list(dict.fromkeys(model["config"]["context"] for model in results["models"]))
-    width = 0.8 / len(LOOKS)
-    for number, cell in enumerate(LOOKS):
-        own: dict[str, Any] = {}
-        for model in results["models"]:
-            if model["config"]["cell"] == cell:
-                own.setdefault(model["config"]["context"], model["bleu_beam"])
-        places = [i for i, context in enumerate(contexts) if context in own]
-        values = [own[contexts[i]] for i in places]
-        axis.bar(
-            [i + (number - 1.5) * width for i in places],
-            [value["mean"] for value in values],
-            width,
-            yerr=[error_bars(value) for value in values],
-            label=NAMES[cell],
-            color=LOOKS[cell][0],
-            hatch=("", "//", "..", "xx")[number],
-            edgecolor="white",
-        )
-    axis.set_xticks(range(len(contexts)), contexts)
-    axis.set(xlabel="what attention sees of the source", ylabel="test BLEU, beam search")
-    axis.margins(y=0.2)
-    axis.legend(ncols=4, loc="upper left")
-    return figure
 
 
 def draw_steps(results: Results) -> Any:
@@ -221,7 +156,7 @@ def draw_forgetting(results: Results) -> Any:
 # By the beginning of a file's name, what draws it.
 FIGURES: Final[dict[str, Sequence[tuple[str, Callable[[Results], Any]]]]] = {
     "lm": [("limits", draw_language_models)],
-    "nmt": [("contexts", draw_contexts)],
+    "nmt": [("contexts", draw_contexts), ("memory", draw_memory)],
     "steps": [("memory", draw_steps)],
     "repeat": [("accuracy", draw_repeat)],
     "forgetting": [("words", draw_forgetting)],

@@ -17,6 +17,7 @@ from folders import ROOT
 from options import as_options
 from revrnn.experiments import figures
 from revrnn.experiments.__main__ import main
+from revrnn.experiments.figure_style import LOOKS, STYLE
 from revrnn.experiments.forgetting import forgotten
 from revrnn.experiments.lm.settings import LmSettings
 from revrnn.experiments.lm.trainer import Trainer
@@ -38,8 +39,23 @@ def language_model(cell: str, limit: int | None, loss: float) -> dict[str, Any]:
     }
 
 
-def translation(cell: str, context: str) -> dict[str, Any]:
-    return {"config": {"cell": cell, "context": context}, "bleu_beam": spread(30.0, 31.0)}
+def translation(cell: str, context: str, stored: float = 8.0) -> dict[str, Any]:
+    saved = [
+        {
+            "part": part,
+            "layout": "stream",
+            "stored": spread(stored, stored + 1),
+            "with_context": spread(stored / 8),
+        }
+        for part in ("encoder", "decoder")
+    ]
+    return {
+        "name": f"{cell}-{context.replace('+', '-')}",
+        "config": {"cell": cell, "context": context},
+        "bleu_beam": spread(30.0, 31.0),
+        "test_perplexity": spread(5.0, 5.5),
+        "savings": saved if cell[:3] == "rev" else [],
+    }
 
 
 RESULTS: dict[str, Any] = {
@@ -50,8 +66,8 @@ RESULTS: dict[str, Any] = {
             language_model("revgru", None, 92.0),
         ]
     },
-    "nmt-x": {"models": [translation(c, s) for c in figures.LOOKS for s in ("full", "emb+20h")]},
-    "steps": {"models": {cell: {"8": 1000, "16": 2000} for cell in figures.LOOKS}},
+    "nmt-x": {"models": [translation(c, s) for c in LOOKS for s in ("full", "emb+20h")]},
+    "steps": {"models": {cell: {"8": 1000, "16": 2000} for cell in LOOKS}},
     "repeat": {
         "results": {
             "networks": [
@@ -70,7 +86,11 @@ def test_each_result_has_its_figure(tmp_path: Path) -> None:
     for name, content in RESULTS.items():
         (results / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     written = figures.draw_all(results, tmp_path / "a")
-    assert len(written) == 2 * len(RESULTS)
+    names = {
+        f"{stem}-{name}" for stem in RESULTS for name, _ in figures.FIGURES[stem.split("-")[0]]
+    }
+    assert {path.stem for path in written} == names
+    assert len(written) == 2 * len(names)
     assert all(path.stat().st_size > 1000 for path in written)
     again = figures.draw_all(results, tmp_path / "b")
     for one, two in zip(written, again, strict=True):
@@ -84,22 +104,40 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
     (tmp_path / "speed.json").write_text("{}", encoding="utf-8")
     only = {"models": [language_model("gru", 3, 90.0)]}
     (tmp_path / "lm-only.json").write_text(json.dumps(only), encoding="utf-8")
+    (tmp_path / "nmt-none.json").write_text(json.dumps({"models": []}), encoding="utf-8")
     assert figures.draw_all(tmp_path, tmp_path / "out") == []
     assert not (tmp_path / "out").exists()
 
 
-def test_quality_and_saving_have_the_same_scales_side_by_side() -> None:
-    with mpl.rc_context(figures.STYLE):
-        figure = figures.draw_language_models(RESULTS["lm-x"])
+@pytest.mark.parametrize(
+    ("name", "draw"), [("lm-x", figures.draw_language_models), ("nmt-x", figures.draw_memory)]
+)
+def test_savings_have_the_same_scales_side_by_side(name: str, draw: Any) -> None:
+    with mpl.rc_context(STYLE):
+        figure = draw(RESULTS[name])
     left, right = figure.axes
     assert left.get_xlim() == right.get_xlim()
     assert left.get_ylim() == right.get_ylim()
     plt.close(figure)
 
 
+def test_contexts_are_compared_under_the_same_limits() -> None:
+    """A model that differs in its limit too is in no bar of a context."""
+    limited = translation("revgru", "emb+20h", stored=50.0) | {"name": "revgru-5-bits"}
+    models = [*RESULTS["nmt-x"]["models"], limited]
+    drawn = []
+    for own in (models[:-1], models):
+        with mpl.rc_context(STYLE):
+            pair = [draw({"models": own}) for draw in (figures.draw_contexts, figures.draw_memory)]
+        drawn.append([str(axis.dataLim) for figure in pair for axis in figure.axes])
+        for figure in pair:
+            plt.close(figure)
+    assert drawn[0] == drawn[1]
+
+
 def test_figures_read_in_grey() -> None:
     """Each cell has its own marker, its own line, and its own shade."""
-    looks = list(figures.LOOKS.values())
+    looks = list(LOOKS.values())
     for part in (1, 2):
         assert len({look[part] for look in looks}) == len(looks)
     shades = sorted(
