@@ -15,9 +15,10 @@ import argparse
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -123,6 +124,7 @@ class Comparison:
                     best = rates.get(own["cell"], {})
                     more = {"out": out / folder} | ({"seed": first + number} if number else {})
                     runs[folder] = {**own, **best, **more}
+            self._take_over(out, runs.values())
             self._run_all(runs, given["processes"], console, lambda: self.write(out))
 
     def _choose_rates(
@@ -152,6 +154,17 @@ class Comparison:
             best[cell] = {"learning_rate": min(ended)[1]}
             console.print(f"{cell}: learning rate {min(ended)[1]:g}")
         return best
+
+    def _take_over(self, out: Path, runs: Iterable[Given]) -> None:
+        """Copy runs that chose a rate to where runs with the same settings are asked for."""
+        tried = {path: RunFolder(path) for path in sorted((out / RATES).glob("*"))}
+        for own in runs:
+            config = asdict(chosen(self.settings, self.presets, own["preset"], own))
+            same = [p for p, run in tried.items() if run.has_ended and run.config == config]
+            if same and not own["out"].exists():
+                with written(own["out"]):
+                    copied = shutil.copytree(same[0], out / "copied", dirs_exist_ok=True)
+                    copied.rename(own["out"])
 
     def _run_all(
         self,

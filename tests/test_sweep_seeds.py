@@ -40,6 +40,9 @@ def test_rates_and_seeds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         best = min((v, n) for n, v in chosen_by.items() if n.startswith(f"{cell}-"))[1]
         assert f"{cell}-{RunFolder(out / name).config['learning_rate']:g}" == best
         assert RunFolder(out / name).config["seed"] == int(name.endswith("1"))
+        # A run that chose the rate and is the same in all settings is not run again.
+        metrics = [(out / p / "metrics.jsonl").read_bytes() for p in (name, f"rates/{best}")]
+        assert (metrics[0] == metrics[1]) == (name == "gru")
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert [model["name"] for model in results["models"]] == ["gru", "revgru-2-bits", "lstm"]
     for model in results["models"]:
