@@ -14,7 +14,7 @@ from rich.console import Console
 
 from . import provenance
 from .lock import locked
-from .run_log import begin_session, say, wall_time
+from .run_log import begin_session, wall_time, warn, warned, warnings_logged
 from .runs import RunFolder
 from .settings import RunSettings, add_options, chosen, restored
 
@@ -66,20 +66,23 @@ def begin(
             data = load(again)
             folder.rewind()
             folder.set_config(dataclasses.asdict(again))  # type: ignore[call-overload]
-            yield again, data, folder
+            with warnings_logged(folder):
+                yield again, data, folder
         return
     new = chosen(settings, presets, given["preset"], given)
     data = load(new)
     RunFolder.make(path)
     with locked(path):
-        yield new, data, RunFolder.new(path, dataclasses.asdict(new))  # type: ignore[call-overload]
+        folder = RunFolder.new(path, dataclasses.asdict(new))  # type: ignore[call-overload]
+        with warnings_logged(folder):
+            yield new, data, folder
 
 
 def introduce(folder: RunFolder, console: Console, settings: RunSettings, text: str) -> None:
     """Say what a process is going to do in a run's folder, and warn of what cannot come to good."""
     begin_session(folder, console, text)
     for warning in settings.warnings():
-        say(folder, console, f"warning: {warning}")
+        warn(folder, console, warning)
 
 
 def account(
@@ -98,7 +101,7 @@ def account(
     """
     seconds, sessions = wall_time(folder)
     origin = provenance.of_run(settings.framework, settings.stack, corpus)
-    origin |= {"wall_seconds": seconds, "sessions": sessions, "warnings": settings.warnings()}
+    origin |= {"wall_seconds": seconds, "sessions": sessions, "warnings": warned(folder)}
     content = {
         "config": summary.get("config", folder.config),
         "seed": folder.config.get("seed", "several"),

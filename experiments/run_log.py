@@ -1,10 +1,13 @@
-"""A run's ``log.txt``: what happened when, in words; and how long the run took, all in all."""
+"""A run's ``log.txt``: what happened when, in words, warnings too; how long the run took in all."""
 
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -12,6 +15,7 @@ from .runs import RunFolder, written
 
 LOG: Final = "log.txt"
 _BEGIN: Final = "begin: "
+_WARNING: Final = "warning: "
 
 
 def say(folder: RunFolder, console: Console, text: str, important: bool = True) -> None:
@@ -35,14 +39,46 @@ def begin_session(folder: RunFolder, console: Console, text: str) -> None:
     say(folder, console, f"{_BEGIN}{text}")
 
 
+def warn(folder: RunFolder, console: Console, text: str) -> None:
+    """Say what a run is warned of."""
+    say(folder, console, _WARNING + text)
+
+
+@contextmanager
+def warnings_logged(folder: RunFolder) -> Iterator[None]:
+    """Also write to the log what Python is told to show of warnings, saturation for one."""
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        warn(folder, Console(quiet=True), " ".join(str(message).split()))
+        shown(message, *rest, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+
+
+def warned(folder: RunFolder) -> list[str]:
+    """Return all that a run was warned of, each once."""
+    texts = [line.partition(" ")[2] for line in _lines(folder)]
+    told = [text.removeprefix(_WARNING) for text in texts if text.startswith(_WARNING)]
+    return list(dict.fromkeys(told))
+
+
+def _lines(folder: RunFolder) -> list[str]:
+    path = folder.path / LOG
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
 def wall_time(folder: RunFolder) -> tuple[float, int]:
     """Return the seconds that a run took, and in how many sessions.
 
     A session is counted from its first line to its last; of the present one to now.
     """
-    path = folder.path / LOG
     spans: list[list[float]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in _lines(folder):
         when, _, text = line.partition(" ")
         try:
             at = datetime.fromisoformat(when).timestamp()

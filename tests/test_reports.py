@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,33 @@ def test_warnings_come_before_the_run(
         main([*words, "--out", str(out)])
     assert "warning: forgetting is off" in " ".join(capsys.readouterr().out.split())
     assert "warning: carry_state" in (out / LOG).read_text(encoding="utf-8")
+
+
+def test_warnings_amid_a_run_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log and report have what Python warns of; once the run is over it has the say again."""
+    step, shown = Trainer.step, list[Any]()
+
+    def show(*given: Any, **more: Any) -> None:
+        shown.append(given[0])
+
+    def warning(self: Any, *given: Any) -> float:
+        warnings.warn("states\n saturate", UserWarning, stacklevel=2)
+        return float(step(self, *given))
+
+    monkeypatch.setattr(Trainer, "step", warning)
+    monkeypatch.setattr(warnings, "showwarning", show)
+    data, out = write_text(tmp_path / "data"), tmp_path / "out"
+    words = ["lm", "--data", str(data), *as_options({**LM_SMALL, "epochs": 1, "steps": 1})]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main([*words, "--out", str(out)]) == 0
+    assert "warning: states saturate" in (out / LOG).read_text(encoding="utf-8")
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    told = report["origin"]["warnings"]
+    assert [text.partition(" ")[0] for text in told] == ["steps", "states"]
+    assert "- warned: states saturate" in (out / "report.md").read_text(encoding="utf-8")
+    assert shown
+    assert warnings.showwarning is show
 
 
 def test_code_is_a_commit_or_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
