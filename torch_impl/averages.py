@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from .mixing import along_first_axis
+from .mixing import Steps
 
 # What PyTorch averages over the targets that count, not over all.
 _CROSS: Final[dict[Any, inspect.Signature]] = {
@@ -60,7 +60,6 @@ _SAME: Final = {
     "cpu",
     "cuda",
     "type_as",
-    "nanmean",
 }
 
 Count = Tensor | float
@@ -95,20 +94,20 @@ class Watch(TorchFunctionMode):
 
     Attributes:
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
-        along: arrays that a function made along what may be the steps, with its name.
+        apart: which arrays have steps, and whether they are kept apart.
     """
 
-    def __init__(self, steps: int, rows: int) -> None:
+    def __init__(self, outputs: Tensor, part: object) -> None:
         """Start recording.
 
         Args:
-            steps: of the chunk.
-            rows: of the batch.
+            outputs: of the chunk, ``[C, B, H]``.
+            part: the targets' cut.
         """
         super().__init__()
-        self.steps, self.rows = steps, rows
+        self.steps, self.rows = outputs.shape[:2]
         self.uneven: list[Tensor] = []
-        self.along: list[tuple[str, Tensor]] = []
+        self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
         self._counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
@@ -134,8 +133,7 @@ class Watch(TorchFunctionMode):
                 self._known[id(result)] = (result, made)
         if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
             self._note_count(_name(func), result, args, given)
-        if along_first_axis(_name(func), args, given) and self._has_axes(result):
-            self.along.append((_name(func), result))
+        self.apart.follow(_name(func), args, given, result)
         return result
 
     # --- scalars from arrays -----------------------------------------------------------------
@@ -151,8 +149,10 @@ class Watch(TorchFunctionMode):
             first, args = (args[1], (args[1], args[0])) if len(args) == 2 else (first, args)
             if not isinstance(first, Tensor) or name not in ("add", "mul", "radd", "rmul"):
                 return None
-        if name in ("mean", "sum") and first.dim():
-            return self._reduced(name, first)
+        if name in ("mean", "sum", "nansum") and first.dim():
+            return self._reduced(name.removeprefix("nan"), first)
+        if name == "nanmean" and first.dim():
+            return Average("mean", self._has_steps(first), (~first.detach().isnan()).sum())
         if name in ("div", "divide", "true_divide", "truediv"):
             return self._divided(result, first, args, given)
         known = self.of(first)
@@ -178,10 +178,6 @@ class Watch(TorchFunctionMode):
             or (len(shape) == 3 and shape[0] == self.steps and shape[2] == self.rows)
             or (shape[0] > 0 and shape[0] % size == 0)
         )
-
-    def _has_axes(self, result: Tensor) -> bool:
-        """Say whether an array with a graph is ``[C, B, …]``."""
-        return result.requires_grad and tuple(result.shape[:2]) == (self.steps, self.rows)
 
     def _loss(self, name: str, args: Any, given: dict[str, Any]) -> Average | None:
         old_names = ("size_average", "reduce")
@@ -297,4 +293,7 @@ def _is_number(value: object) -> bool:
 
 
 def _name(func: Any) -> str:
-    return str(getattr(func, "__name__", "")).strip("_")
+    name = str(getattr(func, "__name__", ""))
+    if name == "__get__":  # of an attribute
+        name = str(getattr(func.__self__, "__name__", ""))
+    return name.strip("_")

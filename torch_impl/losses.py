@@ -11,11 +11,14 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .averages import Watch
-from .mixing import check_not_mixed
+from .apart import Form, as_mean, as_ratio, as_sum, check_apart
+from .averages import Average, Watch
+from .mixing import Place
 from .parts import HOW, Parts
 from .readout import LinearCrossEntropy
 
+# By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
+_GATES = ("mul", "multiply", "rmul", "imul", "where")
 _LOW = (torch.float16, torch.bfloat16)
 
 
@@ -55,27 +58,30 @@ class Tally:
         self._wrong: list[Tensor] = []
         self._finish: Callable[[Tensor], Tensor] | None = None
         self._sizes: list[float | None] = []
-        self._along: list[tuple[str, Tensor]] = []
+        self._apart = False
+        self._zeros: list[bool] = []
+        self._single: Parts | None = None
         self._steps = 0
         self._used = False
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
         loss = self._read(outputs, part)
-        for name, array in self._along:
-            check_not_mixed(name, array, outputs, loss)
-        self._along = []
         self._steps += len(outputs)
         return loss
 
     def _read(self, outputs: Tensor, part: Any) -> Tensor:
         steps = len(outputs)
         # One chunk is the whole, of which any scalar is the loss.
-        of_many = self.mean and not self.known and steps < self.steps
-        parts = Parts(self.readout, outputs, part) if of_many else None
-        with Watch(*outputs.shape[:2]) as watch:
+        several = steps < self.steps
+        parts = Parts(self.readout, outputs, part) if several else None
+        with Watch(outputs, part) as watch:
             result = self.readout(outputs, part)
-        self._along = watch.along if steps < self.steps else []
+        doubt = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
+        if parts is not None and doubt is not None and not self._apart:
+            self._check_apart(parts, doubt, result, watch)
+        if self.known or not self.mean:
+            parts = None
         if isinstance(result, (tuple, list)):
             total, count = _pair(result)
             self._used |= total.requires_grad
@@ -90,8 +96,10 @@ class Tally:
             return self._add("mean", result * 1.0)
         made = watch.of(result)
         if parts is not None and (made is None or not made.sure):
-            made = parts.tell(made, result)
+            gate = doubt is not None and doubt.doubt in _GATES
+            made = parts.tell(made, result, gate or made is not None or not result.requires_grad)
             if made is None:
+                self._zeros.append(gate)
                 nothing: Tensor = result * 0
                 return nothing
         if made is not None and made.kind == "sum" and parts is not None:
@@ -110,6 +118,37 @@ class Tally:
         self._nan.append(result.detach().isnan())
         self._sizes.append(None if size is None else size / steps)
         return self._add("mean", result * (steps / self.steps))
+
+    def _check_apart(self, parts: Parts, doubt: Place, result: Any, watch: Watch) -> None:
+        """Raise if steps depend on one another, which two steps or more can show."""
+        made = watch.of(result) if isinstance(result, Tensor) else None
+        if len(parts.outputs) == 1:
+            before, self._single = self._single, parts
+            joined = None if before is None else parts.joined(before)
+            if joined is None:
+                return
+            parts, (result, made) = joined, joined.whole()
+        elif made is None or not made.sure:
+            many = self.known or isinstance(result, (tuple, list))
+            if self.mean and not (many or parts.drew):
+                return  # parts are tried anyway, see below
+        self._apart = check_apart(parts, doubt, self._forms(result, made), result, made)
+
+    def _forms(self, result: Any, made: Average | None) -> list[Form]:
+        """Return what sum and count of a chunk may be."""
+        if isinstance(result, (tuple, list)):
+            return [lambda result, *_: _pair(result)]
+        if self.known:
+            return [self._known]
+        if made is None or not made.sure:
+            return [as_sum, as_mean, as_ratio]
+        return [as_sum if made.kind == "sum" else as_mean if made.count is None else as_ratio]
+
+    def _known(self, result: Tensor, _: Any, part: Any, __: int) -> tuple[Any, Any]:
+        if self.readout.reduction == "sum":
+            return result, 0
+        count = self.readout.count(part)
+        return (result * count if count else 0), count
 
     def _count_from_here(self) -> None:
         """Treat the means so far, over all steps, as means over so many elements."""
@@ -170,6 +209,9 @@ class Tally:
 
     def check(self) -> None:
         """Raise if the chunks' losses cannot be combined, with one synchronisation."""
+        if (self.kind == "mean" and self._zeros) or (self.kind == "sum" and any(self._zeros)):
+            given = "0 for a chunk of which nothing counts, a loss of all steps for others"
+            raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         kinds = (self._nan, self._uneven, self._wrong)
         flags = [flag for kind in kinds for flag in kind]
         if not flags:

@@ -1,76 +1,272 @@
-"""Whether a readout mixes the steps of a chunk, as its graph shows.
+"""Which arrays of a readout have steps, and whether what was computed kept the steps apart.
 
-A softmax over the steps, say, gives for a chunk something else than for the whole sequence. Only
-what is certain is refused: a function along the steps, on whose results the loss depends.
+A readout sees one chunk at a time. What it computes for one step must not depend on other steps: a
+softmax, a convolution or a shift along the steps gives for a chunk something else than for the
+whole sequence. :class:`Steps` follows the axis of the steps through functions that keep steps
+apart. Any other function leaves a doubt, which :meth:`.parts.Parts.check_apart` settles by numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.utils.weak import TensorWeakRef
 
-from revrnn.errors import RevRNNError
+from .step_functions import (
+    ALONG,
+    CERTAIN,
+    DEFAULTS,
+    LINEAR,
+    LOSSES,
+    NAMES,
+    OTHER,
+    OVER,
+    PERMUTES,
+    POINTWISE,
+    RESHAPES,
+    SUMS,
+    TWO_SCALARS,
+)
 
-# Functions along one axis, and the place of that axis among their arguments.
-_ALONG: Final = {
-    "softmax": 1,
-    "log_softmax": 1,
-    "softmin": 1,
-    "cumsum": 1,
-    "cumprod": 1,
-    "logcumsumexp": 1,
-    "normalize": 2,
+
+@dataclass(frozen=True)
+class Place:
+    """Where an array has its steps.
+
+    Attributes:
+        axis: the axis with the steps, ``None`` if they have been added up.
+        major: elements of that axis which are major to the steps; −1 if some steps are left out.
+        doubt: the function after which steps may depend on one another, or ``""``.
+    """
+
+    axis: int | None = None
+    major: int = 1
+    doubt: str = ""
+
+    @property
+    def certain(self) -> bool:
+        """Whether that function certainly makes steps depend on one another."""
+        return self.doubt in CERTAIN
+
+
+class Steps:
+    """Follows arrays that have steps through the functions of a readout."""
+
+    def __init__(self, steps: int, *arrays: object) -> None:
+        """Start from arrays ``[C, B, …]``.
+
+        Args:
+            steps: C.
+            arrays: outputs and targets; what is no tensor is passed over.
+        """
+        self.steps = steps
+        # Weak references, so that arrays live no longer; without callbacks, which lose Ctrl-C.
+        self._places: dict[int, tuple[Any, Place]] = {}
+        for array in arrays:
+            if isinstance(array, Tensor) and array.dim():
+                self._put(array, Place(0))
+
+    def _get(self, array: Tensor) -> Place | None:
+        ref, place = self._places.get(id(array), (None, None))
+        return place if ref is not None and ref() is array else None
+
+    def _put(self, array: Tensor, place: Place) -> None:
+        self._places[id(array)] = TensorWeakRef(array), place
+
+    def doubt(self, result: Iterable[object]) -> Place | None:
+        """Return a place with a doubt if results may depend on steps mixed, else ``None``."""
+        places = [self._get(one) for one in result if isinstance(one, Tensor)]
+        for place in places:
+            if place is not None and place.doubt:
+                return place
+        # What was made by no function that was seen.
+        return Place(doubt="functions that do not show it") if None in places[:1] else None
+
+    def follow(self, name: str, args: Any, given: Mapping[str, Any], result: Any) -> None:
+        """Note where the result of a function has its steps."""
+        tensors = list(_tensors((*args, *given.values())))
+        placed = [(t, place) for t in tensors if (place := self._get(t)) is not None]
+        if not placed:
+            return
+        made = [args[0]] if name == "setitem" else list(_tensors((result,)))
+        if not made:
+            return
+        doubts = [place for _, place in placed if place.doubt]
+        if doubts:
+            made_at: Place | None = doubts[0]
+        else:
+            try:
+                made_at = self._place(name, args, given, tensors, placed, made[0])
+            except Exception:  # arguments of another kind than expected
+                made_at = None
+        for one in made:
+            self._put(one, Place(doubt=NAMES.get(name, name)) if made_at is None else made_at)
+
+    # --- by kind of function; None leaves a doubt --------------------------------------------
+
+    def _place(
+        self,
+        name: str,
+        args: Any,
+        given: Mapping[str, Any],
+        tensors: list[Tensor],
+        placed: list[tuple[Tensor, Place]],
+        made: Tensor,
+    ) -> Place | None:
+        x, place = placed[0]
+        if all(one.axis is None for _, one in placed):
+            alone = len(placed) == 1 and name in LINEAR
+            return place if alone or (name in TWO_SCALARS and made.dim() == 0) else None
+        if any(one.axis is None for _, one in placed):
+            return None
+        if name in LOSSES:
+            return self._loss(name, args, given, placed, made)
+        if name in POINTWISE:
+            return self._pointwise(tensors, placed, made)
+        if name in ("linear", "matmul", "rmatmul"):
+            first = tensors[1] if name == "rmatmul" else tensors[0]
+            alone = len(placed) == 1 and x is first and tensors[-1].dim() <= 2
+            return place if alone and place.axis != x.dim() - 1 else None
+        if name == "getitem":
+            return self._indexed(x, place, args[1], placed)
+        if name == "masked_select":
+            same = self._pointwise(tensors, placed, x)
+            return same if same is None or same.doubt else Place(0, -1)
+        if len(placed) > 1 or x is not (args[0] if args else given.get("input")):
+            return None
+        if name == "batch_norm":  # its batch is the chunk, as in embed (docs/limits.md)
+            return place
+        if name in RESHAPES:
+            return self._reshaped(x, place, made)
+        if name in PERMUTES:
+            # Which axis goes where, by an array without numbers whose strides tell it.
+            at = torch.empty_strided(x.shape, tuple(range(1, x.dim() + 1)), device="meta")
+            assert place.axis is not None
+            strides = _FUNCTIONS[name](at, *args[1:], **given).stride()
+            return replace(place, axis=strides.index(place.axis + 1))
+        if name == "layer_norm":
+            axes = args[1] if len(args) > 1 else given["normalized_shape"]
+            return place if (place.axis or 0) < x.dim() - len(axes) else None
+        if name in SUMS or name in OVER:
+            return self._reduced(name, x, place, args, given, made)
+        at_arg = ALONG.get(name)
+        if at_arg is None:
+            return None
+        dim = args[at_arg] if len(args) > at_arg else given.get("dim", given.get("dims"))
+        dim = DEFAULTS.get(name) if dim is None else dim
+        return place if place.axis not in _axes(dim, x.dim()) else None
+
+    def _pointwise(
+        self, tensors: list[Tensor], placed: list[tuple[Tensor, Place]], made: Tensor
+    ) -> Place | None:
+        """Return the place in a result of broadcast arrays: all must have it at the same axis."""
+        ends = {((one.axis or 0) - t.dim(), one.major) for t, one in placed}
+        if len(ends) > 1:
+            return None
+        ((end, major),) = ends
+        others = [t for t in tensors if self._get(t) is None]
+        # Another array along the steps has the same numbers in each chunk.
+        least = min(2, self.steps)
+        if any(t.dim() >= -end and t.shape[end] >= least for t in others):
+            return Place(doubt=OTHER)
+        return Place(made.dim() + end, major)
+
+    def _loss(
+        self,
+        name: str,
+        args: Any,
+        given: Mapping[str, Any],
+        placed: list[tuple[Tensor, Place]],
+        made: Tensor,
+    ) -> Place | None:
+        """Return the place in a loss of scores and targets."""
+        pair = [*args, *(given[key] for key in ("input", "target") if key in given)][:2]
+        if name not in ("cross_entropy", "nll_loss"):
+            place = self._pointwise(pair, placed, made if made.dim() else pair[0])
+            return place if place is None or place.doubt or made.dim() else Place(None)
+        # Scores have an axis of classes, the second, that class numbers lack.
+        scores, targets = (self._get(t) for t in pair)
+        if scores is None or targets is None or scores.axis in (1, None) or pair[0].dim() == 1:
+            return None
+        shift = int(scores.axis > 1 and pair[1].dim() < pair[0].dim())
+        if replace(scores, axis=scores.axis - shift) != targets:
+            return None
+        return targets if made.dim() else Place(None)
+
+    def _indexed(
+        self, x: Tensor, place: Place, index: Any, placed: list[tuple[Tensor, Place]]
+    ) -> Place | None:
+        if isinstance(index, Tensor) and index.dtype == torch.bool:
+            chosen = self._get(index)
+            same = chosen is not None and (chosen.axis, chosen.major) == (place.axis, place.major)
+            return Place(0, -1) if same and place.axis == 0 and len(placed) == 2 else None
+        items = list(index) if isinstance(index, tuple) else [index]
+        if len(placed) > 1 or any(isinstance(one, (Tensor, list)) for one in items):
+            return None
+        if Ellipsis in items:
+            at = items.index(Ellipsis)
+            rest = x.dim() - sum(one is not None for one in items) + 1
+            items[at : at + 1] = [slice(None)] * rest
+        axis, new = 0, 0
+        for item in items:
+            if item is None:
+                new += 1
+                continue
+            if axis == place.axis:
+                return replace(place, axis=new) if item == slice(None) else None
+            axis, new = axis + 1, new + (not isinstance(item, int))
+        assert place.axis is not None
+        return replace(place, axis=place.axis - axis + new)
+
+    def _reshaped(self, x: Tensor, place: Place, made: Tensor) -> Place | None:
+        """Return the axis of the result in which all steps are, if there is one."""
+        if place.major < 0 or place.axis is None:
+            return place if x.shape == made.shape else None
+        before = prod(x.shape[: place.axis]) * place.major
+        outer = 1
+        for axis, size in enumerate(made.shape):
+            if before * self.steps <= outer * size:
+                whole = before % outer == 0 and (outer * size) % (before * self.steps) == 0
+                return Place(axis, before // outer) if whole else None
+            outer *= size
+        return None
+
+    def _reduced(
+        self, name: str, x: Tensor, place: Place, args: Any, given: Mapping[str, Any], made: Tensor
+    ) -> Place | None:
+        at = 2 if name in ("norm", "vector_norm") else 1
+        dim = args[at] if len(args) > at else given.get("dim", given.get("axis"))
+        axes = _axes(dim, x.dim())
+        if place.axis in axes:
+            return Place(None) if name in SUMS else None
+        assert place.axis is not None
+        if made.dim() == x.dim():
+            return place
+        return replace(place, axis=place.axis - sum(axis < place.axis for axis in axes))
+
+
+_FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
+    "T": lambda x: x.T,
+    "mT": lambda x: x.mT,
+    **{name: getattr(Tensor, name) for name in PERMUTES - {"T", "mT"}},
 }
 
 
-def along_first_axis(name: str, args: Any, given: Mapping[str, Any]) -> bool:
-    """Say whether a call is that of a function along the first axis of its array."""
-    place = _ALONG.get(name)
-    if place is None:
-        return False
-    array = args[0] if args else given.get("input")
-    axis = given.get("dim", args[place] if len(args) > place else None)
-    return isinstance(array, Tensor) and isinstance(axis, int) and axis in (0, -array.dim())
+def _axes(dim: Any, dims: int) -> set[int]:
+    """Return axes as numbers from 0; all of them for ``None``."""
+    if dim is None:
+        return set(range(dims))
+    return {int(one) % dims for one in (dim if isinstance(dim, (tuple, list)) else (dim,))}
 
 
-def check_not_mixed(name: str, array: Tensor, outputs: Tensor, loss: Tensor) -> None:
-    """Raise ``E_ARGUMENT`` if the loss depends on an array whose elements depend on several steps.
-
-    Args:
-        name: of the function that made the array.
-        array: its result, ``[C, B, …]``.
-        outputs: of the chunk, ``[C, B, H]``.
-        loss: of the chunk.
-    """
-    if outputs.requires_grad and _reaches(loss, array.grad_fn) and _is_mixed(array, outputs):
-        given = f"a loss with {name} along the steps, of which it sees a chunk"
-        allowed = "functions of each step alone; or a chunk_size of all steps"
-        raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
-
-
-def _reaches(loss: Tensor, node: Any) -> bool:
-    """Say whether a node belongs to the graph of a loss."""
-    seen, waiting = set[Any](), [loss.grad_fn]
-    while waiting:
-        one = waiting.pop()
-        if one is None or one in seen:
-            continue
-        if one is node:
-            return True
-        seen.add(one)
-        waiting += [below for below, _ in one.next_functions]
-    return False
-
-
-def _is_mixed(array: Tensor, outputs: Tensor) -> bool:
-    """Say whether the last step of an array has a gradient with respect to several steps."""
-    with torch.enable_grad():
-        total = array.select(0, -1).sum()
-    try:
-        (gradient,) = torch.autograd.grad(total, [outputs], retain_graph=True, allow_unused=True)
-    except RuntimeError:  # a graph that only a whole backward pass can be run on
-        return False
-    return gradient is not None and int((gradient != 0).flatten(1).any(1).sum()) > 1
+def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (tuple, list)):
+            yield from _tensors(value)

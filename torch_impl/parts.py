@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from revrnn.errors import RevRNNError
 
@@ -26,7 +27,7 @@ HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
     " over all chunks"
 )
-_LOW: Final = (torch.float16, torch.bfloat16)
+LOW: Final = (torch.float16, torch.bfloat16)
 
 
 class Parts:
@@ -41,15 +42,16 @@ class Parts:
             part: the targets' cut.
         """
         self.readout, self.outputs, self.part = readout, outputs, part
-        self._version = outputs._version
-        self._random = random_state(outputs.device)
+        self.version = outputs._version
+        self._random = self.now = random_state(outputs.device)
 
-    def tell(self, made: Average | None, result: Tensor) -> Average | None:
+    def tell(self, made: Average | None, result: Tensor, nothing: bool) -> Average | None:
         """Return what the scalar is, or ``None`` if it is 0 and counts nothing.
 
         Args:
             made: what its computation showed, not sure.
             result: the scalar.
+            nothing: whether 0 may mean that nothing counts.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum, ``E_NONFINITE`` if that
@@ -57,10 +59,9 @@ class Parts:
         """
         steps = len(self.outputs)
         whole = float(result.detach())
-        after = random_state(self.outputs.device)
-        drawn = not all(torch.equal(a, b) for a, b in zip(after, self._random, strict=True))
+        drawn = self.drew
         even = Average("mean", True)
-        if self.outputs._version != self._version or not self._can_be_cut():
+        if self.outputs._version != self.version or not self.can_be_cut():
             return even
         if steps == 1:
             answer = self._by_rows(made, result, values=not drawn)
@@ -71,7 +72,7 @@ class Parts:
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
             )
         ends = sorted({0, 1, steps // 2 + 1, steps})
-        scalars = [self._of(slice(*pair)) for pair in pairwise(ends)]
+        scalars = [self._scalar_of(slice(*pair)) for pair in pairwise(ends)]
         if made is not None and made.kind == "mean" and made.count is not None:
             answer = _by_counts(made, result, scalars, values=not drawn)
             if answer != "no":
@@ -82,9 +83,11 @@ class Parts:
         if drawn and (made is None or made.count is None):
             return even  # random numbers differ between a chunk and its parts
         each = [float(scalar) for scalar, _ in scalars]
-        low = self.outputs.dtype in _LOW or result.dtype in _LOW
+        if nothing and not any((whole, *each)):
+            return None
+        low = self.outputs.dtype in LOW or result.dtype in LOW
         low = low or torch.is_autocast_enabled(self.outputs.device.type)
-        close = _Close(0.05 if low else 5e-5)
+        close = Close(0.05 if low else 5e-5)
         sizes = [stop - first for first, stop in pairwise(ends)]
         mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
         if not drawn and (whole != whole or close(whole, mean, *each)):
@@ -105,24 +108,78 @@ class Parts:
         if made is None or made.count is None or not computed or not fits:
             return "no"
         cuts = (slice(0, rows // 2), slice(rows // 2, None))
-        return _by_counts(made, result, [self._of((slice(None), cut)) for cut in cuts], values)
+        scalars = [self._scalar_of((slice(None), cut)) for cut in cuts]
+        return _by_counts(made, result, scalars, values)
 
-    def _can_be_cut(self) -> bool:
+    def can_be_cut(self) -> bool:
+        """Say whether the targets have steps that can be chosen."""
         try:
             return len(self.part[0:1]) == 1
         except Exception:
             return False
 
-    def _of(self, steps: slice | tuple[slice, slice]) -> tuple[Tensor, Average | None]:
-        """Return the scalar of some steps or rows, and how it was made, without lasting effects."""
-        outputs = self.outputs.detach()[steps].clone()
-        watch = Watch(*outputs.shape[:2])
-        with torch.no_grad(), _no_trace(self.readout, outputs.device), watch:
-            result = self.readout(outputs, self.part[steps])
+    def _scalar_of(self, steps: slice | tuple[slice, slice]) -> tuple[Tensor, Average | None]:
+        """Return the scalar of some steps or rows, and how it was made."""
+        try:
+            result, made = self.of(steps)
+        except RevRNNError:
+            raise
+        except Exception as cause:
+            given = f"{type(cause).__name__} for a part of a chunk"
+            raise RevRNNError(
+                "E_ARGUMENT", "readout", given, f"what takes any steps, or {HOW}"
+            ) from cause
         if not isinstance(result, Tensor) or result.dim():
             given = "a scalar for a chunk, something else for a part of it"
             raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
-        return result.detach(), watch.of(result)
+        return result.detach(), made
+
+    def of(
+        self, steps: slice | tuple[slice, slice], drops: bool = True
+    ) -> tuple[Any, Average | None]:
+        """Return the result for some steps or rows, and how it was made, without lasting effects.
+
+        With ``drops`` false nothing is dropped out.
+        """
+        outputs, part = self.outputs.detach()[steps].clone(), self.part[steps]
+        watch = Watch(outputs, part)
+        inner = nullcontext() if drops else _NoDropout()
+        with torch.no_grad(), _no_trace(self.readout, outputs.device), inner, watch:
+            set_random_state(self._random, outputs.device)
+            result = self.readout(outputs, part)
+            self.now = random_state(outputs.device)
+        made = watch.of(result) if isinstance(result, Tensor) else None
+        return result, made
+
+    def joined(self, other: Parts) -> Parts | None:
+        """Return two chunks as one, if their targets can be joined."""
+        if not (isinstance(self.part, Tensor) and isinstance(other.part, Tensor)):
+            return None
+        outputs = torch.cat([self.outputs.detach(), other.outputs])
+        return Parts(self.readout, outputs, torch.cat([self.part.detach(), other.part]))
+
+    def whole(self) -> tuple[Any, Average | None]:
+        """Return the result for all steps, and how it was made."""
+        return self.of(slice(None))
+
+    @property
+    def drew(self) -> bool:
+        """Whether the readout has drawn random numbers."""
+        return self.differ(random_state(self.outputs.device)) or self.differ(self.now)
+
+    def differ(self, now: list[Tensor]) -> bool:
+        """Say whether generators are not where they were before the readout was called."""
+        return not all(torch.equal(a, b) for a, b in zip(now, self._random, strict=True))
+
+
+class _NoDropout(TorchFunctionMode):
+    """Functions that drop elements return all of them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, unless it drops."""
+        if "dropout" in getattr(func, "__name__", ""):
+            return (args or tuple(kwargs.values()))[0]
+        return func(*args, **(kwargs or {}))
 
 
 def _by_counts(
@@ -131,16 +188,20 @@ def _by_counts(
     """Say whether a mean's divisor adds up over parts: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []
     for scalar, one in ((result, made), *parts):
+        if scalar is not result and not scalar and (one is None or one.kind == "sum"):
+            counts.append(0.0)  # a mean over what is kept, or 0 where nothing is
+            totals.append(0.0)
+            continue
         over = None if one is None else one.count if one.count is not None else one.size
         if one is None or over is None:
             return "no"
-        count = _number(over)
+        count = number_of(over)
         counts.append(count)
         totals.append(
             float(scalar.detach()) * count if one.total is None else float(one.total.detach())
         )
     (n, *each), (s, *sums) = counts, totals
-    close = _Close(1e-4)
+    close = Close(1e-4)
     if not any(totals) and n != sum(each):
         return "nothing"
     # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
@@ -151,17 +212,20 @@ def _by_counts(
     return "yes" if not values or not finite or close(s, sum(sums), *sums) else "no"
 
 
-def _number(count: Count) -> float:
+def number_of(count: Count) -> float:
+    """Return a sum or a count as a number."""
     return float(count.detach() if isinstance(count, Tensor) else count)
 
 
-class _Close:
+class Close:
     """Whether numbers are equal up to rounding."""
 
     def __init__(self, share: float) -> None:
+        """Take how much of the largest number they may differ by."""
         self.share = share
 
     def __call__(self, a: float, b: float, *size: float) -> bool:
+        """Compare two numbers that were made of some of the size of others."""
         largest = max(abs(value) for value in (a, b, *size))
         return abs(a - b) <= self.share * largest or a == b
 

@@ -1,0 +1,110 @@
+"""Whether the loss of a chunk is put together from those of its parts, as numbers show.
+
+It is not if steps depend on one another. This is tried where the computation leaves a doubt
+(:mod:`.mixing`), in one chunk of a call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError
+
+from .averages import Average
+from .mixing import Place
+from .parts import LOW, Close, Parts, number_of
+from .step_functions import OTHER
+
+# A result, how it was made, its targets and the number of its steps.
+Made = tuple[Any, Average | None, Any, int]
+# From these to a sum and a count, or to None if that cannot be said.
+Form = Callable[[Any, Average | None, Any, int], tuple[Any, Any] | None]
+
+
+def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, made: Any) -> bool:
+    """Raise ``E_ARGUMENT`` unless the chunk's loss is put together from those of parts.
+
+    Args:
+        parts: the chunk.
+        doubt: the function that may have mixed steps.
+        forms: from a result, how it was made, its targets and the number of its steps to a sum
+            and a count; parts must add up in one of them.
+        result: of the chunk.
+        made: how it was made.
+
+    Returns:
+        Whether the chunk could show it.
+    """
+    steps = len(parts.outputs)
+    given = f"a loss with {doubt.doubt} along the steps, of which it sees a chunk"
+    allowed = "functions of each step alone; or a chunk_size of all steps"
+    error = RevRNNError("E_ARGUMENT", "readout", given, allowed)
+    if parts.outputs._version != parts.version or not parts.can_be_cut():
+        if doubt.certain and steps > 1:
+            raise error
+        return False
+    if steps == 1:
+        return False
+    drops = not parts.drew
+    if not drops:
+        result, made = parts.of(slice(None), drops)
+        if parts.differ(parts.now):
+            if doubt.certain:
+                raise error
+            return False  # random numbers differ between a chunk and its parts
+    cuts = [slice(*pair) for pair in pairwise(sorted({0, 1, steps // 2 + 1, steps}))]
+    try:
+        each = [(*parts.of(cut, drops), parts.part[cut], cut.stop - cut.start) for cut in cuts]
+    except RevRNNError:
+        raise
+    except Exception as cause:
+        if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
+            return False
+        raise error from cause
+    whole = (result, made, parts.part, steps)
+    answers = [_adds_up(form, whole, each) for form in forms]
+    if not any(one is not False for one in answers):
+        raise error
+    return True in answers
+
+
+def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:
+    """Say whether sums and counts of parts add up; ``None`` if they do not show it."""
+    pairs = [form(*one) for one in (whole, *parts)]
+    if None in pairs:
+        return None
+    (total, count), *others = [(number_of(a), number_of(b)) for a, b in pairs]  # type: ignore[misc]
+    sums, counts = [a for a, _ in others], [b for _, b in others]
+    if not all(math.isfinite(value) for value in (total, count, *sums, *counts)):
+        return None
+    low = isinstance(whole[0], Tensor) and whole[0].dtype in LOW
+    low = low or any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
+    close = Close(0.05 if low else 1e-4)
+    fits = close(total, sum(sums), *sums) and close(count, sum(counts))
+    return fits and (True if all(sums) else None)  # 0: nothing may count there
+
+
+def as_sum(result: Tensor, *_: Any) -> tuple[Any, Any]:
+    """Return sum and count of a sum."""
+    return result, 0
+
+
+def as_mean(result: Tensor, _: Any, __: Any, steps: int) -> tuple[Any, Any]:
+    """Return sum and count of a mean over all steps."""
+    return result * steps, steps
+
+
+def as_ratio(result: Tensor, made: Average | None, _: Any, __: int) -> tuple[Any, Any] | None:
+    """Return what is divided by what in a mean over some elements."""
+    count = None if made is None else made.size if made.count is None else made.count
+    if made is None or count is None:
+        return None
+    if made.total is not None:
+        return made.total, count
+    return (result * count if count else 0), count

@@ -1,0 +1,93 @@
+"""What functions of PyTorch do with steps, by name: the tables of :mod:`.mixing`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Functions of each element alone (with broadcasting), and those that make an array of its like.
+POINTWISE: Final = _names(
+    """
+    abs absolute add addcdiv addcmul alpha_dropout asin atan bfloat16 bool ceil celu clamp
+    clamp_max clamp_min clip clone contiguous copysign cos cosh cpu cuda data detach div
+    divide double dropout elu eq erf erfc exp exp2 expm1 fill float float_power floor fmod
+    full_like ge gelu greater gt half hardsigmoid hardswish hardtanh huber_loss iadd idiv
+    imul int isfinite isinf isnan isub itruediv le leaky_relu lerp less log log10 log1p log2
+    logaddexp logical_and logical_not logical_or logit logsigmoid long lt masked_fill
+    maximum minimum mish mul multiply nan_to_num ne neg negative ones_like positive pow
+    rand_like randn_like reciprocal relu relu6 remainder requires_grad round rpow rsqrt rsub
+    rtruediv selu sigmoid sign silu sin sinh softplus softsign sqrt square sub subtract tan
+    tanh tanhshrink to true_divide truediv trunc type type_as where xlogy zeros_like and or
+    xor invert rmul radd rdiv dropout1d feature_dropout
+    """
+)
+# Of these, what a mean or a sum over the steps may go through.
+LINEAR: Final = _names(
+    """
+    add bfloat16 clamp clamp_min clip clone contiguous cpu cuda data detach div divide
+    double float half iadd idiv imul isub itruediv maximum mul multiply neg radd rmul rsub
+    sub subtract to true_divide truediv type type_as view reshape squeeze unsqueeze sum mean
+    """
+)
+TWO_SCALARS: Final = _names(
+    """
+    add div divide iadd idiv isub itruediv maximum radd rsub sub subtract true_divide
+    truediv
+    """
+)
+# Along one axis, whose place among the arguments is given; each other axis is kept apart.
+ALONG: Final = {
+    "softmax": 1,
+    "log_softmax": 1,
+    "softmin": 1,
+    "cumsum": 1,
+    "cumprod": 1,
+    "cummax": 1,
+    "cummin": 1,
+    "logcumsumexp": 1,
+    "normalize": 2,
+    "sort": 1,
+    "argsort": 1,
+    "flip": 1,
+    "roll": 2,
+    "topk": 2,
+}
+DEFAULTS: Final = {"normalize": 1, "sort": -1, "argsort": -1, "topk": -1}
+# What makes steps depend on one another, whatever the numbers are.
+CERTAIN: Final = frozenset(ALONG) - {"flip", "sort", "argsort", "roll", "topk"}
+# Over some axes: sums, and others that are no mean or sum over the steps.
+SUMS: Final = _names(
+    """
+    sum mean nansum nanmean any all count_nonzero
+    """
+)
+OVER: Final = _names(
+    """
+    amax amin argmax argmin logsumexp max min norm vector_norm prod std var median
+    """
+)
+RESHAPES: Final = _names(
+    """
+    flatten reshape squeeze unflatten unsqueeze view view_as reshape_as
+    """
+)
+PERMUTES: Final = _names(
+    """
+    adjoint movedim moveaxis mT permute swapaxes T t transpose
+    """
+)
+LOSSES: Final = _names(
+    """
+    binary_cross_entropy binary_cross_entropy_with_logits cross_entropy gaussian_nll_loss
+    huber_loss kl_div l1_loss mse_loss nll_loss poisson_nll_loss smooth_l1_loss
+    soft_margin_loss
+    """
+)
+# An array that is neither outputs nor targets, and as long as a chunk.
+OTHER: Final = "another array"
+# What functions are called in messages.
+NAMES: Final = {"getitem": "indexing", "setitem": "assignment to parts"}
