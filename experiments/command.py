@@ -16,9 +16,9 @@ from . import provenance
 from .lock import locked
 from .run_log import begin_session, wall_time, warn, warned, warnings_logged
 from .runs import RunFolder
-from .settings import RunSettings, add_options, chosen, restored
+from .settings import Settings, add_options, chosen, restored
 
-T = TypeVar("T", bound=RunSettings)
+T = TypeVar("T", bound=Settings)
 D = TypeVar("D")
 
 
@@ -65,7 +65,7 @@ def begin(
             again = restored(settings, folder.config, given)
             data = load(again)
             folder.rewind()
-            folder.set_config(dataclasses.asdict(again))  # type: ignore[call-overload]
+            folder.set_config(dataclasses.asdict(again))
             with warnings_logged(folder):
                 yield again, data, folder
         return
@@ -73,12 +73,12 @@ def begin(
     data = load(new)
     RunFolder.make(path)
     with locked(path):
-        folder = RunFolder.new(path, dataclasses.asdict(new))  # type: ignore[call-overload]
+        folder = RunFolder.new(path, dataclasses.asdict(new))
         with warnings_logged(folder):
             yield new, data, folder
 
 
-def introduce(folder: RunFolder, console: Console, settings: RunSettings, text: str) -> None:
+def introduce(folder: RunFolder, console: Console, settings: Settings, text: str) -> None:
     """Say what a process is going to do in a run's folder, and warn of what cannot come to good."""
     begin_session(folder, console, text)
     for warning in settings.warnings():
@@ -86,7 +86,7 @@ def introduce(folder: RunFolder, console: Console, settings: RunSettings, text: 
 
 
 def account(
-    folder: RunFolder, settings: RunSettings, summary: Mapping[str, Any], corpus: Mapping[str, str]
+    folder: RunFolder, settings: Settings, summary: Mapping[str, Any], corpus: Mapping[str, str]
 ) -> list[str]:
     """Write ``report.json`` of a run that has ended: what came out, and where it comes from.
 

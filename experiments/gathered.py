@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import markdown
 from .runs import RunFolder
 
 
@@ -105,11 +106,11 @@ def _savings(by_seed: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]
 def table_of_means(results: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Return a Markdown table: mean ± standard deviation over the seeds."""
     heads = ["model", "seeds", *(metric.replace("_", " ") for metric in metrics)]
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)]]
+    rows = []
     for model in results["models"]:
         cells = [model["label"], str(len(model["seeds"]))]
-        lines.append([*cells, *(as_text(model[metric]) for metric in metrics)])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+        rows.append([*cells, *(as_text(model[metric]) for metric in metrics)])
+    return "\n".join(markdown.table(heads, rows)) + "\n"
 
 
 def as_text(value: Mapping[str, Any]) -> str:

@@ -7,37 +7,14 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, one_of
 
-
-class RunSettings(Protocol):
-    """What commands ask of an experiment's settings, beside their fields."""
-
-    @property
-    def framework(self) -> str:
-        """Who computes."""
-        ...
-
-    @property
-    def stack(self) -> Config | None:
-        """A reversible stack of the run, if there is one."""
-        ...
-
-    def warnings(self) -> list[str]:
-        """Return what will keep the run from learning, a sentence each."""
-        ...
-
-    @property
-    def may_grow(self) -> tuple[str, ...]:
-        """Names of what may be more when a run goes on: a run can be made longer."""
-        ...
-
-
-T = TypeVar("T", bound=RunSettings)
+T = TypeVar("T", bound="Settings")
 
 FRAMEWORKS: Final = ("torch", "jax")
 LAYOUTS: Final = ("stream", "wordlist")
@@ -47,9 +24,119 @@ REVERSIBLE: Final = ("revgru", "revlstm")
 OWN: Final = ("gru", "lstm")
 
 
-def described(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
-    """Return a dataclass field with a default, a description and perhaps a list of choices."""
-    return dataclasses.field(default=default, metadata={"help": text, "choices": choices})
+class Allowed(NamedTuple):
+    """What a setting may be: the words for it, the test of a value, and a list if there is one."""
+
+    words: str
+    test: Callable[[Any], bool]
+    choices: tuple[str, ...] | None = None
+
+
+AT_LEAST_1: Final = Allowed("at least 1", lambda value: value >= 1)
+ABOVE_0: Final = Allowed("above 0", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE: Final = Allowed("at least 0", lambda value: 0 <= value < math.inf)
+PART: Final = Allowed("above 0, at most 1", lambda value: 0 < value <= 1)
+PROBABILITY: Final = Allowed("0 … 0.9375", lambda value: 0 <= value < 0.9375)
+# All frameworks take these.
+SEED: Final = Allowed("0 … 2147483647", lambda value: 0 <= value < 2**31)
+
+
+def among(choices: tuple[str, ...]) -> Allowed:
+    """Allow these words, and ``None``, which the parser knows only where a field may be that."""
+    return Allowed(one_of(choices), lambda value: value is None or value in choices, choices)
+
+
+def described(default: Any, text: str, allowed: Allowed | None = None) -> Any:
+    """Return a dataclass field with a default, a description, and what it may be."""
+    return dataclasses.field(default=default, metadata={"help": text, "allowed": allowed})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides a run: what all experiments' settings have.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for a setting that cannot be, by its name.
+    """
+
+    def __post_init__(self) -> None:
+        """Check every field by what it may be."""
+        for field in dataclasses.fields(self):
+            allowed: Allowed | None = field.metadata["allowed"]
+            if allowed is not None:
+                value = getattr(self, field.name)
+                check(field.name, value, allowed.test(value), allowed.words)
+
+    @property
+    def framework(self) -> str:
+        """Who computes."""
+        return "torch"
+
+    @property
+    def stack(self) -> Config | None:
+        """A reversible stack of the run, if there is one."""
+        return None
+
+    def warnings(self) -> list[str]:
+        """Return what will keep the run from learning, a sentence each."""
+        return []
+
+    @property
+    def may_grow(self) -> tuple[str, ...]:
+        """Names of what may be more when a run goes on: a run can be made longer."""
+        return ()
+
+
+@dataclass(frozen=True)
+class TextSettings(Settings):
+    """What the settings of experiments share that pass over a text."""
+
+    framework: str = described("torch", "who computes", among(FRAMEWORKS))
+    cell: str = described("revgru", "the recurrent cell", among((*REVERSIBLE, *OWN)))
+    embedding_size: int = described(200, "features of a word", AT_LEAST_1)
+    hidden_size: int = described(200, "units of a layer", AT_LEAST_1)
+    num_layers: int = described(1, "layers", AT_LEAST_1)
+    buffer: str = described("stream", "layout of the buffer", among(LAYOUTS))
+    batch_size: int = described(20, "what is trained on together", AT_LEAST_1)
+    optimiser: str = described("adam", "sgd or adam", among(OPTIMISERS))
+    learning_rate: float = described(2e-3, "learning rate", ABOVE_0)
+    patience: int = described(
+        0, "passes without gain before the learning rate falls; 0: never", NOT_NEGATIVE
+    )
+    decay: float = described(0.25, "what the learning rate then is multiplied by", PART)
+    anneal: bool = described(
+        False, "whether the learning rate also falls in a straight line, to 0 after the last pass"
+    )
+    clip: float = described(0.25, "largest norm of all gradients together", ABOVE_0)
+    epochs: int = described(2, "passes over the training text", AT_LEAST_1)
+    seed: int = described(0, "decides everything that is random", SEED)
+    log_every: int = described(100, "updates between two lines of the metrics", AT_LEAST_1)
+    checkpoint_every: int = described(500, "updates between two checkpoints", AT_LEAST_1)
+    chunk_size: int = described(16, "steps that reversal handles together", AT_LEAST_1)
+    compiled: bool = described(False, "whether PyTorch compiles the steps of reversal")
+    measure_memory: bool = described(True, "whether to measure the memory of an update at the end")
+
+    @property
+    def is_reversible(self) -> bool:
+        """Whether the network is trained by reversal."""
+        return self.cell in REVERSIBLE
+
+    @property
+    def may_grow(self) -> tuple[str, ...]:
+        """What may be more when a run goes on: passes, unless the rate falls to the last."""
+        return () if self.anneal else ("epochs",)
+
+    def warnings(self) -> list[str]:
+        """Return what will keep the run from learning, a sentence each."""
+        told = rate_warnings(self.optimiser, [self.learning_rate])
+        for field in dataclasses.fields(self):
+            if field.metadata["allowed"] is PROBABILITY and getattr(self, field.name) > 0.8:
+                told.append(
+                    f"{field.name} is {getattr(self, field.name):g}: hardly anything is left"
+                )
+        if self.clip < 1e-3 and self.optimiser == "sgd":
+            told.append(f"clip is {self.clip:g}: steps of sgd are next to nothing")
+        return told
 
 
 def limit(max_forget_bits: int | None) -> str:
@@ -57,14 +144,6 @@ def limit(max_forget_bits: int | None) -> str:
     if max_forget_bits is None:
         return "no limit"
     return "1 bit" if max_forget_bits == 1 else f"{max_forget_bits} bits"
-
-
-def check_number(name: str, value: float, least: float = 0.0, above: bool = True) -> None:
-    """Raise ``E_ARGUMENT`` unless a number is finite and above ``least``, or at least that."""
-    good = value > least if above else value >= least
-    check(
-        name, value, good and math.isfinite(value), f"{'above' if above else 'at least'} {least:g}"
-    )
 
 
 def rate_warnings(optimiser: str, rates: Sequence[float]) -> list[str]:
@@ -76,11 +155,6 @@ def rate_warnings(optimiser: str, rates: Sequence[float]) -> list[str]:
         for rate in rates
         if not least <= rate <= most
     ]
-
-
-def check_seed(seed: int) -> None:
-    """Raise ``E_ARGUMENT`` unless all frameworks take a seed."""
-    check("seed", seed, 0 <= seed < 2**31, "0 … 2147483647")
 
 
 def check(name: str, value: object, good: bool, allowed: str) -> None:
@@ -115,7 +189,7 @@ def add_options(
             continue
         option = "--" + field.name.replace("_", "-")
         text = f"{field.metadata['help']} ({_defaults(field, presets)})"
-        kind = kinds[field.name]
+        kind, allowed = kinds[field.name], field.metadata["allowed"]
         if kind is bool:
             parser.add_argument(
                 option, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text
@@ -126,7 +200,7 @@ def add_options(
             type=_reader(kind),
             default=argparse.SUPPRESS,
             help=text.replace("%", "%%"),
-            choices=field.metadata["choices"],
+            choices=None if allowed is None else allowed.choices,
         )
 
 
@@ -167,7 +241,7 @@ def chosen(
     settings: type[T], presets: Mapping[str, Mapping[str, Any]], preset: str, given: dict[str, Any]
 ) -> T:
     """Return a preset's settings with what was given on the command line."""
-    names = {field.name for field in dataclasses.fields(settings)}  # type: ignore[arg-type]
+    names = {field.name for field in dataclasses.fields(settings)}
     own = {name: value for name, value in given.items() if name in names}
     return settings(**{**presets[preset], **own})
 
@@ -186,7 +260,7 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
         what = f"config.json of another experiment, or damaged: {error}"
         raise RevRNNError("E_ARGUMENT", "out", what, "that of a run of this experiment") from error
     # With the defaults of settings that there were not yet when the run began.
-    values = dataclasses.asdict(began)  # type: ignore[call-overload]
+    values = dataclasses.asdict(began)
     for name, value in given.items():
         if name not in values or values[name] == value:
             continue

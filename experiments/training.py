@@ -16,30 +16,10 @@ from revrnn.errors import RevRNNError
 from .progress import bar
 from .run_log import say
 from .runs import Arrays, RunFolder, of_a_run
+from .settings import TextSettings
 
 B = TypeVar("B")
 Shown = tuple[Progress, TaskID]
-
-
-class Settings(Protocol):
-    """What the loop looks at of an experiment's settings."""
-
-    @property
-    def cell(self) -> str: ...  # noqa: D102 - as the experiments describe them
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-    @property
-    def patience(self) -> int: ...  # noqa: D102
-    @property
-    def decay(self) -> float: ...  # noqa: D102
-    @property
-    def anneal(self) -> bool: ...  # noqa: D102
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-    @property
-    def log_every(self) -> int: ...  # noqa: D102
-    @property
-    def checkpoint_every(self) -> int: ...  # noqa: D102
 
 
 class Trainer(Protocol):
@@ -124,7 +104,7 @@ def perplexity(loss: float) -> float:
 
 
 def train(
-    trainer: Trainer, settings: Settings, work: Work[B], folder: RunFolder, console: Console
+    trainer: Trainer, settings: TextSettings, work: Work[B], folder: RunFolder, console: Console
 ) -> Place:
     """Train to the end, from the folder's latest checkpoint if there is one.
 
@@ -155,7 +135,7 @@ def train(
 
 def _epoch(
     trainer: Trainer,
-    settings: Settings,
+    settings: TextSettings,
     work: Work[B],
     folder: RunFolder,
     place: Place,
@@ -200,7 +180,7 @@ def _epoch(
         progress.update(task, completed=place.update)
 
 
-def learning_rate(settings: Settings, place: Place, batches: int) -> float:
+def learning_rate(settings: TextSettings, place: Place, batches: int) -> float:
     """Return the rate of the next batch, where the present pass has so many.
 
     With ``anneal`` it falls in a straight line, and would be 0 after the last batch of the last
@@ -213,7 +193,7 @@ def learning_rate(settings: Settings, place: Place, batches: int) -> float:
 
 
 def validate(
-    trainer: Trainer, settings: Settings, work: Work[B], folder: RunFolder, place: Place
+    trainer: Trainer, settings: TextSettings, work: Work[B], folder: RunFolder, place: Place
 ) -> float:
     """Measure on the validation text; keep the best; let the learning rate fall if need be."""
     loss = work.validate()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from . import process_memory
+from .settings import TextSettings
 
 BY_SYSTEM: Final = "Linux, resident memory"
 BY_CUDA: Final = "CUDA's allocator"
@@ -34,25 +35,37 @@ class Peak:
     Attributes:
         bytes: at the peak.
         counted: who counted.
+        sizes: of the batch: steps, rows.
     """
 
     bytes: int
     counted: str
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, int | str]:
+        """Return everything, to log."""
+        return {"bytes": self.bytes, **self.sizes, "counted": self.counted}
 
 
-def measure(framework: str, make: Callable[..., Updates], *given: Any) -> Peak | None:
+def measure(
+    make: Callable[..., Updates], sizes: Mapping[str, int], settings: TextSettings, *given: Any
+) -> Peak | None:
     """Return the peak of one update, or ``None`` where none can tell.
 
-    It runs in a process of its own, so that what this one has freed and kept does not show.
+    It runs in a process of its own, so that what this one has freed and kept does not show. Steps
+    are not compiled, since compiling takes memory of its own.
 
     Args:
-        framework: ``"torch"`` or ``"jax"``.
         make: makes a model with its first values; a function of a module.
-        given: its arguments, which go from process to process.
+        sizes: of the batch, to be told with the peak.
+        settings: the first argument of ``make``.
+        given: its others, which go from process to process.
     """
+    plain = replace(settings, compiled=False)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure, framework, make, given).result()
+        measured = pool.submit(_measure, settings.framework, make, (plain, *given)).result()
+    return None if measured is None else replace(measured, sizes=sizes)
 
 
 def _measure(framework: str, make: Callable[..., Updates], given: tuple[Any, ...]) -> Peak | None:

@@ -117,4 +117,4 @@ def test_memory_is_measured() -> None:
     peak = measure(small(), NMT_WORDS, NMT_WORDS, make_batch(some_pairs(4)))
     if peak is not None:  # the system may not tell
         assert peak.bytes >= 0
-        assert peak.rows == 4
+        assert peak.sizes["rows"] == 4

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-
 from .. import update_memory
-from ..update_memory import Updates
+from ..update_memory import Peak, Updates
 from .corpus import Ids
 from .model import Floats
 from .settings import LmSettings
 from .trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Memory:
-    """What one update takes above the model, its optimiser and the libraries.
-
-    Attributes:
-        bytes: at the peak.
-        steps: of the segment.
-        rows: of the segment.
-        counted: who counted.
-    """
-
-    bytes: int
-    steps: int
-    rows: int
-    counted: str
-
-    def as_dict(self) -> dict[str, int | str]:
-        """Return everything, to log."""
-        return asdict(self)
-
-
-def measure(settings: LmSettings, log_frequencies: Floats, ids: Ids) -> Memory | None:
+def measure(settings: LmSettings, log_frequencies: Floats, ids: Ids) -> Peak | None:
     """Return the memory of one update on the first segment of streams ``[N, B]``.
 
-    ``None`` where none can tell. The model has its first values; steps are not compiled, since
-    compiling takes memory of its own.
+    ``None`` where none can tell. The model has its first values.
     """
     segment = ids[: settings.steps + 1]
-    given = (replace(settings, compiled=False), log_frequencies, segment)
-    peak = update_memory.measure(settings.framework, _updates, *given)
-    if peak is None:
-        return None
-    return Memory(peak.bytes, len(segment) - 1, segment.shape[1], peak.counted)
+    sizes = {"steps": len(segment) - 1, "rows": segment.shape[1]}
+    return update_memory.measure(_updates, sizes, settings, log_frequencies, segment)
 
 
 def _updates(settings: LmSettings, log_frequencies: Floats, segment: Ids) -> Updates:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import markdown
 from ..plots import Trade, plot_losses, plot_trades
 from ..runs import RunFolder
 from ..settings import REVERSIBLE, limit
@@ -28,36 +28,25 @@ def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[st
     ``origin`` says where the figures come from, in lines of Markdown.
     """
     folder.set_summary(summary)
-    lines = [f"# {describe(summary['config'])}", "", "| | |", "|---|---:|"]
-    lines += [f"| parameters | {summary['parameters']:,} |"]
-    for part in ("valid", "test"):
-        lines.append(f"| {part} perplexity | {summary[f'{part}_perplexity']:#.5g} |")
-    lines += [
-        f"| updates | {summary['updates']:,} |",
-        f"| training, s | {summary['seconds']:.0f} |",
+    facts = [
+        ("parameters", f"{summary['parameters']:,}"),
+        *((f"{n} perplexity", f"{summary[f'{n}_perplexity']:#.5g}") for n in ("valid", "test")),
+        ("updates", f"{summary['updates']:,}"),
+        ("training, s", f"{summary['seconds']:.0f}"),
     ]
+    lines = [f"# {describe(summary['config'])}", "", *markdown.facts(facts)]
     if summary["savings"]:
-        lines += ["", "Memory of the trained model, plain bits / bits (ACC):", ""]
-        lines += [
-            "| buffer | steps | batch | ideal saving | stored saving | of ideal |",
-            "|---|---:|---:|---:|---:|---:|",
-        ]
+        heads = ("buffer", "steps", "batch", "ideal saving", "stored saving", "of ideal")
+        rows = []
         for s in summary["savings"]:
-            lines.append(
-                f"| {s['layout']} | {s['steps']} | {s['rows']} | {s['ideal']:.1f}× "
-                f"| {s['stored']:.1f}× | {100 * s['of_ideal']:.0f} % |"
-            )
-    memory = summary["memory"]
-    if memory is not None:
-        lines += [
-            "",
-            f"One update ({memory['rows']} streams, {memory['steps']} steps) takes "
-            f"{memory['bytes'] / 1e6:.1f} MB above parameters and optimiser at its peak "
-            f"({memory['counted']}); gradients and logits are among them.",
-        ]
-    lines += [*origin, "", "![losses](losses.png)", "", "Settings:", "", "```json"]
-    lines += [json.dumps(summary["config"], indent=2), "```", ""]
-    folder.write("report.md", "\n".join(lines).encode())
+            shares = f"{s['ideal']:.1f}×", f"{s['stored']:.1f}×", f"{100 * s['of_ideal']:.0f} %"
+            rows.append((s["layout"], s["steps"], s["rows"], *shares))
+        lines += ["", "Memory of the trained model, plain bits / bits (ACC):", ""]
+        lines += markdown.table(heads, rows)
+    what = "({rows} streams, {steps} steps)"
+    lines += markdown.peak(summary["memory"], what, " and logits")
+    lines += [*origin, "", "![losses](losses.png)", "", "Settings:", ""]
+    folder.write("report.md", "\n".join(lines + markdown.settings(summary["config"])).encode())
     plot_losses(folder.path / "losses", {describe(summary["config"]): folder})
 
 
@@ -83,11 +72,7 @@ def plot_trade(path: Path, folders: Sequence[RunFolder]) -> None:
 
 def table(folders: Sequence[RunFolder]) -> str:
     """Return a Markdown table of runs that have ended: savings, memory of an update."""
-    lines = [
-        "| model | framework | parameters | valid | test | training, s | ideal | stream "
-        "| wordlist | peak MB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+    rows = []
     for folder in folders:
         summary = folder.summary
         by_layout = {s["layout"]: s for s in summary["savings"]}  # those of the longest segments
@@ -99,7 +84,7 @@ def table(folders: Sequence[RunFolder]) -> str:
             cells += [f"{by_layout[name]['stored']:.1f}×" for name in ("stream", "wordlist")]
         else:
             cells += ["", "", ""]
-        memory = summary["memory"]
-        cells.append("" if memory is None else f"{memory['bytes'] / 1e6:.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append([*cells, markdown.megabytes(summary["memory"])])
+    heads = ["model", "framework", "parameters", "valid", "test", "training, s"]
+    heads += ["ideal", "stream", "wordlist", "peak MB"]
+    return "\n".join(markdown.table(heads, rows, texts=2)) + "\n"

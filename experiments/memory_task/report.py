@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import markdown
 from ..plots import Curve, Panel, write
 from ..runs import RunFolder
 from .settings import VARIANTS, MemorySettings
@@ -124,10 +124,7 @@ def write_report(settings: MemorySettings, folder: RunFolder, origin: Sequence[s
         "",
         "Settings:",
         "",
-        "```json",
-        json.dumps(asdict(settings), indent=2),
-        "```",
-        "",
+        *markdown.settings(asdict(settings)),
     ]
     plot(settings, folder, table)
     folder.write("report.md", "\n".join(text).encode())
@@ -140,11 +137,9 @@ def _when(lag: int) -> str:
 def _table(settings: MemorySettings, table: Sequence[Row]) -> list[str]:
     """Return the lines of a Markdown table."""
     last = settings.train_steps - settings.lag
-    lines = [
-        "| network | units | parameters | rate | bits, trained | accuracy, first | trained "
-        "| at its end | beyond | told | room | s |",
-        "|---|" + "---:|" * 11,
-    ]
+    heads = ("network", "units", "parameters", "rate", "bits, trained", "accuracy, first")
+    heads += ("trained", "at its end", "beyond", "told", "room", "s")
+    rows = []
     for row in table:
         spread = row.bits[:, :last].mean(1)
         right = row.accuracy
@@ -152,14 +147,12 @@ def _table(settings: MemorySettings, table: Sequence[Row]) -> list[str]:
         end = right[:, last - max(1, last // 4) : last].mean()
         beyond = f"{100 * right[:, last:].mean():.0f} %" if right.shape[1] > last else ""
         tells = max(told(settings, bits) for bits in row.bits)
-        lines.append(
-            f"| {row.label} | {row.hidden_size} | {row.parameters:,} | {row.learning_rate:g} "
-            f"| {spread.mean():.2f} ({spread.min():.2f} … {spread.max():.2f}) "
-            f"| {100 * right[:, 0].mean():.0f} % | {100 * right[:, :last].mean():.0f} % "
-            f"| {100 * end:.0f} % | {beyond} | {tells:.0f} "
-            f"| {'–' if row.room is None else row.room} | {row.seconds:.0f} |"
-        )
-    return lines
+        cells = [row.label, row.hidden_size, f"{row.parameters:,}", f"{row.learning_rate:g}"]
+        cells.append(f"{spread.mean():.2f} ({spread.min():.2f} … {spread.max():.2f})")
+        parts = (right[:, 0].mean(), right[:, :last].mean(), end)
+        cells += [*(f"{100 * part:.0f} %" for part in parts), beyond, f"{tells:.0f}"]
+        rows.append([*cells, "–" if row.room is None else row.room, f"{row.seconds:.0f}"])
+    return markdown.table(heads, rows)
 
 
 def plot(settings: MemorySettings, folder: RunFolder, table: Sequence[Row]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
@@ -10,7 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 
-from ..settings import check, described, rate_warnings
+from ..settings import ABOVE_0, AT_LEAST_1, Allowed, Settings, check, described, rate_warnings
 
 V = TypeVar("V", str, int, float)
 
@@ -72,64 +71,44 @@ class Job:
 
 
 @dataclass(frozen=True)
-class MemorySettings:
-    """Everything that decides a run.
-
-    Raises:
-        RevRNNError: ``E_ARGUMENT`` for a setting that cannot be, by its name.
-    """
+class MemorySettings(Settings):
+    """Everything that decides a run."""
 
     variants: str = described(",".join(VARIANTS), "networks to compare, with commas between")
     hidden_sizes: str = described("8,24,64", "units of the state, each an even number")
-    max_forget_bits: int = described(3, "limit of the reversible cells that have one, 1 … 10")
-    symbols: int = described(16, "kinds of tokens")
+    max_forget_bits: int = described(
+        3,
+        "limit of the reversible cells that have one, 1 … 10",
+        Allowed("1 … 10", lambda value: 1 <= value <= 10),
+    )
+    symbols: int = described(16, "kinds of tokens", Allowed("at least 2", lambda value: value >= 2))
     lag: int = described(0, "how many steps ago the token to repeat was given; 0: just now")
-    train_steps: int = described(32, "length of the sequences to train on")
-    test_steps: int = described(128, "length of the sequences to test on")
-    test_rows: int = described(256, "how many sequences to test on")
-    batch_size: int = described(64, "sequences in an update")
-    updates: int = described(200, "updates of each network")
+    train_steps: int = described(32, "length of the sequences to train on", AT_LEAST_1)
+    test_steps: int = described(128, "length of the sequences to test on", AT_LEAST_1)
+    test_rows: int = described(256, "how many sequences to test on", AT_LEAST_1)
+    batch_size: int = described(64, "sequences in an update", AT_LEAST_1)
+    updates: int = described(200, "updates of each network", AT_LEAST_1)
     learning_rates: str = described("0.02", "of Adam, falling to 0; the best of several is taken")
-    clip: float = described(1.0, "largest norm of all gradients together")
-    seeds: int = described(2, "how often everything is trained, from other first weights and data")
-    log_every: int = described(25, "updates between two lines of the metrics")
-    checkpoint_every: int = described(100, "updates between two checkpoints")
+    clip: float = described(1.0, "largest norm of all gradients together", ABOVE_0)
+    seeds: int = described(
+        2, "how often everything is trained, from other first weights and data", AT_LEAST_1
+    )
+    log_every: int = described(25, "updates between two lines of the metrics", AT_LEAST_1)
+    checkpoint_every: int = described(100, "updates between two checkpoints", AT_LEAST_1)
 
     def __post_init__(self) -> None:
-        """Check what the parser cannot."""
-        for name in (
-            "train_steps",
-            "test_steps",
-            "test_rows",
-            "batch_size",
-            "updates",
-            "seeds",
-            "log_every",
-            "checkpoint_every",
-        ):
-            check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        check("max_forget_bits", self.max_forget_bits, 1 <= self.max_forget_bits <= 10, "1 … 10")
-        check("symbols", self.symbols, self.symbols >= 2, "at least 2")
-        last = self.train_steps - 1
+        """Check what a field alone does not show."""
+        super().__post_init__()
+        last, least = self.train_steps - 1, self.train_steps
         check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
-        check(
-            "test_steps",
-            self.test_steps,
-            self.test_steps >= self.train_steps,
-            f"at least train_steps, {self.train_steps}",
-        )
-        check("clip", self.clip, 0 < self.clip < math.inf, "above 0")
+        allowed = f"at least train_steps, {least}"
+        check("test_steps", self.test_steps, self.test_steps >= least, allowed)
         for name in self.all_variants:
             check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
         for size in self.all_hidden_sizes:
             check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
         for rate in self.all_learning_rates:
-            check("learning_rates", rate, 0 < rate < math.inf, "above 0")
-
-    @property
-    def framework(self) -> str:
-        """Who computes."""
-        return "torch"
+            check("learning_rates", rate, ABOVE_0.test(rate), ABOVE_0.words)
 
     @property
     def stack(self) -> Config:

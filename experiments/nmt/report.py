@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import markdown
 from ..plots import Curve, Panel, Trade, plot_trades, write
 from ..runs import RunFolder
 from ..settings import LAYOUTS, REVERSIBLE, limit
@@ -46,32 +46,22 @@ def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[st
         ("training, s", f"{summary['seconds']:.0f}"),
     ]
     lines = [f"# {config['source']} → {config['target']}: {describe(config)}", ""]
-    lines += ["| | |", "|---|---:|", *(f"| {name} | {value} |" for name, value in rows)]
     lines += [
+        *markdown.facts(rows),
         "",
         "The checkpoint of least validation loss is measured. BLEU is counted on the "
         f"tokenised text, by sacrebleu: `{summary['signature']}`. No "
         "translation contains `<unk>`.",
     ]
-    lines += _memory(summary["memory"]) + _savings(summary["savings"])
+    what = "on the largest batch ({rows} pairs, {source_steps} and {target_steps} steps)"
+    lines += markdown.peak(summary["memory"], what, ", output layer and attention")
+    lines += _savings(summary["savings"])
     lines += [*origin, "", "![losses](losses.png)", "", "## Some translations", ""]
     for example in summary["examples"]:
         lines += [f"- {name}: {text}" for name, text in example.items()] + [""]
-    lines += ["## Settings", "", "```json", json.dumps(config, indent=2), "```", ""]
+    lines += ["## Settings", "", *markdown.settings(config)]
     folder.write("report.md", "\n".join(lines).encode())
     _plot(folder)
-
-
-def _memory(peak: dict[str, Any] | None) -> list[str]:
-    if peak is None:
-        return []
-    return [
-        "",
-        f"One update on the largest batch ({peak['rows']} pairs, {peak['source_steps']} "
-        f"and {peak['target_steps']} steps) takes {peak['bytes'] / 1e6:.1f} MB above "
-        f"parameters and optimiser at its peak ({peak['counted']}); gradients, output layer "
-        "and attention are among them.",
-    ]
 
 
 def _savings(savings: list[dict[str, Any]]) -> list[str]:
@@ -84,13 +74,14 @@ def _savings(savings: list[dict[str, Any]]) -> list[str]:
         f"Plain bits / bits, of the trained model, over {savings[0]['batches']} batches of "
         "validation text; padding counts nothing (ACC).",
         "",
-        "| part | buffer | ideal | ideal, with slices | stored | stored and attended |",
-        "|---|---|---:|---:|---:|---:|",
     ]
+    names = ("ideal", "ideal_with_slices", "stored", "with_context")
+    heads = ("part", "buffer", "ideal", "ideal, with slices", "stored", "stored and attended")
+    rows = []
     for s in savings:
-        names = ("ideal", "ideal_with_slices", "stored", "with_context")
         cells = ["–" if s[name] is None else f"{s[name]:.1f}×" for name in names]
-        lines.append("| " + " | ".join([s["part"], s["layout"], *cells]) + " |")
+        rows.append([s["part"], s["layout"], *cells])
+    lines += markdown.table(heads, rows, texts=2)
     lines += [
         "",
         "*Ideal*: bits forgotten by units that are not sliced; *with slices*, which any layout "
@@ -123,12 +114,11 @@ def table(folders: Sequence[RunFolder]) -> str:
     parts = [(part, layout) for part in ("encoder", "decoder") for layout in LAYOUTS]
     heads = ["model", "framework", "parameters", "valid perplexity", "BLEU, greedy", "BLEU, beam"]
     heads += [*(f"{part}, {layout}" for part, layout in parts), "peak MB", "training, s"]
-    lines = [heads, ["---", "---", *["---:"] * (len(heads) - 2)]]
+    rows = []
     for folder in folders:
         summary = folder.summary
         saved = {(s["part"], s["layout"]): f"{s['stored']:.1f}×" for s in summary["savings"]}
-        memory = summary["memory"]
-        lines.append(
+        rows.append(
             [
                 describe(summary["config"]),
                 summary["config"]["framework"],
@@ -137,11 +127,11 @@ def table(folders: Sequence[RunFolder]) -> str:
                 f"{summary['bleu_greedy']:.2f}",
                 f"{summary['bleu_beam']:.2f}",
                 *(saved.get(part, "") for part in parts),
-                "" if memory is None else f"{memory['bytes'] / 1e6:.0f}",
+                markdown.megabytes(summary["memory"]),
                 f"{summary['seconds']:.0f}",
             ]
         )
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return "\n".join(markdown.table(heads, rows, texts=2)) + "\n"
 
 
 def _plot(folder: RunFolder) -> None:
