@@ -33,6 +33,25 @@ _POP: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Part:
+    """A group's ``h`` or ``c`` in a step.
+
+    Attributes:
+        name: ``"h"`` or ``"c"``.
+        layer: which layer.
+        group: 0 or 1.
+        rows: bool ``[B]``, which rows have the step.
+        sliced: how many units are sliced.
+    """
+
+    name: str
+    layer: int
+    group: int
+    rows: Array
+    sliced: int = 0
+
+
 @dataclass
 class Walk(Asking):
     """A walk through steps, with the judge's state and buffer.
@@ -70,30 +89,29 @@ class Walk(Asking):
 
     # --- one group
 
-    def _update(self, step: int, layer: int, group: int) -> None:
-        rows, gates = self.args["mask"][step], self._gates(step, layer, group)
+    def _parts(self, step: int, layer: int, group: int) -> tuple[Part, Part]:
+        """Return a group's ``h`` and ``c``."""
+        rows = self.args["mask"][step]
         sliced = self.config.layer_slice(layer) if group == 0 else 0
+        return Part("h", layer, group, rows, sliced), Part("c", layer, group, rows)
+
+    def _update(self, step: int, layer: int, group: int) -> None:
+        gates, (h, c) = self._gates(step, layer, group), self._parts(step, layer, group)
         if self.config.cell == "revgru":
-            change = self._gru_change(gates)
-            self._multiply_add("h", layer, group, gates["z"], sliced, change, rows)
+            self._multiply_add(h, gates["z"], self._gru_change(gates))
             return
-        change = self._cell_change(gates)
-        self._multiply_add("c", layer, group, gates.get("f"), 0, change, rows)
-        change = self._hidden_change(gates, layer, group)
-        self._multiply_add("h", layer, group, gates.get("p"), sliced, change, rows)
+        self._multiply_add(c, gates.get("f"), self._cell_change(gates))
+        self._multiply_add(h, gates.get("p"), self._hidden_change(gates, c))
 
     def _undo(self, step: int, layer: int, group: int) -> None:
-        rows, gates = self.args["mask"][step], self._gates(step, layer, group)
-        sliced = self.config.layer_slice(layer) if group == 0 else 0
-        restore = self.args["slices"][step] if sliced else None
+        gates, (h, c) = self._gates(step, layer, group), self._parts(step, layer, group)
+        restore = self.args["slices"][step] if h.sliced else None
         if self.config.cell == "revgru":
-            change = self._gru_change(gates)
-            self._subtract_divide("h", layer, group, gates["z"], restore, change, rows)
+            self._subtract_divide(h, gates["z"], self._gru_change(gates), restore)
             return
-        change = self._hidden_change(gates, layer, group)
-        self._subtract_divide("h", layer, group, gates.get("p"), restore, change, rows)
-        change = self._cell_change(gates)
-        self._subtract_divide("c", layer, group, gates.get("f"), None, change, rows)
+        change = self._hidden_change(gates, c)
+        self._subtract_divide(h, gates.get("p"), change, restore)
+        self._subtract_divide(c, gates.get("f"), self._cell_change(gates))
 
     def _gates(self, step: int, layer: int, group: int) -> dict[str, Array]:
         """Return a group's gates (CELL-010, CELL-011, CELL-020)."""
@@ -162,9 +180,9 @@ class Walk(Asking):
         product = gates["i"].astype(np.int64) * gates["g"]
         return self.shift("change of c", "CELL-021", product, 30 - self.config.formats.state_bits)
 
-    def _hidden_change(self, gates: Mapping[str, Array], layer: int, group: int) -> Array:
+    def _hidden_change(self, gates: Mapping[str, Array], c: Part) -> Array:
         bits = self.config.formats.state_bits
-        given = {"s": self._group("c", layer, group).astype(np.int64), "bits": bits}
+        given = {"s": self._own(c).astype(np.int64), "bits": bits}
         y = self.agreed("tanh of c", "CELL-022", "tanh", "y", given)
         return self.shift("change of h", "CELL-022", gates["o"].astype(np.int64) * y, 30 - bits)
 
@@ -175,66 +193,44 @@ class Walk(Asking):
         array: Array = self.state[name][layer][:, group * units : (group + 1) * units]
         return array
 
-    def _multiply_add(
-        self,
-        name: str,
-        layer: int,
-        group: int,
-        z: Array | None,
-        sliced: int,
-        change: Array,
-        rows: Array,
-    ) -> None:
-        own = self._group(name, layer, group)
-        product = own
+    def _own(self, part: Part) -> Array:
+        return self._group(part.name, part.layer, part.group)
+
+    def _multiply_add(self, part: Part, z: Array | None, change: Array) -> None:
+        own = product = self._own(part)
         if z is not None and self.config.forgetting:
-            product = self._revmul("revmul", name, own, z, sliced, rows, {})
-        own[:] = np.where(rows[:, None], _wrap32(product.astype(np.int64) + change), own)
+            product = self._revmul("revmul", part, own, z, {})
+        own[:] = np.where(part.rows[:, None], _wrap32(product.astype(np.int64) + change), own)
 
     def _subtract_divide(
-        self,
-        name: str,
-        layer: int,
-        group: int,
-        z: Array | None,
-        restore: Array | None,
-        change: Array,
-        rows: Array,
+        self, part: Part, z: Array | None, change: Array, restore: Array | None = None
     ) -> None:
-        own = self._group(name, layer, group)
-        product = np.where(rows[:, None], _wrap32(own.astype(np.int64) - change), own)
+        own = self._own(part)
+        product = np.where(part.rows[:, None], _wrap32(own.astype(np.int64) - change), own)
         if z is not None and self.config.forgetting:
             given = {"restore": own[:, :0] if restore is None else restore}
-            sliced = given["restore"].shape[1]
-            product = self._revmul("revmul_inverse", name, product, z, sliced, rows, given)
+            product = self._revmul("revmul_inverse", part, product, z, given)
         own[:] = product
 
     def _revmul(
-        self,
-        operation: str,
-        name: str,
-        h: Array,
-        z: Array,
-        sliced: int,
-        rows: Array,
-        given: Mapping[str, Array],
+        self, operation: str, own: Part, h: Array, z: Array, given: Mapping[str, Array]
     ) -> Array:
         """Multiply by a gate or undo it; the walk's buffer goes on with the judge's answer."""
         buffer = {part: self.state[part] for part in ("heads", "words", "flags")}
         asked = {
             "layout": self.config.buffer,
-            "slice_size": sliced,
+            "slice_size": own.sliced,
             "h": h.astype(np.int32),
             "z": z,
-            "mask": rows,
+            "mask": own.rows,
             **buffer,
             **given,
         }
         answers = self.both(operation, asked)
         rules = (_PUSH if operation == "revmul" else _POP)[self.config.buffer]
         for part, rule in rules.items():
-            made = name if part == "h" else f"{part} of the buffer"
-            self.compare(f"{made} after {operation} of {name}", rule, part, answers)
+            made = own.name if part == "h" else f"{part} of the buffer"
+            self.compare(f"{made} after {operation} of {own.name}", rule, part, answers)
         self.state |= {part: answers[0][part] for part in buffer}
         product: Array = answers[0]["h"]
         return product

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from . import provenance
 from .lock import locked
 from .run_log import begin_session, wall_time, warn, warned, warnings_logged
-from .runs import RunFolder
+from .runs import RunFolder, write_json
 from .settings import Settings, add_options, chosen, restored
 
 T = TypeVar("T", bound=Settings)
@@ -108,5 +107,5 @@ def account(
         "origin": origin,
         "results": {name: value for name, value in summary.items() if name != "config"},
     }
-    folder.write("report.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_json(folder.path / "report.json", content)
     return ["", "## Where this comes from", "", *provenance.as_lines(origin)]

@@ -92,6 +92,12 @@ def write_file(path: Path, content: bytes) -> Path:
     return path
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write a file of JSON as :func:`write_file` does, and its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_file(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
 class RunFolder:
     """The folder of one run; see :meth:`new` and :meth:`existing`."""
 
@@ -165,11 +171,11 @@ class RunFolder:
 
     def set_summary(self, summary: Mapping[str, Any]) -> None:
         """Write what the run came to."""
-        self.write(_SUMMARY, (json.dumps(dict(summary), indent=2) + "\n").encode())
+        write_json(self.path / _SUMMARY, dict(summary))
 
     def set_config(self, config: Mapping[str, Any]) -> None:
         """Write the settings."""
-        self.write(_CONFIG, (json.dumps(dict(config), indent=2) + "\n").encode())
+        write_json(self.path / _CONFIG, dict(config))
 
     def log(self, event: str, **values: Any) -> None:
         """Add a line to the metrics: ``{"event": …, …}``."""

@@ -7,7 +7,6 @@ the operating system counts it. The words are drawn at random: memory does not d
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +17,7 @@ from rich.console import Console
 from . import provenance
 from .lm.memory import measure
 from .lm.settings import PRESETS, LmSettings
-from .runs import write_file
+from .runs import write_json
 from .settings import add_options, chosen
 
 CELLS: Final = ("gru", "lstm", "revgru", "revlstm")
@@ -79,6 +78,4 @@ def run(given: dict[str, Any], console: Console) -> None:
         "config": {**config, "vocabulary": vocabulary, "max_forget_bits": settings.max_forget_bits},
         "models": models,
     }
-    path: Path = given["out"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    console.print(str(write_file(path, (json.dumps(content, indent=2) + "\n").encode())))
+    console.print(str(write_json(given["out"], content)))

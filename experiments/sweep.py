@@ -12,7 +12,6 @@ run is repeated, from other first weights and with other dropouts.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import shutil
@@ -29,7 +28,7 @@ from revrnn.errors import RevRNNError
 from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
 from .plots import plot_losses
-from .runs import RunFolder, write_file, written
+from .runs import RunFolder, write_file, write_json, written
 from .settings import add_options, chosen
 
 # How a run can fail that was begun rightly.
@@ -234,7 +233,7 @@ class Comparison:
         }
         results = gather(seeds, self.metrics, self.describe)
         results["rates"] = rates_tried(out / RATES, self.quality)
-        write_file(out / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+        write_json(out / "results.json", results)
         text = self.table(ended)
         if any(len(row["seeds"]) > 1 for row in results["models"]):
             text += "\n" + table_of_means(results, self.metrics)

@@ -10,6 +10,7 @@ from revrnn.plan import Plan, plan
 from .autograd import apply
 from .call import Output
 from .dropout import dropout_gains, step_dropout
+from .encoder import Encoded, encode
 from .engines import engine, engine_plan, set_engine
 from .files import load_parameters, load_state, save_parameters, save_state
 from .parameters import init, quantise_parameters
@@ -18,7 +19,8 @@ from .readout import LinearCrossEntropy
 from .saturation import saturation_of
 from .state import State, initial_state
 from .status import check
-from .streaming import Encoded, Streamed, encode, value, value_and_grad
+from .streaming import value, value_and_grad
+from .streaming_loss import Streamed
 
 __all__ = [
     "Encoded",

@@ -109,9 +109,11 @@ def check_arrays(
     *,
     name: str = "x",
 ) -> None:
-    """Check names, then types, then shapes (ERR-002); ``name`` is what the caller calls ``x``."""
+    """Check types, then shapes (ERR-002), after :func:`check_trees`.
+
+    ``name`` is what the caller calls ``x``.
+    """
     shapes = config.parameter_shapes()
-    _check_names(params, shapes)
     length = x.shape[:2] if len(x.shape) == 3 else (0, 1)
     layers = (config.num_layers, length[1], config.hidden_size)
     wanted: list[tuple[str, Any, str, tuple[int, ...]]] = [
@@ -162,7 +164,6 @@ def _of_state(
     state: State, config: Config, rows: int
 ) -> list[tuple[str, Any, str, tuple[int, ...]]]:
     """Return what the arrays of an exact state must be; raise if there are others."""
-    check_state_config(state, config)
     fresh = jax.eval_shape(lambda: initial_state(config, rows))
     wanted = []
     for name, value, like in zip(State._fields, state, fresh, strict=True):

@@ -118,6 +118,21 @@ def is_float(leaf: Any) -> bool:
     return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
 
 
+def wanted_of(tree: Tree) -> tuple[bool, ...]:
+    """Return which leaves are differentiated by, given those of a derivative's forward rule."""
+    leaves = jax.tree.leaves(tree, is_leaf=_is_primal)
+    return tuple(bool(leaf.perturbed) and is_float(leaf.value) for leaf in leaves)
+
+
+def primals_of(tree: Tree) -> Tree:
+    """Return the values of leaves of a derivative's forward rule."""
+    return jax.tree.map(lambda leaf: leaf.value, tree, is_leaf=_is_primal)
+
+
+def _is_primal(leaf: Any) -> bool:
+    return hasattr(leaf, "perturbed")
+
+
 def divide(tree: Tree, chosen: Sequence[bool]) -> tuple[Tree, Tree]:
     """Return a tree's chosen leaves, and the others; ``None`` stands where a leaf is not."""
     leaves, structure = jax.tree.flatten(tree)

@@ -15,14 +15,14 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.plan import CHUNK_SIZE
 
-from .checks import Params, check_trees
-from .closures import divide, is_float, unite
-from .meshes import Rows, batches_of, on_automatic_axes, state_specs
+from .asked import Asked
+from .checks import Params
+from .closures import divide, primals_of, unite, wanted_of
+from .meshes import Rows, state_specs
 from .passing import Pullback, Recover, Remembered
-from .programs import compiled_once
 from .run import Embed, Free, Given, Run, marked, prepare, same_axes, undifferentiable
 from .settings import settings_of
-from .state import State, carried, floats_of
+from .state import State, floats_of
 from .status import check, is_concrete
 
 Tree = Any
@@ -78,30 +78,16 @@ def encode(
     settings = settings_of(config, chunk_size, checkpoint_every, capacity, mask=mask)
     if not config.slice_size:
         raise RevRNNError("E_ARGUMENT", "config.slice_size", 0, "at least 1")
-    arrays = {"mask": mask, "gains": gains}
-    check_trees(config, params, state, arrays, outer=outer, inputs=inputs)
+    asked = Asked(params, outer, inputs, state=state, mask=mask, gains=gains)
 
-    def encoded(tree: Tree) -> Encoded:
-        params, outer, inputs, state, mask, gains = tree
-        first = settings, params, outer, inputs, None, embed, None, None
-        out: Encoded = _encode(*prepare(*first, state, mask, gains, to_train=False))
+    def encoded(asked: Asked) -> Encoded:
+        out: Encoded = _encode(*prepare(settings, asked, embed, None, to_train=False))
         return out
 
-    tree = (params, outer, inputs, state, mask, gains)
-
-    def call(tree: Tree) -> Encoded:
-        _, _, inputs, state, mask, gains = tree
-        batches = [(leaf, 1) for leaf in jax.tree.leaves(inputs)]
-        batches += batches_of(None, state, mask, gains, None)
-        return on_automatic_axes(encoded, tree, batches, partial(_specs, config))
-
-    out: Encoded = compiled_once(call, tree)
-    if is_concrete(out.status):
-        check(out.status, params=params, inputs=inputs, outer=outer)
-    return out._replace(state=carried(out.state, state, config))
+    return asked.answered(config, encoded, partial(_specs, config))
 
 
-def _specs(config: Config, rows: Rows) -> Any:
+def _specs(config: Config, rows: Rows, _: Asked) -> Any:
     """Return how results are sharded where the batch is sharded over ``rows``."""
     state = state_specs(config, rows)
     return Encoded(state.h, state.h, state.c, state, *[P()] * 2)  # type: ignore[arg-type]
@@ -130,9 +116,8 @@ def _forward(run: Run, free: Free, given: Given, keep: bool) -> tuple[Encoded, R
 
 
 def _encode_forward(run: Run, free: Tree, given: Tree) -> tuple[Encoded, Any]:
-    leaves = jax.tree.leaves((given.params, given.outer, free), is_leaf=_is_primal)
-    wanted = tuple(bool(leaf.perturbed) and is_float(leaf.value) for leaf in leaves)
-    free, given = jax.tree.map(lambda leaf: leaf.value, (free, given), is_leaf=_is_primal)
+    wanted = wanted_of((given.params, given.outer, free))
+    free, given = primals_of((free, given))
     same_axes(free, given, wanted[-len(jax.tree.leaves(free)) :])
     out, kept = _forward(run, free, given, keep=True)
     if is_concrete(out.status):
@@ -206,7 +191,3 @@ class _Wanted:
 
     def __hash__(self) -> int:
         return hash(self.leaves)
-
-
-def _is_primal(leaf: Any) -> bool:
-    return hasattr(leaf, "perturbed")

@@ -9,12 +9,12 @@ from typing import Any, Final
 import jax
 import numpy as np
 
+from revrnn.accounting import storage
 from revrnn.config import Config
 from revrnn.evaluation import Request, one_result, prepare
 from revrnn.formats import Formats
 
 from . import activations, quantise
-from .accounting import storage
 from .buffer import LAYOUTS, Store, empty_store
 from .engines import engine, method_of
 from .evaluate_programs import (
@@ -158,8 +158,9 @@ def _sequence_storage(request: Request) -> Results:
     run = _forward(request, count_gates=True)
     counts = run.others["gate_counts"]
     counted = np.zeros(1025, np.int64) if counts is None else np.asarray(counts)
-    words = 0 if run.store is None else int(run.store.length)
-    return vars(storage(request.stack, request.arrays["mask"], counted, words))
+    store = buffer_results(run.state.heads, run.store)
+    words, flags = (len(store.get(name, ())) for name in ("words", "flags"))
+    return vars(storage(request.stack, request.arrays["mask"], counted, words, flags))
 
 
 def _sequence_gradient(request: Request) -> Results:

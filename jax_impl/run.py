@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
+from .asked import Asked
 from .averages import as_pair
 from .bptt import Bptt
 from .call import fault_of, start_of
-from .checks import Floats, Params, check_arrays, check_function, check_initial
+from .checks import check_arrays, check_function, check_initial
 from .closures import Hoisted, hoist, is_float
 from .keys import Keys, with_keys
 from .losses import Reader, average_of_scalar, reader_of
@@ -87,32 +88,26 @@ class Run:
 
 def prepare(
     settings: Settings,
-    params: Params,
-    outer: Tree,
-    inputs: Tree,
-    targets: Tree,
+    asked: Asked,
     embed: Embed | None,
     readout: Readout | None,
-    hx: Floats = None,
-    state: State | None = None,
-    mask: jax.Array | None = None,
-    gains: jax.Array | None = None,
-    resets: jax.Array | None = None,
     *,
     mean: bool = False,
     to_train: bool = True,
 ) -> tuple[Run, Free, Given]:
     """Check what a caller gave, and trace his functions for each length of cut."""
-    config, floats = settings.config, check_initial(hx, state)
+    config, floats = settings.config, check_initial(asked.hx, asked.state)
     if embed is not None:
         check_function("embed", embed)
-    outer = _arrays_of("outer", outer, to_train)
-    steps = _length(inputs, targets)
-    of_outer, of_inputs, of_targets = Keys(outer), Keys(inputs), Keys(targets)
-    outer, inputs = of_outer.numbers(outer), of_inputs.numbers(inputs)
-    targets = of_targets.numbers(targets)
-    tree = (params, outer, inputs, targets, floats, state, mask, gains, resets)
-    params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(tree)
+    steps, outer = _length(asked.inputs, asked.targets), _arrays_of("outer", asked.outer, to_train)
+    of_outer, of_inputs, of_targets = map(Keys, (outer, asked.inputs, asked.targets))
+    asked = asked._replace(
+        outer=of_outer.numbers(outer),
+        inputs=of_inputs.numbers(asked.inputs),
+        targets=of_targets.numbers(asked.targets),
+        hx=floats,
+    )
+    params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(asked)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
     made, of_embed = hoist(
         "inputs" if embed is None else "embed",

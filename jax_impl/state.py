@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -20,9 +20,6 @@ from revrnn.kinds import is_int
 from .buffer import LAYOUTS, fresh_heads
 from .quantise import dequantise
 from .status import is_array_or_number, is_concrete, mark
-
-# What a state does not depend on: another input or other slices can go on from it.
-_FREE = ("input_size", "slice_size")
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["h", "c", "heads"], meta_fields=["config"])
@@ -217,19 +214,10 @@ def check_state_config(state: State, config: Config) -> None:
     if known is not None and not isinstance(known, Config):
         given = f"a {type(known).__name__}"
         raise RevRNNError("E_ARGUMENT", "state.config", given, "a Config, or None")
-    name = other_field(state, config)
+    name = config.unlike(state.config)
     if name:
         given = f"a state of {name}={getattr(state.config, name)!r}"
         raise RevRNNError("E_ARGUMENT", "state", given, f"{name}={getattr(config, name)!r}")
-
-
-def other_field(state: State, config: Config) -> str:
-    """Return the first field in which a state's stack is not ``config``, or ``""``."""
-    if state.config is None or state.config == config:
-        return ""
-    names = [field.name for field in fields(Config) if field.name not in _FREE]
-    other = [n for n in names if getattr(state.config, n) != getattr(config, n)]
-    return other[0] if other else ""
 
 
 def _config_to_bytes(static: tuple[Config | None]) -> bytes:

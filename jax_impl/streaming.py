@@ -16,17 +16,13 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.plan import CHUNK_SIZE
 
-from .checks import Floats, Params, check_function, check_reset_capacity, check_trees
-from .encoder import Encoded, encode
-from .meshes import Rows, batches_of, on_automatic_axes, spec_of, state_specs
-from .programs import compiled_once
+from .asked import Asked
+from .checks import Floats, Params, check_function, check_reset_capacity
+from .meshes import Rows, spec_of, state_specs
 from .run import Embed, Readout, prepare, undifferentiable
 from .settings import settings_of
-from .state import State, carried
-from .status import check, is_concrete
+from .state import State
 from .streaming_loss import Streamed, measure, train
-
-__all__ = ["Encoded", "Streamed", "encode", "value", "value_and_grad"]
 
 Tree = Any
 
@@ -103,27 +99,20 @@ def value_and_grad(
         config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, mask
     )
     check_reset_capacity(settings, resets)
-    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
-    mean = _check_call(config, tree, readout, reduction)
+    asked = Asked(params, outer, inputs, targets, hx, state, mask, gains, resets)
+    mean = _is_mean(readout, reduction)
 
-    def trained(tree: Tree) -> Streamed:
-        params, outer, inputs, targets, hx, *others = tree
-        params, outer, hx = undifferentiable((params, outer, hx))
-        first = settings, params, outer, inputs, targets, embed, readout, hx
-        return train(*prepare(*first, *others, mean=mean))
+    def trained(asked: Asked) -> Streamed:
+        params, outer, hx = undifferentiable((asked.params, asked.outer, asked.hx))
+        asked = asked._replace(params=params, outer=outer, hx=hx)
+        return train(*prepare(settings, asked, embed, readout, mean=mean))
 
-    def call(tree: Tree) -> Streamed:
-        specs = partial(_specs, config, tree=tree)
-        return on_automatic_axes(trained, tree, _batches(tree), specs)
-
-    out: Streamed = compiled_once(call, tree)
-    _look_at(out, params, outer, inputs, hx)
+    out = asked.answered(config, trained, partial(_specs, config, True))
     if hx is not None and not isinstance(hx, tuple):
         (of_h,) = out.grad_hx or ()
         out = out._replace(grad_hx=of_h)
     of_params, of_outer = out.grads
-    out = out._replace(grads=(_as_given(params, of_params), of_outer))
-    return out._replace(state=carried(out.state, state, config))
+    return out._replace(grads=(_as_given(params, of_params), of_outer))
 
 
 def value(
@@ -152,31 +141,19 @@ def value(
         RevRNNError: as :func:`value_and_grad`.
     """
     settings = settings_of(config, chunk_size, resets=resets)
-    tree = (params, outer, inputs, targets, hx, state, mask, gains, resets)
-    mean = _check_call(config, tree, readout, reduction)
+    asked = Asked(params, outer, inputs, targets, hx, state, mask, gains, resets)
+    mean = _is_mean(readout, reduction)
 
-    def measured(tree: Tree) -> Streamed:
-        params, outer, inputs, targets, hx, *others = tree
-        given_by = undifferentiable((params, outer, inputs, targets, hx))
-        params, outer, inputs, targets, hx = given_by
-        first = settings, params, outer, inputs, targets, embed, readout, hx
-        run, free, given = prepare(*first, *others, mean=mean, to_train=False)
+    def measured(asked: Asked) -> Streamed:
+        asked = Asked._make((*undifferentiable(asked[:5]), *asked[5:]))
+        run, free, given = prepare(settings, asked, embed, readout, mean=mean, to_train=False)
         return measure(run, free._replace(values=undifferentiable(free.values)), given)
 
-    def call(tree: Tree) -> Streamed:
-        specs = partial(_specs, config)
-        return on_automatic_axes(measured, tree, _batches(tree), specs)
-
-    out: Streamed = compiled_once(call, tree)
-    _look_at(out, params, outer, inputs, hx)
-    return out._replace(state=carried(out.state, state, config))
+    return asked.answered(config, measured, partial(_specs, config, False))
 
 
-def _check_call(config: Config, tree: Tree, readout: object, reduction: str) -> bool:
-    """Check what both functions take; return whether the loss is a mean."""
-    params, outer, inputs, targets, hx, state, mask, gains, resets = tree
-    arrays = {"mask": mask, "gains": gains, "resets": resets}
-    check_trees(config, params, state, arrays, outer=outer, inputs=inputs, targets=targets, hx=hx)
+def _is_mean(readout: object, reduction: str) -> bool:
+    """Check what is no array; return whether the loss is a mean."""
     check_function("readout", readout)
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
@@ -192,31 +169,13 @@ def _as_given(params: Params, grads: dict[str, jax.Array]) -> Any:
     return jax.tree.unflatten(structure, [grads[str(name)] for name in names])
 
 
-def _batches(tree: Tree) -> list[tuple[Any, int]]:
-    """Return a call's arrays that may have a batch, and which axis it is."""
-    _, _, inputs, targets, hx, state, *others = tree
-    arrays = [(leaf, 1) for leaf in jax.tree.leaves((inputs, targets))]
-    return arrays + batches_of(None if hx is None else _several(hx), state, *others)
-
-
-def _specs(config: Config, rows: Rows, tree: Tree = None) -> Any:
-    """Return how results are sharded; with ``tree`` there are gradients."""
+def _specs(config: Config, with_grads: bool, rows: Rows, asked: Asked) -> Any:
+    """Return how results are sharded where the batch is sharded over ``rows``."""
     state: Any = state_specs(config, rows)
     whole: Any = P()
     grads: Any = None
     grad_hx: Any = None
-    if tree is not None:
-        params, outer, *_, hx, _, _, _, _ = tree
-        grads = jax.tree.map(spec_of, ({k: params[k] for k in config.parameter_shapes()}, outer))
-        grad_hx = None if hx is None else tuple(map(spec_of, _several(hx)))
+    if with_grads:
+        params = {name: asked.params[name] for name in config.parameter_shapes()}
+        grads, grad_hx = jax.tree.map(spec_of, ((params, asked.outer), asked.several()))
     return Streamed(whole, grads, state, whole, whole, grad_hx, state.h, state.c)
-
-
-def _several(hx: Any) -> tuple[Any, ...]:
-    return hx if isinstance(hx, tuple) else (hx,)
-
-
-def _look_at(out: Streamed, params: Params, outer: Tree, inputs: Tree, hx: Floats) -> None:
-    """Raise what a status says, outside jit."""
-    if is_concrete(out.status):
-        check(out.status, params=params, hx=hx, inputs=inputs, outer=outer)

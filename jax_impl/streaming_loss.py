@@ -11,7 +11,7 @@ from jax import export
 from jax.custom_derivatives import SymbolicZero
 
 from .checks import Floats
-from .closures import divide, is_float, unite
+from .closures import divide, is_float, primals_of, unite, wanted_of
 from .losses import Reader, Sums, count_varies
 from .passing import Pullback, Recover, Remembered
 from .run import Free, Given, Run, marked, outputs_like, refuse, same_axes, undifferentiable
@@ -69,10 +69,8 @@ def _train(run: Run, free: Free, given: Given) -> Streamed:
 
 def _train_forward(run: Run, free: Tree, given: Tree) -> tuple[Streamed, Free]:
     """Return the result, and gradients of what the loss is being differentiated by."""
-    leaves = jax.tree.leaves(free, is_leaf=_is_primal)
-    wanted = tuple(bool(leaf.perturbed) and is_float(leaf.value) for leaf in leaves)
-    free, given = jax.tree.map(lambda leaf: leaf.value, (free, given), is_leaf=_is_primal)
-    free, given = undifferentiable((free, given))  # GRAD-022
+    wanted = wanted_of(free)
+    free, given = undifferentiable(primals_of((free, given)))  # GRAD-022
     same_axes(free, given, wanted)
     out, further = _gradients(run, free, given, wanted)
     if is_concrete(out.status):
@@ -93,10 +91,6 @@ def _train_backward(run: Run, further: Free, gradient: Streamed) -> tuple[Free, 
 
 
 _train.defvjp(_train_forward, _train_backward, symbolic_zeros=True)
-
-
-def _is_primal(leaf: Any) -> bool:
-    return hasattr(leaf, "perturbed")
 
 
 def _is_zero(leaf: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from .errors import RevRNNError
@@ -172,19 +172,15 @@ class Config:
         operations = steps * self.operations_per_step
         return 1 + operations // (52 // self.forget_limit)
 
-    def check_parameter_shapes(self, given: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise an error unless names and shapes are those of CELL-003.
+    def unlike(self, other: Config | None) -> str:
+        """Return the first field in which another stack's states differ, ``""`` if none is known.
 
-        Raises:
-            RevRNNError: ``E_ARGUMENT`` for missing or unknown names, ``E_SHAPE`` for a shape.
+        A stack of another input or with other slices can go on from a state (SEQ-006).
         """
-        shapes = self.parameter_shapes()
-        if set(given) != set(shapes):
-            raise RevRNNError("E_ARGUMENT", "params", sorted(given), f"the names {list(shapes)}")
-        for name, shape in shapes.items():
-            if given[name] != shape:
-                other = f"shape {list(given[name])}"
-                raise RevRNNError("E_SHAPE", name, other, f"shape {list(shape)}")
+        free = ("input_size", "slice_size")
+        names = [field.name for field in fields(self) if field.name not in free]
+        differ = (n for n in names if other and getattr(self, n) != getattr(other, n))
+        return next(differ, "")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as the mapping of EVAL-003."""

@@ -18,7 +18,8 @@ from revrnn.errors import RevRNNError
 
 from .averages import Average
 from .mixing import Place
-from .parts import LOW, Close, Parts, number_of
+from .parts import Close, Parts, number_of
+from .quantise import LOW
 from .step_functions import OTHER
 
 # A result, how it was made, its targets and the number of its steps.

@@ -18,19 +18,9 @@ from .engine import Settings
 from .function import RevRNNFunction
 from .quantise import check_finite
 from .quantise import quantise_parameters as _quantised
-from .schedule import Gains, check_schedule, make_schedule
+from .schedule import Gains, check_schedule
 from .state import State
 from .transforms import check_surroundings, not_compiled, transformed
-
-__all__ = [
-    "Gains",
-    "Output",
-    "initial_floats",
-    "make_schedule",
-    "quantise_parameters",
-    "rev_rnn",
-    "run",
-]
 
 
 class Output(NamedTuple):
@@ -186,15 +176,7 @@ def run(
     wanted = torch.is_grad_enabled() and (
         transformed() or any(value.requires_grad for value in named.values())
     )
-    call = Call(
-        config,
-        settings,
-        by_step,
-        list(named),
-        words or {},
-        differentiable=wanted,
-        with_outputs=with_outputs,
-    )
+    call = Call(config, settings, by_step, list(named), words or {}, wanted, with_outputs)
     made = RevRNNFunction.apply(call, *named.values())  # type: ignore[no-untyped-call]
     results = dict(zip(call.results, made, strict=True))
     end = State(results["state.h"], results.get("state.c"), results.get("state.heads"), config)

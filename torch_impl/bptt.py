@@ -22,8 +22,6 @@ from .saturation import SaturationCounter
 from .sequence import Schedule
 from .state import State
 
-__all__ = ["Bptt", "Inputs", "Settings"]
-
 # From the number of the first step and of the one after the last, the input operands int16.
 Inputs = Callable[[int, int], Tensor]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
-from .bptt import Bptt, Settings
+from .bptt import Bptt
 from .checks import check_heads
+from .engine import Settings
 from .gradients import Gradients
 from .quantise import check_finite, dequantise, operand_passes, quantise, quantise_parameters
 from .schedule import Gains, make_schedule
@@ -23,13 +25,20 @@ from .transforms import is_abstract
 Named = dict[str, Tensor]
 
 
+@dataclass(eq=False)
 class Call:
     """One call: its settings, and what its backward pass needs.
 
     Attributes:
+        config: the stack.
+        settings: how the sequence is processed.
+        gains: gains between layers as a function, if they are no tensor.
         keys: names of the function's tensors, in order: ``x``, the parameters, ``hx[0]``,
             ``hx[1]``, ``mask``, ``resets``, ``gains``, ``state.h``, ``state.c``, ``state.heads``;
             what was not given is not there.
+        words: the caller's own names of the tensors, where they differ.
+        differentiable: whether there may be a backward pass.
+        with_outputs: whether outputs are wanted.
         results: names of what the function returns, known after it ran.
         bptt: the pass, after it ran.
         saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
@@ -37,48 +46,18 @@ class Call:
         used: whether its backward pass has run.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        settings: Settings,
-        gains: Gains | None,
-        keys: list[str],
-        words: Mapping[str, str],
-        *,
-        differentiable: bool,
-        with_outputs: bool,
-    ) -> None:
-        """Take the arguments that are not tensors.
-
-        Args:
-            config: the stack.
-            settings: how the sequence is processed.
-            gains: gains between layers as a function, if they are no tensor.
-            keys: see above.
-            words: the caller's own names of the tensors, where they differ.
-            differentiable: whether there may be a backward pass.
-            with_outputs: whether outputs are wanted.
-        """
-        self.config, self.settings, self.gains = config, settings, gains
-        self.keys, self.words = keys, words
-        self.differentiable, self.with_outputs = differentiable, with_outputs
-        self.results: list[str] = []
-        self.children: list[Call] | None = None
-        self.bptt: Bptt | None = None
-        self.saturation: Saturation | None = None
-        self.used = False
-
-    def fresh(self) -> Call:
-        """Return a call of the same kind."""
-        return Call(
-            self.config,
-            self.settings,
-            self.gains,
-            self.keys,
-            self.words,
-            differentiable=self.differentiable,
-            with_outputs=self.with_outputs,
-        )
+    config: Config
+    settings: Settings
+    gains: Gains | None
+    keys: list[str]
+    words: Mapping[str, str]
+    differentiable: bool
+    with_outputs: bool
+    results: list[str] = field(default_factory=list, init=False)
+    bptt: Bptt | None = field(default=None, init=False)
+    saturation: Saturation | None = field(default=None, init=False)
+    children: list[Call] | None = field(default=None, init=False)
+    used: bool = field(default=False, init=False)
 
     @property
     def wraps(self) -> int:

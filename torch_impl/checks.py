@@ -16,8 +16,8 @@ from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
 from revrnn.plan import CHUNK_SIZE
 
-from .bptt import Settings
-from .state import State, other_field
+from .engine import Settings
+from .state import State
 from .transforms import is_abstract
 
 # The accepted float types; the exact part does not depend on them (QNT-003).
@@ -100,7 +100,7 @@ def check_state(
     """
     if state.config is not None:
         check_config(state.config, f"{name}.config")
-    other = other_field(state, config)
+    other = config.unlike(state.config)
     if other:
         given = f"a State of a stack with {getattr(state.config, other)!r}"
         wanted = f"{getattr(config, other)!r}, as here"

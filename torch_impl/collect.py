@@ -20,11 +20,11 @@ from revrnn.errors import RevRNNError
 
 from .distributed import check_present
 from .failures import gradients_whole_or_unchanged
+from .quantise import LOW, wide
 
 # A node of autograd's graph and which of its outputs.
 Edge = tuple[Any, int]
 _LEAF = "torch::autograd::AccumulateGrad"
-_LOW = (torch.float16, torch.bfloat16)
 
 
 def now() -> int:
@@ -59,13 +59,13 @@ class _Sum:
             return
         gradient = gradient.detach()
         self.dtype = self.dtype or gradient.dtype
-        wide = gradient.float() if gradient.dtype in _LOW else gradient
+        more = wide(gradient)
         if self.value is None:
-            self.value, self.owned = wide, wide is not gradient
-        elif self.owned and self.value.layout == torch.strided == wide.layout:
-            self.value += wide
+            self.value, self.owned = more, more is not gradient
+        elif self.owned and self.value.layout == torch.strided == more.layout:
+            self.value += more
         else:
-            self.value, self.owned = self.value + wide, True
+            self.value, self.owned = self.value + more, True
 
     def scaled(self, factor: Tensor | None) -> Tensor | None:
         """Return the sum times ``factor``, in the type of its gradients, and drop it."""
@@ -98,7 +98,7 @@ class Collector:
             return None
         held = self._of(tensor)
         if not held.owned:
-            dtype = torch.float32 if tensor.dtype in _LOW else tensor.dtype
+            dtype = torch.float32 if tensor.dtype in LOW else tensor.dtype
             fresh = torch.zeros_like(tensor, dtype=dtype, requires_grad=False)
             if held.value is not None:
                 fresh += held.value

@@ -14,7 +14,7 @@ from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import RevRNNBase
 from .quantise import dequantise
-from .run import Run
+from .run import Own, Run
 from .state import State
 
 
@@ -48,18 +48,8 @@ def encode(
         raise RevRNNError("E_ARGUMENT", "slice_size", 0, "at least 1, to encode")
     back = torch.is_grad_enabled()
     with undone_on_failure(module, embed), one_sequence() as sequence:
-        run = Run(
-            module,
-            inputs,
-            embed=embed,
-            hx=None,
-            state=state,
-            by_step={"mask": mask},
-            chunk_size=chunk_size,
-            checkpoint_every=checkpoint_every,
-            offload=offload,
-            back=back,
-        )
+        own = Own(chunk_size, checkpoint_every, offload)
+        run = Run(module, inputs, embed, None, state, {"mask": mask}, own, back=back)
         leaves = run.leaves() if back else []
         held = [*run.tensors.values(), *leaves]
         context, h_n, c_n = _Encode.apply(run, sequence, len(leaves), *held)  # type: ignore[no-untyped-call]

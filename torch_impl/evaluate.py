@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from revrnn.accounting import storage
 from revrnn.config import Config
 from revrnn.evaluation import Request, one_result, prepare
 from revrnn.plan import CHUNK_SIZE
 
 from . import activations, quantise
-from .accounting import storage
-from .bptt import Bptt, Settings
+from .bptt import Bptt
 from .buffer import Buffer, make_buffer
 from .eager import load
-from .engine import Pass, Store, Work, choose, engine
+from .engine import Pass, Settings, Store, Work, choose, engine
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
 from .sequence import Schedule
@@ -157,8 +157,8 @@ def _sequence_storage(request: Request) -> Results:
     going, _ = _advanced(request, count=True)
     store, counts = going.store(), going.gate_counts
     assert counts is not None
-    mask = request.arrays["mask"]
-    return vars(storage(request.stack, mask, counts, len(store.words), len(store.flags)))
+    mask, total = request.arrays["mask"].cpu().numpy(), counts.sum(0).cpu().numpy()
+    return vars(storage(request.stack, mask, total, len(store.words), len(store.flags)))
 
 
 def _sequence_gradient(request: Request) -> Results:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .repeat import modules_of, random_state, set_random_state
+from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
 
 
 class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statement
@@ -29,7 +29,7 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
 
     def __enter__(self) -> None:
         """Remember how things are."""
-        self._held = [(m, dict(m._buffers)) for m in self._modules if m._buffers]
+        self._held = held_buffers(self._modules)
         values = [value for _, buffers in self._held for value in buffers.values()]
         self._copies = [(value, value.detach().clone()) for value in values if value is not None]
         self._device = _device(self._modules)
@@ -40,9 +40,7 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
         if kind is None:
             return
         with interrupts_wait():
-            for module, buffers in self._held:
-                module._buffers.clear()
-                module._buffers.update(buffers)
+            put_buffers_back(self._held)
             for value, copy in self._copies:
                 _put_back(value, copy)
             set_random_state(self._random, self._device)

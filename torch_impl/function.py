@@ -6,6 +6,7 @@ tensors: under ``grad``, ``vjp``, ``vmap`` and ``vmap`` of ``grad`` they are ord
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
@@ -76,7 +77,7 @@ class RevRNNFunction(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, call: Call, *tensors: Any) -> Any:
         """Run the entries one after another."""
-        call.children = [call.fresh() for _ in range(info.batch_size)]
+        call.children = [replace(call) for _ in range(info.batch_size)]
         results = [
             RevRNNFunction.apply(child, *_sliced(tensors, in_dims[1:], index))  # type: ignore[no-untyped-call]
             for index, child in enumerate(call.children)

@@ -13,7 +13,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.parameter_files import is_bias, parameter_shapes, stacks
 
-from .checks import FLOATS, check_dense, flag, whole
+from .checks import FLOATS, check_tensor, flag, whole
 from .dropout import check_gain_probability, check_probability
 from .state import check_device
 from .state_dict import SavesConfig
@@ -216,13 +216,7 @@ class RevRNNLayers(SavesConfig):
             if not isinstance(value, Tensor):
                 given = "nothing" if value is None else type(value).__name__
                 raise RevRNNError("E_ARGUMENT", name, given, f"a parameter of shape {list(shape)}")
-            check_dense(name, value)
-            if value.dtype not in FLOATS:
-                raise RevRNNError("E_DTYPE", name, value.dtype, "a floating-point tensor")
-            if tuple(value.shape) != shape:
-                raise RevRNNError(
-                    "E_SHAPE", name, f"shape {list(value.shape)}", f"shape {list(shape)}"
-                )
+            check_tensor(name, value, None, shape)
             first = value if first is None else first
             # Under autocast parametrised weights may have several types.
             if value.dtype != first.dtype and not torch.is_autocast_enabled(value.device.type):

@@ -15,11 +15,11 @@ from .apart import Form, as_mean, as_ratio, as_sum, check_apart
 from .averages import Average, Watch
 from .mixing import Place
 from .parts import HOW, Parts
+from .quantise import wide
 from .readout import LinearCrossEntropy
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where")
-_LOW = (torch.float16, torch.bfloat16)
 
 
 class Tally:
@@ -168,22 +168,22 @@ class Tally:
         if count is None:
             return self.add_counted(result, None)
         # A mean over nothing is NaN; its count is 0.
-        wide = _wide(result)
-        self.add_counted(torch.where(count != 0, wide.detach() * count, 0), count)
+        x = wide(result)
+        self.add_counted(torch.where(count != 0, x.detach() * count, 0), count)
         if not self.mean:
-            return wide * count
+            return x * count
         # Exactly 1 if this chunk is the whole, so that its gradients are the mean's bit for bit.
         reference = self.reference
-        return wide * torch.where(count != 0, count / reference, 0)
+        return x * torch.where(count != 0, count / reference, 0)
 
     def add_counted(self, total: Tensor, count: Tensor | None) -> Tensor:
         """Add a chunk of known sum; return what is to be differentiated."""
-        total = _wide(total)
+        total = wide(total)
         if count is None or not self.mean:
             return self._add("sum", total)
         self._add("count", total)
-        wide = total.dtype if total.dtype == torch.float64 else torch.float32
-        count = count.detach().to(total.device, wide)
+        dtype = total.dtype if total.dtype == torch.float64 else torch.float32
+        count = count.detach().to(total.device, dtype)
         self.count = count if self.count is None else self.count + count
         return total * self.share
 
@@ -203,7 +203,7 @@ class Tally:
             given = f"{names[self.kind]} for some chunks, {names[kind]} for others"
             raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
         self.kind = kind
-        part = _wide(value.detach())
+        part = wide(value.detach())
         self.total = part if self.total is None else self.total + part
         return value
 
@@ -249,10 +249,6 @@ class Tally:
 
     def _whole(self, count: Tensor) -> Tensor:
         return count if self._finish is None else self._finish(count)
-
-
-def _wide(value: Tensor) -> Tensor:
-    return value.float() if value.dtype in _LOW else value
 
 
 def _check_loss(loss: object, name: str = "a scalar tensor, or (sum, count)") -> None:

@@ -12,12 +12,13 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 
-from .autograd import Gains, Output, run
+from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
 from .checks import check_settings, flag
 from .doors import Given, backwards, take
 from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
+from .schedule import Gains
 from .state import State, initial_state
 from .transforms import as_leaf, is_abstract, mapped, not_compiled
 

@@ -21,13 +21,13 @@ from torch.overrides import TorchFunctionMode
 from revrnn.errors import RevRNNError
 
 from .averages import Average, Count, Watch
-from .repeat import modules_of, random_state, set_random_state
+from .quantise import LOW
+from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
 
 HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
     " over all chunks"
 )
-LOW: Final = (torch.float16, torch.bfloat16)
 
 
 class Parts:
@@ -233,16 +233,11 @@ class Close:
 @contextmanager
 def _no_trace(function: object, device: torch.device) -> Iterator[None]:
     """Restore buffers of modules and random generators afterwards."""
-    random, held = random_state(device), []
-    for module in modules_of(function):
-        buffers = dict(module._buffers)
-        held.append((module, buffers))
-        for name, value in buffers.items():
-            module._buffers[name] = None if value is None else value.clone()
+    random, held = random_state(device), held_buffers(modules_of(function))
+    for module, buffers in held:
+        module._buffers.update({n: None if v is None else v.clone() for n, v in buffers.items()})
     try:
         yield
     finally:
         set_random_state(random, device)
-        for module, buffers in held:
-            module._buffers.clear()
-            module._buffers.update(buffers)
+        put_buffers_back(held)

@@ -15,6 +15,9 @@ from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 # Elements handled at a time.
 _CACHED: Final = 2**18
 
+# Types whose sums would lose too much.
+LOW: Final = (torch.float16, torch.bfloat16)
+
 # QNT-002
 _RANGES: Final = {
     "operand": (-OPERAND_MAX, OPERAND_MAX),
@@ -96,6 +99,11 @@ def blocks(x: Tensor) -> list[slice]:
 def operand_passes(x: Tensor, formats: Formats) -> Tensor:
     """Say where a quantised float operand did not saturate (GRAD-002)."""
     return (x.float() * 2.0**formats.operand_bits).round_().abs_() <= OPERAND_MAX
+
+
+def wide(value: Tensor) -> Tensor:
+    """Return floats of low precision, whose sums would lose too much, in float32."""
+    return value.float() if value.dtype in LOW else value
 
 
 def dequantise(q: Tensor, bits: int) -> Tensor:

@@ -16,6 +16,7 @@ from revrnn.errors import RevRNNError
 
 from .checks import LOSS_SETTINGS, check_tensor
 from .collect import Collector
+from .quantise import wide
 from .shortcuts import is_bare, is_plain_linear
 
 # Logits that exist at a time (5 MB), and rows of them: fewer rows make products slow, more do not
@@ -150,8 +151,8 @@ class LinearCrossEntropy(nn.Module):
         keep = targets != self.ignore_index
         if self.weight is None:
             return keep.to(torch.float32)
-        wide = _wide(self.weight)
-        return torch.where(keep, wide[torch.where(keep, targets, 0).long()], 0)
+        weight = wide(self.weight)
+        return torch.where(keep, weight[torch.where(keep, targets, 0).long()], 0)
 
     # --- the short cut -----------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class LinearCrossEntropy(nn.Module):
         block_rows = min(max(_BLOCK_LOGITS // linear.out_features, _FEWEST_ROWS), _MOST_ROWS)
         for begin in range(0, len(x), block_rows):
             rows = slice(begin, begin + block_rows)
-            logits = _wide(linear(x[rows]))
+            logits = wide(linear(x[rows]))
             block = (self._shares if shares else self._classes)(logits, wanted[rows])
             sums.append(block.loss)
             counts.append(block.counted)
@@ -248,11 +249,6 @@ class _Block(NamedTuple):
     loss: Tensor
     counted: Tensor
     gradient: Callable[[], Tensor]
-
-
-def _wide(value: Tensor) -> Tensor:
-    """Return low precision in float32."""
-    return value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
 
 
 def reads_in_place(readout: object, targets: object) -> bool:

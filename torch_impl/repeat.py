@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -155,17 +155,29 @@ class _Buffers:
     def as_before(self, at: int) -> Iterator[None]:
         """Give modules, for the time of the block, the buffers that they had before ``at``."""
         changed = self._before.get(at, [])
-        kept: list[tuple[nn.Module, dict[str, Tensor | None]]] = [
-            (module, dict(module._buffers)) for module, _ in changed
-        ]
+        held = held_buffers(module for module, _ in changed)
         try:
             for module, values in changed:
                 module._buffers.update({name: value.clone() for name, value in values.items()})
             yield
         finally:
-            for module, held in kept:
-                module._buffers.clear()
-                module._buffers.update(held)
+            put_buffers_back(held)
+
+
+# Modules, and which buffers each has.
+Held = list[tuple[nn.Module, dict[str, Tensor | None]]]
+
+
+def held_buffers(modules: Iterable[nn.Module]) -> Held:
+    """Return which buffers modules have, not copied."""
+    return [(module, dict(module._buffers)) for module in modules]
+
+
+def put_buffers_back(held: Held) -> None:
+    """Give modules the buffers that they had."""
+    for module, buffers in held:
+        module._buffers.clear()
+        module._buffers.update(buffers)
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:

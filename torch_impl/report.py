@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from revrnn.accounting import ideal_bits, plain_bits, stored_bits
 from revrnn.config import Config
 from revrnn.saturation import Saturation
 
-from .accounting import ideal_bits, plain_bits, stored_bits
 from .bptt import Bptt
 
 
@@ -121,7 +121,7 @@ def report_of(config: Config, bptt: Bptt, mask: Tensor | None, rows: int) -> Mem
     if bptt.gate_counts is None or bptt.pushed is None or not config.forgetting:
         none = tuple(LayerReport(0.0, 0) for _ in range(config.num_layers))
         return MemoryReport(0.0, 0, plain_bits(config, steps), 0, bptt.bytes_kept, none, *by)
-    ideal = [ideal_bits(counts) for counts in bptt.gate_counts]
+    ideal = [ideal_bits(counts) for counts in bptt.gate_counts.cpu().numpy()]
     pushed = bptt.pushed.tolist()
     word = 16 if config.buffer == "stream" else 64 * rows * config.group_size
     flags = 0 if config.buffer == "stream" else bptt.steps * config.operations_per_step

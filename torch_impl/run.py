@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,20 +13,31 @@ from torch import Tensor, nn
 from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
-from .autograd import initial_floats, make_schedule
-from .bptt import Bptt, Settings
+from .autograd import initial_floats
+from .bptt import Bptt
 from .call_hooks import CallHooks
 from .checks import check_heads, check_settings, flag
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
+from .engine import Settings
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
 from .quantise import check_finite, dequantise, quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
+from .schedule import make_schedule
 from .state import State, start_from
 from .stream_checks import check_inputs, check_module
+
+
+class Own(NamedTuple):
+    """How one sequence is processed; what is ``None`` is as the module has it."""
+
+    chunk_size: int | None = None
+    checkpoint_every: int | None = None
+    offload: bool | None = None
+    report: bool = False
 
 
 class Run:
@@ -35,15 +47,12 @@ class Run:
         self,
         module: RevRNNBase,
         inputs: Tensor,
-        *,
         embed: Callable[[Tensor], Tensor] | None,
         hx: Floats,
         state: State | None,
         by_step: Mapping[str, Tensor | None],
-        chunk_size: int | None,
-        checkpoint_every: int | None = None,
-        offload: bool | None = False,
-        report: bool = False,
+        own: Own,
+        *,
         back: bool,
         check: Callable[[int, int, torch.device], None] | None = None,
     ) -> None:
@@ -62,12 +71,11 @@ class Run:
         check_inputs(inputs, embed, config.input_size, device)
         self.steps, self.rows = inputs.shape[:2]
         self.mask = by_step.get("mask")
-        schedule = make_schedule(
-            config, self.steps, self.rows, device, self.mask, by_step.get("resets"), None
-        )
+        lengths, resets = (self.steps, self.rows), by_step.get("resets")
+        schedule = make_schedule(config, *lengths, device, self.mask, resets, None)
         self.hx = hx
         floats = initial_floats(hx, state, config, self.rows, device)
-        self.settings = self._settings(chunk_size, checkpoint_every, offload, report)
+        self.settings = self._settings(own)
         if check is not None:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
@@ -77,9 +85,8 @@ class Run:
         options = {name: value for name, value in by_step.items() if value is not None}
         self.hooks = CallHooks(module, others, options)
         self.into = Collector() if back else None
-        self.inputs = ChunkInputs(
-            inputs, embed, config, device, self.hooks, self.autocast, self.into
-        )
+        users = self.hooks, self.autocast, self.into
+        self.inputs = ChunkInputs(inputs, embed, config, device, *users)
         self.inputs.check_cuts(self.settings.chunk_size)
         if self.hooks.before:  # pre-hooks may compute parameters
             self.inputs.start(self.settings.chunk_size)
@@ -88,24 +95,19 @@ class Run:
         self.tensors = module.stack_parameters(*stack)
         self.dtype = self.tensors["weight_ih_l0"].dtype
         gains = module.gains(self.rows, device)
-        self.schedule = type(schedule)(schedule.mask, schedule.resets, gains)
+        self.schedule = replace(schedule, gains=gains)
         names = ["hx"] if isinstance(hx, Tensor) else ["hx[0]", "hx[1]"]
         check_finite(**self.tensors, **dict(zip(names, floats, strict=False)))
         if state is not None:
             check_heads("state.heads", state.heads, config)
         self.start = start_from(floats, config, self.rows, device) if state is None else state
 
-    def _settings(
-        self, chunk_size: int | None, every: int | None, offload: bool | None, report: bool
-    ) -> Settings:
-        module = self.module
-        chosen = chunk_size if chunk_size is not None else module.chunk_size
-        every = every if every is not None else module.checkpoint_every
-        kept = module.offload if offload is None else offload
-        checked = check_settings("reversed", chosen, every, kept)
-        count = flag("report", report)
-        size = min(checked.chunk_size, self.steps)
-        return Settings(size, "reversed", checked.checkpoint_every, checked.offload, count)
+    def _settings(self, own: Own) -> Settings:
+        *parts, report = zip(own._fields, own, strict=True)
+        kept: list[Any] = [getattr(self.module, n) if v is None else v for n, v in parts]
+        checked = check_settings("reversed", *kept)
+        size, count = min(checked.chunk_size, self.steps), flag(*report)
+        return replace(checked, chunk_size=size, count=count)
 
     def autocast(self, users: bool = True) -> torch.autocast:
         """Return the caller's autocast for the caller's functions, or none for the stack.

@@ -19,9 +19,6 @@ from revrnn.kinds import is_int
 from .buffer import fresh_heads
 from .quantise import quantise
 
-# Fields that a state does not depend on: another input or other slices can continue from it.
-_FREE = ("input_size", "slice_size")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class State:
@@ -248,21 +245,11 @@ def start_from(floats: Sequence[Tensor], config: Config, rows: int, device: torc
     return State(exact[0], exact[1] if config.has_cell_state else None, fresh.heads, config)
 
 
-def other_field(state: State, config: Config) -> str:
-    """Return the first field in which a state's stack is not ``config``, or ``""``."""
-    if state.config is None or state.config == config:
-        return ""
-    names = [field.name for field in fields(Config) if field.name not in _FREE]
-    other = [n for n in names if getattr(state.config, n) != getattr(config, n)]
-    return other[0] if other else ""
-
-
 _Label = tuple[tuple[str, ...], Config | None]
 
 
 def _flatten(state: State) -> tuple[list[Any], _Label]:
-    named = {"h": state.h, "c": state.c, "heads": state.heads}
-    kept = {name: value for name, value in named.items() if value is not None}
+    kept = state.tensors()
     return list(kept.values()), (tuple(kept), state.config)
 
 

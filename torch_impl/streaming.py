@@ -23,7 +23,7 @@ from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import Floats, RevRNNBase
 from .report import MemoryReport, report_of
-from .run import Run
+from .run import Own, Run
 from .state import State
 from .stream_checks import check_readout, check_scale, check_targets
 
@@ -155,20 +155,9 @@ def value_and_grad(
     undone, whole = undone_on_failure(*used), whole_parameters(*used)
     with torch.inference_mode(False), undone, whole, torch.enable_grad():
         with one_sequence():
-            run = Run(
-                module,
-                inputs,
-                embed=embed,
-                hx=hx,
-                state=state,
-                by_step={"mask": mask, "resets": resets},
-                chunk_size=chunk_size,
-                checkpoint_every=checkpoint_every,
-                offload=offload,
-                report=report,
-                back=True,
-                check=check,
-            )
+            own = Own(chunk_size, checkpoint_every, offload, report)
+            by_step = {"mask": mask, "resets": resets}
+            run = Run(module, inputs, embed, hx, state, by_step, own, back=True, check=check)
             loss, bptt, grad_hx, hand_on = run.train(
                 targets, readout, reduction == "mean", scales[0], through_hx
             )
@@ -201,17 +190,8 @@ def value(
 
     used = module, embed, readout
     with undone_on_failure(*used), whole_parameters(*used), one_sequence():
-        run = Run(
-            module,
-            inputs,
-            embed=embed,
-            hx=hx,
-            state=state,
-            by_step={"mask": mask, "resets": resets},
-            chunk_size=chunk_size,
-            back=False,
-            check=check,
-        )
+        own, by_step = Own(chunk_size, offload=False), {"mask": mask, "resets": resets}
+        run = Run(module, inputs, embed, hx, state, by_step, own, back=False, check=check)
         loss, bptt = run.measure(targets, readout, reduction == "mean")
     return _streamed(run, loss, bptt)
 

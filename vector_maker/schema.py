@@ -27,6 +27,11 @@ def _object(properties: Json, required: Iterable[str] | None = None, **more: Any
     } | more
 
 
+def _names(pattern: str, value: Json) -> Json:
+    """Return the schema of a mapping from any names of a pattern."""
+    return {"additionalProperties": False, "patternProperties": {pattern: value}, "type": "object"}
+
+
 def _ref(name: str) -> Json:
     return {"$ref": f"#/$defs/{name}"}
 
@@ -47,6 +52,7 @@ def _array_schema(kind: str) -> Json:
     return _object({"data": data, "dtype": {"const": kind}, "shape": lengths})
 
 
+_NAME: Final = "^[a-z][a-z0-9_]*$"
 _INTEGER: Final[Json] = {"type": "integer"}
 # Kinds of which some argument or field may be none.
 _NULLABLE: Final = {
@@ -113,11 +119,7 @@ def _case_schema(operation: str) -> Json:
             "uniqueItems": True,
         },
     }
-    anything = {
-        "additionalProperties": False,
-        "patternProperties": {"^[a-z][a-z0-9_-]*$": _ref("value")},
-        "type": "object",
-    }
+    anything = _names("^[a-z][a-z0-9_-]*$", _ref("value"))
     code = {"pattern": "^E_[A-Z_]+$", "type": "string"}
     wrong = _object(common | {"args": anything, "error": code})
     if operation == UNKNOWN_OPERATION:
@@ -135,11 +137,7 @@ def schema() -> Json:
     hex_float = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]+p[+-][0-9]+)$"
     # Only requests that are at fault have other names or values than these.
     scalars = {"type": ["boolean", "integer", "null", "string"]}
-    any_mapping = {
-        "additionalProperties": False,
-        "patternProperties": {"^[a-z][a-z0-9_]*$": {"anyOf": [scalars, _ref("formats_like")]}},
-        "type": "object",
-    }
+    any_mapping = _names(_NAME, {"anyOf": [scalars, _ref("formats_like")]})
     records = {
         name: _object(
             {field.name: _single_schema(field) for field in fields},
@@ -149,11 +147,7 @@ def schema() -> Json:
     }
     defs: Json = {kind: _array_schema(kind) for kind in arrays}
     defs |= records | {
-        "formats_like": {
-            "additionalProperties": False,
-            "patternProperties": {"^[a-z][a-z0-9_]*$": scalars},
-            "type": "object",
-        },
+        "formats_like": _names(_NAME, scalars),
         "heads": {"anyOf": [_ref("i64"), _ref("bigint")]},
         "hex_float": {"pattern": hex_float, "type": "string"},
         "manifest": _manifest_schema(),
@@ -192,15 +186,7 @@ def _manifest_schema() -> Json:
     entry = _object(
         {"cases": _INTEGER, "sha256": {"pattern": "^[0-9a-f]{64}$", "type": "string"}}, ("sha256",)
     )
-    files = {
-        "additionalProperties": False,
-        "patternProperties": {r"^[a-z_]+\.json$": entry},
-        "type": "object",
-    }
-    flags = {
-        "additionalProperties": False,
-        "patternProperties": {"^[a-z][a-z0-9_]*$": {"pattern": r"^.+\.$", "type": "string"}},
-        "type": "object",
-    }
+    files = _names(r"^[a-z_]+\.json$", entry)
+    flags = _names(_NAME, {"pattern": r"^.+\.$", "type": "string"})
     text = {"type": "string"}
     return _object({"files": files, "flags": flags, "spec_version": text, "total": _INTEGER})

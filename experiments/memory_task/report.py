@@ -137,8 +137,8 @@ def _when(lag: int) -> str:
 def _table(settings: MemorySettings, table: Sequence[Row]) -> list[str]:
     """Return the lines of a Markdown table."""
     last = settings.train_steps - settings.lag
-    heads = ("network", "units", "parameters", "rate", "bits, trained", "accuracy, first")
-    heads += ("trained", "at its end", "beyond", "told", "room", "s")
+    heads = ["network", "units", "parameters", "rate", "bits, trained", "accuracy, first"]
+    heads += ["trained", "at its end", "beyond", "told", "room", "s"]
     rows = []
     for row in table:
         spread = row.bits[:, :last].mean(1)

@@ -1,13 +1,13 @@
-"""Storage accounting in bits (ACC)."""
+"""Storage accounting in bits (ACC), for all implementations; the oracle has its own."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from revrnn.config import Config
+from .config import Config
 
 
 @dataclass(frozen=True)
@@ -21,16 +21,15 @@ class Storage:
         plain_bits: bits of all states at 32 each (ACC-004).
     """
 
-    gate_counts: Tensor
+    gate_counts: npt.NDArray[np.int64]
     ideal_bits: float
     stored_bits: int
     plain_bits: int
 
 
-def ideal_bits(gate_counts: Tensor) -> float:
+def ideal_bits(gate_counts: npt.NDArray[np.int64]) -> float:
     """Return ``Σ_v gate_counts[v]·log2(1024/v)`` (ACC-002)."""
-    values = torch.arange(1, 1025, dtype=torch.float64)
-    return float((gate_counts[1:].cpu() * torch.log2(1024 / values)).sum())
+    return float((gate_counts[1:] * np.log2(1024 / np.arange(1, 1025))).sum())
 
 
 def stored_bits(config: Config, rows: int, steps: int, words: int, flags: int) -> int:
@@ -57,16 +56,22 @@ def plain_bits(config: Config, steps: int) -> int:
     return 32 * config.num_layers * config.hidden_size * config.state_arrays * steps
 
 
-def storage(config: Config, mask: Tensor, counts: Tensor, words: int, flags: int) -> Storage:
+def storage(
+    config: Config,
+    mask: npt.NDArray[np.bool_],
+    gate_counts: npt.NDArray[np.int64],
+    words: int,
+    flags: int,
+) -> Storage:
     """Return the accounts of a forward pass from an empty store.
 
     Args:
         config: the stack.
         mask: bool ``[T, B]``.
-        counts: histograms of the gates by layer, int64 ``[L, 1025]``.
+        gate_counts: int64 ``[1025]``, all 0 without forgetting.
         words: words (for ``wordlist`` planes) in the store.
         flags: flags in the store.
     """
-    total, steps = counts.sum(0), int(mask.sum())
+    steps = int(mask.sum())
     stored = stored_bits(config, mask.shape[1], steps, words, flags)
-    return Storage(total, ideal_bits(total), stored, plain_bits(config, steps))
+    return Storage(gate_counts, ideal_bits(gate_counts), stored, plain_bits(config, steps))
