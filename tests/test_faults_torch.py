@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from revrnn.torch_impl import RevGRU, dropout, encode, engine, value, value_and_grad
+from revrnn.torch_impl import RevGRU, dropout, engine, value_and_grad
 
 ENGINES = ("eager", "native")
 POINTS = int(os.environ.get("REVRNN_FAULTS", "6"))
@@ -242,51 +241,6 @@ def test_control_c_anywhere(wanted: list[Any]) -> None:
     assert stopped > POINTS // 2
 
 
-@pytest.mark.parametrize("place", ["embed", "readout"])
-def test_measuring_and_encoding(place: str) -> None:
-    """What has no gradients: buffers and random numbers."""
-    setting = Setting()
-
-    def call() -> Any:
-        if place == "readout":
-            data, targets = setting.data[:-1], setting.data[1:]
-            return value(setting.rnn, data, targets, setting.loss, embed=setting.embedded).loss
-        return encode(setting.rnn, setting.data, embed=setting.embedded)[0]
-
-    calls = 0
-
-    def trip(where: str) -> None:
-        nonlocal calls
-        calls += where == place
-        if calls == 2:
-            raise ValueError("here")
-
-    setting.trip, before = trip, setting.everything()
-    with pytest.raises(ValueError, match="here"):
-        call()
-    assert equal(setting.everything(), before)
-    setting.trip = lambda where: None
-    first = call().clone()
-    setting = Setting()
-    assert torch.equal(first, call())
-
-
-def test_the_way_back_of_an_encoder() -> None:
-    setting = Setting()
-    context = encode(setting.rnn, setting.data, embed=setting.embedded)[0]
-    buffers = [buffer.clone() for buffer in setting.model.buffers()]
-
-    def trip(where: str) -> None:
-        if where == "backward of embed":
-            raise ValueError("here")
-
-    setting.trip, random_state = trip, torch.get_rng_state()
-    with pytest.raises(ValueError, match="here"):
-        context.sum().backward()  # type: ignore[no-untyped-call]
-    assert all(map(torch.equal, buffers, setting.model.buffers()))
-    assert torch.equal(random_state, torch.get_rng_state())
-
-
 def test_a_backward_pass_that_failed_is_not_gone_on_with() -> None:
     """Its states are half-way back: a second one must not give numbers."""
     rnn = RevGRU(3, 4, chunk_size=2)
@@ -328,49 +282,3 @@ def test_gradients_of_all_kinds_are_added_to() -> None:
     rnn.weight_ih_l0.grad = held
     value_and_grad(rnn, data, data, loss, embed=embed)
     assert rnn.weight_ih_l0.grad is held
-
-
-# --- the native engine's compiled code -------------------------------------------------------
-
-FUNCTION = """
-from revrnn.native.compiling import native
-
-@native
-def f(x):
-    return x + {number}
-"""
-
-
-def test_damaged_and_lacking_room_for_compiled_code(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Compiled anew where what is kept cannot be read, or nothing can be kept."""
-
-    def run(number: int = 1, name: str = "made") -> int:
-        path = tmp_path / f"{name}.py"
-        text = FUNCTION.format(number=number)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-        space: dict[str, Any] = {}
-        exec(compile(path.read_text(), str(path), "exec"), space)
-        return int(space["f"](1))
-
-    assert run() == 2
-    kept = [*tmp_path.rglob("*.nbc"), *tmp_path.rglob("*.nbi")]
-    assert len(kept) == 2
-    for path in kept:
-        content = path.read_bytes()
-        path.write_bytes(content[: len(content) // 2])
-        assert run() == 2
-        assert path.read_bytes() != content[: len(content) // 2]
-    # The index is written, and the process killed before the code is: what was compiled from
-    # older sources must not be taken for it.
-    from numba.core.caching import IndexDataCacheFile
-
-    def no_room(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(IndexDataCacheFile, "_save_data", no_room)
-        assert run(number=22) == 23
-    assert run(number=22) == 23

@@ -1,0 +1,51 @@
+"""The native engine's compiled code, damaged or without room to be kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FUNCTION = """
+from revrnn.native.compiling import native
+
+@native
+def f(x):
+    return x + {number}
+"""
+
+
+def test_damaged_and_lacking_room_for_compiled_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled anew where what is kept cannot be read, or nothing can be kept."""
+
+    def run(number: int = 1, name: str = "made") -> int:
+        path = tmp_path / f"{name}.py"
+        text = FUNCTION.format(number=number)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+        space: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), space)
+        return int(space["f"](1))
+
+    assert run() == 2
+    kept = [*tmp_path.rglob("*.nbc"), *tmp_path.rglob("*.nbi")]
+    assert len(kept) == 2
+    for path in kept:
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert run() == 2
+        assert path.read_bytes() != content[: len(content) // 2]
+    # The index is written, and the process killed before the code is: what was compiled from
+    # older sources must not be taken for it.
+    from numba.core.caching import IndexDataCacheFile
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexDataCacheFile, "_save_data", no_room)
+        assert run(number=22) == 23
+    assert run(number=22) == 23
