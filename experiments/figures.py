@@ -126,10 +126,17 @@ def draw_repeat(results: Results) -> Any:
             values = list(right.values())
             if sizes:
                 style = look(cell) | ({"fillstyle": "none"} if "keeping" in variant else {})
+                if variant == kind:  # larger, to be seen where another lies upon it
+                    style |= {"fillstyle": "none", "markersize": 10}
                 bars = [float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for v in values]
                 means = [float(np.mean(v)) for v in values]
                 axis.errorbar(sizes, means, yerr=bars, label=name, **style)
-        axis.set(xscale="log", xlabel="units", title=NAMES[kind], ylim=(0, 105))
+        axis.set(
+            xscale="log",
+            xlabel="units",
+            title=f"{NAMES[kind]} and {NAMES[f'rev{kind}']}",
+            ylim=(0, 105),
+        )
         axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
         axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         axis.legend(loc="lower right")
