@@ -21,6 +21,7 @@ from revrnn.experiments.figure_style import LOOKS, STYLE
 from revrnn.experiments.forgetting import forgotten
 from revrnn.experiments.lm.settings import LmSettings
 from revrnn.experiments.lm.trainer import Trainer
+from revrnn.experiments.nmt.figures import draw_contexts, draw_memory
 
 
 def spread(*values: float) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def test_what_was_not_measured_is_not_drawn(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "draw"), [("lm-x", figures.draw_language_models), ("nmt-x", figures.draw_memory)]
+    ("name", "draw"), [("lm-x", figures.draw_language_models), ("nmt-x", draw_memory)]
 )
 def test_savings_have_the_same_scales_side_by_side(name: str, draw: Any) -> None:
     with mpl.rc_context(STYLE):
@@ -128,7 +129,7 @@ def test_contexts_are_compared_under_the_same_limits() -> None:
     drawn = []
     for own in (models[:-1], models):
         with mpl.rc_context(STYLE):
-            pair = [draw({"models": own}) for draw in (figures.draw_contexts, figures.draw_memory)]
+            pair = [draw({"models": own}) for draw in (draw_contexts, draw_memory)]
         drawn.append([str(axis.dataLim) for figure in pair for axis in figure.axes])
         for figure in pair:
             plt.close(figure)
