@@ -17,7 +17,14 @@ from .bptt import Bptt
 from .checks import check_heads
 from .engine import Settings
 from .gradients import Gradients
-from .quantise import check_finite, dequantise, operand_passes, quantise, quantise_parameters
+from .quantise import (
+    check_finite,
+    dequantise,
+    operand_passes,
+    parts,
+    quantise,
+    quantise_parameters,
+)
 from .schedule import Gains, make_schedule
 from .state import State, fresh_state, start_from
 from .transforms import is_abstract
@@ -94,7 +101,7 @@ class Call:
 
         def deliver(first: int, h: Tensor) -> None:
             if self.with_outputs:
-                outputs[first : first + len(h)] = dequantise(h, bits)
+                dequantise(h, bits, outputs[first : first + len(h)])
             if depth:
                 slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
 
@@ -190,8 +197,10 @@ class Call:
         def of_inputs(first: int, dx: Tensor) -> None:
             if grad_x is not None:
                 steps = slice(first, first + len(dx))
-                passes = none_saturated or operand_passes(x[steps], formats)
-                grad_x[steps] = dx * passes if passes is not True else dx  # GRAD-002
+                if not none_saturated:
+                    dx = dx * operand_passes(x[steps], formats)  # GRAD-002
+                for part, to in parts(dx, grad_x[steps]):
+                    to.copy_(part)
 
         inputs = self._inputs(x)
         final = (grads.get("h_n"), grads.get("c_n"))

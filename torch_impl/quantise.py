@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import torch
@@ -12,8 +12,14 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
-# Elements handled at a time.
+# Elements handled at a time, which fit a processor's cache; fewer are handled by PyTorch without its
+# other threads, which after each operation keep their cores busy for milliseconds, waiting for the
+# next one. The native engine's own threads would have to share the cores with them.
 _CACHED: Final = 2**18
+_ALONE: Final = 2**15 - 1
+# Added to a float32 of magnitude below 2^22 it leaves no bits for fractions, which are rounded half
+# to even. (torch.round starts threads from 2048 elements on.)
+_HALVES: Final = 1.5 * 2.0**23
 
 # Types whose sums would lose too much.
 LOW: Final = (torch.float16, torch.bfloat16)
@@ -64,16 +70,10 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     bits = fraction_bits(kind, formats)
     if high == OPERAND_MAX:
         # Above ±32512 values are clipped; below, a scaled float32 is exact.
-        if x.numel() <= _CACHED:
-            whole = torch.mul(x.float(), 2.0**bits).round_().clamp_(low, high)
-            return whole.to(torch.int16).contiguous()
         out = torch.empty(x.shape, dtype=torch.int16, device=x.device)
-        work: Tensor | None = None
-        for rows in blocks(x):
-            part = x[rows].float()
-            # All blocks but a shorter last one share their memory.
-            work = work if work is not None and work.shape == part.shape else torch.empty_like(part)
-            out[rows] = torch.mul(part, 2.0**bits, out=work).round_().clamp_(low, high)
+        for part, to in parts(x, out):
+            scaled = torch.mul(part.float(), 2.0**bits).clamp_(low, high)
+            to.copy_(scaled.add_(_HALVES).sub_(_HALVES))
         return out
     # 2^31 − 1 is no float32, so clip in float64.
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
@@ -96,6 +96,19 @@ def blocks(x: Tensor) -> list[slice]:
     return [slice(begin, begin + rows) for begin in range(0, len(x), rows)]
 
 
+def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut tensors of one shape into pieces that one thread handles alone and in its cache."""
+    first = tensors[0]
+    if first.device.type != "cpu" or first.numel() <= _ALONE:
+        yield tensors
+    elif all(tensor.is_contiguous() for tensor in tensors):
+        pieces = [tensor.view(-1).split(_ALONE) for tensor in tensors]
+        yield from zip(*pieces, strict=True)
+    else:
+        for steps in zip(*tensors, strict=True):
+            yield from parts(*steps)
+
+
 def operand_passes(x: Tensor, formats: Formats) -> Tensor:
     """Say where a quantised float operand did not saturate (GRAD-002)."""
     return (x.float() * 2.0**formats.operand_bits).round_().abs_() <= OPERAND_MAX
@@ -106,9 +119,13 @@ def wide(value: Tensor) -> Tensor:
     return value.float() if value.dtype in LOW else value
 
 
-def dequantise(q: Tensor, bits: int) -> Tensor:
-    """Return the nearest float32 to ``q · 2^-bits`` (QNT-006)."""
-    return q.to(torch.float32) * 2.0**-bits
+def dequantise(q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
+    """Return the nearest float32 to ``q · 2^-bits`` (QNT-006), in ``out`` if it is given."""
+    if out is None:
+        out = torch.empty(q.shape, dtype=torch.float32, device=q.device)
+    for part, to in parts(q, out):
+        torch.mul(part.to(torch.float32), 2.0**-bits, out=to)
+    return out
 
 
 def round_shift(v: Tensor, k: int) -> Tensor:

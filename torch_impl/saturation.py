@@ -32,19 +32,23 @@ class SaturationCounter:
         """Count a chunk's operands, int16 of any shape."""
         if x.numel():
             self.inputs += x.numel()
-            if self.on_cpu and not _beyond(x, OPERAND_MAX - 1):
+            if self.on_cpu and _largest(x) < OPERAND_MAX:
                 return
             self.ends[0] += (x.abs() == OPERAND_MAX).sum()
 
     def add_states(self, h: Tensor) -> None:
         """Count states, int32 of any shape."""
         if h.numel():
-            low, high = h.aminmax()
-            most = torch.maximum(high.to(torch.int64), -low.to(torch.int64))
-            self.largest = torch.maximum(self.largest, most)
             self.views += h.numel()
-            if self.on_cpu and int(most) <= self.limit:
-                return  # nothing to count
+            if self.on_cpu:
+                most = _largest(h)
+                self.largest.clamp_(min=most)
+                if most <= self.limit:
+                    return  # nothing to count
+            else:
+                low, high = h.aminmax()
+                magnitude = torch.maximum(high.to(torch.int64), -low.to(torch.int64))
+                self.largest = torch.maximum(self.largest, magnitude)
             self.ends[1] += ((h > self.limit) | (h < -self.limit)).sum()
 
     def read(self) -> Saturation:
@@ -53,8 +57,9 @@ class SaturationCounter:
             self.add_states(self.end.h)
         inputs, views, largest = [*self.ends.tolist(), int(self.largest)]
         if self.end is not None:
-            low, high = (int(v) for v in self.end.h.aminmax()) if self.end.h.numel() else (0, 0)
-            largest = max(largest, high, -low)
+            if self.end.h.numel():
+                low, high = (int(v) for v in self.end.h.aminmax())
+                largest = max(largest, high, -low)
         return Saturation(
             inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
         )
@@ -65,6 +70,7 @@ class SaturationCounter:
         return self.on_cpu and not int(self.ends[0])
 
 
-def _beyond(v: Tensor, limit: int) -> bool:
-    low, high = v.aminmax()
-    return int(high) > limit or int(low) < -limit
+def _largest(v: Tensor) -> int:
+    """Return the largest magnitude, found by NumPy: PyTorch would start its threads for it."""
+    array = v.detach().numpy()
+    return max(int(array.max()), -int(array.min()))
