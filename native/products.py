@@ -21,17 +21,21 @@ from .tiles import (
     PANEL,
     TALL,
     float_1,
+    float_2,
     float_4,
     float_8,
     float_add_4,
     float_add_8,
     float_thin_1,
+    float_thin_2,
     float_thin_4,
     float_thin_8,
     int16_1,
+    int16_2,
     int16_4,
     int16_8,
     int16_thin_1,
+    int16_thin_2,
     int16_thin_4,
     int16_thin_8,
 )
@@ -57,11 +61,11 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
     """Return a product of some rows with one panel, or the vectors of it that have columns.
 
     Args:
-        full: tiles of eight, four and one row with a whole panel.
+        full: tiles of eight, four, two rows and one with a whole panel.
         thin: the same with one vector of it.
         per: numbers of an index and column in the panel.
     """
-    (full_8, full_4, full_1), (thin_8, thin_4, thin_1) = full, thin
+    (full_8, full_4, full_2, full_1), (thin_8, thin_4, thin_2, thin_1) = full, thin
 
     @inner
     def multiply(
@@ -87,6 +91,9 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
                 while r + 4 <= rows:
                     thin_4(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
                     r += 4
+                while r + 2 <= rows:
+                    thin_2(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
+                    r += 2
                 while r + 1 <= rows:
                     thin_1(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
                     r += 1
@@ -98,6 +105,9 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
         while r + 4 <= rows:
             full_4(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
             r += 4
+        while r + 2 <= rows:
+            full_2(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 2
         while r + 1 <= rows:
             full_1(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
             r += 1
@@ -107,8 +117,16 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
 
 # (left operand, where, from row to row, from index to index, rows, packed, where, length, result,
 # where, from row to row, columns)
-int16_panel = _panel((int16_8, int16_4, int16_1), (int16_thin_8, int16_thin_4, int16_thin_1), 2)
-float_panel = _panel((float_8, float_4, float_1), (float_thin_8, float_thin_4, float_thin_1), 1)
+int16_panel = _panel(
+    (int16_8, int16_4, int16_2, int16_1),
+    (int16_thin_8, int16_thin_4, int16_thin_2, int16_thin_1),
+    2,
+)
+float_panel = _panel(
+    (float_8, float_4, float_2, float_1),
+    (float_thin_8, float_thin_4, float_thin_2, float_thin_1),
+    1,
+)
 
 
 @inner

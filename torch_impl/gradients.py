@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,7 +39,7 @@ class Gradients:
         """Return gradients of 0; ``end`` is the final state, for its shape."""
         zero = torch.zeros_like(end.h, dtype=torch.float32)
         shapes = config.parameter_shapes().items()
-        params = {name: zero.new_zeros(shape) for name, shape in shapes}
+        params = {name: _zeros(shape, zero.device) for name, shape in shapes}
         return cls(zero, None if end.c is None else torch.zeros_like(zero), params)
 
     def add_to_state(self, h: Tensor | None, c: Tensor | None) -> None:
@@ -47,6 +48,13 @@ class Gradients:
             self.h = self.h + h
         if c is not None and self.c is not None:
             self.c = self.c + c
+
+
+def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return zeros; on a processor pages that the system clears when they are first added to."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.zeros(shape, device=device)
 
 
 class Backward:
