@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import Array, f32, native
+from .compiling import Array, f32, i64, native
 from .packing import padded_columns
 from .products import add_outer_products, add_row, float_product
 
@@ -35,8 +35,8 @@ def add_weights(
         into: float32 ``[…, width]``.
         to: the row there that belongs to column ``first``.
     """
-    length = ds.shape[0]
-    add_outer_products(ds.reshape(-1), first, columns, rows, length, packed, width, into, to)
+    length, one = ds.shape[0], i64(1)
+    add_outer_products(ds.reshape(-1), first, one, columns, rows, length, packed, width, into, to)
 
 
 @native

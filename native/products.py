@@ -187,6 +187,7 @@ def float_product(
 def add_outer_products(
     a: Array,
     a_at: int,
+    by_row: int,
     by_index: int,
     rows: int,
     length: int,
@@ -198,8 +199,9 @@ def add_outer_products(
     """Add ``Σ_k a[k, r]·b[k, c]`` to ``into[first + r, c]``, float32 (GRAD-014).
 
     Args:
-        a: flat; element ``[k, r]`` is at ``a_at + k·by_index + r``.
+        a: flat; element ``[k, r]`` is at ``a_at + k·by_index + r·by_row``.
         a_at: see ``a``.
+        by_row: see ``a``.
         by_index: see ``a``.
         rows: number of rows ``r``.
         length: number of terms ``k``.
@@ -212,27 +214,15 @@ def add_outer_products(
     for c in range(0, columns, PANEL):
         used, at = min(PANEL, columns - c), c * length
         for r in range(0, rows, TALL):
-            some, to = min(TALL, rows - r), (first + r) * columns + c
+            some, to, own = min(TALL, rows - r), (first + r) * columns + c, a_at + r * by_row
             if used == PANEL and some == TALL:
                 if TALL == 8:
-                    float_add_8(a, a_at + r, 1, by_index, packed, at, length, flat, to, columns)
+                    float_add_8(a, own, by_row, by_index, packed, at, length, flat, to, columns)
                 else:
-                    float_add_4(a, a_at + r, 1, by_index, packed, at, length, flat, to, columns)
+                    float_add_4(a, own, by_row, by_index, packed, at, length, flat, to, columns)
                 continue
-            float_panel(
-                a,
-                a_at + r,
-                i64(1),
-                by_index,
-                some,
-                packed,
-                at,
-                length,
-                work,
-                i64(0),
-                i64(PANEL),
-                used,
-            )
+            whole, none = i64(PANEL), i64(0)
+            float_panel(a, own, by_row, by_index, some, packed, at, length, work, none, whole, used)
             for q in range(some):
                 add_row(used, work, q * PANEL, flat, to + q * columns)
 

@@ -17,14 +17,7 @@ from .bptt import Bptt
 from .checks import check_heads
 from .engine import Settings
 from .gradients import Gradients
-from .quantise import (
-    check_finite,
-    dequantise,
-    operand_passes,
-    parts,
-    quantise,
-    quantise_parameters,
-)
+from .quantise import check_finite, dequantise, operand_passes, parts, quantise, quantise_parameters
 from .schedule import Gains, make_schedule
 from .state import State, fresh_state, start_from
 from .transforms import is_abstract

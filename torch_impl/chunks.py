@@ -68,6 +68,7 @@ class ChunkInputs:
 
     Attributes:
         made: inputs as made in the backward pass, by a chunk's first step, for forward hooks.
+        none_saturated: whether it is known that no operand was at an end of its range.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class ChunkInputs:
         self.steps, self.rows = data.shape[:2]
         self.in_place = is_plain_embedding(embed) and not (hooks.before or hooks.after)
         self.made: dict[int, Tensor] = {}
+        self.none_saturated = False
         self._since: dict[int, int] = {}
         self._early: dict[int, Tensor] = {}
         self._start: Tensor | None = None
@@ -196,7 +198,8 @@ class ChunkInputs:
         """
         assert self.into is not None
         x, since = self.made.pop(first), self._since.pop(first)
-        dx = dx * operand_passes(x.detach(), self.config.formats)  # GRAD-002
+        if not self.none_saturated:
+            dx = dx * operand_passes(x.detach(), self.config.formats)  # GRAD-002
         dx = dx if beside is None else dx + beside
         if self.in_place:
             assert isinstance(self.embed, nn.Embedding)

@@ -184,6 +184,11 @@ def set_engine(name: str) -> None:
     _chosen = name
 
 
+def chosen_engine() -> str:
+    """Return what :func:`set_engine` was given last, or ``"auto"``."""
+    return _chosen
+
+
 @contextmanager
 def engine(name: str) -> Iterator[None]:
     """Choose an engine for the time of a ``with`` block."""

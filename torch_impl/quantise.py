@@ -12,9 +12,9 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
-# Elements handled at a time, which fit a processor's cache; fewer are handled by PyTorch without its
-# other threads, which after each operation keep their cores busy for milliseconds, waiting for the
-# next one. The native engine's own threads would have to share the cores with them.
+# Elements handled at a time, which fit a processor's cache. Fewer than 2^15 PyTorch handles without
+# its other threads, which after each operation keep their cores busy for milliseconds, waiting for
+# the next one: the native engine's own threads would have to share the cores with them.
 _CACHED: Final = 2**18
 _ALONE: Final = 2**15 - 1
 # Added to a float32 of magnitude below 2^22 it leaves no bits for fractions, which are rounded half

@@ -16,6 +16,7 @@ from revrnn.errors import RevRNNError
 
 from .checks import LOSS_SETTINGS, check_tensor
 from .collect import Collector
+from .native.engine import compiled_readout
 from .quantise import wide
 from .shortcuts import is_bare, is_plain_linear
 
@@ -173,6 +174,15 @@ class LinearCrossEntropy(nn.Module):
         of_weight, of_bias = (
             None if scale is None else into.in_place(p) for p in (linear.weight, linear.bias)
         )
+        if not shares and not self.label_smoothing:
+            compiled = compiled_readout(linear, x)
+            if compiled is not None:
+                weights, keep = self._weights(wanted), wanted != self.ignore_index
+                certain = torch.where(keep, wanted, 0).long()
+                factors = None if scale is None else weights * scale.float()
+                losses, dx = compiled(linear, x, certain, weights, factors, of_weight, of_bias)
+                total = torch.where(keep, losses, 0).sum()
+                return total, weights.sum(), None if dx is None else dx.view(outputs.shape)
         sums, counts = [], []
         block_rows = min(max(_BLOCK_LOGITS // linear.out_features, _FEWEST_ROWS), _MOST_ROWS)
         for begin in range(0, len(x), block_rows):

@@ -56,10 +56,9 @@ class SaturationCounter:
         if self.views == 0 and self.end is not None:
             self.add_states(self.end.h)
         inputs, views, largest = [*self.ends.tolist(), int(self.largest)]
-        if self.end is not None:
-            if self.end.h.numel():
-                low, high = (int(v) for v in self.end.h.aminmax())
-                largest = max(largest, high, -low)
+        if self.end is not None and self.end.h.numel():
+            low, high = (int(v) for v in self.end.h.aminmax())
+            largest = max(largest, high, -low)
         return Saturation(
             inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -13,9 +13,12 @@ from torch import Tensor
 from revrnn.config import Config
 
 from ..compiled import steps_are_compiled
-from ..engine import Settings, Work
+from ..engine import Settings, Work, chosen_engine
 from ..product import chosen_method
 from ..sequence import Schedule
+
+# Numbers of a readout's weight from which on compiling its kernels is worth it.
+_LARGE: Final = 2**20
 
 
 @cache
@@ -30,6 +33,24 @@ def _fault() -> str | None:
     except Exception as error:  # whatever a broken installation raises: eager goes on
         return f"numba cannot be used ({type(error).__name__}: {str(error).splitlines()[:1]})"
     return None if right else "its products are wrong on this processor"
+
+
+def compiled_readout(linear: Any, x: Tensor) -> Any:
+    """Return :func:`.readout.losses_and_gradients` where it is faster than PyTorch's products.
+
+    Which is used depends on processor, sizes and the engine chosen, not on a measurement: the
+    losses of two processes on one machine are the same bits.
+    """
+    w, tensors = linear.weight, (x, linear.weight, linear.bias)
+    plain = all(
+        t is None or (t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous())
+        for t in tensors
+    )
+    if not plain or w.numel() < _LARGE or chosen_engine() not in ("auto", "native"):
+        return None
+    if _fault() is not None or not import_module("revrnn.native.tiles").AHEAD:
+        return None
+    return import_module(".readout", __package__).losses_and_gradients
 
 
 class NativeEngine:

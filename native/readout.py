@@ -1,0 +1,227 @@
+"""A linear readout and the cross-entropy of its logits, for a block of rows.
+
+Logits lie by panels of :data:`.tiles.PANEL` rows, ``[P, V, PANEL]``: a class beside the next one,
+a row in a lane of its own. So the weight of the classes is the left operand of both products with
+it and is read as it is, and what they give is the right operand of the next one, already packed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from .compiling import Array, f32, i64, native
+from .lanes import F32, Group, Lanes, Place, vector
+from .packing import padded_columns
+from .products import add_outer_products, float_panel
+from .tiles import PANEL
+from .vectors import Kernel, kernel
+
+# Classes whose weights stay in a processor's second cache.
+_TOGETHER: Final = 64
+
+# exp by a polynomial on ±log(2)/2: log2(e), log(2) in two parts, coefficients, and the least
+# argument with a normal result.
+_LOG2_E: Final = 1.44269504088896341
+_LOG_2: Final = (0.693359375, -2.12194440e-4)
+_POWERS: Final = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    1.6666665459e-1,
+    5.0000001201e-1,
+)
+_LEAST: Final = -87.0
+
+
+def _exponential(x: Lanes) -> Lanes:
+    """Return exp of float32 that are 0 or less; NaN where it is NaN."""
+    normal = x >= _LEAST
+    below = x < _LEAST
+    least = normal.choose(x, x.with_value(x.lift(_LEAST)))
+    whole = (least * _LOG2_E + 0.5).call("floor")
+    rest = least - whole * _LOG_2[0] - whole * _LOG_2[1]
+    total = rest * _POWERS[0] + _POWERS[1]
+    for power in _POWERS[2:]:
+        total = total * rest + power
+    total = total * rest * rest + rest + 1.0
+    bits = (whole.as_integer() + 127) << 23
+    scale = x.with_value(x.builder.bitcast(bits.value, vector(F32)))
+    return normal.choose(total * scale, below.choose(0.0, x))
+
+
+@kernel
+def _raise_row(k: Kernel, n: Any, x: Place, most: Place) -> None:
+    """Raise ``most`` to ``x``."""
+
+    def raise_to(group: Group) -> None:
+        value, so_far = group.load(x), group.load(most)
+        group.store(most, (value >= so_far).choose(value, so_far))
+
+    k.each(n, raise_to)
+
+
+@kernel
+def _exponentials_row(k: Kernel, n: Any, x: Place, most: Place, total: Place) -> None:
+    """Write ``exp(x − most)`` over ``x``, and add it to ``total``."""
+
+    def write(group: Group) -> None:
+        value = _exponential(group.load(x) - group.load(most))
+        group.store(x, value)
+        group.store(total, group.load(total) + value)
+
+    k.each(n, write)
+
+
+@kernel
+def _scale_row(k: Kernel, n: Any, factor: Place, x: Place) -> None:
+    """Multiply ``x`` by ``factor``."""
+    k.each(n, lambda group: group.store(x, group.load(x) * group.load(factor)))
+
+
+@kernel
+def _shift_row(k: Kernel, n: Any, bias: Any, x: Place) -> None:
+    """Add a number to ``x``."""
+    k.each(n, lambda group: group.store(x, group.load(x) + k.all_lanes(bias)))
+
+
+@native
+def pack_outputs(x: Array, of_rows: Array, of_columns: Array) -> None:
+    """Pack ``[R, H]`` twice, by panels of rows; rows that fill the last one are 0.
+
+    ``of_rows``, ``[P, H·PANEL]``, has the rows as columns of a right operand, ``of_columns``,
+    ``[P, PANEL·whole panels of H]``, has each panel's rows as the terms of one.
+    """
+    rows, length = x.shape
+    for p in range(of_rows.shape[0]):
+        for i in range(PANEL):
+            r = p * PANEL + i
+            for c in range(padded_columns(length)):
+                value = x[r, c] if r < rows and c < length else f32(0)
+                if c < length:
+                    of_rows[p, c * PANEL + i] = value
+                at = ((c // PANEL) * PANEL + i) * PANEL + c % PANEL
+                of_columns[p, at] = value
+
+
+@native
+def write_logits(w: Array, bias: Array, x: Array, first: int, last: int, out: Array) -> None:
+    """Write logits of some classes.
+
+    Args:
+        w: float32 ``[V, H]``.
+        bias: float32 ``[V]``, or empty.
+        x: outputs packed as columns, ``[P, H·PANEL]``.
+        first: the first class.
+        last: the one after the last.
+        out: ``[P, V·PANEL]``.
+    """
+    length, flat = w.shape[1], w.reshape(-1)
+    for begin in range(first, last, _TOGETHER):
+        count, at = min(_TOGETHER, last - begin), begin * length
+        for p in range(x.shape[0]):
+            to, one, panel = begin * PANEL, i64(1), i64(PANEL)
+            float_panel(
+                flat, at, length, one, count, x[p], i64(0), length, out[p], to, panel, PANEL
+            )
+            if bias.size:
+                for v in range(begin, begin + count):
+                    _shift_row(i64(PANEL), bias[v], out[p], v * PANEL)
+
+
+@native
+def cross_entropy(
+    logits: Array, targets: Array, weights: Array, factors: Array, losses: Array
+) -> None:
+    """Write losses of a panel of rows, and their gradients over the logits.
+
+    Args:
+        logits: float32 ``[V·PANEL]``.
+        targets: int64 ``[r]``, class numbers of the panel's rows.
+        weights: float32 ``[r]``: what each row's loss counts.
+        factors: float32 ``[r]``: what each row's gradient is multiplied by; empty for none.
+        losses: float32 ``[r]``, to be written.
+    """
+    classes, rows, panel = logits.size // PANEL, targets.size, i64(PANEL)
+    most, total = np.empty(PANEL, np.float32), np.zeros(PANEL, np.float32)
+    chosen, factor = np.empty(PANEL, np.float32), np.zeros(PANEL, np.float32)
+    most[:] = logits[:PANEL]
+    for v in range(classes):
+        _raise_row(panel, logits, v * PANEL, most, 0)
+    for r in range(rows):
+        chosen[r] = logits[targets[r] * PANEL + r]
+    for v in range(classes):
+        _exponentials_row(panel, logits, v * PANEL, most, 0, total, 0)
+    for r in range(rows):
+        if (
+            most[r] == math.inf
+        ):  # as PyTorch has it: the gradient is NaN where the logit is infinite
+            total[r] = f32(1)
+        norm = f32(most[r] + f32(math.log(total[r])))
+        losses[r] = f32(norm - chosen[r]) * weights[r]
+    if factors.size:
+        for r in range(rows):
+            factor[r] = factors[r] / total[r]
+        for v in range(classes):
+            _scale_row(panel, factor, 0, logits, v * PANEL)
+        for r in range(rows):
+            logits[targets[r] * PANEL + r] -= factors[r]
+
+
+@native
+def write_gradients(w: Array, of_logits: Array, first: int, last: int, dx: Array) -> None:
+    """Write some columns of the gradient of outputs.
+
+    Args:
+        w: float32 ``[V, H]``.
+        of_logits: ``[P, V·PANEL]``.
+        first: the first column.
+        last: the one after the last.
+        dx: float32 ``[R, H]``.
+    """
+    (classes, length), flat, count = w.shape, w.reshape(-1), last - first
+    panels, panel, one = of_logits.shape[0], i64(PANEL), i64(1)
+    part = np.zeros((panels, count, PANEL), np.float32)
+    for begin in range(0, classes, _TOGETHER):
+        some, at = min(_TOGETHER, classes - begin), begin * length + first
+        for p in range(panels):
+            terms = of_logits[p][begin * PANEL : (begin + some) * PANEL]
+            add_outer_products(flat, at, one, length, count, some, terms, panel, part[p], 0)
+    for r in range(dx.shape[0]):
+        for c in range(count):
+            dx[r, first + c] = part[r // PANEL, c, r % PANEL]
+
+
+@native
+def add_to_weight(
+    of_logits: Array, x: Array, first: int, last: int, of_weight: Array, of_bias: Array
+) -> None:
+    """Add to the gradients of some classes' weights and biases.
+
+    Args:
+        of_logits: ``[P, V·PANEL]``.
+        x: outputs packed as terms, ``[P, PANEL·whole panels of H]``.
+        first: the first class.
+        last: the one after the last.
+        of_weight: float32 ``[V, H]``, or of no classes.
+        of_bias: float32 ``[V]``, or empty.
+    """
+    classes, length = of_weight.shape
+    for begin in range(first, last, _TOGETHER):
+        count = min(_TOGETHER, last - begin)
+        for p in range(of_logits.shape[0]):
+            own, one = of_logits[p], i64(1)
+            if classes:
+                at, panel = begin * PANEL, i64(PANEL)
+                add_outer_products(
+                    own, at, panel, one, count, PANEL, x[p], length, of_weight, begin
+                )
+            if of_bias.size:
+                for v in range(begin, begin + count):
+                    total = f32(0)
+                    for i in range(PANEL):
+                        total += own[v * PANEL + i]
+                    of_bias[v] += total

@@ -1,0 +1,129 @@
+"""The compiled readout gives what PyTorch's operations give, on any number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from revrnn.torch_impl import LinearCrossEntropy, RevGRU, engine, value, value_and_grad
+from revrnn.torch_impl.native import engine as native
+from revrnn.torch_impl.native import threads
+
+tiles = pytest.importorskip("revrnn.native.tiles")
+ROWS, UNITS, CLASSES = 35, 26, 83
+
+
+@pytest.fixture(autouse=True)
+def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take the compiled readout at every size, on every processor, with threads."""
+    from revrnn.torch_impl.native import readout
+
+    monkeypatch.setattr(native, "_LARGE", 1)
+    monkeypatch.setattr(tiles, "AHEAD", True)
+    monkeypatch.setattr(threads, "_WORTH", 1)
+    monkeypatch.setattr(readout, "_LOGITS", 2 * CLASSES * tiles.PANEL)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(name: str, linear: nn.Linear, **settings: Any) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the loss and gradients of a small model by one engine."""
+    torch.manual_seed(3)
+    module, x = RevGRU(5, UNITS, max_forget_bits=2), torch.randn(7, ROWS, 5)
+    targets = torch.randint(CLASSES, (7, ROWS))
+    targets[2, :4] = targets[6] = settings.get("ignore_index", -100)
+    readout = LinearCrossEntropy(linear, **settings)
+    linear.zero_grad()
+    with engine(name):
+        step = value_and_grad(module, x, targets, readout, chunk_size=5, loss_scale=8.0)
+        measured = value(module, x, targets, readout, chunk_size=5).loss
+    torch.testing.assert_close(measured, step.loss, rtol=0, atol=0, equal_nan=True)
+    return step.loss, [p.grad for p in (*module.parameters(), *linear.parameters())]
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "sum": {"reduction": "sum"},
+    "class weights": {"weight": torch.linspace(0, 2, CLASSES)},
+    "another number is ignored": {"ignore_index": 7},
+}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_eager_engine(case: str, bias: bool) -> None:
+    """Losses and all gradients, of classes and rows that fill no panel."""
+    torch.manual_seed(0)
+    linear = nn.Linear(UNITS, CLASSES, bias=bias)
+    wanted, gradients = trained("eager", linear, **CASES[case])
+    results = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        results.append(trained("native", linear, **CASES[case]))
+    for loss, others in results:
+        assert torch.allclose(loss, wanted, rtol=1e-5)
+        for a, b in zip(others, gradients, strict=True):
+            assert a is not None
+            assert b is not None
+            assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+        for a, b in zip(others, results[0][1], strict=True):
+            assert torch.equal(a, b)  # type: ignore[arg-type]
+
+
+def test_is_taken() -> None:
+    """What the other tests compare with is another computation."""
+    linear, x = nn.Linear(UNITS, CLASSES), torch.zeros(3, UNITS)
+    assert native.compiled_readout(linear, x) is not None
+    assert native.compiled_readout(linear.double(), x.double()) is None
+    with engine("eager"):
+        assert native.compiled_readout(linear.float(), x) is None
+
+
+def test_frozen_parameters_get_no_gradient() -> None:
+    """A weight, a bias, or neither wants one."""
+    torch.manual_seed(0)
+    for weight, bias in ((False, True), (True, False), (False, False)):
+        linear = nn.Linear(UNITS, CLASSES)
+        linear.weight.requires_grad_(weight)
+        linear.bias.requires_grad_(bias)
+        _, gradients = trained("native", linear)
+        assert [g is not None for g in gradients[-2:]] == [weight, bias]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_stays_so(number: float) -> None:
+    """NaN and infinities in the bias: the same kind of loss and gradients as from PyTorch."""
+    torch.manual_seed(0)
+    linear = nn.Linear(UNITS, CLASSES)
+    with torch.no_grad():
+        linear.bias[4] = number
+    wanted, gradients = trained("eager", linear)
+    loss, others = trained("native", linear)
+    assert torch.equal(loss.isnan(), wanted.isnan())
+    assert torch.equal(loss.isfinite(), wanted.isfinite())
+    for a, b in zip(others, gradients, strict=True):
+        assert a is not None
+        assert b is not None
+        assert torch.equal(a.isfinite(), b.isfinite())
+
+
+def test_logits_of_any_size() -> None:
+    """Differences far beyond what exp can hold are 0 or 1."""
+    linear = nn.Linear(1, 3, bias=False)
+    with torch.no_grad():
+        linear.weight[:] = torch.tensor([[0.0], [-80.0], [-2e5]])
+    x, targets = torch.tensor([[0.0], [0.5], [1.0], [-1.0]]), torch.tensor([0, 1, 2, 0])
+    compiled = native.compiled_readout(linear, x)
+    ones, of_weight = torch.ones(4), torch.zeros(3, 1)
+    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, None)
+    x.requires_grad_()
+    wanted = nn.functional.cross_entropy(linear(x), targets, reduction="none")
+    wanted.sum().backward()
+    assert torch.allclose(losses, wanted.detach())
+    assert torch.allclose(dx, x.grad)  # type: ignore[arg-type]
+    assert torch.allclose(of_weight, linear.weight.grad)  # type: ignore[arg-type]
