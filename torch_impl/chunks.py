@@ -220,8 +220,9 @@ class ChunkInputs:
 
     # --- faults ------------------------------------------------------------------------------
 
-    def check(self) -> None:
+    def check(self, none_saturated: bool = False) -> None:
         """Raise ``E_NONFINITE`` if an input was NaN or infinite, with one synchronisation."""
+        self.none_saturated = none_saturated
         if self._finite and not bool(torch.stack(self._finite).all()):
             name = "inputs" if self.embed is None else "embed"
             raise RevRNNError("E_NONFINITE", name, "NaN or infinity", "finite numbers")

@@ -159,8 +159,7 @@ class Run:
         with torch.no_grad():
             bptt = self.bptt()
             bptt.forward(self.inputs.forwards)
-            self.inputs.check()
-        self.inputs.none_saturated = bptt.saturation.none_of_inputs
+            self.inputs.check(bptt.saturation.none_of_inputs)
         back = _Back(self, tally, cut, scale)
         grads = self.gradients(bptt, (None, None), back.outputs, back.inputs)
         tally.check()
