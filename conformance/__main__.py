@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from revrnn import SPEC_VERSION
+from revrnn.command_line import run_program, say
 from revrnn.errors import RevRNNError
 from revrnn.whole_files import write_whole
 
@@ -36,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     )
     line.add_argument("--judge", help="who is right about random requests; as --adapter")
     line.add_argument("--examples", type=int, default=20, help="random requests an operation")
-    line.add_argument("--seed", type=int, default=None, help="of the random requests")
+    line.add_argument(
+        "--seed", type=int, default=None, help="of random requests and of the order of all"
+    )
     line.add_argument("--timeout", type=float, default=30.0, help="seconds for one answer")
     line.add_argument("--time", type=float, default=3600.0, help="seconds for the whole run")
     line.add_argument("--memory", type=int, default=2048, help="MiB for a program's processes")
@@ -54,7 +57,7 @@ def port_of(options: argparse.Namespace) -> Port:
         return InProcess(find(options.adapter))
     check_command(options.command)
     means = Means(options.memory * 2**20, options.processes)
-    return ProcessPort(options.command, options.timeout, means)
+    return ProcessPort(options.command, options.timeout, means, seed=options.seed)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,13 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
         check_profiles(profiles or ())
         judge = judge_of(options.judge)
+        if options.seed is None:
+            options.seed = secrets.randbits(32)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
         print(error, file=sys.stderr)
         return 2
     if judge is None:
         print(ABSENT, file=sys.stderr)
-    seed = secrets.randbits(32) if options.seed is None else options.seed
     names = {name: getattr(options, name) for name in ("adapter", "command", "judge")}
     try:
         with progress(not options.quiet) as tell:
@@ -88,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
                 judge,
                 profiles=profiles,
                 examples=options.examples,
-                seed=seed,
+                seed=options.seed,
                 names={name: value for name, value in names.items() if value is not None},
                 progress=tell,
                 seconds=options.time,
@@ -99,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     finally:
         port.close()
-    print(as_text(report))
+    say(as_text(report))
     for path, text in ((options.report, as_json), (options.html, as_html)):
         if path is not None:
             try:
@@ -112,4 +116,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -9,6 +9,7 @@ a name in the entry point group ``revrnn.adapters``.
 
 from __future__ import annotations
 
+import random
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,15 @@ class Fault:
 
 # The results by name, ``{"error": code}``, or what went wrong.
 Answer = Mapping[str, Any] | Fault
+
+
+def mixed(value: Any, order: random.Random) -> Any:
+    """Return a value with the members of its mappings in a drawn order, which tells nothing."""
+    if not isinstance(value, Mapping):
+        return value
+    names = list(value)
+    order.shuffle(names)
+    return {name: mixed(value[name], order) for name in names}
 
 
 class Port(Protocol):

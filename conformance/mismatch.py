@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from revrnn.command_line import run_program
 from revrnn.comparison import differences
 from revrnn.config import Config
 from revrnn.digest import NAMES, state_after
@@ -196,6 +197,8 @@ def main(arguments: list[str] | None = None) -> int:
             if mismatch is not None:
                 print(told(name, mismatch, judge.name, port.name))
                 return 1
+    except BrokenPipeError:
+        raise
     except (KeyError, OSError, ValueError) as error:
         print(f"cannot be asked: {error!r}", file=sys.stderr)
         return 2
@@ -218,4 +221,4 @@ def told(name: str, mismatch: Mismatch, judge: str, port: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

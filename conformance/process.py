@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import random
 import shlex
 import subprocess
 import threading
@@ -16,7 +17,7 @@ from revrnn import SPEC_VERSION
 from revrnn.errors import CODES, RevRNNError
 from revrnn.wire import decode, encode
 
-from .adapters import Answer, Fault, Question
+from .adapters import Answer, Fault, Question, mixed
 from .guard import Guard
 from .limits import LONGEST_LINE, LONGEST_NAME, MOST_SAID, Means, parsed, shortened, shown
 from .profiles import PROFILES
@@ -25,6 +26,8 @@ from .profiles import PROFILES
 AHEAD: Final = 32
 # A port that has to be started again more often than this is not asked any more.
 RESTARTS: Final = 20
+# White space after members and names (CONF-003).
+_SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:  "))
 
 
 class PortError(RuntimeError):
@@ -34,7 +37,8 @@ class PortError(RuntimeError):
 class _Process:
     """One life of the port's process, with threads that write and read its lines."""
 
-    def __init__(self, command: list[str], means: Means) -> None:
+    def __init__(self, command: list[str], means: Means, order: random.Random) -> None:
+        self._order = order
         try:
             self.guard = Guard(command, means)
         except (OSError, ValueError) as error:
@@ -53,7 +57,8 @@ class _Process:
 
     def send(self, message: Any) -> None:
         """Send a line; it is written when the port reads."""
-        self._to_write.put(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        text = json.dumps(mixed(message, self._order), separators=self._order.choice(_SPACES))
+        self._to_write.put(text.encode() + b"\n")
 
     def receive(self, seconds: float) -> dict[str, Any] | Fault:
         """Return the next line's object."""
@@ -137,7 +142,11 @@ class ProcessPort:
     """A port in a process of its own, started again after a fault."""
 
     def __init__(
-        self, command: str | list[str], timeout: float = 60.0, means: Means | None = None
+        self,
+        command: str | list[str],
+        timeout: float = 60.0,
+        means: Means | None = None,
+        seed: int = 0,
     ) -> None:
         """Start the port and greet it.
 
@@ -145,12 +154,14 @@ class ProcessPort:
             command: the program and its arguments; a string is split as a shell would.
             timeout: seconds that one answer may take.
             means: what its processes may use; by default as :class:`Means` says.
+            seed: of the order of members and of white space in what is sent (CONF-003).
 
         Raises:
             PortError: if it does not start or greet.
         """
         self.command = shlex.split(command) if isinstance(command, str) else list(command)
         self.timeout, self.means = timeout, means or Means()
+        self._order = random.Random(seed)
         self._restarts = 0
         self._process: _Process | None = None
         hello = self._start()
@@ -217,7 +228,7 @@ class ProcessPort:
             self._process = None
 
     def _start(self) -> dict[str, Any]:
-        process = _Process(self.command, self.means)
+        process = _Process(self.command, self.means, self._order)
         process.send({"hello": {"spec_version": SPEC_VERSION}})
         answer = process.receive(self.timeout)
         hello = answer if isinstance(answer, Fault) else answer.get("hello")

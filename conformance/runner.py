@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -10,7 +11,7 @@ from revrnn.evaluation import Implementation, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.vectors import load as load_vectors
 
-from .adapters import Answer, Fault, Port, Question
+from .adapters import Answer, Fault, Port, Question, mixed
 from .checking import faults, first_step, left_out, reproduction
 from .findings import Failure, Report, Tally
 from .judge import layouts_of, offers
@@ -49,7 +50,9 @@ class Runner:
                 requests, and no first step is named.
             profiles: what to judge; by default what the port claims.
             examples: random requests for each operation; 0 for the vectors alone.
-            seed: of the random requests.
+            seed: of the random requests, of the order in which vectors are asked, and of the order
+                of names in all arguments: a port that keeps something from one request to the
+                next, or takes arguments by their places, is not always asked alike.
             names: how :func:`~.checking.again` gets port and judge, for what is to be pasted.
             progress: is told an operation, how many cases are done, and how many there are.
             seconds: after so many nothing more is asked; what is left counts as wrong. The run
@@ -65,6 +68,7 @@ class Runner:
         self.report = Report(port.name, port.profiles, tuple(judged), seed, asked)
         self.names, self.progress = names or {}, progress
         self.random: RandomCases | None = None
+        self.order = random.Random(seed)
         if judge is not None:
             self.report.judge = judge.name
             layouts = layouts_of(judge, port.layouts)
@@ -105,15 +109,22 @@ class Runner:
                 break
         return answers
 
+    def _question(self, operation: str, args: Mapping[str, Any]) -> Question:
+        return Question(operation, mixed(args, self.order))
+
     def _is_over(self) -> bool:
         return time.monotonic() >= self.end
 
     def _vectors(self, operation: str) -> None:
         cases = load_vectors(operation)
         tally = self.report.vectors.setdefault(operation, Tally())
-        questions = [Question(operation, case.args) for case in cases]
+        # Asked in a drawn order, judged in that of the file.
+        order = self.order.sample(range(len(cases)), len(cases))
+        questions = [self._question(operation, cases[number].args) for number in order]
         answers = self._asked(operation, questions, tally)
-        for case, question, answer in zip(cases, questions, answers, strict=False):
+        asked = sorted(zip(order, questions, answers, strict=False), key=lambda one: one[0])
+        for number, question, answer in asked:
+            case = cases[number]
             if left_out(question, answer):
                 tally.left_out += 1
                 continue
@@ -131,21 +142,21 @@ class Runner:
             self._fail(tally, failure, question, answer)
 
     def _random(self, operation: str) -> None:
-        random = self.random
-        if random is None or not offers(random.judge, operation):
+        drawn = self.random
+        if drawn is None or not offers(drawn.judge, operation):
             return
         tally = self.report.random.setdefault(operation, Tally())
         numbers = range(self.report.examples)
-        questions = [Question(operation, random.draw(operation, n)) for n in numbers]
+        questions = [self._question(operation, drawn.draw(operation, n)) for n in numbers]
         answers = self._asked(f"{operation}, random", questions, tally)
         for number, (question, answer) in enumerate(zip(questions, answers, strict=False)):
-            expected = outcome(random.judge, operation, question.args)
+            expected = outcome(drawn.judge, operation, question.args)
             lines = faults(expected, answer)
             if not lines:
                 tally.passed += 1
                 continue
             if not isinstance(answer, Fault) and tally.failed < SHOWN:
-                question, lines = self._smaller(question, lines, random.judge)
+                question, lines = self._smaller(question, lines, drawn.judge)
             case = f"random case {number} of seed {self.report.seed}"
             rules = OPERATIONS[operation].rules
             self._fail(tally, Failure(operation, case, rules, (), lines), question, answer)

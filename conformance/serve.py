@@ -11,6 +11,7 @@ import sys
 from typing import Any, BinaryIO, Final
 
 from revrnn import SPEC_VERSION
+from revrnn.command_line import run_program
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation
 from revrnn.wire import decode, encode
@@ -89,4 +90,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -8,6 +8,7 @@ import sys
 
 from rich.console import Console
 
+from revrnn.command_line import run_program
 from revrnn.errors import RevRNNError
 
 # What each command runs; imported when asked for, since frameworks take seconds to import.
@@ -37,6 +38,14 @@ COMMANDS = {
 }
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to :func:`revrnn.command_line.run_program`."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run an experiment; return 0, 2 for bad input, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -49,12 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
             importlib.import_module(module).add_arguments(own)
     given = vars(parser.parse_args(words))
     module = COMMANDS[given.pop("command")][0]
-    console = Console()
+    console = _Console()
     try:
         importlib.import_module(module).run(given, console)
     except RevRNNError as error:
         _tell(console, str(error))
         return 2
+    except BrokenPipeError:  # ended by whom the output was for
+        raise
     except OSError as error:
         # Of files of a run an error has the name; what has none was on its way to the terminal.
         place = "standard output" if error.filename is None else error.filename
@@ -76,4 +87,4 @@ def _tell(console: Console, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

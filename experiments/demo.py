@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -24,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from safetensors.numpy import save_file
 
+from revrnn.command_line import run_program
 from revrnn.comparison import differences
 from revrnn.errors import RevRNNError
 
@@ -245,4 +245,4 @@ def verdict(runs: list[Run], out: Path, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

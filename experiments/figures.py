@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+
+from revrnn.command_line import run_program
 
 from .figure_style import NAMES, STYLE, Results, error_bars, look
 from .nmt.figures import draw_contexts, draw_memory
@@ -203,4 +204,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from . import SPEC_VERSION
+from .command_line import run_program
 from .whole_files import write_whole
 
 # Folders of the package by what they hold; the suite is looked up by its name and not imported.
@@ -92,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

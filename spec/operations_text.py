@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from .command_line import run_program
 from .kinds import KINDS, RECORDS, Field, Kind
 from .operations import AXES, OPERATIONS
 
@@ -191,4 +192,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -15,7 +15,7 @@ from collections import Counter
 from mutation.ports import Job, files, jobs, trial
 from mutation.survivors import Justified, justified
 
-PORTS = ("numpy", "torch", "c")
+PORTS = ("numpy", "torch", "jax", "native", "c")
 
 
 def report(job: Job, verdict: str, reasons: Justified) -> bool:
@@ -47,17 +47,18 @@ def run(port: str, chosen: list[Job], processes: int) -> int:
 def main() -> int:
     """Try all mutants that are asked for; return 1 if one survives without a reason."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", default="numpy,torch,c", help=f"some of {', '.join(PORTS)}")
+    parser.add_argument("--port", default=",".join(PORTS), help="some of these")
     parser.add_argument("--files", default=None, help="only these, for instance buffer,cells")
     parser.add_argument("--sample", type=int, default=None, help="so many mutants of each file")
     parser.add_argument("--processes", type=int, default=2, help="at the same time")
+    parser.add_argument("--match", default="", help="only those whose names have this text")
     options = parser.parse_args()
     unexplained = 0
     for port in options.port.split(","):
         chosen = []
         for file in files(port):
             if options.files is None or file in options.files.split(","):
-                all_of_it = jobs(port, file)
+                all_of_it = [job for job in jobs(port, file) if options.match in job.name]
                 if options.sample is not None and options.sample < len(all_of_it):
                     all_of_it = random.Random(0).sample(all_of_it, options.sample)
                 chosen += all_of_it

@@ -15,6 +15,7 @@ import platform
 import secrets
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ import numpy as np
 import psutil
 
 from agreement import away_from_start, both_gradients, equal_bits
-from revrnn.comparison import compare
+from revrnn.comparison import compare, differences
 from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
@@ -35,15 +36,24 @@ from revrnn.conformance.contents import (
     sequence_arguments,
 )
 from revrnn.conformance.random_cases import RandomCases
-from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
+from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load, outcome
 from revrnn.operations import OPERATIONS
 from soak_long import long_sequences
 from strategies import FIXED
 
-# Requests of one pool of configurations; JAX compiles for each, so it is asked those of one pool
-# for all time, and of the others one in so many.
-POOL: Final = 400
+# Rounds of requests from one pool of configurations. JAX compiles for each configuration, shape and
+# setting, so it is asked those of one pool for all time, and where others are asked too, one round
+# in so many.
+POOL: Final = 100
 JAX_EVERY: Final = 25
+# In how many rounds an operation of a profile is asked once: long ones less often.
+ROUNDS: Final = {"gates": 1, "buffer": 1, "cell": 10, "sequence": 50, "gradient": 100}
+# Rows of a batch, each a sequence of its own, and in how many batches there are few rows: those
+# are for the second opinion too, which goes number by number.
+ROWS: Final = 64
+FEW_ROWS_EVERY: Final = 20
+# Kinds of settings for each elementary operation that JAX is asked.
+JAX_SETTINGS: Final = 4
 # What JAX compiled is let go of after so many requests (a process may have so many mappings).
 JAX_CLEARED: Final = 2000
 # How much a process may grow once everything has been compiled, bytes.
@@ -52,6 +62,25 @@ GROWTH: Final = 256 << 20
 
 class MismatchError(Exception):
     """Two implementations disagree."""
+
+
+class FewPrograms(RandomCases):
+    """Random requests of few shapes and settings, with new contents in every one."""
+
+    def __init__(self, judge: Implementation, seed: int) -> None:
+        """Draw the configurations."""
+        super().__init__(judge, seed)
+        self._settings: dict[tuple[str, int], Arguments] = {}
+
+    def _elementary(self, operation: str, number: int) -> Arguments:
+        key, fields = (operation, number % JAX_SETTINGS), OPERATIONS[operation].arguments
+        if key not in self._settings:
+            drawn = {f.name: self._value(f, number) for f in fields if not f.is_array}
+            self._settings[key] = drawn
+        return self._filled(operation, self._settings[key], self._lengths())
+
+    def _lengths(self) -> dict[str, int]:
+        return {"*": 28, "M": 3, "N": 2, "K": 40, "B": 3, "G": 2}
 
 
 class Soak:
@@ -67,13 +96,14 @@ class Soak:
         self.oracle = load("numpy")
         self.others = {name: load(name) for name in names}
         self.generator = np.random.default_rng(seed)
-        self.counts: dict[str, int] = {"operations": 0, "sequences": 0, "steps taken back": 0}
+        self.counts = dict.fromkeys(("requests", "answers", "sequences", "steps taken back"), 0)
         self.by_operation = dict.fromkeys(OPERATIONS, 0)
         self.by_implementation = dict.fromkeys(names, 0)
         self.memory: list[tuple[float, int]] = []
         self.process, self.start = psutil.Process(), time.monotonic()
-        self._narrow = RandomCases(self.oracle, seed)
+        self._narrow: RandomCases = FewPrograms(self.oracle, seed)
         self._wide = self._narrow
+        self._jax_every = JAX_EVERY if any(not _is_jax(name) for name in names) else 1
         self._asked_jax = 0
 
     def seconds(self) -> float:
@@ -94,52 +124,70 @@ class Soak:
         later = [used for at, used in self.memory if at > half]
         return max(later) - max(first) if first else 0
 
-    def operation(self, number: int) -> None:
-        """Ask for one random operation."""
-        operation = list(OPERATIONS)[number % len(OPERATIONS)]
-        for_jax = number // len(OPERATIONS) % JAX_EVERY == 0
+    def operations(self, number: int) -> None:
+        """Ask one round of random requests."""
+        for_jax = number % self._jax_every == 0
         if number % POOL == 0:
             self._wide = RandomCases(self.oracle, int(self.generator.integers(2**32)))
         cases = self._narrow if for_jax else self._wide
-        arguments = cases.draw(operation, number // len(OPERATIONS))
+        for operation, entry in OPERATIONS.items():
+            often = ROUNDS[entry.profile]
+            if number % often == 0:
+                self._ask(operation, cases.draw(operation, number // often), for_jax)
+
+    def _ask(self, operation: str, arguments: Arguments, for_jax: bool) -> None:
+        expected = outcome(self.oracle, operation, arguments)
         for name, other in self.others.items():
-            if (name == "jax" and not for_jax) or not _has(name, operation):
+            if (_is_jax(name) and not for_jax) or not _has(name, operation):
                 continue
-            self._must(compare(self.oracle, other, operation, arguments))
+            if differences(expected, outcome(other, operation, arguments)):
+                self._must(compare(self.oracle, other, operation, arguments) or "not repeated")
             self._counted(name)
-            self.counts["operations"] += 1
+            self.counts["answers"] += 1
+        self.counts["requests"] += 1
         self.by_operation[operation] += 1
 
-    def sequence(self, number: int) -> None:
-        """Run a random sequence step by step, and take every step back."""
+    def sequences(self, number: int) -> None:
+        """Run a batch of random sequences step by step, and take every step back."""
         config, shape = FIXED[number % len(FIXED)]
+        many = number // len(FIXED) % FEW_ROWS_EVERY != 0
+        shape = replace(shape, rows=ROWS) if many else shape
         styles = (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES, MASK_STYLES, HEAD_STYLES)
         chosen = [str(self.generator.choice(style)) for style in styles]
-        arguments = sequence_arguments(config, shape, self.generator, *chosen)
-        forward = self.oracle.evaluate("sequence_forward", arguments)
+        arguments = sequence_arguments(config, shape, self.generator, *chosen) | {"trace": True}
+        forward = outcome(self.oracle, "sequence_forward", arguments)
         back = reversal_arguments(arguments, forward)
-        start = self.oracle.evaluate("sequence_reverse", back)
-        lines = away_from_start(arguments, forward, start)
+        start = outcome(self.oracle, "sequence_reverse", back)
+        untraced = {name: value for name, value in start.items() if not name.endswith("_steps")}
+        lines = away_from_start(arguments, forward, untraced)
         self._must("\n".join(["the oracle did not return to the start", *lines]) if lines else "")
         for name, other in self.others.items():
-            traced = arguments | {"trace": True}
-            self._must(compare(self.oracle, other, "sequence_forward", traced))
-            self._must(compare(self.oracle, other, "sequence_reverse", back))
-            self.counts["steps taken back"] += len(arguments["x"])
-            if number % 10 < 2 and _has(name, "sequence_gradient"):
+            if many and name == "naive":
+                continue
+            self._same(other, "sequence_forward", arguments, forward)
+            self._same(other, "sequence_reverse", back, start)
+            self.counts["steps taken back"] += len(arguments["x"]) * shape.rows
+            if number % 100 < 2 and _has(name, "sequence_gradient"):
                 self._must(self._gradients(other, arguments))
             self._counted(name)
-        self.counts["sequences"] += 1
+        self.counts["sequences"] += shape.rows
+
+    def _same(
+        self, other: Implementation, operation: str, given: Arguments, due: Arguments
+    ) -> None:
+        if differences(due, outcome(other, operation, given)):
+            self._must(compare(self.oracle, other, operation, given) or "not repeated")
 
     def _gradients(self, other: Implementation, arguments: Arguments) -> str:
         """Return what differs between gradients from recovered and from stored states."""
-        request = gradient_arguments(arguments, self.generator)
+        given = {name: value for name, value in arguments.items() if name != "trace"}
+        request = gradient_arguments(given, self.generator)
         both = both_gradients(other, request)
         return "" if equal_bits(*both) else f"{other.name}: gradients differ from those of stored"
 
     def _counted(self, name: str) -> None:
         self.by_implementation[name] += 1
-        if name == "jax":
+        if _is_jax(name):
             self._asked_jax += 1
             if self._asked_jax % JAX_CLEARED == 0:
                 sys.modules["jax"].clear_caches()
@@ -147,6 +195,10 @@ class Soak:
     def _must(self, difference: str) -> None:
         if difference:
             raise MismatchError(difference)
+
+
+def _is_jax(name: str) -> bool:
+    return name.startswith("jax")
 
 
 def _has(name: str, operation: str) -> bool:
@@ -177,17 +229,18 @@ def _vectors() -> str:
 def run(options: argparse.Namespace, soak: Soak, facts: dict[str, Any]) -> str:
     """Do everything; return the first mismatch, or ``""``."""
     last_look = last_told = -math.inf
-    operations = sequences = 0
+    rounds = batches = 0
     try:
         if options.steps:
             facts["long"] = long_sequences(options.steps, options.seed)
             print(json.dumps(facts["long"], indent=1), flush=True)
-        while soak.seconds() < 3600 * options.hours and sequences < options.sequences:
-            for _ in range(options.operations_per_sequence):
-                soak.operation(operations)
-                operations += 1
-            soak.sequence(sequences)
-            sequences += 1
+        end, counts = 3600 * options.hours, soak.counts
+        while soak.seconds() < end and counts["sequences"] < options.sequences:
+            for _ in range(options.rounds):
+                soak.operations(rounds)
+                rounds += 1
+            soak.sequences(batches)
+            batches += 1
             if soak.seconds() - last_look > 5:
                 soak.look()
                 last_look = soak.seconds()
@@ -207,7 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=math.inf)
     parser.add_argument("--sequences", type=float, default=math.inf)
-    parser.add_argument("--operations-per-sequence", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=60, help="of requests for one batch")
     parser.add_argument("--steps", type=int, default=100_000, help="of the long sequences; 0: none")
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
     names = [name for name in IMPLEMENTATIONS if name != "numpy"]

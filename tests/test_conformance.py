@@ -245,3 +245,25 @@ def test_shrinking_keeps_what_fails(oracle: Implementation) -> None:
     wanted = arguments["x"][5]
     smallest = shrink("quantise", arguments, lambda args: bool((args["x"] == wanted).any()))
     assert smallest["x"].tolist() == [wanted]
+
+
+def test_the_seed_draws_the_order_of_vectors_and_names() -> None:
+    """A port that keeps something from one request to the next is not always asked alike."""
+
+    def asked(seed: int) -> list[tuple[tuple[str, ...], str]]:
+        listened = []
+
+        def hear(results: Any, arguments: Mapping[str, Any]) -> Any:
+            listened.append((tuple(arguments), str(sorted(arguments.items()))))
+            return results
+
+        report = run(Wrong("view", hear), profiles=("gates",), examples=0, seed=seed)
+        assert report.passed()
+        return listened
+
+    first, again, other = asked(1), asked(1), asked(2)
+    assert first == again
+    cases, names = ([[one[n] for one in heard] for heard in (first, other)] for n in (1, 0))
+    assert cases[0] != cases[1]
+    assert sorted(cases[0]) == sorted(cases[1])
+    assert len(set(names[0])) > 2

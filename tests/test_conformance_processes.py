@@ -191,3 +191,35 @@ def test_the_documented_conversation_is_right() -> None:
         expected = outcome(load("numpy"), sent["operation"], args)
         shown = {"error": got["error"]} if "error" in got else decode(got["out"])
         assert faults(expected, shown) == []
+
+
+ORDERED = """
+import json, sys
+from revrnn.conformance.serve import answer
+from revrnn.evaluation import load
+oracle = load("numpy")
+for line in sys.stdin:
+    request = json.loads(line)
+    args = request.get("args", {{}})
+    if {deed}:
+        args = {{}}
+    print(json.dumps(answer(oracle, request | {{"args": args}})), flush=True)
+"""
+# What only a port does that is asked in one order alone.
+DEPENDENCE = {
+    "takes names in alphabetical order": "list(args) != sorted(args)",
+    "takes an array's members by their places": "any(list(a)[0] != 'data' for a in args.values() "
+    "if isinstance(a, dict) and 'data' in a)",
+    "takes the request's members by their places": "list(request)[0] != 'id' and args",
+    "wants no white space": "'\t' in line and args",
+}
+
+
+@pytest.mark.rule("CONF-003", "CONF-005")
+@pytest.mark.parametrize("what", DEPENDENCE)
+def test_order_and_white_space_that_tell_nothing_are_drawn(what: str) -> None:
+    program = [sys.executable, "-c", ORDERED.format(deed=DEPENDENCE[what])]
+    port = ProcessPort(program, timeout=60, seed=1)
+    report = Runner(port, load("numpy"), examples=0, profiles=("gates",)).run()
+    port.close()
+    assert not report.passed(), what

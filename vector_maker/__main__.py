@@ -2,7 +2,9 @@
 
 import sys
 
+from revrnn.command_line import run_program
+
 from .make import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_program(lambda: main(sys.argv[1:]))

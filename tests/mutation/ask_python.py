@@ -1,126 +1,164 @@
-"""Asking mutants of implementations in Python, each in a process that its faults cannot harm.
+"""Asking mutants of implementations in Python.
 
-A changed file is executed in its module, and so are the files that import from it. PyTorch's exact
-product and its walk over a sequence are left out: their mutants are mostly of how work is cut into
-chunks. JAX is left out: each of its mutants would be compiled anew for most of a minute.
+Of NumPy and of PyTorch's eager engine: each in a forked process that its faults cannot harm, its
+text executed in the module. Of the native kernels, which Numba compiles when they are first called:
+in such a process too, which has not imported them. Of JAX, whose threads a fork would not have: one
+after the other in one process, operation by operation without ``jit``, so that little is compiled.
 """
 
 from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import sys
+from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from revrnn.comparison import differences
-from revrnn.conformance.adapters import Question
-from revrnn.conformance.checking import left_out
-from revrnn.evaluation import Implementation, outcome
+from revrnn.evaluation import Implementation, load
 
-from .questions import Asked, operations_of, random_requests, vectors
+from .asking import LIMIT, PROFILES, ByMethod, noticed, prepare_questions
+from .placing import Changed, place, source_of
+from .questions import RANDOM
 
 # In the order in which they import one another.
 FILES: Final = {
     "numpy": ("quantise", "product", "activations", "buffer", "revmul", "cells", "sequence"),
-    "torch": ("quantise", "activations", "blocks", "buffer", "revmul", "cells"),
+    "torch": (
+        *("quantise", "product", "activations", "blocks", "buffer", "revmul", "cells"),
+        *("sequence", "walk"),
+    ),
+    "jax": (
+        *("quantise", "product", "activations", "buffer", "revmul", "cells", "groups"),
+        *("sequence", "walk"),
+    ),
+    "native": (
+        *("tiles", "lanes", "vectors", "compiling", "plan", "arithmetic", "packing", "products"),
+        *("buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
+    ),
 }
-PACKAGES: Final = {"numpy": "revrnn.numpy_ref", "torch": "revrnn.torch_impl"}
-PROFILES: Final = ("gates", "buffer", "cell", "sequence")
-# Seconds after which a mutant that does not end is a noticed one.
-LIMIT: Final = 60
-
-# What asks a file most directly comes first.
-_FIRST: Final = {
-    "quantise": ("quantise", "dequantise", "round_shift", "view"),
-    "product": ("product",),
-    "activations": ("tanh", "sigmoid", "forget_gate"),
-    "buffer": ("revmul", "revmul_inverse"),
-    "revmul": ("revmul", "revmul_inverse"),
-    "cells": ("cell_forward", "cell_reverse"),
+PACKAGES: Final = {
+    "numpy": "revrnn.numpy_ref",
+    "torch": "revrnn.torch_impl",
+    "jax": "revrnn.jax_impl",
+    "native": "revrnn.native",
 }
+METHODS: Final = {"torch": ("int8", "float64"), "jax": ("int8",)}
+_LOADED: Final = {"native": ("revrnn.torch_impl.evaluate_native", "numba")}
+# The native kernels have no operations of their own but whole sequences; they are compiled first.
+_SEQUENCES: Final = ("cell", "sequence")
+_COMPILING: Final = 240
+
+# Random requests of each operation: for JAX those of other settings are compiled.
+_ASKED: Final = {"jax": 10}
+# Files of JAX that sequences alone use: without ``jit`` the vectors of sequences take long.
+_OF_SEQUENCES: Final = ("groups", "sequence", "walk")
+
+Given = tuple[str, str, str]
 
 
-def source_of(port: str, file: str) -> str:
+def text_of(port: str, file: str) -> str:
     """Return the text of a port's file."""
-    module = import_module(f"{PACKAGES[port]}.{file}")
-    return Path(str(module.__file__)).read_text(encoding="utf-8")
+    return source_of(f"{PACKAGES[port]}.{file}")
 
 
-def check(port: str) -> None:
-    """Load everything, and see that the port passes as it is.
-
-    Raises:
-        SystemExit: if it does not.
-    """
-    random_of = [random_requests(operation) for operation in operations_of(PROFILES)]
-    assert all(random_of)
+def passes(port: str) -> bool:
+    """Load everything, and say whether the port passes as it is."""
     file = FILES[port][0]
-    if _asked_here(port, file, source_of(port, file)):
-        raise SystemExit(f"{port} gives a wrong answer as it is")
+    return not verdict((port, file, text_of(port, file)))
 
 
-def verdict(given: tuple[str, str, str]) -> str:
-    """Return what notices a mutant: ``vectors``, ``random`` or ``""``; a fault counts as noticed.
+@cache
+def _load(port: str) -> None:
+    """Load what every mutant needs: for native kernels all but them."""
+    prepare_questions(_SEQUENCES if port == "native" else PROFILES)
+    for name in _LOADED.get(port, (f"{PACKAGES[port]}.evaluate",)):
+        import_module(name)
+    if port == "jax":
+        # Modules are executed again, and a type can be registered once.
+        export: Any = sys.modules["jax.export"]
+        for kind in ("pytree_node", "namedtuple"):
+            setattr(export, f"register_{kind}_serialization", lambda *given, **named: None)
+        # Once without a limit: afterwards little is left to compile.
+        file = FILES[port][0]
+        _executed((port, file, text_of(port, file)))
+
+
+def verdict(given: Given) -> str:
+    """Return what notices a mutant: ``vectors``, ``random`` or ``""``.
 
     Args:
         given: the port, the file, and its changed text.
     """
-    port, file, source = given
+    port = given[0]
+    _load(port)
+    if port == "jax":
+        return _in_this_process(given)
+    if port == "native":
+        return _forked(_compiled, given, _COMPILING)
+    return _forked(_executed, given, LIMIT)
+
+
+def _forked(asked: Callable[[Given], str], given: Given, limit: int) -> str:
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(LIMIT, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
-        os._exit({"": 7, "random": 8}.get(_asked_here(port, file, source), 0))
+        faulthandler.dump_traceback_later(limit, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        os._exit({"": 7, "random": 8}.get(asked(given), 0))
     _, status = os.waitpid(child, 0)
     return {7: "", 8: "random"}.get(os.waitstatus_to_exitcode(status), "vectors")
 
 
-def _asked_here(port: str, file: str, source: str) -> str:
+def _executed(given: Given) -> str:
+    """Ask a mutant whose text is executed in its module."""
+    port, file, source = given
+    package = PACKAGES[port]
     try:
-        implementation = _place(port, file, source)
+        place(f"{package}.{file}", source)
+        evaluate: Any = sys.modules[f"{package}.evaluate"]
+        whole: Implementation = evaluate.IMPLEMENTATION
+        if port == "jax":
+            whole = evaluate.JaxImplementation(jit=False, engine="scan")
+        product = sys.modules[f"{package}.product"]
     except Exception:
         return "vectors"
-    first = _FIRST.get(file, ())
-    order = sorted(operations_of(PROFILES), key=lambda operation: operation not in first)
-    for kind, asked_of in (("vectors", vectors), ("random", random_requests)):
-        for operation in order:
-            if any(_is_wrong(implementation, asked) for asked in asked_of(operation)):
-                return kind
-    return ""
+    methods = [ByMethod(whole, product, method) for method in METHODS.get(port, ())]
+    short = port == "jax" and file not in _OF_SEQUENCES
+    return noticed([whole, *methods], file, PROFILES[: 3 if short else 4], _ASKED.get(port, RANDOM))
 
 
-def _is_wrong(implementation: Implementation, asked: Asked) -> bool:
+def _in_this_process(given: Given) -> str:
+    """Ask a mutant, and put the text that there was in its place."""
+    port, file, _ = given
+
+    def too_late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(LIMIT)
     try:
-        answer = outcome(implementation, asked.operation, asked.args)
-        question = Question(asked.operation, asked.args)
-        return not left_out(question, answer) and bool(differences(asked.expected, answer))
-    except Exception:
-        return True
+        return _executed(given)
+    except TimeoutError:
+        return "vectors"
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        place(f"{PACKAGES[port]}.{file}", text_of(port, file))
 
 
-def _place(port: str, file: str, source: str) -> Implementation:
-    """Execute a file's text in its module, and again whatever imports from it."""
-    package = PACKAGES[port]
-    loaded = {name: import_module(f"{package}.{name}") for name in FILES[port]}
-    evaluate: Any = import_module(f"{package}.evaluate")
-    changed = loaded[file]
-    _execute(changed, source)
-    for name, module in list(sys.modules.items()):
-        if name.startswith(f"{package}.") and module is not changed and _imports(module, file):
-            _execute(module, Path(str(module.__file__)).read_text(encoding="utf-8"))
-    _execute(evaluate, Path(str(evaluate.__file__)).read_text(encoding="utf-8"))
-    implementation: Implementation = evaluate.IMPLEMENTATION
-    return implementation
-
-
-def _execute(module: ModuleType, source: str) -> None:
-    exec(compile(source, str(module.__file__), "exec"), module.__dict__)
-
-
-def _imports(module: ModuleType, file: str) -> bool:
-    source = getattr(module, "__file__", None)
-    if not source:
-        return False
-    return f"from .{file} import" in Path(source).read_text(encoding="utf-8")
+def _compiled(given: Given) -> str:
+    """Ask a mutant of a native kernel, which this process imports and compiles."""
+    _, file, source = given
+    numba: Any = sys.modules["numba"]
+    with TemporaryDirectory() as folder:
+        # What was compiled from the files as they are must not be met again.
+        numba.config.CACHE_DIR = folder
+        sys.meta_path.insert(0, Changed(f"{PACKAGES['native']}.{file}", source))
+        try:
+            whole = load("torch-native")
+            return noticed([whole], Path(file).stem, _SEQUENCES)
+        except Exception:
+            return "vectors"
