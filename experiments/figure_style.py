@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -40,5 +41,5 @@ def look(cell: str) -> dict[str, Any]:
 
 
 def error_bars(value: Mapping[str, Any]) -> float:
-    """Return half the length of a bar."""
-    return float(value["deviation"] or 0.0)
+    """Return half the length of a bar; of one seed no number, so that there is no bar."""
+    return math.nan if value["deviation"] is None else float(value["deviation"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from folders import ROOT
 from options import as_options
 from revrnn.experiments import figures
 from revrnn.experiments.__main__ import main
-from revrnn.experiments.figure_style import LOOKS, STYLE
+from revrnn.experiments.figure_style import LOOKS, STYLE, error_bars
 from revrnn.experiments.forgetting import forgotten
 from revrnn.experiments.lm.settings import LmSettings
 from revrnn.experiments.lm.trainer import Trainer
@@ -120,6 +121,11 @@ def test_savings_have_the_same_scales_side_by_side(name: str, draw: Any) -> None
     assert left.get_xlim() == right.get_xlim()
     assert left.get_ylim() == right.get_ylim()
     plt.close(figure)
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert math.isnan(error_bars(spread(1.0)))
+    assert error_bars(spread(1.0, 1.0)) == 0
 
 
 def test_contexts_are_compared_under_the_same_limits() -> None:

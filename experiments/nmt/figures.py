@@ -35,8 +35,8 @@ def draw_contexts(results: Results) -> Any:
                 if model["config"]["cell"] == cell
             }
             _bars(axis, contexts, own, cell, (number, len(LOOKS)))
-        axis.set_xticks(range(len(contexts)), contexts)
-        axis.set(xlabel="what attention sees of the source", ylabel=label)
+        _name_contexts(axis, contexts)
+        axis.set(ylabel=label)
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside upper center")
     return figure
 
@@ -73,8 +73,8 @@ def draw_memory(results: Results) -> Any:
                 )
                 drawn += len(places)
         axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(contexts)), contexts)
-        axis.set(yscale="log", xlabel="what attention sees of the source", title=part)
+        _name_contexts(axis, contexts)
+        axis.set(yscale="log", title=part)
         axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         axis.set_yticks([0.5, 1, 2, 5, 10, 20, 50])
@@ -96,6 +96,12 @@ def _of_contexts(results: Results) -> list[dict[str, Any]]:
 def _contexts(results: Results) -> list[str]:
     """Return what attention sees in these models, in their order."""
     return list(dict.fromkeys(model["config"]["context"] for model in _of_contexts(results)))
+
+
+def _name_contexts(axis: Any, contexts: list[str]) -> None:
+    """Give a place to each context, from left to right."""
+    axis.set_xticks(range(len(contexts)), contexts)
+    axis.set(xlabel="what attention sees of the source", xlim=(-0.6, len(contexts) - 0.4))
 
 
 def _bars(
