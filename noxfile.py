@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 from pathlib import Path
 from shutil import which
 
@@ -152,12 +153,14 @@ def gpu(session: nox.Session) -> None:
     for interpreted in (True, False):
         run_kernels(session, interpreted=interpreted)
     if str(device).startswith("GPU"):
-        for name in ("eager", "triton"):
+        engines = ("triton", "triton-persistent")
+        for name in ("eager", *engines):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
         if which("compute-sanitizer"):
             sanitizer = ("compute-sanitizer", "--error-exitcode", "1", "python")
-            for cell in ("revgru", "revlstm"):
-                session.run(*sanitizer, "tests/gpu/small.py", cell, external=True)
+            for cell, name in product(("revgru", "revlstm"), engines):
+                small = ("tests/gpu/small.py", cell, "--engine", name)
+                session.run(*sanitizer, *small, external=True)
         Path("out").mkdir(exist_ok=True)
         times = str(Path("out", "gpu.json"))
         session.run("python", "benchmarks/gpu.py", "--compiled", "--out", times)

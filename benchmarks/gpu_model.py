@@ -8,17 +8,29 @@ and from the assumptions below, it estimates the time of a step and says which b
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
 from revrnn.config import Config
-from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
+from revrnn.torch_impl.triton import (
+    gradient,
+    gru,
+    gru_back,
+    inputs,
+    lstm,
+    lstm_back,
+    support,
+    tiles,
+    words,
+)
 from revrnn.torch_impl.triton.arrays import Arrays, Tiles
 from revrnn.torch_impl.triton.constants import Mode
 from revrnn.torch_impl.triton.launch import NONE, Launcher
+from revrnn.torch_impl.triton.launch_persistent import programs_of, tiles_together
 
 MODULES = (gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words)
 
@@ -29,6 +41,7 @@ class Device:
 
     Attributes:
         launch: µs from one dependent kernel of a graph to the next (guessed).
+        barrier: µs of a barrier among all programs of one launch (guessed).
         trip: µs of one turn of a product's loop that waits for memory (guessed).
         multiprocessors: their number.
         l2: TB/s from the second-level cache (guessed).
@@ -37,6 +50,7 @@ class Device:
     """
 
     launch: float
+    barrier: float
     trip: float
     multiprocessors: int
     l2: float
@@ -45,8 +59,8 @@ class Device:
 
 
 DEVICES = {
-    "A100": Device(2.5, 0.5, 108, 4.0, 19.5, 624.0),
-    "H100": Device(2.0, 0.4, 132, 5.5, 67.0, 1979.0),
+    "A100": Device(2.5, 1.4, 0.5, 108, 4.0, 19.5, 624.0),
+    "H100": Device(2.0, 1.2, 0.4, 132, 5.5, 67.0, 1979.0),
 }
 SIZES = ((200, 200), (650, 1150), (1024, 2048))
 BATCH = 20
@@ -66,6 +80,7 @@ class Launch:
         outputs: units that one program computes products for, over all gates.
         length: summands of each.
         turns: of the loop.
+        joined: whether it is a phase of one launch, with a barrier after it.
     """
 
     kernel: str
@@ -73,6 +88,7 @@ class Launch:
     outputs: int = 0
     length: int = 0
     turns: int = 0
+    joined: bool = False
 
     @property
     def floats(self) -> bool:
@@ -92,7 +108,8 @@ class Launch:
         busy = min(1.0, self.programs / device.multiprocessors)
         rate = device.float32 if self.floats else device.bytes_
         return {
-            "launch": device.launch,
+            "launch": 0.0 if self.joined else device.launch,
+            "barrier": device.barrier if self.joined else 0.0,
             "latency": self.turns * device.trip,
             "memory": self.weight_bytes() / (device.l2 * busy) * 1e-6,
             "arithmetic": self.operations(rows) / (rate * busy) * 1e-6,
@@ -152,19 +169,38 @@ def recorded(arrays: Arrays, run: Callable[[], object]) -> list[Launch]:
     return into
 
 
-def steps_of(cell: str, size: tuple[int, int]) -> tuple[Arrays, dict[str, list[Launch]]]:
-    """Return the launches of one step of one layer, by direction."""
+def tiles_of(cell: str, size: tuple[int, int], device: Device) -> Tiles | None:
+    """Return the tiles of one launch for many steps, if all programs run on a device at once."""
+    with patch.object(support, "resident", lambda _: device.multiprocessors):
+        return tiles_together(Config(cell, *size), BATCH, torch.device("cuda"))
+
+
+def steps_of(
+    cell: str, size: tuple[int, int], tiles: Tiles | None = None
+) -> tuple[Arrays, dict[str, list[Launch]]]:
+    """Return the launches of one step of one layer, by direction.
+
+    Args:
+        cell: which.
+        size: of inputs and hidden states.
+        tiles: of one launch for many steps; its phases are returned, each with its barrier.
+    """
     config = Config(cell, *size, max_forget_bits=3)
-    arrays = Arrays(config, BATCH, 2, torch.device("cpu"), Tiles.for_batch(BATCH))
+    arrays = Arrays(config, BATCH, 2, torch.device("cpu"), tiles or Tiles.for_batch(BATCH))
     launcher = Launcher(arrays, Mode())
-    return arrays, {
+    ways = {
         "forward": recorded(arrays, lambda: launcher.step(1)),
         "back": recorded(arrays, lambda: launcher.step_back(1, NONE)),
         "gradient": recorded(arrays, lambda: launcher.pull_step(1, 0, True)),
     }
+    joined = tiles is not None
+    return arrays, {
+        way: [replace(launch, joined=joined) for launch in launches]
+        for way, launches in ways.items()
+    }
 
 
-def peer_of(size: tuple[int, int]) -> dict[str, list[Launch]]:
+def peer_of(size: tuple[int, int], joined: bool = False) -> dict[str, list[Launch]]:
     """Return the launches of a step of a plain LSTM at its best, by the same rules.
 
     Inputs' products and gradients of weights are done for all steps at once, as ours are.
@@ -173,8 +209,8 @@ def peer_of(size: tuple[int, int]) -> dict[str, list[Launch]]:
     tile = Tiles.for_batch(BATCH).units
     programs, turns = -(-hidden // tile), -(-hidden // PEER_BLOCK)
     return {
-        "forward": [Launch(PEER, programs, 4 * tile, hidden, turns)],
-        "gradient": [Launch(PEER, programs, tile, 4 * hidden, turns)],
+        "forward": [Launch(PEER, programs, 4 * tile, hidden, turns, joined)],
+        "gradient": [Launch(PEER, programs, tile, 4 * hidden, turns, joined)],
     }
 
 
@@ -182,17 +218,54 @@ def estimate(launches: list[Launch], device: Device, rows: int) -> tuple[float, 
     """Return the µs of launches one after the other, and the bound that most of it is."""
     bounds = [launch.bounds(device, rows) for launch in launches]
     total = {name: sum(each[name] for each in bounds) for name in bounds[0]}
-    others = [max(µs for name, µs in each.items() if name != "launch") for each in bounds]
-    return total["launch"] + sum(others), max(total, key=lambda name: total[name])
+    between = total["launch"] + total["barrier"]
+    others = [
+        max(µs for name, µs in each.items() if name not in ("launch", "barrier")) for each in bounds
+    ]
+    return between + sum(others), max(total, key=lambda name: total[name])
 
 
-def of_peer(cell: str, size: tuple[int, int], device: Device) -> float:
-    """Return a whole training step of ours as a multiple of the plain LSTM's."""
-    arrays, ways = steps_of(cell, size)
+def whole(ways: dict[str, list[Launch]], device: Device, rows: int) -> float:
+    """Return the µs of a whole training step."""
+    return sum(estimate(launches, device, rows)[0] for launches in ways.values())
+
+
+def of_peer(cell: str, size: tuple[int, int], device: Device, tiles: Tiles | None = None) -> float:
+    """Return a whole training step of ours as a multiple of the plain LSTM's.
+
+    With tiles of one launch for many steps the plain LSTM is one launch too.
+    """
+    arrays, ways = steps_of(cell, size, tiles)
     rows = arrays.padded_rows
-    ours = sum(estimate(launches, device, rows)[0] for launches in ways.values())
-    peers = sum(estimate(launches, device, rows)[0] for launches in peer_of(size).values())
-    return ours / peers
+    return whole(ways, device, rows) / whole(peer_of(size, tiles is not None), device, rows)
+
+
+def print_joined() -> None:
+    """Print the table of a whole training step, by one launch a phase and by one a chunk."""
+    heads = " | ".join(f"{name}: a launch a phase, one a chunk, of the LSTM" for name in DEVICES)
+    print(f"\n| cell | size | barriers | programs | {heads} |")
+    print("|---|---|---:|---:|" + "---|" * len(DEVICES))
+    for cell in ("revgru", "revlstm"):
+        for size in SIZES:
+            arrays, apart = steps_of(cell, size)
+            cells: list[str] = []
+            for device in DEVICES.values():
+                before, tiles = (
+                    whole(apart, device, arrays.padded_rows),
+                    tiles_of(cell, size, device),
+                )
+                if tiles is None:
+                    cells.append(f"{before:.0f}, does not fit")
+                    continue
+                after = whole(steps_of(cell, size, tiles)[1], device, arrays.padded_rows)
+                ratio = of_peer(cell, size, device, tiles)
+                cells.append(f"{before:.0f}, {after:.0f}, {ratio:.1f}")
+            cut = tiles_of(cell, size, replace(DEVICES["H100"], multiprocessors=1000))
+            assert cut is not None
+            programs = programs_of(arrays.config, BATCH, cut)
+            barriers = sum(len(launches) for launches in apart.values())
+            name, row = f"{size[0]} → {size[1]}", " | ".join(cells)
+            print(f"| {cell} | {name} | {barriers} | {programs} | {row} |")
 
 
 def main() -> None:
@@ -218,15 +291,13 @@ def main() -> None:
                     time, bound = estimate(launches, device, rows)
                     cells.append(f"{time:.0f}, {bound}")
                 print("| " + " | ".join(cells) + " |")
+    print_joined()
     names, cut = list(DEVICES), Tiles.for_batch(BATCH)
     print(f"\n| size | {PEER}: {', '.join(names)}, µs | RevGRU of it | RevLSTM of it |")
     print("|---|---|---|---|")
     for size in SIZES:
         rows = -(-BATCH // cut.rows) * cut.rows
-        times = [
-            sum(estimate(launches, device, rows)[0] for launches in peer_of(size).values())
-            for device in DEVICES.values()
-        ]
+        times = [whole(peer_of(size), device, rows) for device in DEVICES.values()]
         cells = [f"{size[0]} → {size[1]}", ", ".join(f"{time:.0f}" for time in times)]
         for cell in ("revgru", "revlstm"):
             cells.append(", ".join(f"{of_peer(cell, size, d):.1f}" for d in DEVICES.values()))

@@ -18,6 +18,7 @@ from revrnn.torch_impl.triton.engine import TritonEngine
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
+NAMES = ("triton", "triton-persistent")
 FIND = Path(__file__).parent / "gpu" / "find.py"
 
 
@@ -26,23 +27,29 @@ def _forget() -> None:
     support.device_refusal.cache_clear()
 
 
-def test_the_plan_says_why_it_is_not_taken() -> None:
-    reason = engine_plan(Config("revgru", 2, 4)).refused["triton"]
+@pytest.mark.parametrize("name", NAMES)
+def test_the_plan_says_why_it_is_not_taken(name: str) -> None:
+    reason = engine_plan(Config("revgru", 2, 4)).refused[name]
     assert reason in ("Triton is not installed", "the device is cpu, not cuda")
 
 
-def test_it_is_not_taken_by_itself_even_where_it_could_be(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_not_taken_by_itself_even_where_it_could_be(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TritonEngine, "refusal", lambda *_: None)
+    monkeypatch.setattr(TritonEngine, "product", lambda *_: "")
     plan = engine_plan(Config("revgru", 2, 4))
-    assert plan.engine != "triton"
-    assert "by name" in plan.refused["triton"]
-    with engine("triton"):
-        assert engine_plan(Config("revgru", 2, 4)).engine == "triton"
+    assert plan.engine not in NAMES
+    assert "by name" in plan.refused[name]
+    with engine(name):
+        assert engine_plan(Config("revgru", 2, 4)).engine == name
 
 
-def test_asked_for_by_name_where_it_cannot_be_it_is_an_error() -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_asked_for_by_name_where_it_cannot_be_it_is_an_error(name: str) -> None:
     module, x = RevGRU(2, 4), torch.zeros(1, 1, 2)
-    with engine("triton"), pytest.raises(RevRNNError, match=r"triton.*eager") as caught:
+    with engine(name), pytest.raises(RevRNNError, match=r"triton.*eager") as caught:
         module(x)
     assert caught.value.code == "E_UNSUPPORTED"
 

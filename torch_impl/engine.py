@@ -29,9 +29,15 @@ from .sequence import Schedule
 from .state import State
 
 # In order of preference; the last one takes everything.
-_ENGINES: Final = {"triton": "triton.engine", "native": "native.engine", "eager": "eager"}
+_ENGINES: Final = {
+    "triton-persistent": "triton.persistent_engine",
+    "triton": "triton.engine",
+    "native": "native.engine",
+    "eager": "eager",
+}
 # Those that "auto" does not choose, and why.
-_BY_NAME: Final = {"triton": "no GPU has run it yet, so it must be chosen by name"}
+_UNTRIED: Final = "no GPU has run it yet, so it must be chosen by name"
+_BY_NAME: Final = {"triton-persistent": _UNTRIED, "triton": _UNTRIED}
 
 
 @dataclass(frozen=True)

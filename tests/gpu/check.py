@@ -1,7 +1,8 @@
 """Asks an implementation on a GPU vectors and random sequences, in several processes.
 
-``python tests/gpu/check.py triton --parts 12 --seconds 120``; implementations are ``eager`` and
-``triton`` (PyTorch on CUDA) and ``jax``. Exit status 1 if an answer differs from the oracle's.
+``python tests/gpu/check.py triton --parts 12 --seconds 120``; implementations are ``eager``,
+``triton`` and ``triton-persistent`` (PyTorch on CUDA) and ``jax``. Exit status 1 if an answer
+differs from the oracle's.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def questions(name: str, part: int, parts: int, units: int) -> Iterator[tuple[Qu
     """Yield what is asked and what is due: this part's vectors, then random ones without end."""
     number = 0
     for operation in operations():
-        if name == "triton" and not operation.startswith(SEQUENCES):
+        if name.startswith("triton") and not operation.startswith(SEQUENCES):
             continue
         for case in load_vectors(operation):
             number += 1
@@ -148,7 +149,7 @@ def ask(name: str, part: int, parts: int, seconds: float, units: int) -> int:
 def main() -> int:
     """Start the processes and wait for them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("eager", "triton", "jax"))
+    parser.add_argument("name", choices=("eager", "triton", "triton-persistent", "jax"))
     parser.add_argument("--parts", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--units", type=int, default=40)

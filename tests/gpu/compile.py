@@ -19,7 +19,17 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from revrnn.torch_impl.triton import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
+from revrnn.torch_impl.triton import (
+    gradient,
+    gru,
+    gru_back,
+    inputs,
+    lstm,
+    lstm_back,
+    persistent,
+    tiles,
+    words,
+)
 from revrnn.torch_impl.triton.arrays import Tiles, power, up
 from revrnn.torch_impl.triton.constants import Constants
 from revrnn.torch_impl.triton.pointers import Pointers
@@ -32,6 +42,7 @@ OF_WORDS = {"stage", "words", "x", "into"}
 # Pointers outside of ``Pointers``; other arguments are numbers.
 OTHERS = {"x", "wh", "wl", "bias", "part", "places", "into"}
 CONSTANTS = Constants(
+    GRU=False,
     G=575,
     Gp=576,
     N=5,
@@ -60,6 +71,8 @@ CONSTANTS = Constants(
     REFILL=True,
 )
 
+GRU_ONLY: dict[str, Any] = {"GRU": True, "N": 3, "PLANES": 8, "XS": 0}
+
 
 def type_of(name: str, first: bool = True) -> str:
     """Return the type of an array that kernels get, as Triton writes it."""
@@ -75,7 +88,8 @@ class Compiled:
     """What a kernel became.
 
     Attributes:
-        name: its name, with ``+`` for a layer above the first.
+        name: its name, with ``+`` for a layer above the first, and the cell of one that takes
+            many steps.
         registers: of a thread.
         spills: instructions that store registers to, and load them from, local memory.
         shared: bytes of shared memory.
@@ -96,19 +110,21 @@ def made_of(kernel: Any, architecture: int, constants: Constants, warps: int, st
     """Compile one kernel, as Triton gives it."""
     names = kernel.arg_names
     signature: dict[str, Any] = {n: type_of(n) if n in OTHERS else "i32" for n in names}
-    signature["K"] = "constexpr"
     aligned = {(names.index(n),): [["tt.divisibility", 16]] for n in names if n in OTHERS}
-    if "a" in names:
-        fields = Pointers._fields
-        signature["a"] = Pointers(*(type_of(name, constants.FIRST) for name in fields))
-        aligned |= {(names.index("a"), i): [["tt.divisibility", 16]] for i in range(len(fields))}
-    source = ASTSource(
-        fn=kernel, signature=signature, constexprs={(names.index("K"),): constants}, attrs=aligned
-    )
+    upper = replace(constants, FIRST=False)
+    for name, first in {"a": constants.FIRST, "b": False}.items():
+        if name in names:
+            at, fields = names.index(name), Pointers._fields
+            signature[name] = Pointers(*(type_of(field, first) for field in fields))
+            aligned |= {(at, i): [["tt.divisibility", 16]] for i in range(len(fields))}
+    given = {"K": constants, "U": upper, "GIVEN": True}
+    fixed = {(names.index(name),): value for name, value in given.items() if name in names}
+    signature |= {name: "constexpr" for name in given if name in names}
+    together = "b" in names
     return triton.compile(
-        source,
+        ASTSource(fn=kernel, signature=signature, constexprs=fixed, attrs=aligned),
         target=GPUTarget("cuda", architecture, 32),
-        options={"num_warps": warps, "num_stages": stages},
+        options={"num_warps": warps, "num_stages": stages, "launch_cooperative_grid": together},
     )
 
 
@@ -146,12 +162,11 @@ def _output(tool: str, *arguments: str) -> str:
     ).stdout
 
 
-def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Compiled]:
-    """Yield all kernels of a stack whose groups have so many units, as the engine launches them."""
-    cut = Tiles.for_batch(batch)
+def base_of(units: int, batch: int, cut: Tiles) -> Constants:
+    """Return the constants of groups of so many units."""
     padded, rows = up(units, max(cut.units, cut.block)), up(batch, cut.rows)
     across = padded // cut.units
-    base = replace(
+    return replace(
         CONSTANTS,
         G=units,
         Gp=padded,
@@ -161,7 +176,12 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
         CP=power(rows * across),
         NP=power(across),
     )
-    gru_only = {"N": 3, "PLANES": 8, "XS": 0}
+
+
+def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Compiled]:
+    """Yield all kernels of a stack whose groups have so many units, as the engine launches them."""
+    cut = Tiles.for_batch(batch)
+    base = base_of(units, batch, cut)
     both = (
         gru.gru_gates,
         gru.gru_state,
@@ -173,7 +193,7 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
         for kernel in both:
             constants = replace(base, FIRST=first)
             if kernel.__name__.startswith("gru"):
-                constants = replace(constants, **gru_only)
+                constants = replace(constants, **GRU_ONLY)
             mark = "" if first else "+"
             yield compiled(kernel, architecture, constants, cut.warps, cut.stages, mark)
     for kernel in (lstm_back.lstm_uncell, words.refill, tiles.prepare, gradient.add_outputs):
@@ -182,11 +202,24 @@ def all_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Comp
     for kernel in (gradient.gru_to_u, gradient.gru_to_view, gradient.to_layer_below):
         constants = replace(base, BK=min(cut.block, 64))
         if kernel.__name__.startswith("gru"):
-            constants = replace(constants, **gru_only)
+            constants = replace(constants, **GRU_ONLY)
         yield compiled(kernel, architecture, constants, 4, 2, "")
     yield compiled(gradient.lstm_back, architecture, replace(base, BK=32), 4, 2, "")
     constants = replace(base, BM=64, BN=32, BK=64)
     yield compiled(inputs.input_part, architecture, constants, 4, 3, "")
+
+
+def persistent_kernels(architecture: int, units: int, batch: int = 20) -> Iterator[Compiled]:
+    """Yield the kernels that take many steps of a stack of two layers (``launch_persistent``)."""
+    cut = Tiles.for_batch(batch)
+    base = base_of(units, batch, cut)
+    lstm_only = {"BN": 8, "CP": 2 * base.CP, "NP": 2 * base.NP}
+    for mark, more, block in ((" of RevGRU", GRU_ONLY, 64), (" of RevLSTM", lstm_only, 32)):
+        constants = replace(base, **more)
+        for kernel in (persistent.forward, persistent.back):
+            yield compiled(kernel, architecture, constants, cut.warps, cut.stages, mark)
+        constants = replace(constants, BK=block)
+        yield compiled(persistent.pull, architecture, constants, cut.warps, 2, mark)
 
 
 def main(architectures: list[int], units: int = 575) -> None:
@@ -194,7 +227,7 @@ def main(architectures: list[int], units: int = 575) -> None:
     print("| kernel | GPU | registers | spills | shared memory | byte dots |")
     print("|---|---|---:|---:|---:|---:|")
     for architecture in architectures:
-        for made in all_kernels(architecture, units):
+        for made in (*all_kernels(architecture, units), *persistent_kernels(architecture, units)):
             print(
                 f"| {made.name} | sm_{made.architecture} | {made.registers} | {made.spills} "
                 f"| {made.shared} | {made.bytes_dots} |",

@@ -12,13 +12,20 @@ from importlib.util import find_spec
 import pytest
 
 # One process either interprets or compiles kernels.
-INTERPRETED = ["test_faults.py", "test_guards.py", "test_interpreter.py"]
+INTERPRETED = [
+    f"test_{name}.py" for name in ("faults", "guards", "interpreter", "persistent", "waits")
+]
 COMPILED = ["test_compiled.py", "test_launches.py"]
 QUICK = (
     "test_random_sequences_agree_with_the_oracle",
     "test_every_step_is_the_oracles",
     "test_forward_back_and_gradients[revgru-stream-L1-n3-D0-T6-R23]",
     "test_forward_back_and_gradients[revlstm-stream-L1-n3-D0-T6-R23]",
+    "test_random_sequences_in_one_launch_a_chunk",
+    "test_a_step_is_so_many_barriers",
+    "test_programs_that_do_not_run_at_once_would_hang",
+    "test_the_plan_says_which_batches_fit",
+    "test_waits.py",
     "test_registers_spills_and_tensor_cores",
     "test_the_three_architectures_are_named",
     "test_launches.py",

@@ -1,12 +1,14 @@
 """Small sequences that show much: more than one tile of rows and of units, layers, masks, slices.
 
 ``TRITON_INTERPRET=1 python tests/gpu/small.py revgru`` (on a GPU without the variable) exits with 1
-if the kernels are wrong; a number chooses one of the setups, a folder other kernels.
+if the kernels are wrong; ``--setup 1`` chooses one of the setups, ``--folder`` other kernels.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from revrnn.torch_impl import triton as triton_engine
 from revrnn.torch_impl.evaluate import TorchImplementation
 from revrnn.torch_impl.triton.support import interpreted
 
+PERSISTENT = "triton-persistent"
 # By cell: a wide layer, two narrow ones with slices and gains, and one that does not forget.
 SETUPS: dict[str, tuple[tuple[Config, Shape], ...]] = {
     cell: (
@@ -54,13 +57,25 @@ def questions(config: Config, shape: Shape, seed: int) -> list[tuple[Question, A
     ]
 
 
-def wrong(config: Config, shape: Shape, seed: int = 0) -> list[str]:
-    """Return what the kernels get wrong first."""
+def at_once(seed: int, resident: int) -> AbstractContextManager[Any]:
+    """Let programs run at the same time, which only a GPU does by itself."""
+    if not interpreted():
+        return nullcontext()
+    from together import together
+
+    return together(seed, resident)
+
+
+def wrong(
+    config: Config, shape: Shape, seed: int = 0, engine: str = "triton", resident: int = 64
+) -> list[str]:
+    """Return what the kernels get wrong first; so many programs of ``triton-persistent`` fit."""
     where = "cuda" if torch.cuda.is_available() and not interpreted() else "cpu"
-    port = InProcess(TorchImplementation(where, 2, engine="triton"))
+    port = InProcess(TorchImplementation(where, 2, engine=engine))
     answers = []
     for question, due in questions(config, shape, seed):
-        (answer,) = port.answers([question])
+        with at_once(seed, resident) if engine == PERSISTENT else nullcontext():
+            (answer,) = port.answers([question])
         lines = faults(due, answer)
         if lines:
             return lines
@@ -73,12 +88,19 @@ def wrong(config: Config, shape: Shape, seed: int = 0) -> list[str]:
     ]
 
 
-def main(cell: str, number: str | None = None, folder: str | None = None) -> int:
+def main() -> int:
     """Look at all setups of a cell, or at one, with the kernels of a folder."""
-    if folder is not None:
-        triton_engine.__path__ = [folder]
-    for config, shape in SETUPS[cell] if number is None else [SETUPS[cell][int(number)]]:
-        lines = wrong(config, shape)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cell", choices=SETUPS)
+    parser.add_argument("--engine", default="triton", choices=("triton", PERSISTENT))
+    parser.add_argument("--setup", type=int)
+    parser.add_argument("--folder")
+    options = parser.parse_args()
+    if options.folder is not None:
+        triton_engine.__path__ = [options.folder]
+    setups = SETUPS[options.cell]
+    for config, shape in setups if options.setup is None else [setups[options.setup]]:
+        lines = wrong(config, shape, engine=options.engine)
         if lines:
             print("WRONG", *lines[:4], sep="\n")
             return 1
@@ -86,4 +108,4 @@ def main(cell: str, number: str | None = None, folder: str | None = None) -> int
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

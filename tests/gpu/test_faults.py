@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from small import PERSISTENT
 
 import revrnn.torch_impl.triton as package
 
@@ -16,13 +17,20 @@ SMALL = Path(__file__).with_name("small.py")
 
 
 class Fault(NamedTuple):
-    """A text of a kernel, what it becomes, and the setup that shows it."""
+    """A text of a kernel, what it becomes, and the setup and engine that show it."""
 
     file: str
     old: str
     new: str
     cell: str
     setup: int
+    engine: str = "triton"
+
+
+def no_barrier(cell: str, call: str, indent: int) -> Fault:
+    """Leave out the barrier after what ends with ``call``."""
+    barrier = " " * indent + "turn = meet(a, turn)\n"
+    return Fault("persistent.py", f"{call}\n{barrier}", f"{call}\n", cell, 0, PERSISTENT)
 
 
 FAULTS = {
@@ -104,6 +112,22 @@ FAULTS = {
     "gradient of c is read after it moved on": Fault(
         "gradient.py", "copy = now if J == 1 else 1 - now", "copy = now", "revlstm", 1
     ),
+    "no barrier after u": no_barrier("revgru", "J, -1, 0, 0, B, Bp, K)", 12),
+    "no barrier after u is computed again": no_barrier("revgru", "last_depth, B, Bp, K)", 12),
+    "no barrier after gradients of u": no_barrier("revgru", "layer, J, B, Bp, C, K)", 12),
+    "no barrier after a group's states": no_barrier("revlstm", "J, op, sliced, B, Bp, K)", 8),
+    "no barrier after h is taken back": no_barrier("revlstm", "if K.FORGET:", 16),
+    "the barrier lets go one program too early": Fault(
+        "persistent.py",
+        "due = turn * tl.num_programs(0)",
+        "due = turn * tl.num_programs(0) - 1",
+        "revgru",
+        0,
+        PERSISTENT,
+    ),
+    "the barrier goes on counting from the launch before": Fault(
+        "launch_persistent.py", "        a.meeting.zero_()\n", "", "revgru", 0, PERSISTENT
+    ),
 }
 
 
@@ -116,7 +140,8 @@ def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.count(fault.old) == 1, f"{fault.file} has the text {text.count(fault.old)} times"
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-    command = [sys.executable, str(SMALL), fault.cell, str(fault.setup), str(folder)]
+    where = ["--setup", str(fault.setup), "--engine", fault.engine, "--folder", str(folder)]
+    command = [sys.executable, str(SMALL), fault.cell, *where]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     # It ran to its end and said what is wrong, rather than broke.
     assert "WRONG" in process.stdout, process.stdout + process.stderr
@@ -124,7 +149,9 @@ def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
+@pytest.mark.parametrize("engine", ["triton", PERSISTENT])
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
-def test_without_a_fault_nothing_is_wrong(cell: str) -> None:
-    process = subprocess.run([sys.executable, str(SMALL), cell], capture_output=True, text=True)
+def test_without_a_fault_nothing_is_wrong(cell: str, engine: str) -> None:
+    command = [sys.executable, str(SMALL), cell, "--engine", engine]
+    process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr

@@ -1,4 +1,4 @@
-"""No kernel writes outside its arrays, and what lies outside has no part in any result."""
+"""No kernel reads or writes outside its arrays, and what lies outside has no part in any result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 import small
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
+from watch import watched
 
 from revrnn.torch_impl.triton import arrays, passes
 
@@ -69,10 +72,42 @@ def test_nothing_is_written_beside_an_array(
     guarded = Guarded()
     monkeypatch.setattr(arrays, "torch", guarded)
     monkeypatch.setattr(passes, "torch", guarded)
-    lines = small.wrong(*small.SETUPS[cell][number], seed=1)
+    with watched() as watch:
+        lines = small.wrong(*small.SETUPS[cell][number], seed=1)
     assert not lines
     assert len(guarded.guards) > 30
     assert not guarded.broken()
+    assert not watch.outside
+    assert watch.inside > 10_000
+
+
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_many_steps_in_one_launch_stay_inside(cell: str) -> None:
+    with watched() as watch:
+        assert not small.wrong(*small.SETUPS[cell][1], seed=2, engine=small.PERSISTENT)
+    assert not watch.outside
+    assert watch.inside > 10_000
+
+
+@triton.jit
+def reads_and_writes(a, b, n, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = tl.arange(0, SIZE)
+    tl.store(b + at, tl.load(a + at, mask=at < n, other=0))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "outside"),
+    [
+        (6, 8, []),
+        (7, 8, [("create_masked_load", 24, 24)]),
+        (6, 16, [("create_masked_store", 32, 32)]),
+    ],
+)
+def test_an_address_outside_is_seen(n: int, size: int, outside: list[Any]) -> None:
+    whole = torch.zeros(64, dtype=torch.int32)
+    with watched() as watch:
+        reads_and_writes[(1,)](whole[:6], whole[32:40], n, SIZE=size)
+    assert watch.outside[:1] == outside
 
 
 def test_a_write_beside_an_array_is_seen() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu_model import DEVICES, of_peer, peer_of, steps_of
+from gpu_model import DEVICES, estimate, of_peer, peer_of, steps_of, tiles_of
 
 
 @pytest.mark.parametrize(("cell", "counts"), [("revgru", [4, 4, 5]), ("revlstm", [2, 4, 3])])
@@ -47,3 +47,33 @@ def test_a_plain_lstm_is_counted_by_the_same_rules() -> None:
     # The larger the layer, the less a launch weighs.
     for device in DEVICES.values():
         assert of_peer("revlstm", (20, 2048), device) < of_peer("revlstm", (20, 200), device)
+
+
+@pytest.mark.parametrize(
+    ("cell", "size", "units", "fits"),
+    [
+        ("revgru", 1150, 16, ("A100", "H100")),
+        ("revgru", 2048, 16, ("H100",)),
+        ("revlstm", 1150, 8, ("A100", "H100")),
+        ("revlstm", 2048, 8, ("H100",)),
+        ("revlstm", 4096, 8, ()),
+    ],
+)
+def test_one_launch_a_chunk_fits_or_is_none(
+    cell: str, size: int, units: int, fits: tuple[str, ...]
+) -> None:
+    tiles = {name: tiles_of(cell, (20, size), device) for name, device in DEVICES.items()}
+    assert tuple(name for name, cut in tiles.items() if cut is not None) == fits
+    assert all(cut.units == units for cut in tiles.values() if cut is not None)
+
+
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_barriers_stand_in_place_of_launches(cell: str) -> None:
+    device = DEVICES["H100"]
+    cut = tiles_of(cell, (20, 200), device)
+    assert cut is not None
+    ways = (steps_of(cell, (20, 200), tiles)[1]["back"] for tiles in (None, cut))
+    for launches, bound in zip(ways, ("launch", "barrier"), strict=True):
+        counted = sum(each.bounds(device, 32)[bound] for each in launches)
+        assert counted == pytest.approx(len(launches) * getattr(device, bound))
+        assert counted < estimate(launches, device, 32)[0]

@@ -117,6 +117,14 @@ def zeros(dtype: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
+def of_layer(pointer, layer, SIZE: tl.constexpr, K: tl.constexpr):
+    """Return where a layer's ``SIZE`` weights begin; those above the first share an array."""
+    if not K.FIRST:
+        pointer += tl.cast(layer - 1, tl.int64) * SIZE
+    return pointer
+
+
+@triton.jit
 def operand_block(a, k, last, below, rows, Bp, K: tl.constexpr):
     """Return high and low bytes of the operands from position ``k`` of a product's sum on.
 
@@ -131,16 +139,19 @@ def operand_block(a, k, last, below, rows, Bp, K: tl.constexpr):
 
 
 @triton.jit
-def product(a, last, below, rows, outs, Bp, K: tl.constexpr):
+def product(a, layer, last, rows, outs, Bp, K: tl.constexpr):
     """Return ``sum_k a[row, k]·w[out, k]``, int64 (PROD-001); operands by ``operand_block``."""
     LENGTH: tl.constexpr = K.Gp if K.FIRST else 3 * K.Gp
+    below = 2 * layer - 2 + K.INPUT_SLOT
+    wh = of_layer(a.wh, layer, 2 * K.N * K.Gp * LENGTH, K)
+    wl = of_layer(a.wl, layer, 2 * K.N * K.Gp * LENGTH, K)
     hh = zeros(tl.int32, K)
     mid = zeros(tl.int32, K)
     ll = zeros(tl.int32, K)
     for k in range(0, LENGTH, K.BK):
         a_h, a_l = operand_block(a, k, last, below, rows, Bp, K)
         at = outs[None, :] * LENGTH + (k + tl.arange(0, K.BK))[:, None]
-        hh, mid, ll = multiply(hh, mid, ll, a_h, a_l, a.wh, a.wl, at)
+        hh, mid, ll = multiply(hh, mid, ll, a_h, a_l, wh, wl, at)
     return together(hh, mid, ll)
 
 

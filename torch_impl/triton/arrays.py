@@ -93,7 +93,7 @@ class Arrays:
         self.sigmas, self.aside = new(rows, padded), new(rows, padded)
         self.outputs = new(steps, batch, 2 * units)
         self.restore = new(max(steps * batch * config.slice_size, 1))
-        self.wraps = new(1)
+        self.wraps, self.meeting = new(1), new(1)
         self.table = packed_table(device)
         self._operations()
         self._weights()
@@ -145,15 +145,20 @@ class Arrays:
         self.bias: list[Tensor] = []
         self.floats: list[Tensor] = []
         self.floats_in: list[Tensor] = []
-        for layer in range(self.config.num_layers):
-            parts = 1 if layer == 0 else 3
-            shape = (2, gates, padded, parts * padded)
-            pair = [torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)]
-            self.bytes.append((pair[0], pair[1]))
-            self.bias.append(torch.zeros((2, gates, padded), dtype=torch.int32, device=device))
-            self.floats.append(torch.zeros((2, gates, padded, padded), **real))
-            shape = (2, gates, padded, self.config.input_size if layer == 0 else 2 * padded)
-            self.floats_in.append(torch.zeros(shape, **real))
+        # Those of the layers above the first lie one after another.
+        for layers, width in (
+            (1, self.config.input_size),
+            (self.config.num_layers - 1, 2 * padded),
+        ):
+            shape = (layers, 2, gates, padded)
+            length = padded if not self.bytes else 3 * padded
+            pair = [
+                torch.zeros((*shape, length), dtype=torch.int8, device=device) for _ in range(2)
+            ]
+            self.bytes += zip(*pair, strict=True)
+            self.bias += torch.zeros(shape, dtype=torch.int32, device=device)
+            self.floats += torch.zeros((*shape, padded), **real)
+            self.floats_in += torch.zeros((*shape, width), **real)
         shape = (2, gates, padded, self.length)
         self.input_bytes = tuple(
             torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)
@@ -222,7 +227,11 @@ class Arrays:
         return self._past
 
     def pointers(self, layer: int, back: bool = False) -> Pointers:
-        """Return all arrays with a layer's weights; placeholders for those not made yet."""
+        """Return all arrays with a layer's weights; placeholders for those not made yet.
+
+        The same arrays serve all layers above the first.
+        """
+        layer = min(layer, 1)
         return Pointers(
             *self.bytes[layer],
             self.floats[layer],
@@ -230,7 +239,7 @@ class Arrays:
             self.bias[layer] if layer else self.part,
             *(self.table, self.mask, self.gains, self.high, self.low, self.sigmas, self.aside),
             *(self.h, self.c, self.heads, self.stage, self.counts, self.words, self.tops),
-            *(self.wraps, self.outputs, self.restore),
+            *(self.wraps, self.meeting, self.outputs, self.restore),
             *(self._past or (self.h, self.c)),
             *(self.tape if back else self._tape or (self.none, self.none)),
             *(self._gradients or (self.none,) * 5),

@@ -29,6 +29,7 @@ class Constants:
     """Constants of kernels.
 
     Attributes:
+        GRU: whether the cell is RevGRU.
         G: units of a group; ``Gp`` padded.
         N: gates; ``Ip``: padded width of the input.
         SLOTS: groups of all layers, 2·L.
@@ -45,6 +46,7 @@ class Constants:
         REFILL: whether the words of the last operation are still to be taken.
     """
 
+    GRU: bool
     G: int
     Gp: int
     N: int
@@ -79,6 +81,11 @@ class Constants:
         return self.Gp // self.BN
 
     @property
+    def STATES(self) -> int:  # noqa: N802
+        """Operations on the buffer in a group's update."""
+        return 1 if self.GRU else 2
+
+    @property
     def U_SLOT(self) -> int:  # noqa: N802
         """Slot of RevGRU's u among the byte planes: after views and inputs with gains."""
         return 2 * self.SLOTS if self.GAINS else self.SLOTS
@@ -93,6 +100,7 @@ def constants_of(arrays: Arrays, mode: Mode) -> Constants:
     """Return the constants of a configuration, batch and mode."""
     config, tiles, f = arrays.config, arrays.tiles, arrays.config.formats
     return Constants(
+        GRU=config.cell == "revgru",
         G=arrays.units,
         Gp=arrays.padded_units,
         N=config.num_gates,

@@ -17,7 +17,9 @@ from .support import interpreted, refusal
 class TritonEngine:
     """Kernels in Triton for CUDA devices, or in its interpreter for any."""
 
-    name = "triton"
+    def __init__(self, name: str, persistent: bool) -> None:
+        """Take the engine's name, and whether one launch takes many steps where it can."""
+        self.name, self.persistent = name, persistent
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
         """Return why a stack is refused, or ``None``."""
@@ -25,7 +27,7 @@ class TritonEngine:
         if reason is None and not interpreted():
             from . import self_check
 
-            reason = self_check.refusal(device)
+            reason = self_check.refusal(device, self.persistent)
         return reason
 
     def prepare(
@@ -34,11 +36,19 @@ class TritonEngine:
         """Take parameters in fixed point."""
         from .work import TritonWork
 
-        return TritonWork(config, params, schedule, settings)
+        return TritonWork(config, params, schedule, settings, self.persistent)
 
     def product(self, config: Config, device: torch.device) -> str:
-        """Return the only one."""
-        return "signed bytes on tensor cores"
+        """Return the only one, and which batches one launch takes many steps of."""
+        product = "signed bytes on tensor cores"
+        if not self.persistent:
+            return product
+        from .launch_persistent import most_rows
+
+        rows = most_rows(config, device)
+        if not rows:
+            return f"{product}; a launch a phase, since a batch does not fit in one"
+        return f"{product}; one launch a chunk for batches of up to {rows} rows"
 
 
-ENGINE = TritonEngine()
+ENGINE = TritonEngine("triton", persistent=False)

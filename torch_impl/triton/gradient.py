@@ -7,7 +7,7 @@ one while they write another. Those of pre-activations are ``[2·L, C, B, N, Gp]
 import triton
 import triton.language as tl
 
-from .arithmetic import zeros
+from .arithmetic import of_layer, zeros
 from .tiles import RUNTIME, get, tile_of
 
 
@@ -28,11 +28,10 @@ def dot(x, w, acc):
     return tl.dot(x, w, acc=acc, input_precision="ieee")
 
 
-@triton.jit(do_not_specialize=RUNTIME)
-def add_outputs(a, t, now, B, Bp, K: tl.constexpr):
+@triton.jit
+def add_outputs_tile(a, task, J, t, now, B, Bp, K: tl.constexpr):
     """Add a step's gradient of the outputs, ``[C, B, 2·G]``, to the top layer's (SEQ-005)."""
-    _tile, _first_row, rows, units = tile_of(K)
-    J = tl.program_id(1)
+    _tile, _first_row, rows, units = tile_of(task, K)
     at = ((now * K.SLOTS + K.SLOTS - 2 + J) * Bp + rows)[:, None] * K.Gp + units[None, :]
     where = ((t * B + rows) * 2 + J)[:, None] * K.G + units[None, :]
     part = tl.load(a.given + where, mask=(rows < B)[:, None] & (units < K.G)[None, :], other=0.0)
@@ -40,17 +39,24 @@ def add_outputs(a, t, now, B, Bp, K: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def gru_to_u(a, t, layer, J, B, Bp, C, K: tl.constexpr):
+def add_outputs(a, t, now, B, Bp, K: tl.constexpr):
+    """Do so with a program a tile."""
+    add_outputs_tile(a, tl.program_id(0), tl.program_id(1), t, now, B, Bp, K)
+
+
+@triton.jit
+def to_u_tile(a, task, t, layer, J, B, Bp, C, K: tl.constexpr):
     """Gradients of the pre-activations of z, r and g; and of the view through u (GRAD-012)."""
-    _tile, _first_row, rows, units = tile_of(K)
+    _tile, _first_row, rows, units = tile_of(task, K)
     own = 2 * layer + J
     ks = tl.arange(0, K.BK)
+    w = of_layer(a.w, layer, 2 * K.N * K.Gp * K.Gp, K)
     du = zeros(tl.float32, K)
     for k in range(0, K.Gp, K.BK):
         d = tl.load(a.dh + (own * Bp + rows)[:, None] * K.Gp + (k + ks)[None, :])
         d *= get(a.tape, 4, (own, t, rows, k + ks, B, C), K.PLANES, K)
         w_at = ((J * 3 + 2) * K.Gp + k + ks)[:, None] * K.Gp + units[None, :]
-        du = dot(d, tl.load(a.w + w_at), du)
+        du = dot(d, tl.load(w + w_at), du)
     d = tl.load(a.dh + (own * Bp + rows)[:, None] * K.Gp + units[None, :])
     at, ok = sums_at(own, t, rows, units, B, C, K)
     place = (own, t, rows, units, B, C)
@@ -62,17 +68,24 @@ def gru_to_u(a, t, layer, J, B, Bp, C, K: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def gru_to_view(a, t, layer, J, B, Bp, C, K: tl.constexpr):
+def gru_to_u(a, t, layer, J, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    to_u_tile(a, tl.program_id(0), t, layer, J, B, Bp, C, K)
+
+
+@triton.jit
+def to_view_tile(a, task, t, layer, J, B, Bp, C, K: tl.constexpr):
     """Carry the gradients to the other group's state and to the own old one (GRAD-012)."""
-    _tile, _first_row, rows, units = tile_of(K)
+    _tile, _first_row, rows, units = tile_of(task, K)
     own = 2 * layer + J
     ks = tl.arange(0, K.BK)
     at = rows[:, None] * K.Gp + units[None, :]
+    w = of_layer(a.w, layer, 2 * K.N * K.Gp * K.Gp, K)
     dv = zeros(tl.float32, K)
     for k in range(0, 2 * K.Gp, K.BK):
         s_at, ok = sums_at(own, t, rows, k + ks, B, C, K)
         w_at = (J * 3 * K.Gp + k + ks)[:, None] * K.Gp + units[None, :]
-        dv = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(a.w + w_at), dv)
+        dv = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(w + w_at), dv)
     place = (own, t, rows, units, B, C)
     dv += tl.load(a.through + at)
     dv *= get(a.tape, 1, place, K.PLANES, K)
@@ -84,15 +97,22 @@ def gru_to_view(a, t, layer, J, B, Bp, C, K: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def lstm_back(a, t, layer, J, now, B, Bp, C, K: tl.constexpr):
+def gru_to_view(a, t, layer, J, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    to_view_tile(a, tl.program_id(0), t, layer, J, B, Bp, C, K)
+
+
+@triton.jit
+def lstm_back_tile(a, task, t, layer, J, now, B, Bp, C, K: tl.constexpr):
     """Carry the gradients back over a group's update (GRAD-013)."""
-    _tile, _first_row, rows, units = tile_of(K)
+    _tile, _first_row, rows, units = tile_of(task, K)
     FORGET: tl.constexpr = K.FORGET
     INPUT: tl.constexpr = 1 if K.FORGET else 0
     own = 2 * layer + J
     here = (now * K.SLOTS + own) * Bp
     there = ((1 - now) * K.SLOTS + own) * Bp
     ks = tl.arange(0, K.BK)
+    w = of_layer(a.w, layer, 2 * K.N * K.Gp * K.Gp, K)
     dv = zeros(tl.float32, K)
     for k in range(0, K.Gp, K.BK):
         at = (here + rows)[:, None] * K.Gp + (k + ks)[None, :]
@@ -107,7 +127,7 @@ def lstm_back(a, t, layer, J, now, B, Bp, C, K: tl.constexpr):
                     x = x * e
                 else:
                     x = x * d
-                dv = dot(x, tl.load(a.w + w_at + (gate - 1 + INPUT) * K.Gp * K.Gp), dv)
+                dv = dot(x, tl.load(w + w_at + (gate - 1 + INPUT) * K.Gp * K.Gp), dv)
     at = rows[:, None] * K.Gp + units[None, :]
     place = (own, t, rows, units, B, C)
     d = tl.load(a.dh + here * K.Gp + at)
@@ -133,21 +153,33 @@ def lstm_back(a, t, layer, J, now, B, Bp, C, K: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def to_layer_below(a, t, layer, now, B, Bp, C, K: tl.constexpr):
+def lstm_back(a, t, layer, J, now, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    lstm_back_tile(a, tl.program_id(0), t, layer, J, now, B, Bp, C, K)
+
+
+@triton.jit
+def layer_below_tile(a, task, below, t, layer, now, B, Bp, C, K: tl.constexpr):
     """Carry a layer's gradients to the state of the layer below (SEQ-004, SEQ-012).
 
     Axis 1 of the grid is that layer's group; ``w_in`` is float32 ``[2, N, Gp, 2, Gp]``.
     """
-    _tile, _first_row, rows, units = tile_of(K)
-    below = tl.program_id(1)
+    _tile, _first_row, rows, units = tile_of(task, K)
     ks = tl.arange(0, K.BK)
+    w_in = of_layer(a.w_in, layer, 4 * K.N * K.Gp * K.Gp, K)
     dx = zeros(tl.float32, K)
     for J in tl.static_range(2):
         for k in range(0, K.N * K.Gp, K.BK):
             s_at, ok = sums_at(2 * layer + J, t, rows, k + ks, B, C, K)
             w_at = ((J * K.N * K.Gp + k + ks) * 2 + below)[:, None] * K.Gp + units[None, :]
-            dx = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(a.w_in + w_at), dx)
+            dx = dot(tl.load(a.ds + s_at, mask=ok, other=0.0), tl.load(w_in + w_at), dx)
     own = 2 * layer - 2 + below
     dx *= get(a.lower, 1, (own, t, rows, units, B, C), 2, K)
     at = ((now * K.SLOTS + own) * Bp + rows)[:, None] * K.Gp + units[None, :]
     tl.store(a.dh + at, tl.load(a.dh + at) + dx)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def to_layer_below(a, t, layer, now, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    layer_below_tile(a, tl.program_id(0), tl.program_id(1), t, layer, now, B, Bp, C, K)

@@ -13,10 +13,10 @@ from .tiles import RUNTIME, deliver, operand_of, past_at, publish, put, restored
 from .words import divided
 
 
-@triton.jit(do_not_specialize=RUNTIME)
-def gru_unstate(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
+@triton.jit
+def unstate_tile(a, task, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
     """Recover a group's old state (CELL-040), or look it up, and write the tape."""
-    tile, _first_row, rows, units = tile_of(K)
+    tile, _first_row, rows, units = tile_of(task, K)
     at = rows[:, None] * K.Gp + units[None, :]
     own = 2 * layer + J
     g = candidate(a, t, layer, J, rows, units, B, Bp, K)
@@ -57,3 +57,9 @@ def gru_unstate(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
     put(a.tape, 5, real(u, K.VIEW), place, K.PLANES, K)
     put(a.tape, 6, r, place, K.PLANES, K)
     put(a.tape, 7, vf * (r - r * r), place, K.PLANES, K)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def gru_unstate(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    unstate_tile(a, tl.program_id(0), t, layer, J, op, depth, B, Bp, C, K)

@@ -13,7 +13,7 @@ def input_part(x, wh, wl, bias, part, M, width, K: tl.constexpr):
 
     The weights are byte planes ``[2, N, Gp, Ip]``; axis 1 of the grid is group and gate.
     """
-    _tile, _first_row, rows, units = tile_of(K)
+    _tile, _first_row, rows, units = tile_of(tl.program_id(0), K)
     gate = tl.program_id(1)
     hh = zeros(tl.int32, K)
     mid = zeros(tl.int32, K)

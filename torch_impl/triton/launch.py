@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
 from .arrays import Arrays
-from .constants import Mode, constants_of
+from .constants import Constants, Mode, constants_of
 
 Last = tuple[int, int, int]
 # Of the operation undone last: its number (−1 for none), step and sliced units.
@@ -17,7 +17,13 @@ NONE: Last = (-1, 0, 0)
 
 
 class Launcher:
-    """Launches kernels over some arrays."""
+    """Launches kernels over some arrays, one a phase.
+
+    Attributes:
+        captured: whether there are so many launches that they become a graph.
+    """
+
+    captured = True
 
     def __init__(self, arrays: Arrays, mode: Mode) -> None:
         """Set what all launches share."""
@@ -29,7 +35,7 @@ class Launcher:
         tile = arrays.tiles
         # RevLSTM's kernel of gradients loads twelve blocks at a time.
         block = min(tile.block, 64 if self.gru else 32)
-        self.of_gradients = replace(upper, BK=block)
+        self.of_gradients = [replace(K, BK=block) for K in self.constants]
         self.options: dict[str, Any] = {"num_warps": tile.warps, "num_stages": tile.stages}
         self.rows = (arrays.batch, arrays.padded_rows)
 
@@ -51,11 +57,20 @@ class Launcher:
         a = self.arrays
         tiles.prepare[a.grid, a.slots](a.pointers(0), t, *self.rows, K=self.constants[0])
 
+    def popped(self, layer: int) -> Constants:
+        """Return the constants of a layer's kernels on the way back."""
+        return replace(self.constants[layer], REFILL=self.popping)
+
     def sliced(self, layer: int, group: int) -> int:
         """Return how many units of a group are sliced."""
         return self.config.layer_slice(layer) if group == 0 else 0
 
     # --- forward -----------------------------------------------------------------------------
+
+    def steps(self, first: int, steps: int) -> None:
+        """Take steps."""
+        for t in range(first, first + steps):
+            self.step(t)
 
     def step(self, t: int) -> None:
         """Take one step."""
@@ -79,6 +94,12 @@ class Launcher:
 
     # --- back --------------------------------------------------------------------------------
 
+    def steps_back(self, first: int, steps: int, last: Last) -> Last:
+        """Take steps back, as :meth:`step_back` takes one."""
+        for t in reversed(range(first, first + steps)):
+            last = self.step_back(t, last)
+        return last
+
     def step_back(self, t: int, last: Last) -> Last:
         """Take one step back.
 
@@ -92,7 +113,7 @@ class Launcher:
         a, op = self.arrays, (t + 1) * self.arrays.operations
         rows = (*self.rows, a.steps)
         for layer in reversed(self.layers):
-            K = replace(self.constants[layer], REFILL=self.popping)
+            K = self.popped(layer)
             ends: dict[str, Any] = {"K": K, **self.options}
             for group in (1, 0):
                 depth = self.sliced(layer, group)
@@ -119,6 +140,13 @@ class Launcher:
 
     # --- gradients ---------------------------------------------------------------------------
 
+    def pull_steps(self, first: int, steps: int, now: int, given: bool) -> int:
+        """Carry the gradients over steps; return which copy of them counts then."""
+        for t in reversed(range(first, first + steps)):
+            self.pull_step(t, now, given)
+            now = now if self.gru else 1 - now
+        return now
+
     def pull_step(self, t: int, now: int, given: bool) -> None:
         """Carry the gradients over one step.
 
@@ -127,11 +155,13 @@ class Launcher:
             now: the current copy of ``dh`` and ``dc``; RevLSTM's kernels write the other one.
             given: whether there are gradients of the outputs.
         """
-        a, K, rows = self.arrays, self.of_gradients, (*self.rows, self.arrays.steps)
-        ends: dict[str, Any] = {"K": K, "num_warps": a.tiles.warps, "num_stages": 2}
+        a, rows = self.arrays, (*self.rows, self.arrays.steps)
         if given:
+            K = self.of_gradients[0]
             gradient.add_outputs[a.grid, 2](a.pointers(0), t, now, *self.rows, K=K)
         for layer in reversed(self.layers):
+            K = self.of_gradients[layer]
+            ends: dict[str, Any] = {"K": K, "num_warps": a.tiles.warps, "num_stages": 2}
             pointers = a.pointers(layer, back=True)
             for group in (1, 0):
                 arguments = (pointers, t, layer, group)

@@ -6,6 +6,7 @@ import triton.language as tl
 from .arithmetic import (
     clip_gate,
     multiply,
+    of_layer,
     operand_block,
     round_shift,
     sigmoid_fixed,
@@ -34,8 +35,9 @@ def gate_sums(a, t, layer, J, rows, units, B, Bp, K: tl.constexpr):
     g_hh, g_mid, g_ll = zero, zero, zero
     o_hh, o_mid, o_ll = zero, zero, zero
     p_hh, p_mid, p_ll = zero, zero, zero
-    gap = K.Gp * LENGTH
-    wh, wl = a.wh, a.wl
+    gap: tl.constexpr = K.Gp * LENGTH
+    wh = of_layer(a.wh, layer, 2 * K.N * gap, K)
+    wl = of_layer(a.wl, layer, 2 * K.N * gap, K)
     for k in range(0, LENGTH, K.BK):
         a_h, a_l = operand_block(a, k, other, below, rows, Bp, K)
         w = (J * K.N * K.Gp + units)[None, :] * LENGTH + (k + tl.arange(0, K.BK))[:, None]
@@ -45,21 +47,21 @@ def gate_sums(a, t, layer, J, rows, units, B, Bp, K: tl.constexpr):
         if K.FORGET:
             f_hh, f_mid, f_ll = multiply(f_hh, f_mid, f_ll, a_h, a_l, wh, wl, w)
             p_hh, p_mid, p_ll = multiply(p_hh, p_mid, p_ll, a_h, a_l, wh, wl, w + 4 * gap)
-    i = add_input(together(i_hh, i_mid, i_ll), a, t, J, INPUT, rows, units, B, K)
-    g = add_input(together(g_hh, g_mid, g_ll), a, t, J, INPUT + 1, rows, units, B, K)
-    o = add_input(together(o_hh, o_mid, o_ll), a, t, J, INPUT + 2, rows, units, B, K)
+    i = add_input(together(i_hh, i_mid, i_ll), a, t, layer, J, INPUT, rows, units, B, K)
+    g = add_input(together(g_hh, g_mid, g_ll), a, t, layer, J, INPUT + 1, rows, units, B, K)
+    o = add_input(together(o_hh, o_mid, o_ll), a, t, layer, J, INPUT + 2, rows, units, B, K)
     f = i
     p = o
     if K.FORGET:
-        f = add_input(together(f_hh, f_mid, f_ll), a, t, J, 0, rows, units, B, K)
-        p = add_input(together(p_hh, p_mid, p_ll), a, t, J, 4, rows, units, B, K)
+        f = add_input(together(f_hh, f_mid, f_ll), a, t, layer, J, 0, rows, units, B, K)
+        p = add_input(together(p_hh, p_mid, p_ll), a, t, layer, J, 4, rows, units, B, K)
     return f, i, g, o, p
 
 
-@triton.jit(do_not_specialize=RUNTIME)
-def lstm_state(a, t, layer, J, op, depth, B, Bp, K: tl.constexpr):
+@triton.jit
+def cell_tile(a, task, t, layer, J, op, depth, B, Bp, K: tl.constexpr):
     """Compute a group's new ``c`` and ``h``, push twice, and publish ``h``."""
-    tile, _first_row, rows, units = tile_of(K)
+    tile, _first_row, rows, units = tile_of(task, K)
     at = rows[:, None] * K.Gp + units[None, :]
     own = 2 * layer + J
     sf, si, sg, so, sp = gate_sums(a, t, layer, J, rows, units, B, Bp, K)
@@ -88,3 +90,9 @@ def lstm_state(a, t, layer, J, op, depth, B, Bp, K: tl.constexpr):
     if K.STORED:
         inside = (rows < B)[:, None] & (units < K.G)[None, :]
         tl.store(a.past_c + past_at(own, t + 1, rows, units, B, K), new_c, mask=inside)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def lstm_state(a, t, layer, J, op, depth, B, Bp, K: tl.constexpr):
+    """Do so with a program a tile."""
+    cell_tile(a, tl.program_id(0), t, layer, J, op, depth, B, Bp, K)

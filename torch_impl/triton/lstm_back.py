@@ -22,10 +22,10 @@ from .tiles import RUNTIME, deliver, operand_of, past_at, publish, put, restored
 from .words import divided, refill_tile
 
 
-@triton.jit(do_not_specialize=RUNTIME)
-def lstm_unhide(a, t, layer, J, op, depth, last_op, last_t, B, Bp, C, K: tl.constexpr):
+@triton.jit
+def unhide_tile(a, task, t, layer, J, op, depth, last_op, last_t, B, Bp, C, K: tl.constexpr):
     """Recover a group's old ``h``, or look it up; without forgetting, also its old ``c``."""
-    tile, first_row, rows, units = tile_of(K)
+    tile, first_row, rows, units = tile_of(task, K)
     at = rows[:, None] * K.Gp + units[None, :]
     own = 2 * layer + J
     sf, si, sg, so, sp = gate_sums(a, t, layer, J, rows, units, B, Bp, K)
@@ -82,9 +82,15 @@ def lstm_unhide(a, t, layer, J, op, depth, last_op, last_t, B, Bp, C, K: tl.cons
 
 
 @triton.jit(do_not_specialize=RUNTIME)
-def lstm_uncell(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
+def lstm_unhide(a, t, layer, J, op, depth, last_op, last_t, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    unhide_tile(a, tl.program_id(0), t, layer, J, op, depth, last_op, last_t, B, Bp, C, K)
+
+
+@triton.jit
+def uncell_tile(a, task, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
     """Recover a group's old ``c``, when the head has the word that ``h`` lacked."""
-    tile, first_row, rows, units = tile_of(K)
+    tile, first_row, rows, units = tile_of(task, K)
     at = rows[:, None] * K.Gp + units[None, :]
     own = 2 * layer + J
     has_step = with_step(a, t, rows, units, B, K)
@@ -108,3 +114,9 @@ def lstm_uncell(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
     place = (own, t, rows, units, B, C)
     put(a.tape, 3, tl.where(has_step, real(f, 10), 1.0), place, K.PLANES, K)
     put(a.tape, 5, real(old, K.R_H) * slope * step, place, K.PLANES, K)
+
+
+@triton.jit(do_not_specialize=RUNTIME)
+def lstm_uncell(a, t, layer, J, op, depth, B, Bp, C, K: tl.constexpr):
+    """Do so with a program a tile."""
+    uncell_tile(a, tl.program_id(0), t, layer, J, op, depth, B, Bp, C, K)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,6 +26,11 @@ from .places import Place, Prepared, lock
 def on(device: torch.device) -> AbstractContextManager[object]:
     """Return what makes a device the present one, where kernels are launched."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _runs(steps: int, resets: Iterable[int]) -> list[tuple[int, int]]:
+    """Return first step and length of the runs of steps that no reset interrupts."""
+    return [(begin, end - begin) for begin, end in pairwise(sorted({0, *resets, steps}))]
 
 
 class TritonPass:
@@ -89,7 +96,7 @@ class TritonPass:
                 arrays.gains[at].copy_(gain)
         keep = self.keep and not self.stored and self.config.forgetting
         mode = Mode(schedule.mask is not None, gains, keep, self.stored)
-        return place, Launcher(arrays, mode)
+        return place, work.launcher(arrays, mode)
 
     def _resets(self, first: int, steps: int) -> dict[int, Tensor]:
         by_step = {at: self.work.schedule.reset(first + at) for at in range(steps)}
@@ -119,12 +126,13 @@ class TritonPass:
             arrays.wraps.zero_()
             launcher.input_parts(steps)
             launcher.prepare(0)
-            for t in range(steps):
+            for t, count in _runs(steps, resets):
                 if t in resets:
                     self._restart(arrays, launcher, t, first + t, resets[t])
-                launcher.step(t)
+                launcher.steps(t, count)
 
-        place.run(None if resets else ("forward", steps, launcher.mode), launch)
+        captured = launcher.captured and not resets
+        place.run(("forward", steps, launcher.mode) if captured else None, launch)
         if self.wraps is not None:
             self.wraps = self.wraps + arrays.wraps[0]
         if outputs is not None:
@@ -190,13 +198,14 @@ class TritonPass:
             launcher.input_parts(steps)
             launcher.prepare(steps - 1)
             last = NONE
-            for t in reversed(range(steps)):
-                last = launcher.step_back(t, last)
+            for t, count in reversed(_runs(steps, resets)):
+                last = launcher.steps_back(t, count, last)
                 if t in resets:
                     self._take_back(arrays, launcher, t, self._aside.pop(first + t), resets[t])
             launcher.refill(last)
 
-        place.run(None if resets else ("back", steps, launcher.mode), launch)
+        captured = launcher.captured and not resets
+        place.run(("back", steps, launcher.mode) if captured else None, launch)
         if popping:
             tops = arrays.tops[: steps * arrays.operations]
             self._lowest = torch.minimum(self._lowest, tops.min())
@@ -249,15 +258,14 @@ class TritonPass:
 
         def launch() -> None:
             now = 0
-            for t in reversed(range(steps)):
-                launcher.pull_step(t, now, grad_outputs is not None)
-                now = now if launcher.gru else 1 - now
+            for t, count in reversed(_runs(steps, resets)):
+                now = launcher.pull_steps(t, count, now, grad_outputs is not None)
                 if t in resets:  # nothing before a reset affects what follows
                     for held in (dh, dc):
                         held[now].index_fill_(1, resets[t], 0)
 
         key = ("pull", steps, launcher.mode, grad_outputs is not None)
-        place.run(None if resets else key, launch)
+        place.run(key if launcher.captured and not resets else None, launch)
         now = 0 if launcher.gru else steps % 2
         into.h = arrays.by_layers(arrays.inside(dh[now]))
         if into.c is not None:

@@ -20,6 +20,9 @@ from revrnn.config import Config
 from ..engine import Settings
 from ..sequence import Schedule
 from .arrays import Arrays, Tiles
+from .constants import Mode
+from .launch import Launcher
+from .launch_persistent import PersistentLauncher, tiles_together
 
 lock = threading.RLock()
 
@@ -90,7 +93,7 @@ def _captured(launch: Callable[[], None]) -> torch.cuda.CUDAGraph:
     return graph
 
 
-# By configuration, batch, chunk size and device; the one used last comes last.
+# By configuration, batch, chunk size, device and tiles; the one used last comes last.
 _places: dict[Any, list[Place]] = {}
 _KEPT = 8
 
@@ -105,11 +108,24 @@ class Prepared:
     """A stack with its weights in fixed point, its schedule, and places to work in."""
 
     def __init__(
-        self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
+        self,
+        config: Config,
+        params: Mapping[str, Tensor],
+        schedule: Schedule,
+        settings: Settings,
+        persistent: bool = False,
     ) -> None:
-        """Take what all passes share."""
+        """Take what all passes share, and whether one launch takes many steps where it can."""
         self.config, self.schedule, self.settings = config, schedule, settings
-        self.params = dict(params)
+        self.params, self.persistent = dict(params), persistent
+
+    def _together(self, batch: int, device: torch.device) -> Tiles | None:
+        return tiles_together(self.config, batch, device) if self.persistent else None
+
+    def launcher(self, arrays: Arrays, mode: Mode) -> Launcher:
+        """Return what launches kernels over arrays."""
+        together = self._together(arrays.batch, arrays.device)
+        return (PersistentLauncher if together else Launcher)(arrays, mode)
 
     def place(self, holder: Holder, batch: int, device: torch.device) -> Place:
         """Return arrays that the pass may work in, its state brought there."""
@@ -129,7 +145,8 @@ class Prepared:
 
     def _free(self, batch: int, device: torch.device) -> Place:
         """Return arrays that no pass needs at the moment."""
-        key = (self.config, batch, self.settings.chunk_size, device)
+        tiles = self._together(batch, device) or Tiles.for_batch(batch)
+        key = (self.config, batch, self.settings.chunk_size, device, tiles)
         places = _places.pop(key, [])
         _places[key] = places  # as the one used last
         while len(_places) > _KEPT:
@@ -141,6 +158,6 @@ class Prepared:
         steps = self.settings.chunk_size
         # They also serve passes that are not in inference mode.
         with torch.inference_mode(False):
-            arrays = Arrays(self.config, batch, steps, device, Tiles.for_batch(batch))
+            arrays = Arrays(self.config, batch, steps, device, tiles)
         places.append(Place(arrays))
         return places[-1]

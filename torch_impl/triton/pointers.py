@@ -8,14 +8,15 @@ from torch import Tensor
 
 
 class Pointers(NamedTuple):
-    """The arrays that kernels work in, with the weights of one layer.
+    """The arrays that kernels work in, with the weights of the first layer or of all above it.
 
     Attributes:
-        wh: high bytes of the layer's weights; ``wl`` low bytes.
+        wh: high bytes of the weights; ``wl`` low bytes.
         w: recurrent weights, float32; ``w_in`` input weights.
-        part: the first layer's input parts, int64; of a layer above its bias.
+        part: the first layer's input parts, int64; of layers above their biases.
         sigmas: sigmoids of forget gates, handed from kernel to kernel.
         aside: RevGRU's reset gates, or RevLSTM's changes of ``c``, likewise.
+        meeting: int32 ``[1]``, how many programs have come to a barrier.
         dh: gradients of ``h``; ``dc`` of ``c``; ``ds`` of pre-activations; ``given`` of outputs.
         through: RevGRU's gradients of views through ``u``.
     """
@@ -40,6 +41,7 @@ class Pointers(NamedTuple):
     words: Tensor
     tops: Tensor
     wraps: Tensor
+    meeting: Tensor
     outputs: Tensor
     restore: Tensor
     past_h: Tensor

@@ -48,7 +48,7 @@ def _there_and_back(work: Work, config: Config, x: Tensor, start: int = 0) -> li
     return [value.cpu() for value in exact]
 
 
-def differs(config: Config, device: torch.device) -> bool:
+def differs(config: Config, device: torch.device, persistent: bool = False) -> bool:
     """Say whether the results of a random sequence differ from the eager engine's."""
     generator = torch.Generator().manual_seed(0)
     params = {
@@ -60,9 +60,10 @@ def differs(config: Config, device: torch.device) -> bool:
     x = _random((_STEPS, _ROWS, config.input_size), 4000.0, generator).to(device, torch.int16)
     mask = (torch.rand(_STEPS, _ROWS, generator=generator) < 0.8).to(device)
     schedule, settings = Schedule(mask), Settings(_CHUNK)
+    arguments = (config, params, schedule, settings)
     ours, wanted = (
-        _there_and_back(kind(config, params, schedule, settings), config, x)
-        for kind in (TritonWork, EagerWork)
+        _there_and_back(work, config, x)
+        for work in (TritonWork(*arguments, persistent), EagerWork(*arguments))
     )
     for a, b in zip(ours, wanted, strict=True):
         if a.shape != b.shape or a.dtype != b.dtype:
@@ -76,12 +77,12 @@ def differs(config: Config, device: torch.device) -> bool:
 
 
 @cache
-def refusal(device: torch.device) -> str | None:
+def refusal(device: torch.device, persistent: bool) -> str | None:
     """Return why kernels are not used on a device, or ``None``."""
     with torch.no_grad():
         for config in CONFIGS:
             try:
-                wrong = differs(config, device)
+                wrong = differs(config, device, persistent)
             except Exception as error:
                 return f"kernels fail on {device}: {type(error).__name__}: {error}"
             if wrong:

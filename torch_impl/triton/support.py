@@ -35,6 +35,17 @@ def device_refusal(kind: str, index: int | None) -> str | None:
     return None
 
 
+def resident(device: torch.device) -> int:
+    """Return how many programs run at the same time for certain.
+
+    A program that could be compiled has room on a multiprocessor that is free. The interpreter
+    runs one after the other.
+    """
+    if device.type != "cuda" or interpreted():
+        return 1
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
 def refusal(config: Config, device: torch.device, settings: Settings) -> str | None:
     """Return why a stack is refused, or ``None``."""
     lacking = device_refusal(device.type, device.index)

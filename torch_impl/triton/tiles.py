@@ -17,26 +17,27 @@ RUNTIME = [
 
 
 @triton.jit
-def tile_of(K: tl.constexpr):
-    """Return the program's tile of units, its first row, its rows and its units."""
-    tile = tl.program_id(0) % K.NT
-    first_row = (tl.program_id(0) // K.NT) * K.BM
+def tile_of(task, K: tl.constexpr):
+    """Return a task's tile of units, its first row, its rows and its units."""
+    tile = task % K.NT
+    first_row = (task // K.NT) * K.BM
     return tile, first_row, first_row + tl.arange(0, K.BM), tile * K.BN + tl.arange(0, K.BN)
 
 
 @triton.jit
-def add_input(s, a, t, J, gate, rows, units, B, K: tl.constexpr):
+def add_input(s, a, t, layer, J, gate, rows, units, B, K: tl.constexpr):
     """Return a pre-activation from its recurrent product (PROD-004).
 
     ``part`` is the first layer's input part with its bias, int64 ``[C, B, 2, N, G]``, or above
-    the bias, int32 ``[2, N, Gp]``.
+    the biases, int32 ``[L−1, 2, N, Gp]``.
     """
     s = s << K.XS
     if K.FIRST:
         at = ((t * B + rows) * 2 + J)[:, None] * (K.N * K.G) + gate * K.G + units[None, :]
         s += tl.load(a.part + at, mask=(rows < B)[:, None] & (units < K.G)[None, :], other=0)
     else:
-        s += tl.load(a.part + (J * K.N + gate) * K.Gp + units)[None, :].to(tl.int64)
+        at = ((2 * layer - 2 + J) * K.N + gate) * K.Gp + units
+        s += tl.load(a.part + at)[None, :].to(tl.int64)
     return s
 
 
@@ -182,7 +183,7 @@ def deliver(a, new, t, layer, J, rows, units, B, C, K: tl.constexpr):
 @triton.jit(do_not_specialize=RUNTIME)
 def prepare(a, t, B, Bp, K: tl.constexpr):
     """Publish the current states of all groups, before a chunk."""
-    _tile, _first_row, rows, units = tile_of(K)
+    _tile, _first_row, rows, units = tile_of(tl.program_id(0), K)
     own = tl.program_id(1)
     held = tl.load(a.h + (own * Bp + rows)[:, None] * K.Gp + units[None, :])
     publish(a, held, t, own // 2, own % 2, rows, units, B, Bp, K)

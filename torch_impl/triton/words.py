@@ -84,7 +84,7 @@ def compact(a, places, into, K: tl.constexpr):
 @triton.jit(do_not_specialize=RUNTIME)
 def refill(a, last_op, last_t, last_depth, B, Bp, K: tl.constexpr):
     """Give the heads of the last operation that was undone their words."""
-    tile, first_row, rows, units = tile_of(K)
+    tile, first_row, rows, units = tile_of(tl.program_id(0), K)
     at = rows[:, None] * K.Gp + units[None, :]
     active = with_step(a, last_t, rows, units, B, K) & (units >= last_depth)[None, :]
     head = refill_tile(a, tl.load(a.heads + at), active, tile, first_row, last_op, rows, Bp, K)
