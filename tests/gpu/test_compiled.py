@@ -43,7 +43,7 @@ def test_many_steps_in_one_launch_hardly_spill(architecture: int, units: int) ->
     all_made = list(persistent_kernels(architecture, units))
     for made in all_made:
         assert made.registers <= 255, made
-        assert made.spills <= 32, made
+        assert made.spills <= 64, made
         assert made.shared <= SHARED[architecture], made
         assert made.float_dots == 0, made
         assert (made.bytes_dots > 0) == (not made.name.startswith("pull")), made
