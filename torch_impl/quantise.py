@@ -12,11 +12,13 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import INT32_MAX, INT32_MIN, OPERAND_MAX, Formats
 
-# Elements handled at a time, which fit a processor's cache. Fewer than 2^15 PyTorch handles without
-# its other threads, which after each operation keep their cores busy for milliseconds, waiting for
-# the next one: the native engine's own threads would have to share the cores with them.
+# Elements handled at a time, which fit a processor's cache.
 _CACHED: Final = 2**18
+# PyTorch handles fewer than 2^15 without its other threads. After each operation these keep their
+# cores busy for milliseconds, waiting for the next one, and hold up the native engine's threads,
+# which begin at sizes where a chunk has about as many elements as the second number.
 _ALONE: Final = 2**15 - 1
+_FEW: Final = 2**17
 # Added to a float32 of magnitude below 2^22 it leaves no bits for fractions, which are rounded half
 # to even. (torch.round starts threads from 2048 elements on.)
 _HALVES: Final = 1.5 * 2.0**23
@@ -98,11 +100,13 @@ def blocks(x: Tensor) -> list[slice]:
 
 def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors of one shape into pieces that one thread handles alone and in its cache."""
-    first = tensors[0]
-    if first.device.type != "cpu" or first.numel() <= _ALONE:
+    first, whole, piece = tensors[0], _CACHED, _CACHED
+    if torch.get_num_threads() > 1:
+        whole, piece = _FEW, _ALONE
+    if first.device.type != "cpu" or first.numel() <= whole:
         yield tensors
     elif all(tensor.is_contiguous() for tensor in tensors):
-        pieces = [tensor.view(-1).split(_ALONE) for tensor in tensors]
+        pieces = [tensor.view(-1).split(piece) for tensor in tensors]
         yield from zip(*pieces, strict=True)
     else:
         for steps in zip(*tensors, strict=True):
