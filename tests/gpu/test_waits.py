@@ -54,9 +54,9 @@ def noted(function: Callable[..., Any], into: list[list[str]]) -> Callable[..., 
 @pytest.mark.parametrize(("kind", "name"), [(RevLSTM, "triton"), (RevGRU, PERSISTENT)])
 def test_nothing_waits_for_the_host(kind: Any, name: str) -> None:
     torch.manual_seed(0)
-    module, x = kind(2, 4, 2, max_forget_bits=3, chunk_size=2), torch.randn(5, 2, 2)
-    resets = torch.zeros(5, 2, dtype=torch.bool)
-    resets[3, 1] = True
+    module, x = kind(2, 4, max_forget_bits=3, chunk_size=2), torch.randn(3, 2, 2)
+    resets = torch.zeros(3, 2, dtype=torch.bool)
+    resets[1, 1] = True
     launches: list[list[str]] = []
     ways: dict[str, list[list[str]]] = {"advance": [], "recover": [], "pullback": []}
     run = places.Place.run
@@ -76,12 +76,12 @@ def test_nothing_waits_for_the_host(kind: Any, name: str) -> None:
             value_and_grad(module, x, x, lambda y, _: y.square().mean(), resets=resets)
     finally:
         patch.stopall()
-    # Three chunks, taken forward, back and differentiated.
-    assert launches == [[]] * 9
+    # Two chunks, taken forward, back and differentiated.
+    assert launches == [[]] * 6
     # How many words a chunk has is read when the next one has been launched.
-    assert ways["advance"] == [[], ["_local_scalar_dense"], ["_local_scalar_dense"]]
-    assert ways["recover"] == [[], [], []]
-    assert ways["pullback"] == [[], [], []]
+    assert ways["advance"] == [[], ["_local_scalar_dense"]]
+    assert ways["recover"] == [[], []]
+    assert ways["pullback"] == [[], []]
 
 
 def test_a_wait_is_seen() -> None:
