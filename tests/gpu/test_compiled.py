@@ -61,7 +61,7 @@ def test_spills_would_be_seen() -> None:
 
 
 # A small stack of one layer.
-SMALL = {"SLOTS": 2, "G": 20, "Gp": 64, "BM": 16, "BN": 16, "BK": 64, "CP": 64, "NP": 4}
+SMALL = {"G": 20, "Gp": 64, "BM": 16, "BN": 16, "BK": 64, "CP": 64, "NP": 4}
 
 
 @pytest.mark.parametrize("forget", [True, False])
@@ -103,7 +103,7 @@ def test_every_mode_compiles(cell: str, forget: bool) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_barrier_orders_what_was_written_before_it(architecture: int) -> None:
     """Arrivals release and waiting acquires, for the whole device; all threads join both."""
-    constants = replace(CONSTANTS, **SMALL, **GRU_ONLY, FORGET=False)
+    constants = replace(CONSTANTS, **SMALL, **GRU_ONLY, SLOTS=2, FORGET=False)
     made = made_of(persistent.pull, architecture, constants, 4, 2)
     arrive = r"bar\.sync\s+0;(?:(?!bar\.sync)[\s\S])*?atom\.global\.gpu\.acq_rel\.add"
     ptx = made.asm["ptx"]
