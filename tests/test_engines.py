@@ -16,6 +16,7 @@ from revrnn import Config
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.torch_impl import RevGRU, RevLSTM, TorchImplementation, engine, value_and_grad
+from revrnn.torch_impl.quantise import dequantise, quantise
 from strategies import FIXED, SEEDS, configs, name_of, sequences, shapes
 
 NATIVE = load("torch-native")
@@ -133,6 +134,29 @@ def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> N
         assert state == other
         for name, value in wanted.items():
             assert torch.equal(value, native[name]), (count, name)
+
+
+@pytest.mark.rule("QNT-001", "QNT-006")
+@pytest.mark.parametrize("count", [1, 2])
+def test_large_tensors_are_handled_in_pieces(count: int) -> None:
+    """Ties, ends of the range, tensors that are not contiguous: what the whole gives."""
+    formats, shape = Config("revgru", 1, 2).formats, (3, 350, 300)
+    halves = torch.randint(-70_000, 70_000, shape) / 2.0 ** (formats.operand_bits + 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        for x in (halves, halves.transpose(0, 1), halves[:, :, ::2], halves.double()):
+            scaled = np.rint(x.double().numpy() * 2.0**formats.operand_bits)
+            wanted = scaled.clip(-32512, 32512).astype(np.int16)
+            assert np.array_equal(quantise("operand", x, formats).numpy(), wanted)
+        numbers = torch.randint(-(2**31), 2**31 - 1, shape, dtype=torch.int32)
+        for q in (numbers, numbers.transpose(0, 1)):
+            wanted = q.numpy().astype(np.float32) * np.float32(2.0**-20)
+            out = torch.empty(q.shape)
+            assert dequantise(q, 20, out) is out
+            assert np.array_equal(out.numpy(), wanted)
+    finally:
+        torch.set_num_threads(before)
 
 
 @kinds
