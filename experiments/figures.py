@@ -64,7 +64,7 @@ def draw_limits(results: Results, quality: str, label: str, part: str | None) ->
             drawn += 1
         for saving, value, note in points:
             at = (saving["mean"], value["mean"])
-            axis.annotate(note, at, xytext=(4, 4), textcoords="offset points", fontsize=7)
+            axis.annotate(note, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
         for model in results["models"]:
             if model["config"]["cell"] == own and not model["savings"]:
                 value, wide = model[quality], model["config"]["hidden_size"]
