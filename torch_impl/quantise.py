@@ -106,7 +106,7 @@ def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if first.device.type != "cpu" or first.numel() <= whole:
         yield tensors
     elif all(tensor.is_contiguous() for tensor in tensors):
-        pieces = [tensor.view(-1).split(piece) for tensor in tensors]
+        pieces = [torch.split(tensor.view(-1), piece) for tensor in tensors]
         yield from zip(*pieces, strict=True)
     else:
         for steps in zip(*tensors, strict=True):

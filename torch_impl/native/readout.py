@@ -51,7 +51,7 @@ def losses_and_gradients(
     bias = none if linear.bias is None else linear.bias.detach().numpy()
     dx = np.empty((rows if factors is not None else 0, length), np.float32)
     losses = np.empty(rows, np.float32)
-    given = [t.contiguous().numpy() for t in (x.detach(), targets, weights)]
+    rows_of_x, classes_of, counts = (t.contiguous().numpy() for t in (x.detach(), targets, weights))
     scales = none if factors is None else factors.contiguous().numpy()
     into = np.empty((0, length), np.float32) if of_weight is None else of_weight.numpy()
     into_bias = none if of_bias is None else of_bias.numpy()
@@ -60,7 +60,7 @@ def losses_and_gradients(
     room = np.empty((panels, classes * PANEL), np.float32)
     for begin in range(0, rows, panels * PANEL):
         part = slice(begin, min(begin + panels * PANEL, rows))
-        block = _Block(w, bias, *(array[part] for array in given), room)
+        block = _Block(w, bias, rows_of_x[part], classes_of[part], counts[part], room)
         block.losses(losses[part], scales[part])
         if factors is not None:
             block.gradients(dx[part], into, into_bias)
