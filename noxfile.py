@@ -197,11 +197,15 @@ def release(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Feed the protocol and the doors with anything: ``nox -s fuzz -- 100000`` inputs a test."""
-    install_wheel(session, "torch", *TEST_TOOLS)
-    count = session.posargs[0] if session.posargs else "2000"
+    """Feed the protocol, the doors and all readers of files: ``nox -s fuzz -- 1000000`` inputs.
+
+    They are nearly valid; a tenth as many, drawn by Hypothesis, are anything at all.
+    """
+    install_wheel(session, "torch,jax,experiments", *TEST_TOOLS)
+    count, *others = session.posargs or ["100000"]
+    session.run("python", "tests/fuzz.py", "--inputs", count, *others)
     tests = ("tests/test_hostile_requests.py", "-k", "fuzz")
-    session.run("pytest", *tests, env={"REVRNN_FUZZ": count})
+    session.run("pytest", *tests, env={"REVRNN_FUZZ": str(max(60, int(count) // 30))})
 
 
 @nox.session
@@ -268,9 +272,10 @@ def ports(session: nox.Session) -> None:
 def mutants(session: nox.Session) -> None:
     """Change the arithmetic one place at a time; the vectors must notice: ``-- --port c``.
 
-    A C compiler is needed for the port in C; ``tcc`` is the quickest.
+    ``--port jax --sample 20`` takes some of each file. A C compiler is needed for the port in C;
+    ``tcc`` is the quickest.
     """
-    install_wheel(session, "torch")
+    install_wheel(session, "torch,jax")
     session.run("python", "tests/mutants.py", *session.posargs)
 
 

@@ -44,7 +44,7 @@ def test_numbers_of_python_are_named_with_what_they_stand_in() -> None:
     assert "f: x >> 3 -> x << 3" in names
 
 
-@pytest.mark.parametrize("port", ["c", "numpy", "torch"])
+@pytest.mark.parametrize("port", ["c", "jax", "native", "numpy", "torch"])
 def test_every_survivor_with_a_reason_is_a_mutant_that_there_is(port: str) -> None:
     reasons = justified(port)
     made = {job.name for file in files(port) for job in jobs(port, file)}

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
+from revrnn.errors import RevRNNError
 from revrnn.wire import decode
 
 
@@ -65,18 +67,20 @@ def load(operation: str, folder: Traversable | None = None) -> list[Case]:
 
     Raises:
         KeyError: if the operation has no vectors.
-        ValueError: if the file is not the one that the manifest names.
+        RevRNNError: ``E_ARGUMENT`` if the manifest is damaged, or the file is not the one that it
+            names.
     """
     name = f"{operation}.json"
     entry = manifest(folder)["files"][name]
-    content = _folder(folder).joinpath(name).read_bytes()
-    actual = hashlib.sha256(content).hexdigest()
-    if actual != entry["sha256"]:
-        raise ValueError(f"{name} is damaged: its SHA-256 is {actual}, not {entry['sha256']}")
-    cases = json.loads(content)["cases"]
-    if len(cases) != entry["cases"]:
-        raise ValueError(f"{name} has {len(cases)} cases instead of {entry['cases']}")
-    return [_case(operation, case) for case in cases]
+    with _whole(name):
+        content = _folder(folder).joinpath(name).read_bytes()
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != entry["sha256"]:
+            raise ValueError(f"its SHA-256 is {actual}, not {entry['sha256']}")
+        cases = json.loads(content)["cases"]
+        if len(cases) != entry["cases"]:
+            raise ValueError(f"{len(cases)} cases instead of {entry['cases']}")
+        return [_case(operation, case) for case in cases]
 
 
 def manifest(folder: Traversable | None = None) -> dict[str, Any]:
@@ -91,8 +95,26 @@ def _manifest() -> dict[str, Any]:
 
 
 def _read_manifest(folder: Traversable) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_bytes())
-    return data
+    with _whole("manifest.json"):
+        data: dict[str, Any] = json.loads(folder.joinpath("manifest.json").read_bytes())
+        if not isinstance(data, dict) or not all(map(_is_object, data["files"].values())):
+            raise TypeError("no mapping of files")
+        dict(data["flags"])
+        return data
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+@contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """Name the file in what goes wrong while it is read."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
+        given = f"{name}, damaged: {type(error).__name__}: {str(error)[:200]}"
+        raise RevRNNError("E_ARGUMENT", "folder", given, "the files of one version") from error
 
 
 def _folder(folder: Traversable | None) -> Traversable:

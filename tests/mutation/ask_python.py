@@ -23,7 +23,6 @@ from revrnn.evaluation import Implementation, load
 
 from .asking import LIMIT, PROFILES, ByMethod, noticed, prepare_questions
 from .placing import Changed, place, source_of
-from .questions import RANDOM
 
 # In the order in which they import one another.
 FILES: Final = {
@@ -53,10 +52,6 @@ _LOADED: Final = {"native": ("revrnn.torch_impl.evaluate_native", "numba")}
 _SEQUENCES: Final = ("cell", "sequence")
 _COMPILING: Final = 240
 
-# Random requests of each operation: for JAX those of other settings are compiled.
-_ASKED: Final = {"jax": 10}
-# Files of JAX that sequences alone use: without ``jit`` the vectors of sequences take long.
-_OF_SEQUENCES: Final = ("groups", "sequence", "walk")
 
 Given = tuple[str, str, str]
 
@@ -126,8 +121,8 @@ def _executed(given: Given) -> str:
     except Exception:
         return "vectors"
     methods = [ByMethod(whole, product, method) for method in METHODS.get(port, ())]
-    short = port == "jax" and file not in _OF_SEQUENCES
-    return noticed([whole, *methods], file, PROFILES[: 3 if short else 4], _ASKED.get(port, RANDOM))
+    # Without ``jit`` sequences take long.
+    return noticed([whole, *methods], file, few=port == "jax")
 
 
 def _in_this_process(given: Given) -> str:
@@ -137,15 +132,16 @@ def _in_this_process(given: Given) -> str:
     def too_late(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.alarm(LIMIT)
+    # By the time that this process computes: how long others make it wait says nothing.
+    before = signal.signal(signal.SIGPROF, too_late)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT)
     try:
         return _executed(given)
     except TimeoutError:
         return "vectors"
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         place(f"{PACKAGES[port]}.{file}", text_of(port, file))
 
 

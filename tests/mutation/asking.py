@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import numpy as np
+
 from revrnn.comparison import differences
 from revrnn.conformance.adapters import Question
 from revrnn.conformance.checking import left_out
 from revrnn.evaluation import Implementation, outcome
+from revrnn.operations import OPERATIONS
 
-from .questions import RANDOM, Asked, operations_of, random_requests, vectors
+from .questions import Asked, operations_of, random_requests, vectors
 
 PROFILES: Final = ("gates", "buffer", "cell", "sequence")
 # Seconds after which a mutant that does not end is a noticed one.
 LIMIT: Final = 60
+
+# Where an implementation is slow, so many of what takes longest.
+_FEW: Final = 20
 
 # What asks a file most directly comes first.
 _FIRST: Final = {
@@ -50,7 +56,7 @@ def noticed(
     implementations: list[Implementation],
     file: str,
     profiles: tuple[str, ...] = PROFILES,
-    most: int = RANDOM,
+    few: bool = False,
 ) -> str:
     """Return what notices a mutant: ``vectors``, ``random`` or ``""``; a fault counts as noticed.
 
@@ -59,17 +65,26 @@ def noticed(
             products alone.
         file: that was changed.
         profiles: of the operations that are asked.
-        most: random requests of each operation.
+        few: ask few random requests of each operation, and of sequences the smallest vectors.
     """
     first = _FIRST.get(file, ())
     order = sorted(operations_of(profiles), key=lambda operation: operation not in first)
     for kind in ("vectors", "random"):
         for operation in order:
-            every = vectors(operation) if kind == "vectors" else random_requests(operation)[:most]
+            every = vectors(operation) if kind == "vectors" else random_requests(operation)
+            if few and (kind == "random" or OPERATIONS[operation].profile == "sequence"):
+                every = tuple(sorted(every, key=_size)[:_FEW])
             asking = implementations if operation == "product" else implementations[:1]
             if any(_is_wrong(one, asked) for asked in every for one in asking):
                 return kind
     return ""
+
+
+def _size(asked: Asked) -> int:
+    """Return about how much work a request is, where it is a sequence."""
+    x, config = asked.args.get("x"), asked.args.get("config")
+    layers = config.get("num_layers", 1) if isinstance(config, Mapping) else 1
+    return layers * x.size if isinstance(x, np.ndarray) and isinstance(layers, int) else 0
 
 
 def prepare_questions(profiles: tuple[str, ...] = PROFILES) -> None:

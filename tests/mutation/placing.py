@@ -14,8 +14,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 
+@cache
 def source_of(name: str) -> str:
-    """Return the text of a module, which need not be loaded."""
+    """Return the text of a module, which need not be loaded, as it was when first asked for."""
     spec = find_spec(name)
     assert spec is not None
     return Path(str(spec.origin)).read_text(encoding="utf-8")
@@ -33,7 +34,7 @@ def _users(name: str) -> tuple[str, ...]:
     """Return the loaded modules that import from one, or from one that does, in their order."""
     package = name.rpartition(".")[0]
     loaded = [n for n in sys.modules if n.startswith(f"{package}.") and _is_file(sys.modules[n])]
-    imported = {n: set(_imported(sys.modules[n])) & set(loaded) for n in loaded}
+    imported = {n: set(_imported(n)) & set(loaded) for n in loaded}
     using, before = {name}, 0
     while len(using) != before:
         before = len(using)
@@ -58,10 +59,11 @@ def _is_file(module: ModuleType) -> bool:
     return bool(getattr(module, "__file__", None)) and not hasattr(module, "__path__")
 
 
-def _imported(module: ModuleType) -> Iterator[str]:
-    for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))):
+def _imported(name: str) -> Iterator[str]:
+    package = str(sys.modules[name].__package__)
+    for node in ast.walk(ast.parse(source_of(name))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            target = resolve_name("." * node.level + (node.module or ""), str(module.__package__))
+            target = resolve_name("." * node.level + (node.module or ""), package)
             yield target
             yield from (f"{target}.{alias.name}" for alias in node.names)
 
