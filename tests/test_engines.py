@@ -151,10 +151,10 @@ def test_large_tensors_are_handled_in_pieces(count: int) -> None:
             assert np.array_equal(quantise("operand", x, formats).numpy(), wanted)
         numbers = torch.randint(-(2**31), 2**31 - 1, shape, dtype=torch.int32)
         for q in (numbers, numbers.transpose(0, 1)):
-            wanted = q.numpy().astype(np.float32) * np.float32(2.0**-20)
+            real = q.numpy().astype(np.float32) * np.float32(2.0**-20)
             out = torch.empty(q.shape)
             assert dequantise(q, 20, out) is out
-            assert np.array_equal(out.numpy(), wanted)
+            assert np.array_equal(out.numpy(), real)
     finally:
         torch.set_num_threads(before)
 

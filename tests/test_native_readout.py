@@ -123,7 +123,7 @@ def test_logits_of_any_size() -> None:
     losses, dx = compiled(linear, x, targets, ones, ones, of_weight, None)
     x.requires_grad_()
     wanted = nn.functional.cross_entropy(linear(x), targets, reduction="none")
-    wanted.sum().backward()
+    wanted.sum().backward()  # type: ignore[no-untyped-call]
     assert torch.allclose(losses, wanted.detach())
     assert torch.allclose(dx, x.grad)  # type: ignore[arg-type]
     assert torch.allclose(of_weight, linear.weight.grad)  # type: ignore[arg-type]
