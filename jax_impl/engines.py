@@ -18,7 +18,7 @@ from revrnn.config import Config
 from revrnn.engine_plan import EnginePlan
 from revrnn.errors import RevRNNError, one_of
 
-from .product import product_method
+from .product import product_is_named, product_method
 from .sequence import Stack
 from .state import check_config
 from .walk import Forward, Reverse, sequence_forward, sequence_reverse
@@ -27,17 +27,20 @@ NATIVE: Final = "native"
 ENGINES: Final = ("auto", "scan", NATIVE)
 
 _chosen = "auto"
+# A part of what JAX knows a traced function by. Where a version of JAX cannot set it for all threads,
+# functions keep the engine that they were traced with.
+_context: Final = jax.make_user_context("auto")
 
 
 def set_engine(name: str) -> None:
     """Choose what computes sequences from now on; no state depends on it.
 
-    Functions that the caller has already compiled keep the engine they were compiled with.
+    Functions under ``jit`` are traced again when they are next called.
 
     Args:
-        name: ``"scan"`` (XLA's own, on every device, which every transformation of JAX knows) or
-            ``"native"`` (compiled calls on the CPU; an error where it refuses, and no
-            ``jax.export``). ``"auto"`` is ``"scan"``.
+        name: ``"native"`` (compiled calls on the CPU, an error where it refuses), ``"scan"``
+            (XLA's own, on every device, also for ``jax.export``), or ``"auto"``, the first of them
+            that takes what is asked: :func:`engine_plan` says which and why.
 
     Raises:
         RevRNNError: ``E_ARGUMENT``.
@@ -46,6 +49,8 @@ def set_engine(name: str) -> None:
     if name not in ENGINES:
         raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(ENGINES))
     _chosen = name
+    if hasattr(_context, "set_global"):
+        _context.set_global(name)
 
 
 @contextmanager
@@ -59,24 +64,35 @@ def engine(name: str) -> Iterator[None]:
         set_engine(before)
 
 
-def _refusal(config: Config) -> str | None:
+def _refusal(config: Config, name: str) -> str | None:
+    """Return why the native engine does not take a stack, or ``None``."""
+    if name == "auto" and product_is_named():
+        return "a product method is chosen, which is the scan's"
+    if name == "auto" and jax.device_count() > 1:
+        return "there are several devices, each of which would compute the whole batch"
     reason: str | None = _native("engine").refusal(config)
     return reason
 
 
-def method_of(config: Config) -> str:
+def method_of(config: Config, name: str | None = None) -> str:
     """Return the engine and product, in one word: a static argument of all that is compiled.
 
+    Args:
+        config: the stack.
+        name: of the engine; by default the one that was chosen.
+
     Raises:
-        RevRNNError: ``E_UNSUPPORTED`` with the reason if the chosen engine refuses.
+        RevRNNError: ``E_UNSUPPORTED`` with the reason if a named engine refuses.
     """
-    if _chosen != NATIVE:
+    name = _chosen if name is None else name
+    if name == "scan":
         return product_method()
-    reason = _refusal(config)
-    if reason is not None:
-        allowed = f"'auto' or 'scan' here: {reason}"
-        raise RevRNNError("E_UNSUPPORTED", "engine", repr(NATIVE), allowed)
-    return NATIVE
+    reason = _refusal(config, name)
+    if reason is None:
+        return NATIVE
+    if name == "auto":
+        return product_method()
+    raise RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
 
 
 def engine_plan(config: Config) -> EnginePlan:
@@ -90,8 +106,8 @@ def engine_plan(config: Config) -> EnginePlan:
     if method == NATIVE:
         tiles: Any = import_module("revrnn.native.tiles")
         return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", {})
-    reason = _refusal(config) or "it is taken by name alone: jax.export does not know its calls"
-    return EnginePlan("scan", method, {NATIVE: reason})
+    reason = _refusal(config, _chosen) if _chosen != "scan" else None
+    return EnginePlan("scan", method, {} if reason is None else {NATIVE: reason})
 
 
 def prepared(config: Config, exact: dict[str, jax.Array], method: str) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Final
 
 import jax
@@ -16,7 +17,7 @@ from revrnn.formats import Formats
 
 from . import activations, quantise
 from .buffer import LAYOUTS, Store, empty_store
-from .engines import engine, method_of
+from .engines import method_of
 from .evaluate_programs import (
     Given,
     Multiplied,
@@ -53,29 +54,27 @@ class JaxImplementation:
     # Compiling takes most of the time, and does not hold Python's lock.
     threads = 2
 
-    def __init__(self, jit: bool = True, engine: str | None = None) -> None:
+    def __init__(self, jit: bool = True, engine: str = "scan") -> None:
         """Compile, or with ``jit=False`` run operation by operation: slow, for tests.
 
-        Sequences by the named engine, or without one by the engine that is chosen.
+        Sequences by the named engine; layouts that it does not have are the scan's.
         """
         self.jit, self.engine = jit, engine
-        if engine is not None:
-            # The engine is chosen for the process, not for a thread.
-            self.name, self.threads = f"jax-{engine}", 1
+        self.name = "jax" if engine == "scan" else f"jax-{engine}"
 
     @with_x64
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
         request = prepare(operation, arguments, self.layouts).as_sequence()
-        with self._by(request.config), nullcontext() if self.jit else jax.disable_jit():
-            return request.results(_OPERATIONS[operation](request))
+        compute = _OPERATIONS.get(operation)
+        if compute is None:
+            compute = partial(_SEQUENCES[operation], method=self._method(request.stack))
+        with nullcontext() if self.jit else jax.disable_jit():
+            return request.results(compute(request))
 
-    def _by(self, config: Config | None) -> AbstractContextManager[None]:
-        """Return the context in which the engine is the implementation's own."""
-        if self.engine is None:
-            return nullcontext()
-        other = config is not None and config.forgetting and config.buffer != "stream"
-        return engine("scan" if other else self.engine)  # other layouts are the scan's
+    def _method(self, config: Config) -> str:
+        other = config.forgetting and config.buffer != "stream"
+        return method_of(config, "scan" if other else self.engine)
 
 
 IMPLEMENTATION = JaxImplementation()
@@ -131,31 +130,29 @@ def _multiplied(request: Request, function: Callable[..., Multiplied], *more: Nu
     return {"h": run.h, **buffer_results(run.heads, run.store)}
 
 
-def _sequence_forward(request: Request) -> Results:
-    run = _forward(request, trace=request.settings.get("trace", False))
+def _sequence_forward(request: Request, method: str) -> Results:
+    run = _forward(request, method, trace=request.settings.get("trace", False))
     return {**run.others, "wraps": run.others["wraps"] or 0, **_end_results(run)}
 
 
-def _forward(request: Request, trace: bool = False, count_gates: bool = False) -> Run:
-    config, given = request.stack, _given(request)
-    run: Run = run_forward(config, method_of(config), given, trace=trace, count_gates=count_gates)
+def _forward(request: Request, method: str, trace: bool = False, count_gates: bool = False) -> Run:
+    given = _given(request)
+    run: Run = run_forward(request.stack, method, given, trace=trace, count_gates=count_gates)
     check(run.status)
     return run
 
 
-def _sequence_reverse(request: Request) -> Results:
+def _sequence_reverse(request: Request, method: str) -> Results:
     steps, rows, _ = request.arrays["x"].shape
     slices = request.arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
     given, trace = _given(request), request.settings.get("trace", False)
-    run: Run = run_reverse(
-        request.stack, method_of(request.stack), given, on_device(slices), trace=trace
-    )
+    run: Run = run_reverse(request.stack, method, given, on_device(slices), trace=trace)
     check(run.status)
     return _end_results(run)
 
 
-def _sequence_storage(request: Request) -> Results:
-    run = _forward(request, count_gates=True)
+def _sequence_storage(request: Request, method: str) -> Results:
+    run = _forward(request, method, count_gates=True)
     counts = run.others["gate_counts"]
     counted = np.zeros(1025, np.int64) if counts is None else np.asarray(counts)
     store = buffer_results(run.state.heads, run.store)
@@ -163,12 +160,12 @@ def _sequence_storage(request: Request) -> Results:
     return vars(storage(request.stack, request.arrays["mask"], counted, words, flags))
 
 
-def _sequence_gradient(request: Request) -> Results:
+def _sequence_gradient(request: Request, method: str) -> Results:
     arrays = request.arrays
     gradient = (arrays["grad_outputs"], arrays["grad_h"], arrays.get("grad_c"))
-    states, method = request.settings["states"], method_of(request.stack)
+    given, states = _given(request), request.settings["states"]
     x, (h, c), params, status = run_gradient(
-        request.stack, method, states, _given(request), on_device(gradient)
+        request.stack, method, states, given, on_device(gradient)
     )
     check(status)
     grads = {f"grad_{name}": grad for name, grad in params.items()}
@@ -186,6 +183,9 @@ _OPERATIONS: Final[dict[str, Callable[[Request], Results]]] = {
     "view": one_result(elementwise(quantise.view)),
     "revmul": _revmul,
     "revmul_inverse": _revmul_inverse,
+}
+
+_SEQUENCES: Final[dict[str, Callable[[Request, str], Results]]] = {
     "cell_forward": _sequence_forward,
     "cell_reverse": _sequence_reverse,
     "sequence_forward": _sequence_forward,

@@ -46,6 +46,11 @@ def set_product_method(name: str) -> None:
     _chosen = name
 
 
+def product_is_named() -> bool:
+    """Say whether a way other than ``"auto"`` was chosen."""
+    return _chosen != "auto"
+
+
 def product_method() -> str:
     """Return ``"float64"`` or ``"int8"``: a static argument of everything that is compiled."""
     platform = jax.default_backend()

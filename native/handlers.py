@@ -7,7 +7,9 @@ has made a result of already.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from .compiling import Maybe, i64, inner
 from .frames import (
     argument,
     asks_for_metadata,
+    buffers,
     bytes_2,
     floats_1,
     floats_2,
@@ -29,10 +32,12 @@ from .frames import (
     ints_6,
     longs_1,
     longs_2,
+    out_of_memory,
     result,
     shorts_1,
     shorts_2,
     shorts_3,
+    unexpected,
 )
 from .packing import pack_float, padded_columns
 from .parameter_gradients import add_bias, add_weights, input_gradient
@@ -40,6 +45,35 @@ from .pullback import pull
 from .records import Counted, Factors, Kept, Numbers, Outputs, Stack, Steps
 from .sweeps import forward, recover
 from .tiles import LANES
+
+Handler = Callable[[int], int]
+
+# What is expected of a frame, in the order of :mod:`revrnn.jax_impl.native.stack`: the weights'
+# packed stack, steps, states and buffer, rows set aside.
+_STACK = ("i64[1]", "i32[1]", "i16[1]", "i16[2]", "i16[3]", "i16[3]", "i64[2]", "i32[2]")
+_STEPS = ("i16[3]", "u8[2]", "i32[2]", "i32[4]")
+_STATES = ("i32[4]", "i32[4]", "i32[2]")
+_STORE, _ASIDE = ("i16[1]", "i64[1]"), ("i32[4]", "i32[4]")
+_CHUNK = (*_STACK, *_STEPS, *_STATES, *_STORE, *_ASIDE)
+_ADVANCED = (
+    buffers(*_CHUNK),
+    buffers(*_STATES, *_STORE, *_ASIDE, "i32[3]", "i32[3]", "i32[6]", "i64[2]", "i64[1]", "i64[1]"),
+)
+_RECOVERED = (
+    buffers(*_CHUNK, "i32[3]", "i32[6]", "f32[1]"),
+    buffers(*_STATES, "i64[1]", "i32[3]", "f32[1]", "f32[1]", "f32[1]"),
+)
+# In the order of :mod:`revrnn.jax_impl.native.gradient`.
+_WEIGHTS = ("f32[2]", "f32[3]", "f32[3]", "f32[3]")
+_PULLED = buffers(
+    *("f32[1]", "f32[1]", "f32[1]", "i32[2]", "f32[3]", "f32[3]", *_WEIGHTS, "f32[4]", "f32[4]")
+)
+_GRADIENTS = buffers("f32[4]", "f32[4]", "f32[3]")
+_OF_LAYER, _NONE = buffers("f32[2]", "f32[2]", "f32[1]"), buffers()
+# Arguments that are changed in place, and the results that they become.
+_CHANGED = np.array([(12 + n, n) for n in range(7)])
+_KEPT = np.array([(12, 0), (13, 1), (14, 2), (16, 3)])
+_ADDED = np.array([(10, 0), (11, 1)])
 
 # Pieces of the tape.
 _VIEW, _U, _OF_LSTM = gru.VIEW, gru.U, lstm_rows.VIEW
@@ -174,89 +208,56 @@ def pull_back(frame: int, w_u: Maybe, dc: Maybe, forgetting: bool, first: int, o
                 add_weights(part, seen, units, columns, view, units, of_state, to + seen)
 
 
-def _advance_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        advance(frame, shorts_3(argument(frame, 5)), None, ints_2(result(frame, 2)))
-    return 0
+def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:
+    """Return the handler that takes a chunk forward or back; flags are constants in it."""
+    given, made = _RECOVERED if back else _ADVANCED
+    same = _KEPT if back else _CHANGED
+
+    def handler(frame: int) -> int:
+        if asks_for_metadata(frame):
+            return 0
+        error = unexpected(frame, given, made, _NONE, same)
+        if error != 0:
+            return error
+        w_u = shorts_3(argument(frame, 5)) if gru else None
+        c = None if gru else ints_4(result(frame, 1))
+        heads = ints_2(result(frame, 2)) if forgetting else None
+        try:
+            if back:
+                take_back(frame, w_u, c, heads)
+            else:
+                advance(frame, w_u, c, heads)
+        except Exception:  # the only one that there can be
+            return out_of_memory(frame)
+        return 0
+
+    return handler
 
 
-def _advance_plain_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        advance(frame, shorts_3(argument(frame, 5)), None, None)
-    return 0
+def _of_gradient(gru: bool, forgetting: bool) -> Handler:
+    """Return the handler of a chunk's gradient."""
+    first, of_u = (_VIEW, _U) if gru else (_OF_LSTM, -1)
+
+    def handler(frame: int) -> int:
+        if asks_for_metadata(frame):
+            return 0
+        error = unexpected(frame, _PULLED, _GRADIENTS, _OF_LAYER, _ADDED)
+        if error != 0:
+            return error
+        w_u = floats_3(argument(frame, 9)) if gru else None
+        dc = None if gru else floats_4(result(frame, 1))
+        try:
+            pull_back(frame, w_u, dc, forgetting, first, of_u)
+        except Exception:
+            return out_of_memory(frame)
+        return 0
+
+    return handler
 
 
-def _advance_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        advance(frame, None, ints_4(result(frame, 1)), ints_2(result(frame, 2)))
-    return 0
-
-
-def _advance_plain_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        advance(frame, None, ints_4(result(frame, 1)), None)
-    return 0
-
-
-def _recover_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        take_back(frame, shorts_3(argument(frame, 5)), None, ints_2(result(frame, 2)))
-    return 0
-
-
-def _recover_plain_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        take_back(frame, shorts_3(argument(frame, 5)), None, None)
-    return 0
-
-
-def _recover_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        take_back(frame, None, ints_4(result(frame, 1)), ints_2(result(frame, 2)))
-    return 0
-
-
-def _recover_plain_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        take_back(frame, None, ints_4(result(frame, 1)), None)
-    return 0
-
-
-def _pull_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        pull_back(frame, floats_3(argument(frame, 9)), None, True, _VIEW, _U)
-    return 0
-
-
-def _pull_plain_gru(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        pull_back(frame, floats_3(argument(frame, 9)), None, False, _VIEW, _U)
-    return 0
-
-
-def _pull_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        pull_back(frame, None, floats_4(result(frame, 1)), True, _OF_LSTM, -1)
-    return 0
-
-
-def _pull_plain_lstm(frame: int) -> int:
-    if not asks_for_metadata(frame):
-        pull_back(frame, None, floats_4(result(frame, 1)), False, _OF_LSTM, -1)
-    return 0
-
-
-HANDLERS: Final = {
-    ("advance", "revgru", True): _advance_gru,
-    ("advance", "revgru", False): _advance_plain_gru,
-    ("advance", "revlstm", True): _advance_lstm,
-    ("advance", "revlstm", False): _advance_plain_lstm,
-    ("recover", "revgru", True): _recover_gru,
-    ("recover", "revgru", False): _recover_plain_gru,
-    ("recover", "revlstm", True): _recover_lstm,
-    ("recover", "revlstm", False): _recover_plain_lstm,
-    ("pull", "revgru", True): _pull_gru,
-    ("pull", "revgru", False): _pull_plain_gru,
-    ("pull", "revlstm", True): _pull_lstm,
-    ("pull", "revlstm", False): _pull_plain_lstm,
-}
+@cache
+def handler(kind: str, cell: str, forgetting: bool) -> Handler:
+    """Return a handler to be compiled: ``"advance"``, ``"recover"`` or ``"pull"``."""
+    if kind == "pull":
+        return _of_gradient(cell == "revgru", forgetting)
+    return _of_chunk(kind == "recover", cell == "revgru", forgetting)

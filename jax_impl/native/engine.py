@@ -21,7 +21,11 @@ def refusal(config: Config) -> str | None:
         return f"it computes on the CPU, and the default device is a {jax.default_backend()}"
     if config.forgetting and config.buffer != "stream":
         return f"it has the buffer 'stream', and the configuration asks for {config.buffer!r}"
-    return _fault()
+    reason = _fault()
+    if reason is None:
+        check: Any = import_module(".self_check", __package__)
+        reason = check.fault(config.cell, config.forgetting)
+    return reason
 
 
 @cache
@@ -30,7 +34,7 @@ def _fault() -> str | None:
     header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
     try:
         if _MAJOR not in header.read_text(encoding="utf-8"):
-            return "this version of XLA has another interface for foreign functions"
+            return f"JAX {jax.__version__} has another interface for foreign functions"
         products: Any = import_module("revrnn.native.products")
         import_module(".calls", __package__)
         right = products.self_check()
