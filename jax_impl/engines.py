@@ -27,8 +27,8 @@ NATIVE: Final = "native"
 ENGINES: Final = ("auto", "scan", NATIVE)
 
 _chosen = "auto"
-# A part of what JAX knows a traced function by. Where a version of JAX cannot set it for all threads,
-# functions keep the engine that they were traced with.
+# A part of what JAX knows a traced function by. Where a version of JAX cannot set it for all
+# threads, functions keep the engine that they were traced with.
 _context: Final = jax.make_user_context("auto")
 
 

@@ -107,15 +107,18 @@ def asks_for_metadata(frame: int) -> bool:
     """Answer XLA's question which version a handler speaks; return whether it was asked.
 
     The answer is the version that asks, if it is one that has these offsets, else 0.0, which XLA
-    refuses.
+    refuses. JAX 0.8 does not say who asks.
     """
     extension = load(frame + _EXTENSION, _I64)
     if extension == 0 or (load(extension + _KIND, _I64) & 0xFFFFFFFF) != 1:
         return False
     answer, api = load(extension + _METADATA, _I64), load(frame + _API, _I64)
-    major = load(api + _OWN_MAJOR, _I64) & 0xFFFFFFFF
+    minor = i64(1)
+    if api != 0:
+        major = load(api + _OWN_MAJOR, _I64) & 0xFFFFFFFF
+        minor = i64(0) if major else load(api + _OWN_MINOR, _I64) & 0xFFFFFFFF
     put(answer + _MAJOR, i64(0))
-    put(answer + _MINOR, i64(0) if major else load(api + _OWN_MINOR, _I64) & 0xFFFFFFFF)
+    put(answer + _MINOR, minor)
     put(answer + _TRAITS, i64(0))
     put(answer + _STATE, i64(0))
     put(answer + _STATE + 4, i64(0))

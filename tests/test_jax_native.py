@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from jax.experimental import checkify
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
 
 from agreement import assert_agree, assert_sequences_agree, both_gradients, equal_bits
-from revrnn import Config, RevRNNError
+from revrnn import Config
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
-from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state, set_engine
+from revrnn.jax_impl import apply, engine, init, initial_state
 
 STACKS: dict[str, dict[str, Any]] = {
     "usual": {"max_forget_bits": 3},
@@ -66,7 +70,7 @@ def case_of(cell: str) -> tuple[Config, dict[str, jax.Array], jax.Array, dict[st
 @pytest.mark.rule("SEQ-002", "SEQ-013", "GRAD-015", "GRAD-016", "GEN-001")
 @cells
 def test_apply_agrees_with_the_scan(cell: str) -> None:
-    """Masks and resets, several chunks and the rest of one; under ``vmap`` the same bits."""
+    """Masks and resets, several chunks and the rest of one."""
     config, params, x, more = case_of(cell)
 
     def loss(params: Any, x: jax.Array) -> Any:
@@ -84,9 +88,6 @@ def test_apply_agrees_with_the_scan(cell: str) -> None:
         assert (np.asarray(a) == np.asarray(b)).all()
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted_grads), strict=True):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
-    with engine("native"):
-        pair = jax.vmap(lambda x: loss(params, x)[1].outputs)(jnp.stack([x, 2 * x]))
-    assert (pair[0] == out.outputs).all()
 
 
 def test_faults_are_told_as_by_the_scan() -> None:
@@ -110,46 +111,85 @@ def test_faults_are_told_as_by_the_scan() -> None:
         assert np.array_equal(made[0].outputs, made[1].outputs, equal_nan=True)
 
 
-def test_what_is_refused_and_how_it_is_chosen() -> None:
-    config, other = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
-    assert engine_plan(config).engine == "scan"
-    assert "native" in engine_plan(config).refused
+SMALL = Config("revgru", 2, 6, max_forget_bits=2)
+PARAMS, X = init(jax.random.key(0), SMALL), jax.random.normal(jax.random.key(1), (5, 4, 2))
+Function = Callable[[jax.Array], jax.Array]
+
+
+def outputs_of(x: jax.Array) -> jax.Array:
+    """Return the outputs of a stack, its steps in two calls."""
+    first = apply(PARAMS, x[:2], SMALL, state=initial_state(SMALL, x.shape[1]))
+    last = apply(PARAMS, x[2:], SMALL, state=first.state)
+    return jnp.concatenate([first.outputs, last.outputs])
+
+
+def both(f: Function, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return outputs, and the gradient of a loss of them by ``x``."""
+
+    def loss(x: jax.Array) -> Any:
+        outputs = f(x)
+        return (outputs**2).sum(), outputs
+
+    (_, outputs), grad = jax.value_and_grad(loss, has_aux=True)(x)
+    return outputs, grad
+
+
+def in_scan(f: Function) -> Function:
+    """Return ``f`` as the body of a scan."""
+    return lambda x: lax.scan(lambda n, x: (n + 1, f(x)), 0, x[None])[1][0]
+
+
+def for_each(f: Function) -> Function:
+    """Return ``f`` for two examples at a time, of which the second counts for nothing."""
+    return lambda x: jax.vmap(f)(jnp.stack([x, 2 * x]))[0]
+
+
+def on_a_mesh(f: Function) -> Function:
+    """Return ``f`` with the rows of a batch on a mesh's devices, of which there is one."""
+    mesh, rows = (
+        Mesh(np.array(jax.devices()[:1]), "rows", axis_types=(AxisType.Auto,)),
+        P(None, "rows"),
+    )
+    return jax.shard_map(f, mesh=mesh, in_specs=rows, out_specs=rows)
+
+
+def checked(f: Function) -> Function:
+    """Return ``f`` with its floats checked."""
+    return lambda x: checkify.checkify(f, errors=checkify.float_checks)(x)[1]
+
+
+WAYS: dict[str, Callable[[Function], Function]] = {
+    "jit": jax.jit,
+    "vmap": for_each,
+    "scan": in_scan,
+    "checkpoint": jax.checkpoint,
+    "shard_map": on_a_mesh,
+    "checkify": checked,
+}
+
+
+@pytest.fixture(scope="module")
+def due() -> tuple[jax.Array, jax.Array]:
+    """What the scan gives."""
+    with engine("scan"):
+        return jax.jit(partial(both, outputs_of))(X)
+
+
+@pytest.mark.rule("GEN-001")
+@pytest.mark.parametrize("way", WAYS)
+def test_transforms_have_the_scans_bits(way: str, due: tuple[jax.Array, jax.Array]) -> None:
     with engine("native"):
-        assert engine_plan(config).engine == "native"
-        assert "int16" in str(engine_plan(config))
-        params = init(jax.random.key(0), other)
-        for call in (
-            lambda: engine_plan(other),
-            lambda: apply(params, jnp.zeros((2, 1, 3)), other),
-        ):
-            with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*wordlist"):
-                call()
-    for wrong in ("eager", None, 1):
-        with pytest.raises(RevRNNError, match=r"E_ARGUMENT. name: "):
-            set_engine(wrong)  # type: ignore[arg-type]
-    assert engine_plan(config).engine == "scan"
+        program = jax.jit(partial(both, WAYS[way](outputs_of)))
+        assert "revrnn_advance" in program.lower(X).as_text()
+        outputs, grad = program(X)
+    np.testing.assert_array_equal(outputs, due[0])
+    np.testing.assert_allclose(grad, due[1], 1e-4, 1e-5)
 
 
-WITHOUT_NUMBA = """
-import sys
-sys.modules["numba"] = None
-import jax.numpy as jnp
-from revrnn import Config, RevRNNError
-from revrnn.jax_impl import engine, engine_plan
-config = Config("revgru", 3, 4)
-assert engine_plan(config).engine == "scan"
-assert "numba" in engine_plan(config).refused["native"]
-try:
+@pytest.mark.rule("GEN-001")
+def test_operation_by_operation(due: tuple[jax.Array, jax.Array]) -> None:
+    """Under ``disable_jit``, and outside any transformation."""
     with engine("native"):
-        engine_plan(config)
-except RevRNNError as error:
-    assert "E_UNSUPPORTED" in str(error) and "numba" in str(error), error
-else:
-    raise AssertionError("no error")
-"""
-
-
-def test_without_numba_the_scan_goes_on() -> None:
-    subprocess.run([sys.executable, "-c", WITHOUT_NUMBA], check=True)
-    program = "import sys, revrnn.jax_impl; sys.exit('numba' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+        np.testing.assert_array_equal(outputs_of(X), due[0])
+        with jax.disable_jit():
+            np.testing.assert_array_equal(outputs_of(X), due[0])

@@ -51,7 +51,7 @@ def _lower(context: Any, value: Any) -> list[Any]:
     module = context.module_context
     exported = getattr(getattr(module, "lowering_parameters", None), "for_export", False)
     if exported or tuple(module.platforms) != ("cpu",):
-        allowed = "engine('scan') or set_engine('scan') for jax.export and for other devices"
+        allowed = "set_engine('scan') before jax.export, and for other devices"
         raise RevRNNError("E_UNSUPPORTED", "engine", "'native'", allowed)
     return [value]
 
