@@ -27,8 +27,7 @@ NATIVE: Final = "native"
 ENGINES: Final = ("auto", "scan", NATIVE)
 
 _chosen = "auto"
-# A part of what JAX knows a traced function by. Where a version of JAX cannot set it for all
-# threads, functions keep the engine that they were traced with.
+# A part of what JAX knows a traced function by.
 _context: Final = jax.make_user_context("auto")
 
 
@@ -51,6 +50,8 @@ def set_engine(name: str) -> None:
     _chosen = name
     if hasattr(_context, "set_global"):
         _context.set_global(name)
+    else:  # JAX before 0.10: functions traced by other threads keep their engine
+        _context(name).__enter__()
 
 
 @contextmanager

@@ -35,7 +35,11 @@ def axes_of(leaf: Any) -> frozenset[str]:
 def _vary(tree: Tree, axes: frozenset[str]) -> Tree:
     def one(leaf: Any) -> Any:
         missing = tuple(sorted(axes - axes_of(leaf)))
-        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+        if not missing:
+            return leaf
+        if not hasattr(lax, "pcast"):  # JAX 0.8
+            return lax.pvary(leaf, missing)
+        return lax.pcast(leaf, missing, to="varying")
 
     return jax.tree.map(one, tree) if axes else tree
 
