@@ -20,7 +20,7 @@ from jax.extend.core import Literal as Constant
 from revrnn.errors import RevRNNError
 
 from .flat import STEPS, flat_program, has_steps, varying_of
-from .mixing import mixes_steps
+from .mixing import may_mix, mixes_steps
 
 Tree = Any
 # What does not change whether something is a mean or a sum.
@@ -83,6 +83,8 @@ class Average:
         factor: what the ratio is multiplied by.
         means: whether both sides of the ratio are means themselves.
         least: what keeps the count from being 0: ``max`` or ``add`` with a number.
+        doubt: whether steps may depend on one another, or a scalar that is not known may be none of
+            these, which numbers must show.
     """
 
     kind: Kind
@@ -92,6 +94,7 @@ class Average:
     factor: float = 1.0
     means: bool = False
     least: tuple[Literal["max", "add"], float] | None = None
+    doubt: bool = True
 
     def finish(self, count: jax.Array) -> jax.Array:
         """Return what the sum is divided by."""
@@ -102,18 +105,42 @@ class Average:
 
 
 def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
-    """Return how the scalar that ``function`` gives for arguments ``[STEPS, …]`` is made."""
+    """Return how the scalar that ``function`` gives for arguments ``[STEPS, …]`` is made.
+
+    Of ``(sum, count)`` it says only whether steps depend on one another.
+    """
     try:
+        if _goes_through_steps(function, arguments):
+            return Average("unknown")
         closed = flat_program(function, arguments)
     except Exception:  # a function that does not take so many steps says nothing of itself
         return Average("unknown")
     jaxpr = closed.jaxpr
-    if len(jaxpr.outvars) != 1 or jaxpr.outvars[0].aval.shape:
+    if any(variable.aval.shape for variable in jaxpr.outvars):
         return Average("unknown")
     if mixes_steps(jaxpr):
         return Average("mixed")
+    doubt = may_mix(jaxpr)
+    if len(jaxpr.outvars) != 1:
+        return Average("unknown", doubt=doubt)
     names = tuple(equation.primitive.name for equation in jaxpr.eqns)
-    return replace(_Walk(jaxpr).of(jaxpr.outvars[0]), names=names)
+    try:
+        made = _Walk(jaxpr).of(jaxpr.outvars[0])
+    except RecursionError:  # thousands of scalars added one by one
+        made = Average("unknown")
+    return replace(made, names=names, doubt=doubt or made.kind == "unknown")
+
+
+def _goes_through_steps(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> bool:
+    """Say whether a loop in Python makes the program longer for more steps."""
+
+    def cut(steps: int) -> Any:
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((steps, *a.shape[1:]), a.dtype), arguments[1:]
+        )
+
+    two, three = (jax.make_jaxpr(function)(arguments[0], *cut(n)) for n in (2, 3))
+    return len(two.jaxpr.eqns) != len(three.jaxpr.eqns)
 
 
 def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tree]:
@@ -177,11 +204,15 @@ class _Walk:
                 else:
                     over, factor = over - _steps_in(number), factor * number
                 variable = first if value is not first else others[0]
+            elif name == "mul" or (name == "cond" and self._varies(first)):
+                return Average("other")  # switched off for some chunks, by keep.any() for instance
             elif name == "div":
                 return self._ratio(place, first, others[0], over, factor)
             elif name == "select_n" and self._guarded(others) is not None:
                 inner = self.of(self._guarded(others))
                 ratio = inner.kind == "ratio" and inner.least is None and (over, factor) == (0, 1)
+                if inner.kind in ("mean", "sum") and self._varies(equation.invars[0]):
+                    return Average("other")
                 return replace(inner, least=("max", _TINY)) if ratio else Average("unknown")
             elif name in ("add", "sub"):
                 return self._added(first, others[0], over)

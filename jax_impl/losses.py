@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from revrnn.errors import RevRNNError
 
+from .apart import settled
 from .averages import Average, average_of
 from .closures import Hoisted
 from .flat import STEPS
@@ -96,7 +97,11 @@ def reader_of(
 
 
 def average_of_scalar(
-    readout: Hoisted, function: Callable[..., Tree], example: tuple[Tree, ...], steps: int
+    readout: Hoisted,
+    function: Callable[..., Tree],
+    example: tuple[Tree, ...],
+    steps: int,
+    mean: bool,
 ) -> Average:
     """Return how a readout's scalar is made, if it gives one and there are several chunks.
 
@@ -105,14 +110,16 @@ def average_of_scalar(
         function: of outer parameters, outputs and targets, that ``readout`` was traced from.
         example: arguments like those of the largest chunk.
         steps: T.
+        mean: whether the loss is a mean.
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` if a scalar is known to be neither a mean nor a sum over steps,
             or made of steps that depend on one another.
     """
     outer, outputs, targets = example
-    # The loss of one chunk is the sequence's.
-    if steps == len(outputs) or len(jax.tree.leaves(readout.shapes(*example))) != 1:
+    results = jax.tree.leaves(readout.shapes(*example))
+    # The loss of one chunk is the sequence's; what is no scalar or pair is refused later, by name.
+    if steps == len(outputs) or len(results) not in (1, 2) or any(leaf.shape for leaf in results):
         return Average("unknown")
 
     def longer(tree: Tree) -> Tree:
@@ -128,7 +135,7 @@ def average_of_scalar(
         given = "a scalar of steps that depend on one another, for several chunks"
         allowed = "one in which each step counts by itself, a chunk_size of all steps, (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
-    return average
+    return settled(average, function, (like, outputs, targets), mean) if average.doubt else average
 
 
 def _is_real(dtype: Any) -> bool:

@@ -1,12 +1,13 @@
 """Whether steps of a chunk depend on one another in a readout, as its program tells.
 
 A softmax or a norm over the steps, or weights that are divided by their sum, make of a chunk what
-they would not make of the whole sequence. No alarm is raised that is not certain: what is not
-understood is let pass.
+they would not make of the whole sequence. What is certain is refused; what only may be so (a
+convolution, steps that are shifted, a loop) is tried with numbers (:mod:`.apart`).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import jax.numpy as jnp
@@ -58,6 +59,78 @@ def _mixes(name: str, equation: Any, out: Any, reduced: set[Any]) -> bool:
         return bool(out.aval.shape[equation.params[_ALONG[name]]] % STEPS == 0)
     # Each step with each.
     return name == "dot_general" and sum(size % STEPS == 0 for size in out.aval.shape) > 1
+
+
+# What treats each element alone, or copies or adds up whole axes; _MOVES may move steps.
+_APART: Final = frozenset(
+    """
+    abs acos acosh add add_any and approx_top_k asin asinh atan atan2 atanh bitcast_convert_type
+    broadcast_in_dim cbrt ceil clamp conj convert_element_type copy copy_p cos cosh digamma div
+    eq erf erf_inv erfc exp exp2 expm1 floor ge gt imag integer_pow is_finite le lgamma log log1p
+    logistic lt max min mul nan nansum ne neg nextafter not optimization_barrier or pcast pow
+    pvary real reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rem
+    reshard round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square squeeze stop_gradient sub tan tanh transpose xor
+    argmax argmin expand_dims mesh_cast random_wrap random_unwrap
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
+_INNER: Final = ("call_jaxpr", "jaxpr", "fun_jaxpr")
+_LOOPS: Final = ("scan", "while", "cond")
+
+
+def may_mix(jaxpr: Any) -> bool:
+    """Say whether a program has anything by which steps may depend on one another."""
+    own = [v for v in jaxpr.constvars if has_steps(v)]  # numbers by the place in a chunk
+    return bool(own) or any(
+        has_steps(*e.invars, *e.outvars) and not _is_apart(e) for e in jaxpr.eqns
+    )
+
+
+def _is_apart(equation: Any) -> bool:
+    """Say whether a line of a program certainly keeps steps apart."""
+    name, params = equation.primitive.name, equation.params
+    first, out = equation.invars[0].aval if equation.invars else None, equation.outvars[0].aval
+    if name in _APART:
+        return True
+    if name in _LOOPS or first is None:  # iota: numbers by the place in a chunk
+        return False
+    inner = next((params[key] for key in _INNER if key in params), None)
+    if inner is not None:
+        return not may_mix(getattr(inner, "jaxpr", inner))
+    axes = _axes_of_steps(first)
+    if len(axes) != 1:
+        return not axes and name in ("dot_general", "gather") and not has_steps(*equation.outvars)
+    (axis,) = axes
+    if name in ("rev", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort"):
+        along = params.get("dimensions", (params.get("axis", params.get("dimension")),))
+        return axis not in along
+    if name == "slice":
+        return bool(first.shape[axis] == out.shape[axis])
+    if name == "concatenate":
+        return bool(params["dimension"] != axis)
+    if name == "pad":
+        return tuple(params["padding_config"][axis]) == (0, 0, 0)
+    if name == "reshape":
+        places = _axes_of_steps(out)
+        before = [math.prod(a.shape[:k]) for a, k in ((first, axis), *((out, k) for k in places))]
+        return len(places) == 1 and before[0] == before[1]
+    if name == "dot_general":
+        contracted, batched = params["dimension_numbers"]
+        other = _axes_of_steps(equation.invars[1].aval)
+        if axis in batched[0]:
+            return other == [batched[1][batched[0].index(axis)]]
+        return not other or (axis in contracted[0] and not has_steps(*equation.outvars))
+    if name == "gather":
+        numbers = params["dimension_numbers"]
+        whole = params["slice_sizes"][axis] == first.shape[axis]
+        return axis in numbers.operand_batching_dims or (
+            whole and axis not in numbers.start_index_map and len(_axes_of_steps(out)) == 1
+        )
+    return name in ("top_k", "split") and axis != params.get("axis", first.ndim - 1)
+
+
+def _axes_of_steps(array: Any) -> list[int]:
+    return [k for k, size in enumerate(array.shape) if size and size % STEPS == 0]
 
 
 def _is_in(variable: Any, variables: set[Any]) -> bool:

@@ -137,7 +137,7 @@ def prepare(
         ]
         keyed = with_keys(readout, of_outer, None, of_targets)
         read, of_readout = hoist("readout", keyed, examples)
-        average = average_of_scalar(read, keyed, examples[-1], steps)
+        average = average_of_scalar(read, keyed, examples[-1], steps, mean)
         if average.kind == "ratio" and mean:
             read, of_readout = hoist("readout", as_pair(keyed, average), examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train, average)

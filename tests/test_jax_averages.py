@@ -32,7 +32,7 @@ def masked(outer: Tree, outputs: jax.Array, mask: jax.Array) -> jax.Array:
     return (losses(outer, outputs) * mask).sum()
 
 
-READOUTS: dict[str, Callable[..., jax.Array]] = {
+READOUTS: dict[str, Callable[..., Any]] = {
     "mean": lambda o, y, m: losses(o, y).mean(),
     "mean of elements": lambda o, y, m: jnp.square(y).mean(),
     "mean of means": lambda o, y, m: losses(o, y).mean(0).mean(),
@@ -70,8 +70,12 @@ READOUTS: dict[str, Callable[..., jax.Array]] = {
         (losses(o, y) * jax.nn.sigmoid(y[..., 0])).sum() / jax.nn.sigmoid(y[..., 0]).sum()
     ),
     "under jit": jax.jit(lambda o, y, m: masked(o, y, m) / m.sum()),
+    "sum of a loop": lambda o, y, m: added(o, y),
+    "mean of a loop": lambda o, y, m: added(o, y) / len(y),
+    "loop in Python": lambda o, y, m: sum(losses(o, one).mean() for one in y) / len(y),
+    "both turned": lambda o, y, m: (losses(o, y[::-1]) * m[::-1]).sum(),
 }
-OTHERS: dict[str, Callable[..., jax.Array]] = {
+OTHERS: dict[str, Callable[..., Any]] = {
     "root": lambda o, y, m: jnp.sqrt(losses(o, y).mean()),
     "perplexity": lambda o, y, m: jnp.exp(losses(o, y).mean()),
     "last step": lambda o, y, m: losses(o, y)[-1].mean(),
@@ -85,7 +89,7 @@ OTHERS: dict[str, Callable[..., jax.Array]] = {
 def test_chunks_give_the_loss_of_all_steps(name: str) -> None:
     readout = READOUTS[name]
 
-    def whole(params: Tree, outer: Tree) -> jax.Array:
+    def whole(params: Tree, outer: Tree) -> Any:
         return readout(outer, apply(params, X, CONFIG).outputs, MASK)
 
     wanted, grads = jax.value_and_grad(whole, (0, 1))(PARAMS, OUTER)
@@ -98,8 +102,38 @@ def test_chunks_give_the_loss_of_all_steps(name: str) -> None:
     )
 
 
+def smoothed(outputs: jax.Array) -> jax.Array:
+    """Return means of three steps."""
+    kernel = jnp.ones((3, 4, 4)) / 12
+    rows = outputs.swapaxes(0, 1)
+    order = ("NWC", "WIO", "NWC")
+    made = jax.lax.conv_general_dilated(rows, kernel, (1,), "SAME", dimension_numbers=order)
+    return made.swapaxes(0, 1)
+
+
+def moving(outputs: jax.Array) -> jax.Array:
+    """Return moving averages."""
+
+    def step(carry: jax.Array, one: jax.Array) -> tuple[jax.Array, jax.Array]:
+        carry = 0.9 * carry + 0.1 * one
+        return carry, carry
+
+    made: jax.Array = jax.lax.scan(step, outputs[0], outputs)[1]
+    return made
+
+
+def added(outer: Tree, outputs: jax.Array) -> jax.Array:
+    """Return a sum, step by step."""
+
+    def step(carry: jax.Array, one: jax.Array) -> tuple[jax.Array, None]:
+        return carry + losses(outer, one).sum(), None
+
+    made: jax.Array = jax.lax.scan(step, jnp.zeros(()), outputs)[0]
+    return made
+
+
 # Of these a chunk makes something else than the sequence does.
-MIXED: dict[str, Callable[..., jax.Array]] = {
+MIXED: dict[str, Callable[..., Any]] = {
     "softmax over steps": lambda o, y, m: (
         jax.nn.softmax(y, axis=0) * losses(o, y)[..., None]
     ).sum(),
@@ -116,6 +150,30 @@ MIXED: dict[str, Callable[..., jax.Array]] = {
         jax.nn.softmax(jnp.einsum("tbh,sbh->bts", y, y)) @ y.swapaxes(0, 1)
     ).mean(),
     "running sum": lambda o, y, m: losses(o, jnp.cumsum(y, 0)).mean(),
+    "convolution": lambda o, y, m: losses(o, smoothed(y)).mean(),
+    "steps before": lambda o, y, m: (losses(o, jnp.roll(y, 1, 0)) * m).sum(),
+    "steps before, padded": lambda o, y, m: losses(
+        o, jnp.pad(y, ((1, 0), (0, 0), (0, 0)))[:-1]
+    ).mean(),
+    "steps joined": lambda o, y, m: (losses(o, jnp.concatenate([y[1:], y[:1]])) * m).sum(),
+    "turned": lambda o, y, m: (losses(o, y[::-1]) * m).sum(),
+    "next targets": lambda o, y, m: ((losses(o, y)[:-1] * m[1:]).sum(), m.size),
+    "matrix": lambda o, y, m: losses(
+        o, jnp.einsum("st,tbh->sbh", jnp.tril(jnp.ones((len(y), len(y)))), y)
+    ).mean(),
+    "scan": lambda o, y, m: losses(o, moving(y)).mean(),
+    "tree of sums": lambda o, y, m: losses(o, jax.lax.associative_scan(jnp.add, y)).mean(),
+    "places": lambda o, y, m: (losses(o, y) * 0.9 ** jnp.arange(len(y))[:, None]).mean(),
+    "another layout": lambda o, y, m: losses(
+        o, jax.nn.softmax(y.reshape(y.shape[1], -1)).reshape(y.shape)
+    ).mean(),
+    "one by one": lambda o, y, m: sum(losses(o, y[t] - y[t - 1]).mean() for t in range(1, len(y))),
+    "sum of a loop, and another": lambda o, y, m: jnp.sqrt(added(o, y)),
+    "switched off": lambda o, y, m: losses(o, y).mean() * m.any(),
+    "switched off by where": lambda o, y, m: jnp.where(m.any(), losses(o, y).mean(), 0.0),
+    "switched off by cond": lambda o, y, m: jax.lax.cond(
+        m.any(), lambda: losses(o, y).mean(), lambda: 0.0
+    ),
     "largest steps": lambda o, y, m: jnp.sort(losses(o, y), 0)[-2:].mean(),
     "under jit": jax.jit(lambda o, y, m: (jax.nn.softmax(y, axis=0)).sum()),
 }

@@ -26,13 +26,21 @@ _WRAPPERS: Final = (nn.parallel.DistributedDataParallel, nn.DataParallel)
 
 
 def check_not_wrapped(**used: object) -> None:
-    """Raise ``E_UNSUPPORTED`` for modules wrapped by DDP, which averages only its own calls."""
+    """Raise ``E_UNSUPPORTED`` for modules wrapped by DDP, which averages only its own calls.
+
+    The recurrent module may not be wrapped by ``torch.compile`` either.
+    """
     for name, one in used.items():
         wrapped = {name: one, f"{name}.linear": getattr(one, "linear", None)}
         for place, module in wrapped.items():
             if isinstance(module, _WRAPPERS):
                 allowed = "the module inside, .module, and average_gradients afterwards"
                 raise RevRNNError("E_UNSUPPORTED", place, type(module).__name__, allowed)
+    module = used.get("module")
+    if isinstance(getattr(module, "_orig_mod", None), nn.Module):
+        given = f"a compiled module, {type(module).__name__}"
+        allowed = "the module itself, ._orig_mod, whose steps need no compiling"
+        raise RevRNNError("E_UNSUPPORTED", "module", given, allowed)
 
 
 def check_not_sharded(module: nn.Module) -> None:
@@ -54,7 +62,7 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
         group: the processes, by default all.
 
     Raises:
-        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2).
+        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2), or if there is no group.
     """
     for module in modules:
         given: object = module
@@ -62,6 +70,9 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
             kind = type(given).__name__
             raise RevRNNError("E_ARGUMENT", "modules", kind, "modules, one after the other")
         check_not_sharded(module)
+    if not (dist.is_available() and dist.is_initialized()):
+        given = "one process without a group"
+        raise RevRNNError("E_UNSUPPORTED", "group", given, "dist.init_process_group before it")
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
     size = dist.get_world_size(group)
     for parameter in dict.fromkeys(parameters):

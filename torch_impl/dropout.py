@@ -22,7 +22,9 @@ def check_probability(name: str, p: object, largest: float = 1.0) -> float:
     """Raise ``E_ARGUMENT`` unless ``p`` is a probability up to ``largest``, or 1."""
     number = isinstance(p, Real) and not isinstance(p, bool)  # NumPy's as well
     if not number or not (0 <= p <= largest or p == 1):  # type: ignore[operator]
-        raise RevRNNError("E_ARGUMENT", name, repr(p), f"0 … {largest} or 1")
+        raise RevRNNError(
+            "E_ARGUMENT", name, repr(p), f"0 … {largest} or 1" if largest < 1 else "0 … 1"
+        )
     return float(p)  # type: ignore[arg-type]
 
 

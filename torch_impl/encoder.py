@@ -16,8 +16,10 @@ from .modules import RevRNNBase
 from .quantise import dequantise
 from .run import Own, Run
 from .state import State
+from .transforms import not_compiled
 
 
+@not_compiled
 def encode(
     module: RevRNNBase,
     inputs: Tensor,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
 
@@ -15,6 +16,7 @@ from .checks import check_dense
 from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
+from .shortcuts import is_plain_embedding
 from .transforms import is_abstract
 
 
@@ -51,6 +53,10 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
         if not callable(embed):
             given = type(embed).__name__
             raise RevRNNError("E_ARGUMENT", "embed", given, "a function of a cut of the inputs")
+        check_takes("embed", embed, 1, "a function of a cut of the inputs")
+        if is_plain_embedding(embed) and inputs.dtype not in (torch.int64, torch.int32):
+            allowed = "torch.int64 or torch.int32, of which embed takes rows"
+            raise RevRNNError("E_DTYPE", "inputs", inputs.dtype, allowed)
         return inputs
     if not inputs.is_floating_point():
         allowed = "floats [T, B, input_size], or embed, which makes them"
@@ -63,6 +69,24 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
         given, allowed = f"device {inputs.device}", f"device {device}"
         raise RevRNNError("E_ARGUMENT", "inputs", given, allowed)
     return inputs
+
+
+def check_takes(name: str, function: Any, count: int, allowed: str) -> None:
+    """Raise ``E_ARGUMENT`` for a function that cannot be called with so many arguments."""
+    called = function
+    if isinstance(function, nn.Module):
+        if function._forward_pre_hooks or type(function).__call__ is not nn.Module.__call__:
+            return  # these may change the arguments
+        called = function.forward
+    try:
+        signature = inspect.signature(called)
+    except (TypeError, ValueError):  # of functions in C
+        return
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        kind = getattr(function, "__name__", type(function).__name__)
+        raise RevRNNError("E_ARGUMENT", name, f"{kind}{signature}", allowed) from None
 
 
 def check_targets(
@@ -95,6 +119,7 @@ def check_readout(readout: object, module: RevRNNBase) -> None:
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")
+    check_takes("readout", readout, 2, "a function of outputs and targets")
 
 
 def check_scale(scale: object, device: torch.device) -> Tensor:

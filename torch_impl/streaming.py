@@ -26,6 +26,7 @@ from .report import MemoryReport, report_of
 from .run import Own, Run
 from .state import State
 from .stream_checks import check_readout, check_scale, check_targets
+from .transforms import not_compiled
 
 
 class Readout(Protocol):
@@ -65,6 +66,7 @@ class Streamed:
     saturation: Saturation | None = None
 
 
+@not_compiled
 def value_and_grad(
     module: RevRNNBase,
     inputs: Tensor,
@@ -166,6 +168,7 @@ def value_and_grad(
     return made
 
 
+@not_compiled
 @torch.no_grad()
 def value(
     module: RevRNNBase,

@@ -67,6 +67,10 @@ def check_surroundings(x: Tensor) -> None:
     if exporting() or get_proxy_mode() is not None:
         allowed = "a call as it is; save_parameters carries the weights"
         raise RevRNNError("E_UNSUPPORTED", "torch.export", "a call that is recorded", allowed)
+    levels: Any = _functorch.get_interpreter_stack() or ()
+    if any(level.key() == _functorch.TransformType.Functionalize for level in levels):
+        name = "torch.func.functionalize"
+        raise RevRNNError("E_UNSUPPORTED", name, "a call inside", "a call as it is")
     jit: Any = torch.jit
     if jit.is_tracing():
         allowed = "a call as it is"
