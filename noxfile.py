@@ -21,35 +21,19 @@ CONSTRAINTS = "constraints.txt"
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
 # Tests of JAX whose programs are compiled as users' are; elsewhere compiling took most of the time,
 # and results are the same with few passes of XLA's optimiser. The slow tests use all of it.
-AS_COMPILED = (
-    "tests/test_jax.py",
-    "tests/test_jax_apply.py",
-    "tests/test_jax_cuda.py",
-    "tests/test_jax_encoder.py",
-    "tests/test_jax_meshes.py",
-    "tests/test_jax_resets.py",
-    "tests/test_jax_status.py",
-)
+PARTS = ("", "_apply", "_cuda", "_encoder", "_meshes", "_resets", "_status")
+AS_COMPILED = [f"tests/test_jax{part}.py" for part in PARTS]
 COMPILED_FAST = (
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
 )
-TEST_TOOLS = (
-    *("coverage", "pytest", "pytest-xdist", "hypothesis", "import-linter", "jsonschema"),
-    *("mpmath", "flatbuffers", "peft"),
-)
 EVERYTHING = "torch,flax,equinox,experiments"
-PACKAGES = nox.project.load_toml("pyproject.toml")["tool"]["setuptools"]["package-dir"]
-LINTED = (
-    *sorted({folder.split("/")[0] for folder in PACKAGES.values()}),
-    "tests",
-    "benchmarks",
-    "docs/site",
-    "ports",
-    "noxfile.py",
-)
+PROJECT = nox.project.load_toml("pyproject.toml")
+TEST_TOOLS = PROJECT["dependency-groups"]["test"]
+FOLDERS = {folder.split("/")[0] for folder in PROJECT["tool"]["setuptools"]["package-dir"].values()}
+LINTED = (*sorted(FOLDERS), "tests", "benchmarks", "docs/site", "ports", "noxfile.py")
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -100,8 +84,8 @@ def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that are marked so."""
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     install_triton(session)
-    # Files are kept together: what JAX compiled for one test serves the next.
-    # A worker that crashed would leave the others waiting for ever.
+    # What JAX compiled for one test of a file serves the next. A worker that crashed would leave
+    # the others waiting for ever.
     command = ("pytest", "--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
     command = (*command, "-m", marked)
     if session.posargs:
@@ -111,8 +95,7 @@ def run_tests(session: nox.Session, marked: str) -> None:
     fast = {"XLA_FLAGS": " ".join(COMPILED_FAST)}
     parts = [partial(session.run, *command)]
     if marked != "slow":
-        parts = [partial(session.run, *command, *AS_COMPILED)]
-        parts.append(partial(session.run, *command, *others, env=fast))
+        parts = [partial(parts[0], *AS_COMPILED), partial(parts[0], *others, env=fast)]
     parts.append(partial(run_kernels, session, "-m", marked, interpreted=True))
     failed = 0
     for part in parts:  # all of them, whatever fails
@@ -157,10 +140,9 @@ def gpu(session: nox.Session) -> None:
         for name in ("eager", *engines):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
         if which("compute-sanitizer"):
-            sanitizer = ("compute-sanitizer", "--error-exitcode", "1", "python")
+            guarded = ("compute-sanitizer", "--error-exitcode", "1", "python", "tests/gpu/small.py")
             for cell, name in product(("revgru", "revlstm"), engines):
-                small = ("tests/gpu/small.py", cell, "--engine", name)
-                session.run(*sanitizer, *small, external=True)
+                session.run(*guarded, cell, "--engine", name, external=True)
         Path("out").mkdir(exist_ok=True)
         times = str(Path("out", "gpu.json"))
         session.run("python", "benchmarks/gpu.py", "--compiled", "--out", times)
@@ -179,8 +161,8 @@ def matrix(session: nox.Session) -> None:
     install_wheel(session, EVERYTHING, "build")
     folder = session.create_tmp()
     session.run("python", "-m", "build", "--wheel", "--outdir", folder, silent=True)
-    wheel = sorted(Path(folder).glob("*.whl"))[-1]
-    session.run("python", "tests/matrix.py", "--wheel", str(wheel), *session.posargs)
+    wheel = str(sorted(Path(folder).glob("*.whl"))[-1])
+    session.run("python", "tests/matrix.py", "--wheel", wheel, *session.posargs)
 
 
 @nox.session

@@ -38,8 +38,8 @@ def set_engine(name: str) -> None:
 
     Args:
         name: ``"native"`` (compiled calls on the CPU, an error where it refuses), ``"scan"``
-            (XLA's own, on every device, also for ``jax.export``), or ``"auto"``, the first of them
-            that takes what is asked: :func:`engine_plan` says which and why.
+            (XLA's own, on every device, also for ``jax.export``), or ``"auto"``, which is the scan
+            today: :func:`engine_plan` says what stands against the other.
 
     Raises:
         RevRNNError: ``E_ARGUMENT``.
@@ -72,6 +72,8 @@ def _refusal(config: Config, name: str) -> str | None:
     if name == "auto" and jax.device_count() > 1:
         return "there are several devices, each of which would compute the whole batch"
     reason: str | None = _native("engine").refusal(config)
+    if reason is None and name == "auto":
+        return "it is taken by name alone, since jax.export cannot keep its calls"
     return reason
 
 
@@ -86,13 +88,11 @@ def method_of(config: Config, name: str | None = None) -> str:
         RevRNNError: ``E_UNSUPPORTED`` with the reason if a named engine refuses.
     """
     name = _chosen if name is None else name
-    if name == "scan":
+    if name != NATIVE:
         return product_method()
     reason = _refusal(config, name)
     if reason is None:
         return NATIVE
-    if name == "auto":
-        return product_method()
     raise RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import Any, Final
 
 import jax
@@ -66,9 +65,14 @@ class JaxImplementation:
     def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Results:
         """Compute one operation (EVAL-001)."""
         request = prepare(operation, arguments, self.layouts).as_sequence()
-        compute = _OPERATIONS.get(operation)
-        if compute is None:
-            compute = partial(_SEQUENCES[operation], method=self._method(request.stack))
+        if operation in _OPERATIONS:
+            compute = _OPERATIONS[operation]
+        else:
+            of_sequence, method = _SEQUENCES[operation], self._method(request.stack)
+
+            def compute(request: Request) -> Results:
+                return of_sequence(request, method)
+
         with nullcontext() if self.jit else jax.disable_jit():
             return request.results(compute(request))
 

@@ -35,9 +35,10 @@ from .x64 import join64_numpy, split64_numpy
 QUICKLY: Final[dict[str, bool | int]] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
+if jax.__version_info__ < (0, 12):  # then there were others
+    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 
 Numbers = npt.NDArray[Any]
 

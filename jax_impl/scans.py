@@ -38,7 +38,8 @@ def _vary(tree: Tree, axes: frozenset[str]) -> Tree:
         if not missing:
             return leaf
         if not hasattr(lax, "pcast"):  # JAX 0.8
-            return lax.pvary(leaf, missing)
+            older: Any = lax
+            return older.pvary(leaf, missing)
         return lax.pcast(leaf, missing, to="varying")
 
     return jax.tree.map(one, tree) if axes else tree

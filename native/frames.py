@@ -20,6 +20,7 @@ from .compiling import Array, i64, inner
 _intrinsic: Any = intrinsic
 _I64: Any = types.int64
 _carray: Any = carray
+_with: Any = tuple_setitem
 
 # In bytes. Of the frame: first extension, the interface, arguments and results.
 _EXTENSION, _API, _ARGUMENTS, _RESULTS = 8, 16, 40, 80
@@ -132,14 +133,14 @@ def buffers(*kinds: str) -> Array:
 
 
 @inner
-def _differs(buffer: int, expected: Array, n: int) -> bool:
+def _differs(buffer: int, expected: Array, n: int) -> Any:
     kind = load(buffer + _TYPE, _I64) & 0xFFFFFFFF
     short = load(buffer, _I64) < _BUFFER_SIZE
     return short or kind != expected[n, 0] or load(buffer + _RANK, _I64) != expected[n, 1]
 
 
 @inner
-def _elements(buffer: int) -> int:
+def _elements(buffer: int) -> Any:
     count = i64(1)
     for axis in range(load(buffer + _RANK, _I64)):
         count *= _size(buffer, axis)
@@ -147,7 +148,7 @@ def _elements(buffer: int) -> int:
 
 
 @inner
-def unexpected(frame: int, arguments: Array, results: Array, layer: Array, same: Array) -> int:
+def unexpected(frame: int, arguments: Array, results: Array, layer: Array, same: Array) -> Any:
     """Return an error for XLA, or 0 if a frame is as expected.
 
     Args:
@@ -186,7 +187,7 @@ def unexpected(frame: int, arguments: Array, results: Array, layer: Array, same:
 
 
 @inner
-def _apart(given: int, made: int) -> bool:
+def _apart(given: int, made: int) -> Any:
     """Return whether a result that was to be an argument changed in place is another array."""
     if _elements(given) != _elements(made):
         return True
@@ -219,7 +220,7 @@ def _reader(kind: Any, axes: int) -> Any:
     def read(buffer: int) -> Any:
         shape = places
         for axis in places:
-            shape = tuple_setitem(shape, axis, _size(buffer, axis))
+            shape = _with(shape, axis, _size(buffer, axis))
         return _carray(pointer(load(buffer + _DATA, _I64), element), shape)
 
     return read

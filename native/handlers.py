@@ -213,7 +213,7 @@ def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:
     given, made = _RECOVERED if back else _ADVANCED
     same = _KEPT if back else _CHANGED
 
-    def handler(frame: int) -> int:
+    def handler(frame: int) -> Any:
         if asks_for_metadata(frame):
             return 0
         error = unexpected(frame, given, made, _NONE, same)
@@ -238,7 +238,7 @@ def _of_gradient(gru: bool, forgetting: bool) -> Handler:
     """Return the handler of a chunk's gradient."""
     first, of_u = (_VIEW, _U) if gru else (_OF_LSTM, -1)
 
-    def handler(frame: int) -> int:
+    def handler(frame: int) -> Any:
         if asks_for_metadata(frame):
             return 0
         error = unexpected(frame, _PULLED, _GRADIENTS, _OF_LAYER, _ADDED)

@@ -32,7 +32,7 @@ def run_program(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:
         _write_nowhere()
         sys.exit(status if done and isinstance(status, int | None) else CUT_OFF)
-    sys.exit(status)  # type: ignore[arg-type]
+    sys.exit(status)
 
 
 def say(text: str) -> None:

@@ -102,7 +102,7 @@ class Soak:
         self.memory: list[tuple[float, int]] = []
         self.process, self.start = psutil.Process(), time.monotonic()
         self._narrow: RandomCases = FewPrograms(self.oracle, seed)
-        self._wide = self._narrow
+        self._wide: RandomCases = self._narrow
         self._jax_every = JAX_EVERY if any(not _is_jax(name) for name in names) else 1
         self._asked_jax = 0
 

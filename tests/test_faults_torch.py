@@ -201,11 +201,14 @@ def interrupt(at: int) -> Iterator[list[int]]:
         if event == "call" and left[0] == 0:
             signal.raise_signal(signal.SIGINT)
 
+    # A process that a shell started in the background ignores SIGINT.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.setprofile(listen)
     try:
         yield left
     finally:
         sys.setprofile(None)
+        signal.signal(signal.SIGINT, handler)
 
 
 def test_memory_runs_out_anywhere(wanted: list[Any]) -> None:

@@ -172,7 +172,8 @@ WAYS: dict[str, Callable[[Function], Function]] = {
 def due() -> tuple[jax.Array, jax.Array]:
     """What the scan gives."""
     with engine("scan"):
-        return jax.jit(partial(both, outputs_of))(X)
+        results: tuple[jax.Array, jax.Array] = jax.jit(partial(both, outputs_of))(X)
+    return results
 
 
 @pytest.mark.rule("GEN-001")

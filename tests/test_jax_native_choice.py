@@ -24,15 +24,17 @@ CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordli
 PARAMS, X = init(jax.random.key(0), CONFIG), jnp.ones((2, 1, 3))
 
 
-def test_it_is_taken_where_it_can_be() -> None:
-    plan = engine_plan(CONFIG)
-    assert (plan.engine, plan.refused) == ("native", {})
-    assert "int16" in str(plan)
+def test_it_is_taken_by_name() -> None:
+    with engine("native"):
+        plan = engine_plan(CONFIG)
+        assert (plan.engine, plan.refused) == ("native", {})
+        assert "int16" in str(plan)
+    assert engine_plan(CONFIG).engine == "scan"
+    assert "by name alone" in engine_plan(CONFIG).refused["native"]
     assert engine_plan(WORDLIST).engine == "scan"
     assert "wordlist" in engine_plan(WORDLIST).refused["native"]
     with engine("scan"):
         assert (engine_plan(CONFIG).engine, engine_plan(CONFIG).refused) == ("scan", {})
-    assert engine_plan(CONFIG).engine == "native"
 
 
 def test_a_named_engine_refuses_with_a_reason() -> None:
@@ -45,7 +47,7 @@ def test_a_named_engine_refuses_with_a_reason() -> None:
     for wrong in ("eager", None, 1):
         with pytest.raises(RevRNNError, match=r"E_ARGUMENT. name: "):
             set_engine(wrong)  # type: ignore[arg-type]
-    assert engine_plan(CONFIG).engine == "native"
+    assert engine_plan(CONFIG).engine == "scan"
 
 
 @pytest.fixture
@@ -123,14 +125,14 @@ def test_export_asks_for_the_scan() -> None:
         return apply(PARAMS, x, CONFIG).outputs
 
     once = jax.jit(outputs)
-    wanted = once(X)
-    for platforms in (None, ("cuda",)):
-        with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*set_engine\('scan'\)"):
-            export.export(once, platforms=platforms)(X)
-    with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
-        once.trace(X).lower(lowering_platforms=("cuda",))
-    with engine("scan"):
-        kept = export.export(once)(X)
+    with engine("native"):
+        wanted = once(X)
+        for platforms in (None, ("cuda",)):
+            with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*set_engine\('scan'\)"):
+                export.export(once, platforms=platforms)(X)
+        with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
+            once.trace(X).lower(lowering_platforms=("cuda",))
+    kept = export.export(once)(X)
     assert (kept.call(X) == wanted).all()
 
 

@@ -200,7 +200,7 @@ def test_report_and_more_seeds(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert main(["memory", *options({**TINY, "hidden_sizes": "4,6"}), "--out", str(out)]) == 0
     text = (out / "report.md").read_text(encoding="utf-8")
-    table = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    table = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert len(table) == 6
     assert "| RevLSTM, not forgetting | 6 |" in text
     assert "| 384 |" in text

@@ -234,13 +234,14 @@ def test_contents_are_of_their_kind(kind: str, style: str) -> None:
 def test_implementations_list_the_operations_in_the_order_of_the_table(folder: str) -> None:
     path = Path(__file__).parent.parent / folder / "evaluate.py"
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    (table,) = (
+    tables = [
         node.value
         for node in tree.body
-        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "_OPERATIONS"
-    )
-    assert isinstance(table, ast.Dict)
-    names = [ast.literal_eval(key) for key in table.keys if key is not None]
+        if isinstance(node, ast.AnnAssign)
+        and ast.unparse(node.target) in {"_OPERATIONS", "_SEQUENCES"}
+    ]
+    keys = [key for table in tables if isinstance(table, ast.Dict) for key in table.keys]
+    names = [ast.literal_eval(key) for key in keys if key is not None]
     left_out = ["sequence_gradient"] if folder == "second_opinion" else []
     assert names + left_out == list(OPERATIONS)
 

@@ -85,7 +85,8 @@ def _of_bytes(texts: list[bytes]) -> Callable[[Random], bytes]:
 
 def _lines() -> tuple[list[Any], list[Any]]:
     """Return requests and answers: of each operation the smallest right ones and an error."""
-    requests, answers = [], []
+    requests: list[Any] = []
+    answers: list[Any] = []
     for operation in OPERATIONS:
         cases = sorted(load_vectors(operation), key=lambda case: len(str(case.args)))
         for case in [c for c in cases if c.out is not None][:4] + [c for c in cases if c.error][:1]:
