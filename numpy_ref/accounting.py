@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from revrnn.accounting import Storage
 from revrnn.config import Config
 
 from .sequence import Forward
-
-
-@dataclass(frozen=True)
-class Storage:
-    """What a forward pass would cost to remember.
-
-    Attributes:
-        gate_counts: ``[1025]``, how often each forget gate occurred (ACC-001).
-        ideal_bits: bits forgotten (ACC-002).
-        stored_bits: bits kept in order to reverse (ACC-003).
-        plain_bits: bits of all states at 32 each (ACC-004).
-    """
-
-    gate_counts: npt.NDArray[np.int64]
-    ideal_bits: float
-    stored_bits: int
-    plain_bits: int
 
 
 def ideal_bits(gate_counts: npt.NDArray[np.int64]) -> float:

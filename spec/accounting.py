@@ -1,4 +1,4 @@
-"""Storage accounting in bits (ACC), for all implementations; the oracle has its own."""
+"""Storage accounting in bits (ACC), for all implementations; the oracle has formulas of its own."""
 
 from __future__ import annotations
 

@@ -78,15 +78,6 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
     return load(request.param)
 
 
-@pytest.fixture
-def by_scan() -> Iterator[None]:
-    """JAX by XLA's scan, also where the native engine would be taken."""
-    from revrnn.jax_impl import engine  # not all tests need JAX
-
-    with engine("scan"):
-        yield
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _let_compiled_programs_go() -> Iterator[None]:
     """Let go of what JAX compiled for a file.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fuzzing.targets import answer_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from situations import PAGE, REASONS, SITUATIONS, page, reason, table
@@ -18,7 +19,6 @@ from situations import PAGE, REASONS, SITUATIONS, page, reason, table
 from revrnn import RevRNNError
 from revrnn.conformance.adapters import Fault, InProcess, Question, find
 from revrnn.conformance.limits import LONGEST_TEXT, parsed
-from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.serve import answer_line, serve
 from revrnn.evaluation import load, prepare
 from revrnn.rules import rules
@@ -205,14 +205,7 @@ def test_fuzz_answers(line: bytes) -> None:
     """Every line of a port is an object or a fault, and what it says is short."""
     value = parsed(line)
     assert isinstance(value, dict) or len(str(value)) < LONGEST_TEXT
-    port = ProcessPort.__new__(ProcessPort)
-    port.timeout = 1.0
-
-    class Line:
-        def receive(self, seconds: float) -> object:
-            return value
-
-    answer = port._answer(Line(), 0)  # type: ignore[arg-type]
+    answer = answer_of(value)
     assert isinstance(answer, Fault | dict)
     assert len(str(answer)) < 2000
 

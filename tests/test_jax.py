@@ -20,9 +20,6 @@ from revrnn.jax_impl import State, apply, check, init, initial_state, set_produc
 from revrnn.jax_impl.evaluate import JaxImplementation
 from strategies import FIXED, name_of
 
-# The native engine has its own tests (test_jax_native.py).
-pytestmark = pytest.mark.usefixtures("by_scan")
-
 # One of each cell and layout: every further one costs compilations.
 SOME = [FIXED[1], FIXED[3], FIXED[7], FIXED[8]]
 some = pytest.mark.parametrize("setup", SOME, ids=name_of)

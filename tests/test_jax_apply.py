@@ -16,9 +16,6 @@ import pytest
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import apply, check, init, initial_state, value_and_grad
 
-# The native engine has its own tests (test_jax_native.py).
-pytestmark = pytest.mark.usefixtures("by_scan")
-
 CELLS = {
     "gru": Config("revgru", 3, 6, 2, max_forget_bits=3, slice_size=1),
     "lstm": Config("revlstm", 3, 6, 2, max_forget_bits=2, slice_size=1),

@@ -103,11 +103,13 @@ class Run:
         self.start = start_from(floats, config, self.rows, device) if state is None else state
 
     def _settings(self, own: Own) -> Settings:
-        *parts, report = zip(own._fields, own, strict=True)
-        kept: list[Any] = [getattr(self.module, n) if v is None else v for n, v in parts]
-        checked = check_settings("reversed", *kept)
-        size, count = min(checked.chunk_size, self.steps), flag(*report)
-        return replace(checked, chunk_size=size, count=count)
+        module = self.module
+        size = module.chunk_size if own.chunk_size is None else own.chunk_size
+        every = module.checkpoint_every if own.checkpoint_every is None else own.checkpoint_every
+        offload = module.offload if own.offload is None else own.offload
+        checked = check_settings("reversed", size, every, offload)
+        count = flag("report", own.report)
+        return replace(checked, chunk_size=min(checked.chunk_size, self.steps), count=count)
 
     def autocast(self, users: bool = True) -> torch.autocast:
         """Return the caller's autocast for the caller's functions, or none for the stack.

@@ -109,8 +109,8 @@ def _ask(line: bytes) -> str:
     return text if text.partition(":")[0] in UNEXPECTED else ""
 
 
-def _answered(line: bytes) -> str:
-    value = parsed(line)
+def answer_of(value: object) -> object:
+    """Return what the suite makes of a port's message: an answer or a fault."""
     port = ProcessPort.__new__(ProcessPort)
     port.timeout = 1.0
 
@@ -118,7 +118,11 @@ def _answered(line: bytes) -> str:
         def receive(self, seconds: float) -> object:
             return value
 
-    answer = port._answer(Line(), 0)  # type: ignore[arg-type]
+    return port._answer(Line(), 0)  # type: ignore[arg-type]
+
+
+def _answered(line: bytes) -> str:
+    answer = answer_of(parsed(line))
     if isinstance(answer, Fault):
         return "" if len(str(answer)) < 700 else f"a fault of {len(str(answer))} characters"
     return "" if isinstance(answer, dict) else f"returns {type(answer).__name__}"
