@@ -27,30 +27,32 @@ from .settings import REVERSIBLE
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed
 
-
-def limit_of(config: Mapping[str, Any]) -> str:
-    """Return a limit of forgetting as a note beside a point."""
-    bits = config.get("max_forget_bits", config.get("decoder_max_forget_bits"))
-    return "none" if bits is None else str(bits)
+# What the paper's abstract says is saved by language models.
+CLAIMED: Final = (10, 15)
 
 
-def stored_saving(model: Mapping[str, Any], part: str | None = None) -> dict[str, Any] | None:
-    """Return the saving of the default layout, at the longest segments; of one part if told."""
-    own = [s for s in model["savings"] if s["layout"] == "stream" and s.get("part") == part]
+def stored_saving(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the saving of the default layout, at the longest segments."""
+    own = [saving for saving in model["savings"] if saving["layout"] == "stream"]
     return own[-1]["stored"] if own else None
 
 
-def draw_limits(results: Results, quality: str, label: str, part: str | None) -> Any:
-    """Draw quality over saving, one panel for each reversible cell, both with the same scales."""
+def draw_language_models(results: Results) -> Any:
+    """Draw quality over saving, one panel for each reversible cell, both with the same scales.
+
+    Models whose segments begin anew solve another task, so they are left out.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.1), sharex=True, sharey=True)
-    drawn = 0
+    quality, drawn = "test_perplexity", 0
+    models = [model for model in results["models"] if model["config"]["carry_state"]]
     for axis, cell in zip(axes, REVERSIBLE, strict=True):
+        axis.axvspan(*CLAIMED, color="#e4e4e4", zorder=0, label="the paper's abstract")
         own = cell.removeprefix("rev")
         points = []
-        for model in results["models"]:
-            saving = stored_saving(model, part)
-            if model["config"]["cell"] == cell and saving is not None and _is_plain(model):
-                points.append((saving, model[quality], limit_of(model["config"])))
+        for model in models:
+            saving, limit = stored_saving(model), model["config"].get("max_forget_bits")
+            if model["config"]["cell"] == cell and saving is not None:
+                points.append((saving, model[quality], "none" if limit is None else str(limit)))
         points.sort(key=lambda point: float(point[0]["mean"]))
         if points:
             axis.errorbar(
@@ -65,7 +67,7 @@ def draw_limits(results: Results, quality: str, label: str, part: str | None) ->
         for saving, value, note in points:
             at = (saving["mean"], value["mean"])
             axis.annotate(note, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
-        for model in results["models"]:
+        for model in models:
             if model["config"]["cell"] == own and not model["savings"]:
                 value, wide = model[quality], model["config"]["hidden_size"]
                 axis.errorbar(
@@ -80,21 +82,9 @@ def draw_limits(results: Results, quality: str, label: str, part: str | None) ->
         axis.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
         axis.set_xticks([1, 2, 5, 10, 20, 50])
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend()
-    axes[0].set_ylabel(label)
+        axis.legend()
+    axes[0].set_ylabel("test perplexity")
     return figure if drawn else None
-
-
-def _is_plain(model: Mapping[str, Any]) -> bool:
-    """Say whether a model is of the comparison of limits: state carried, usual context."""
-    config = model["config"]
-    return bool(config.get("carry_state", True)) and config.get("context", "emb+20h") == "emb+20h"
-
-
-def draw_language_models(results: Results) -> Any:
-    """Draw the limit of forgetting against memory and quality of language models."""
-    return draw_limits(results, "test_perplexity", "test perplexity", None)
 
 
 def draw_steps(results: Results) -> Any:
@@ -105,7 +95,9 @@ def draw_steps(results: Results) -> Any:
         axis.plot(steps, [by_steps[str(t)] / 1e6 for t in steps], label=NAMES[cell], **look(cell))
     axis.set(xscale="log", yscale="log", xlabel="steps of a segment, T", ylabel="peak, MB")
     axis.set_xticks(steps, [str(t) for t in steps], minor=False)
-    axis.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axis.set_yticks([10, 20, 50, 100], ["10", "20", "50", "100"], minor=False)
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_minor_formatter(mpl.ticker.NullFormatter())
     axis.legend()
     return figure
 
