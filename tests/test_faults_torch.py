@@ -25,12 +25,16 @@ POINTS = int(os.environ.get("REVRNN_FAULTS", "6"))
 class Norm(nn.Module):
     """A layer with buffers that change and random numbers."""
 
-    def __init__(self, size: int) -> None:
+    calls: Tensor
+
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm: nn.Module = nn.BatchNorm1d(size)
+        self.norm = norm
         self.drop: nn.Module = nn.Dropout(0.2)
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
         made: Tensor = self.drop(self.norm(x.flatten(0, 1)).view(x.shape))
         return made
 
@@ -44,9 +48,9 @@ class Setting:
 
     def __init__(self) -> None:
         torch.manual_seed(3)
-        self.embed = nn.Sequential(nn.Embedding(7, 4), Norm(4))
+        self.embed = nn.Sequential(nn.Embedding(7, 4), Norm(nn.BatchNorm1d(4)))
         self.rnn = RevGRU(4, 4, num_layers=2, dropout=0.2, chunk_size=2, slice_size=2)
-        self.read = nn.Sequential(Norm(4), nn.Linear(4, 7))
+        self.read = nn.Sequential(Norm(nn.LayerNorm(4)), nn.Linear(4, 7))
         self.model = nn.ModuleList([self.embed, self.rnn, self.read])
         self.data = torch.randint(7, (6, 2))
         self.outer = nn.Linear(4, 4)

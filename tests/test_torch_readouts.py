@@ -191,7 +191,7 @@ def test_trying_parts_leaves_no_trace() -> None:
 
     norm.train()
     value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
-    assert calls == [2, 4, 4, 4]
+    assert calls == [2, 1, 1, 4, 4, 4]  # BatchNorm leaves a doubt, which one chunk settles
     once = {name: value.clone() for name, value in norm.state_dict().items()}
     norm.reset_running_stats()
     torch.manual_seed(5)
@@ -206,5 +206,5 @@ def test_trying_parts_leaves_no_trace() -> None:
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
-    assert len(calls) == 4 + 3 + 3 * 4
+    assert len(calls) == 6 + 3 + 3 * 4
     assert all(torch.allclose(value, once[name]) for name, value in norm.state_dict().items())

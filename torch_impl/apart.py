@@ -59,27 +59,31 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
             if doubt.certain:
                 raise error
             return False  # random numbers differ between a chunk and its parts
-    cuts = [slice(*pair) for pair in pairwise(sorted({0, 1, steps // 2 + 1, steps}))]
-    try:
-        each = [(*parts.of(cut, drops), parts.part[cut], cut.stop - cut.start) for cut in cuts]
-    except RevRNNError:
-        raise
-    except Exception as cause:
-        if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
-            return False
-        raise error from cause
     whole = (result, made, parts.part, steps)
-    answers = [_adds_up(form, whole, each) for form in forms]
-    if not any(one is not False for one in answers):
-        raise error
-    return True in answers
+    # Other cuts are tried if in some part nothing counts.
+    for inner in ((1, steps // 2 + 1), (steps // 2,), (steps - 1,)):
+        cuts = [slice(*pair) for pair in pairwise(sorted({0, *inner, steps}))]
+        try:
+            each = [(*parts.of(cut, drops), parts.part[cut], cut.stop - cut.start) for cut in cuts]
+        except RevRNNError:
+            raise
+        except Exception as cause:
+            if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
+                return False
+            raise error from cause
+        answers = [_adds_up(form, whole, each) for form in forms]
+        if not any(one is not False for one in answers):
+            raise error
+        if True in answers:
+            return True
+    return False
 
 
 def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:
     """Say whether sums and counts of parts add up; ``None`` if they do not show it."""
     pairs = [form(*one) for one in (whole, *parts)]
     if None in pairs:
-        return None
+        return False if pairs[0] is None else None
     (total, count), *others = [(number_of(a), number_of(b)) for a, b in pairs]  # type: ignore[misc]
     sums, counts = [a for a, _ in others], [b for _, b in others]
     if not all(math.isfinite(value) for value in (total, count, *sums, *counts)):

@@ -19,6 +19,7 @@ from revrnn.errors import RevRNNError
 from .call_hooks import CallHooks
 from .checks import check_tensor
 from .collect import Collector, now
+from .embedded import Embedded
 from .quantise import operand_passes, quantise
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
@@ -104,12 +105,16 @@ class ChunkInputs:
         self._finite: list[Tensor] = []
         self._often: Tensor | None = None
         self._repeat: Repeat | None = None
+        self._embedded_apart: Embedded | None = None
         if into is not None and not self.in_place and (embed is not None or hooks.before):
             self._repeat = Repeat((embed, hooks.module) if hooks.before else embed, device)
 
     def check_cuts(self, chunk_size: int) -> None:
         """Raise ``E_UNSUPPORTED`` for gradients that depend on how steps are cut."""
-        if self.into is None or self.in_place or self.embed is None or self.steps <= chunk_size:
+        if self.in_place or self.embed is None or self.steps <= chunk_size:
+            return
+        self._embedded_apart = Embedded(self.embed, chunk_size, self.steps)
+        if self.into is None:
             return
         for module in modules_of(self.embed):
             if isinstance(module, nn.Embedding) and module.scale_grad_by_freq:
@@ -134,10 +139,17 @@ class ChunkInputs:
 
     def _first(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
         part = self.cut.part(first, stop)
+        apart, self._embedded_apart = self._embedded_apart, None
         with self._calling(self._repeat and self._repeat.first(first)):
-            x = self._embedded(part, stop - first)
+            with nullcontext() if apart is None else apart.watch(part):
+                x = self._embedded(part, stop - first)
+            if apart is not None:
+                apart.note(x)
             if self.hooks.before:
                 x = self.hooks.start(x) if first == 0 else self.hooks.inputs(x, again=False)
+        if apart is not None:
+            with self.autocast():
+                apart.check(self.cut.part)
         if self.into is None and self.hooks.after:
             self.made[first] = x  # the readout follows at once
         self._finite.append(torch.isfinite(x.detach()).all())

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
 
 from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
 
@@ -34,16 +35,27 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
         self._copies = [(value, value.detach().clone()) for value in values if value is not None]
         self._device = _device(self._modules)
         self._random = random_state(self._device)
+        self._modes = _modes()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Put everything back after an error."""
         if kind is None:
             return
         with interrupts_wait():
+            if _modes() != self._modes:  # Ctrl-C while one came or went
+                while _modes():
+                    _pop_mode()
+                for mode in self._modes:
+                    _push_mode(mode)
             put_buffers_back(self._held)
             for value, copy in self._copies:
                 _put_back(value, copy)
             set_random_state(self._random, self._device)
+
+
+def _modes() -> list[Any]:
+    """Return PyTorch's modes of functions that are active."""
+    return list(_get_current_function_mode_stack())
 
 
 def _device(modules: list[nn.Module]) -> torch.device:

@@ -78,7 +78,12 @@ class Tally:
         with Watch(outputs, part) as watch:
             result = self.readout(outputs, part)
         doubt = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
-        if parts is not None and doubt is not None and not self._apart:
+        again = not self._apart
+        if doubt is None and steps == 1:
+            doubt = Place(doubt="what one step does not show")
+        elif steps == 1:
+            again = True  # a mask may hide it in two steps and not in others
+        if parts is not None and doubt is not None and again:
             self._check_apart(parts, doubt, result, watch)
         if self.known or not self.mean:
             parts = None
@@ -122,6 +127,7 @@ class Tally:
     def _check_apart(self, parts: Parts, doubt: Place, result: Any, watch: Watch) -> None:
         """Raise if steps depend on one another, which two steps or more can show."""
         made = watch.of(result) if isinstance(result, Tensor) else None
+        forms = self._forms(result, made)
         if len(parts.outputs) == 1:
             before, self._single = self._single, parts
             joined = None if before is None else parts.joined(before)
@@ -132,7 +138,7 @@ class Tally:
             many = self.known or isinstance(result, (tuple, list))
             if self.mean and not (many or parts.drew):
                 return  # parts are tried anyway, see below
-        self._apart = check_apart(parts, doubt, self._forms(result, made), result, made)
+        self._apart = check_apart(parts, doubt, forms, result, made)
 
     def _forms(self, result: Any, made: Average | None) -> list[Form]:
         """Return what sum and count of a chunk may be."""

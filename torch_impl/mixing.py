@@ -21,8 +21,10 @@ from .step_functions import (
     ALONG,
     CERTAIN,
     DEFAULTS,
+    FACTORS,
     LINEAR,
     LOSSES,
+    MAKES,
     NAMES,
     OTHER,
     OVER,
@@ -30,6 +32,7 @@ from .step_functions import (
     POINTWISE,
     RESHAPES,
     SUMS,
+    TAKES_NUMBERS,
     TWO_SCALARS,
 )
 
@@ -55,7 +58,11 @@ class Place:
 
 
 class Steps:
-    """Follows arrays that have steps through the functions of a readout."""
+    """Follows arrays that have steps through the functions of a readout, or of an embedding.
+
+    Attributes:
+        of_embed: whether BatchNorm in training mode is taken as it is.
+    """
 
     def __init__(self, steps: int, *arrays: object) -> None:
         """Start from arrays ``[C, B, …]``.
@@ -67,11 +74,15 @@ class Steps:
         self.steps = steps
         # Weak references, so that arrays live no longer; without callbacks, which lose Ctrl-C.
         self._places: dict[int, tuple[Any, Place]] = {}
+        # Arrays whose numbers were taken out of PyTorch, and how.
+        self._taken: list[tuple[Any, str]] = []
+        self.of_embed = False
         for array in arrays:
             if isinstance(array, Tensor) and array.dim():
                 self._put(array, Place(0))
 
-    def _get(self, array: Tensor) -> Place | None:
+    def place(self, array: Tensor) -> Place | None:
+        """Return where an array has its steps, if that is known."""
         ref, place = self._places.get(id(array), (None, None))
         return place if ref is not None and ref() is array else None
 
@@ -80,19 +91,28 @@ class Steps:
 
     def doubt(self, result: Iterable[object]) -> Place | None:
         """Return a place with a doubt if results may depend on steps mixed, else ``None``."""
-        places = [self._get(one) for one in result if isinstance(one, Tensor)]
+        places = [self.place(one) for one in result if isinstance(one, Tensor)]
         for place in places:
             if place is not None and place.doubt:
                 return place
         # What was made by no function that was seen.
-        return Place(doubt="functions that do not show it") if None in places[:1] else None
+        if None in places[:1]:
+            return Place(doubt="functions that do not show it")
+        # Numbers that left PyTorch may have come back; the loss itself is but looked at.
+        own = {id(one) for one in result}
+        taken = [name for ref, name in self._taken if id(ref()) not in own]
+        return Place(doubt=f"{taken[0]}() of numbers") if taken else None
 
     def follow(self, name: str, args: Any, given: Mapping[str, Any], result: Any) -> None:
         """Note where the result of a function has its steps."""
         tensors = list(_tensors((*args, *given.values())))
-        placed = [(t, place) for t in tensors if (place := self._get(t)) is not None]
+        placed = [(t, place) for t in tensors if (place := self.place(t)) is not None]
         if not placed:
+            if name in MAKES and isinstance(result, Tensor) and result.shape[:1] == (self.steps,):
+                self._put(result, Place(0))  # each step's is made in one way
             return
+        if name in TAKES_NUMBERS and not isinstance(result, Tensor):
+            self._taken.append((TensorWeakRef(placed[0][0]), name))
         made = [args[0]] if name == "setitem" else list(_tensors((result,)))
         if not made:
             return
@@ -124,10 +144,19 @@ class Steps:
             return place if alone or (name in TWO_SCALARS and made.dim() == 0) else None
         if any(one.axis is None for _, one in placed):
             return None
+        if name.removeprefix("new_") in MAKES:
+            return Place(0) if made.shape[:1] == (self.steps,) else None
         if name in LOSSES:
             return self._loss(name, args, given, placed, made)
         if name in POINTWISE:
+            if name in FACTORS and any(map(self._is_length, (*args, *given.values()))):
+                return None
             return self._pointwise(tensors, placed, made)
+        if name in ("cat", "concat", "concatenate"):
+            return self._joined(args, given, tensors, placed)
+        if name == "embedding" or (name == "getitem" and x is args[1] and x.dtype != torch.bool):
+            rows = args[:1] if name == "embedding" else args[1:]
+            return place if len(placed) == 1 and x is rows[0] else None
         if name in ("linear", "matmul", "rmatmul"):
             first = tensors[1] if name == "rmatmul" else tensors[0]
             alone = len(placed) == 1 and x is first and tensors[-1].dim() <= 2
@@ -137,10 +166,15 @@ class Steps:
         if name == "masked_select":
             same = self._pointwise(tensors, placed, x)
             return same if same is None or same.doubt else Place(0, -1)
+        if name in ("view_as", "reshape_as"):
+            return self._reshaped(x, place, made) if x is args[0] else None
         if len(placed) > 1 or x is not (args[0] if args else given.get("input")):
             return None
-        if name == "batch_norm":  # its batch is the chunk, as in embed (docs/limits.md)
+        if name == "one_hot":
             return place
+        if name == "batch_norm":  # in training its batch is the chunk
+            training = args[5] if len(args) > 5 else given.get("training")
+            return None if training and not self.of_embed else place
         if name in RESHAPES:
             return self._reshaped(x, place, made)
         if name in PERMUTES:
@@ -161,6 +195,25 @@ class Steps:
         dim = DEFAULTS.get(name) if dim is None else dim
         return place if place.axis not in _axes(dim, x.dim()) else None
 
+    def _is_length(self, value: object) -> bool:
+        """Say whether a number may be made of the chunk's length."""
+        if not isinstance(value, (int, float)) or not value or self.steps == 1:
+            return False
+        return value % self.steps == 0 or round(1 / value, 9) % self.steps == 0
+
+    def _joined(
+        self,
+        args: Any,
+        given: Mapping[str, Any],
+        tensors: list[Tensor],
+        placed: list[tuple[Tensor, Place]],
+    ) -> Place | None:
+        """Return the place in arrays that are joined along another axis."""
+        place = placed[0][1]
+        dim = args[1] if len(args) > 1 else given.get("dim", given.get("axis", 0))
+        alike = len(placed) == len(tensors) and all(one == place for _, one in placed)
+        return place if alike and place.axis not in _axes(dim, tensors[0].dim()) else None
+
     def _pointwise(
         self, tensors: list[Tensor], placed: list[tuple[Tensor, Place]], made: Tensor
     ) -> Place | None:
@@ -169,7 +222,7 @@ class Steps:
         if len(ends) > 1:
             return None
         ((end, major),) = ends
-        others = [t for t in tensors if self._get(t) is None]
+        others = [t for t in tensors if self.place(t) is None]
         # Another array along the steps has the same numbers in each chunk.
         least = min(2, self.steps)
         if any(t.dim() >= -end and t.shape[end] >= least for t in others):
@@ -190,7 +243,7 @@ class Steps:
             place = self._pointwise(pair, placed, made if made.dim() else pair[0])
             return place if place is None or place.doubt or made.dim() else Place(None)
         # Scores have an axis of classes, the second, that class numbers lack.
-        scores, targets = (self._get(t) for t in pair)
+        scores, targets = (self.place(t) for t in pair)
         if scores is None or targets is None or scores.axis in (1, None) or pair[0].dim() == 1:
             return None
         shift = int(scores.axis > 1 and pair[1].dim() < pair[0].dim())
@@ -202,7 +255,7 @@ class Steps:
         self, x: Tensor, place: Place, index: Any, placed: list[tuple[Tensor, Place]]
     ) -> Place | None:
         if isinstance(index, Tensor) and index.dtype == torch.bool:
-            chosen = self._get(index)
+            chosen = self.place(index)
             same = chosen is not None and (chosen.axis, chosen.major) == (place.axis, place.major)
             return Place(0, -1) if same and place.axis == 0 and len(placed) == 2 else None
         items = list(index) if isinstance(index, tuple) else [index]

@@ -143,8 +143,8 @@ class Parts:
         """
         outputs, part = self.outputs.detach()[steps].clone(), self.part[steps]
         watch = Watch(outputs, part)
-        inner = nullcontext() if drops else _NoDropout()
-        with torch.no_grad(), _no_trace(self.readout, outputs.device), inner, watch:
+        inner = nullcontext() if drops else NoDropout()
+        with torch.no_grad(), no_trace(self.readout, outputs.device), inner, watch:
             set_random_state(self._random, outputs.device)
             result = self.readout(outputs, part)
             self.now = random_state(outputs.device)
@@ -172,7 +172,7 @@ class Parts:
         return not all(torch.equal(a, b) for a, b in zip(now, self._random, strict=True))
 
 
-class _NoDropout(TorchFunctionMode):
+class NoDropout(TorchFunctionMode):
     """Functions that drop elements return all of them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -231,7 +231,7 @@ class Close:
 
 
 @contextmanager
-def _no_trace(function: object, device: torch.device) -> Iterator[None]:
+def no_trace(function: object, device: torch.device) -> Iterator[None]:
     """Restore buffers of modules and random generators afterwards."""
     random, held = random_state(device), held_buffers(modules_of(function))
     for module, buffers in held:

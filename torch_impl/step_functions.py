@@ -25,6 +25,10 @@ POINTWISE: Final = _names(
     xor invert rmul radd rdiv dropout1d feature_dropout
     """
 )
+# Of these, what may scale by the number of a chunk's steps.
+FACTORS: Final = _names(
+    "div divide idiv imul itruediv mul multiply rdiv rmul rtruediv true_divide truediv"
+)
 # Of these, what a mean or a sum over the steps may go through.
 LINEAR: Final = _names(
     """
@@ -72,7 +76,7 @@ OVER: Final = _names(
 )
 RESHAPES: Final = _names(
     """
-    flatten reshape squeeze unflatten unsqueeze view view_as reshape_as
+    flatten reshape squeeze unflatten unsqueeze view
     """
 )
 PERMUTES: Final = _names(
@@ -87,6 +91,10 @@ LOSSES: Final = _names(
     soft_margin_loss
     """
 )
+# Arrays that have one number, or random ones, in all places.
+MAKES: Final = _names("full ones rand randn zeros")
+# What takes numbers out of PyTorch, to come back unseen.
+TAKES_NUMBERS: Final = _names("item tolist numpy float int array dlpack")
 # An array that is neither outputs nor targets, and as long as a chunk.
 OTHER: Final = "another array"
 # What functions are called in messages.

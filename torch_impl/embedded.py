@@ -1,0 +1,142 @@
+"""Whether an embedding gives of a chunk what it gives of parts of it, as readouts must.
+
+``embed`` sees one chunk at a time. What it makes of one step must not depend on other steps: a
+convolution, a shift, a running sum or positions from 0 along the steps give for a chunk something
+else than for the whole sequence. Where its computation leaves a doubt, numbers settle it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import pairwise
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from revrnn.errors import RevRNNError
+
+from .averages import Watch
+from .mixing import Place
+from .parts import NoDropout, no_trace
+from .quantise import LOW
+from .repeat import random_state, set_random_state
+from .step_functions import OTHER
+
+# Steps that are tried at least, if the sequence has them.
+_FEWEST: Final = 8
+_COMPILED: Final = "_torchdynamo_orig_callable"
+
+
+class Embedded:
+    """Watches the first call of an ``embed``, and tries it on parts if that leaves a doubt."""
+
+    def __init__(self, embed: Callable[[Tensor], Any], chunk_size: int, steps: int) -> None:
+        """Note how the sequence is cut.
+
+        Args:
+            embed: the user's.
+            chunk_size: steps of a chunk.
+            steps: of the sequence, more than those of a chunk.
+        """
+        self.embed, self.chunk_size, self.steps = embed, chunk_size, steps
+        # Under a mode of functions a compiled function would be compiled once more.
+        self.compiled = hasattr(embed, _COMPILED) or hasattr(embed, "_orig_mod")
+        self.doubt: Place | None = None
+        self.random: list[Tensor] = []
+        self._watch: Watch | None = None
+
+    def watch(self, part: Tensor) -> Any:
+        """Return what watches the call for the first chunk, as a context."""
+        self.random = random_state(part.device)
+        self._watch = None if self.compiled else Watch(part, None)
+        if self._watch is None:
+            return nullcontext()
+        self._watch.apart.of_embed = True
+        return self._watch
+
+    def note(self, result: Any) -> None:
+        """Note whether the result of that call leaves a doubt."""
+        watch, unknown = self._watch, Place(doubt="functions that do not show it")
+        if watch is None or self.chunk_size == 1:
+            self.doubt = unknown
+            return
+        place = watch.apart.place(result) if isinstance(result, Tensor) else None
+        self.doubt = watch.apart.doubt([result])
+        if self.doubt is None and (place is None or (place.axis, place.major) != (0, 1)):
+            self.doubt = unknown
+
+    def check(self, data: Callable[[int, int], Tensor]) -> None:
+        """Raise ``E_ARGUMENT`` unless what is made of some steps is made of parts of them.
+
+        Args:
+            data: gives the inputs from one step to another.
+        """
+        if self.doubt is None:
+            return
+        several = min(self.steps, max(2 * self.chunk_size, _FEWEST))
+        x, made = data(0, several), []
+        try:
+            for first, stop in pairwise(sorted({0, 1, self.chunk_size, several})):
+                made.append(self._of(x[first:stop]))
+            whole = self._of(x)
+        except RevRNNError:
+            raise
+        except Exception as cause:
+            if self.doubt.doubt == OTHER:  # a chunk's, which is there for no other length
+                return
+            raise self._error() from cause
+        if any(one is None for one in (whole, *made)):
+            return  # random numbers differ between a chunk and its parts
+        if not _is_same(whole, made):
+            raise self._error()
+
+    def _of(self, x: Tensor) -> Any:
+        """Return what ``embed`` makes of some steps without dropout, or ``None`` if it is random.
+
+        BatchNorm, whose batch is the chunk (docs/limits.md), passes its input on.
+        """
+        embed: Any = getattr(self.embed, "_orig_mod", getattr(self.embed, _COMPILED, self.embed))
+        with torch.no_grad(), no_trace(embed, x.device), NoDropout(), _NoBatch():
+            set_random_state(self.random, x.device)
+            result = embed(x.clone())
+            now = random_state(x.device)
+        drew = not all(torch.equal(a, b) for a, b in zip(now, self.random, strict=True))
+        return None if drew else result
+
+    def _error(self) -> RevRNNError:
+        assert self.doubt is not None
+        given = f"a result with {self.doubt.doubt} along the steps, of which it sees a chunk"
+        allowed = "functions of each step alone; or a chunk_size of all steps"
+        return RevRNNError("E_ARGUMENT", "embed", given, allowed)
+
+
+class _NoBatch(TorchFunctionMode):
+    """BatchNorm in training mode returns its input."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, unless it is that."""
+        given = kwargs or {}
+        if getattr(func, "__name__", "") == "batch_norm":
+            training = args[5] if len(args) > 5 else given.get("training")
+            if training:
+                return args[0] if args else given["input"]
+        return func(*args, **given)
+
+
+def _is_same(whole: Any, parts: list[Any]) -> bool:
+    """Say whether parts joined are the whole, up to rounding."""
+    if not all(isinstance(one, Tensor) for one in (whole, *parts)):
+        return False
+    if any(one.shape[1:] != whole.shape[1:] for one in parts):
+        return False
+    joined = torch.cat(parts)
+    if joined.shape != whole.shape:
+        return False
+    a, b = whole.double(), joined.double()
+    if not bool(torch.isfinite(a).all() & torch.isfinite(b).all()):
+        return True  # refused as such
+    low = whole.dtype in LOW or torch.is_autocast_enabled(whole.device.type)
+    return bool((a - b).abs().max() <= (0.05 if low else 1e-4) * a.abs().max().clamp(min=1e-30))
