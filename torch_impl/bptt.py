@@ -16,7 +16,7 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .engine import Pass, Settings, choose
+from .engine import Engine, Pass, Settings, choose
 from .gradients import Gradients
 from .saturation import SaturationCounter
 from .sequence import Schedule
@@ -47,17 +47,18 @@ class Bptt:
         start: State,
         schedule: Schedule,
         settings: Settings,
+        engine: Engine | None = None,
     ) -> None:
-        """Take parameters in fixed point and everything but the inputs."""
+        """Take parameters in fixed point and everything but the inputs; the engine, if known."""
         self.config, self.steps, self.start, self.settings = config, steps, start, settings
-        self.engine = choose(config, start.h.device, settings)
+        self.engine = engine or choose(config, start.h.device, settings)
         self.work = self.engine.prepare(config, params, schedule, settings)
         self.end = start
         self.wraps = 0
         self.gate_counts: Tensor | None = None
         self.pushed: Tensor | None = None
         self.bytes_kept = 0
-        self.saturation = SaturationCounter(config, start.h.device)
+        self.saturation = SaturationCounter(config, start.h.device, self.engine.conversions)
         every = settings.checkpoint_every
         if settings.states == "stored" or every is None or every >= steps:
             every = max(steps, 1)
@@ -108,6 +109,9 @@ class Bptt:
         grad_state: tuple[Tensor | None, Tensor | None],
         grad_outputs: Callable[[int, Tensor], Tensor | None],
         grad_inputs: Callable[[int, Tensor], None] | None = None,
+        *,
+        reads_outputs: bool = True,
+        all_of_inputs: Tensor | None = None,
     ) -> Gradients:
         """Run backward and return the gradients.
 
@@ -117,7 +121,11 @@ class Bptt:
             grad_state: with respect to the final ``h`` and ``c``, float ``[L, B, H]``.
             grad_outputs: is given each chunk's first step and outputs, int32 ``[C, B, H]``, last
                 chunk first; gives the gradient with respect to these outputs.
-            grad_inputs: is given each chunk's first step and the gradient of its input.
+            grad_inputs: is given each chunk's first step and the gradient of its input; without it
+                there is none.
+            reads_outputs: whether ``grad_outputs`` reads the numbers of what it is given.
+            all_of_inputs: where the gradients of inputs are written, float32 ``[T, B, I]``; without
+                it, each is a tensor of its own.
 
         Raises:
             RevRNNError: ``E_REVERSAL`` unless the reversal arrives at the initial state (SEQ-009).
@@ -138,12 +146,18 @@ class Bptt:
                 x = inputs_back(first, min(first + self.settings.chunk_size, stop))
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
-                tape = current.recover(x, first, outputs)
+                reads = reads_outputs or counts_outputs
+                tape = current.recover(x, first, outputs if reads else None)
                 if counts_outputs:
                     self.saturation.add_states(outputs)
                 gradient = grad_outputs(first, outputs)
-                dx = current.pullback(tape, gradient, into)
-                if grad_inputs is not None:
+                dx = None
+                if all_of_inputs is not None:
+                    dx = all_of_inputs[first : first + len(x)]
+                elif grad_inputs is not None:
+                    dx = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+                current.pullback(tape, gradient, into, dx)
+                if grad_inputs is not None and dx is not None:
                     grad_inputs(first, dx)
             if self.settings.states == "reversed":
                 _check_same(current.state(), start, current.left_over())
@@ -187,11 +201,15 @@ def _bytes_of(state: State) -> int:
 def _check_same(now: State, wanted: State, left_over: Tensor | None) -> None:
     """Raise ``E_REVERSAL`` unless states and buffer are as wanted (SEQ-009).
 
-    All comparisons are made with one synchronisation.
+    On a device all comparisons are made with one synchronisation.
     """
-    pairs = [(now.h, wanted.h), (now.c, wanted.c), (now.heads, wanted.heads)]
-    different = [(a != b).any() for a, b in pairs if a is not None and b is not None]
+    states = [(now.h, wanted.h), (now.c, wanted.c), (now.heads, wanted.heads)]
+    pairs = [(a, b) for a, b in states if a is not None and b is not None]
     if left_over is not None:
-        different.append((left_over != 0).any())
-    if bool(torch.stack(different).any()):
+        pairs.append((left_over, torch.zeros_like(left_over)))
+    if now.h.device.type == "cpu":
+        same = all(torch.equal(a, b) for a, b in pairs)
+    else:
+        same = not bool(torch.stack([(a != b).any() for a, b in pairs]).any())
+    if not same:
         raise RevRNNError("E_REVERSAL", "state", "another state or buffer", "those at the start")

@@ -15,9 +15,9 @@ from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt
 from .checks import check_heads
-from .engine import Settings
+from .engine import Settings, choose
 from .gradients import Gradients
-from .quantise import check_finite, dequantise, operand_passes, parts, quantise, quantise_parameters
+from .quantise import operand_passes, quantise_parameters
 from .schedule import Gains, make_schedule
 from .state import State, fresh_state, start_from
 from .transforms import is_abstract
@@ -42,6 +42,7 @@ class Call:
         results: names of what the function returns, known after it ran.
         bptt: the pass, after it ran.
         saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
+        abstract: whether its tensors have shapes but no numbers, known after it ran.
         children: the calls of which this is a ``vmap``, or ``None``.
         used: whether its backward pass has run.
     """
@@ -56,6 +57,7 @@ class Call:
     results: list[str] = field(default_factory=list, init=False)
     bptt: Bptt | None = field(default=None, init=False)
     saturation: Saturation | None = field(default=None, init=False)
+    abstract: bool = field(default=False, init=False)
     children: list[Call] | None = field(default=None, init=False)
     used: bool = field(default=False, init=False)
 
@@ -76,10 +78,13 @@ class Call:
     def run(self, given: Named) -> Named:
         """Compute outputs, context and final state, float and exact."""
         config, x = self.config, given["x"]
-        if is_abstract(given.values()):
+        self.abstract = is_abstract(given.values())
+        if self.abstract:
             return self._shapes(x)
+        engine = choose(config, x.device, self.settings)
+        by = engine.conversions
         floats = {self.words.get(name, name): given[name] for name in self.differentiated}
-        check_finite(**floats)
+        by.check_finite(**floats)
         steps, rows, _ = x.shape
         depth, bits = config.slice_size, config.formats.state_bits
         wanted = steps if self.with_outputs else 0
@@ -94,26 +99,27 @@ class Call:
 
         def deliver(first: int, h: Tensor) -> None:
             if self.with_outputs:
-                dequantise(h, bits, outputs[first : first + len(h)])
+                by.dequantise(h, bits, outputs[first : first + len(h)])
             if depth:
                 slices[first + 1 : first + 1 + len(h)] = h[:, :, :depth]
 
         weights = {name: given[name] for name in config.parameter_shapes()}
-        params = quantise_parameters(weights, config)
-        self.bptt = Bptt(config, params, steps, start, schedule, self.settings)
+        params = quantise_parameters(weights, config, by.quantise)
+        self.bptt = Bptt(config, params, steps, start, schedule, self.settings, engine)
         taker = deliver if self.with_outputs or depth else None
-        end = self.bptt.forward(self._inputs(x), taker, self.differentiable)
+        end = self.bptt.forward(self._inputs(self.bptt, x), taker, self.differentiable)
         self.saturation = self.bptt.saturation.read()
         warn_of_saturation(self.saturation, config, self.words.get("x", "x"))
-        made = {"outputs": outputs, "h_n": dequantise(end.h, bits)}
+        made = {"outputs": outputs, "h_n": by.dequantise(end.h, bits)}
         if end.c is not None:
-            made["c_n"] = dequantise(end.c, bits)
+            made["c_n"] = by.dequantise(end.c, bits)
         if depth:
-            made |= {"context": dequantise(slices[1:], bits), "slices": slices}
+            made |= {"context": by.dequantise(slices[1:], bits), "slices": slices}
         return made | {f"state.{name}": value for name, value in end.tensors().items()}
 
-    def _inputs(self, x: Tensor) -> Callable[[int, int], Tensor]:
-        return lambda first, stop: quantise("operand", x[first:stop], self.config.formats)
+    def _inputs(self, bptt: Bptt, x: Tensor) -> Callable[[int, int], Tensor]:
+        quantise, formats = bptt.engine.conversions.quantise, self.config.formats
+        return lambda first, stop: quantise("operand", x[first:stop], formats)
 
     def _start(self, given: Named) -> State:
         """Return the exact state to start from (SEQ-006)."""
@@ -149,7 +155,7 @@ class Call:
             raise RevRNNError(
                 "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
             )
-        if is_abstract(given.values()):
+        if self.abstract:
             shaped = {name: torch.empty_like(value) for name, value in given.items()}
             like = given["x"].new_empty(())
             for name in self._initial():
@@ -158,12 +164,13 @@ class Call:
             return [shaped[name] for name in self.differentiated]
         self.used = True
         x = given["x"]
-        grad_x = torch.empty_like(x) if wants_x else None
+        grad_x = torch.empty_like(x, dtype=torch.float32) if wants_x else None
         # A backward pass under autocast would round its products to fewer bits.
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             made = self._gradients(x, grads, grad_x)
         # GRAD-003, GRAD-004
-        by_name: dict[str, Any] = {"x": grad_x, "hx[0]": made.h, "hx[1]": made.c}
+        of_x = None if grad_x is None else grad_x.to(x.dtype)
+        by_name: dict[str, Any] = {"x": of_x, "hx[0]": made.h, "hx[1]": made.c}
         by_name |= {name: made.params[name].to(given[name].dtype) for name in made.params}
         return [by_name[name] for name in self.differentiated]
 
@@ -188,13 +195,11 @@ class Call:
         none_saturated = self.bptt.saturation.none_of_inputs
 
         def of_inputs(first: int, dx: Tensor) -> None:
-            if grad_x is not None:
-                steps = slice(first, first + len(dx))
-                if not none_saturated:
-                    dx = dx * operand_passes(x[steps], formats)  # GRAD-002
-                for part, to in parts(dx, grad_x[steps]):
-                    to.copy_(part)
+            if not none_saturated:
+                dx.mul_(operand_passes(x[first : first + len(dx)], formats))  # GRAD-002
 
-        inputs = self._inputs(x)
+        inputs = self._inputs(self.bptt, x)
         final = (grads.get("h_n"), grads.get("c_n"))
-        return self.bptt.backward(inputs, inputs, final, of_outputs, of_inputs)
+        of_input = None if grad_x is None else of_inputs
+        given = inputs, inputs, final, of_outputs, of_input
+        return self.bptt.backward(*given, reads_outputs=False, all_of_inputs=grad_x)

@@ -19,8 +19,9 @@ from revrnn.errors import RevRNNError
 from .call_hooks import CallHooks
 from .checks import check_tensor
 from .collect import Collector, now
+from .conversions import Conversions
 from .embedded import Embedded
-from .quantise import operand_passes, quantise
+from .quantise import operand_passes
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
 from .shortcuts import is_plain_embedding
@@ -78,6 +79,7 @@ class ChunkInputs:
         embed: Callable[[Tensor], Tensor] | None,
         config: Config,
         device: torch.device,
+        conversions: Conversions,
         hooks: CallHooks,
         autocast: Callable[[], Any],
         into: Collector | None,
@@ -89,11 +91,13 @@ class ChunkInputs:
             embed: from a cut of the data to inputs, or ``None``.
             config: of the stack.
             device: of the stack.
+            conversions: of its engine.
             hooks: of the stack's module.
             autocast: gives the caller's autocast.
             into: where gradients go; ``None`` if there is no backward pass.
         """
         self.cut, self.embed, self.config, self.device = Cut(data), embed, config, device
+        self.conversions = conversions
         self.hooks, self.autocast, self.into = hooks, autocast, into
         self.steps, self.rows = data.shape[:2]
         self.in_place = is_plain_embedding(embed) and not (hooks.before or hooks.after)
@@ -188,7 +192,7 @@ class ChunkInputs:
 
     def _operands(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            return quantise("operand", x.detach(), self.config.formats)
+            return self.conversions.quantise("operand", x.detach(), self.config.formats)
 
     @contextmanager
     def _calling(self, repeat: Any) -> Iterator[None]:

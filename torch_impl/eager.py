@@ -13,7 +13,7 @@ from torch import Tensor
 from revrnn.config import Config
 
 from .buffer import Buffer, make_buffer
-from .engine import Settings, Store
+from .engine import Engine, Settings, Store
 from .gradients import Backward
 from .product import method_for
 from .sequence import Schedule, Stack
@@ -65,7 +65,7 @@ def load(buffer: Buffer | None, store: Store) -> None:
         buffer.load(store.words, store.flags)
 
 
-class EagerEngine:
+class EagerEngine(Engine):
     """Tensor operations, step by step."""
 
     name = "eager"

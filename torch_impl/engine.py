@@ -24,6 +24,7 @@ from revrnn.engine_plan import EnginePlan
 from revrnn.errors import RevRNNError, one_of
 from revrnn.plan import CHUNK_SIZE
 
+from .conversions import CONVERSIONS, Conversions
 from .gradients import Gradients
 from .sequence import Schedule
 from .state import State
@@ -114,7 +115,9 @@ class Pass(Protocol):
                 continue with the same block.
         """
 
-    def pullback(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+    def pullback(
+        self, tape: Any, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
+    ) -> None:
         """Carry the gradient over a chunk that was just recovered.
 
         Args:
@@ -122,9 +125,8 @@ class Pass(Protocol):
             grad_outputs: with respect to the chunk's outputs, float32 ``[C, B, H]``.
             into: the gradient with respect to the state after the chunk, which becomes that with
                 respect to the state before it; parameter gradients are added up.
-
-        Returns:
-            The gradient with respect to the chunk's input, float32 ``[C, B, I]``.
+            dx: where the gradient with respect to the chunk's input is written, float32 ``[C, B,
+                I]``; ``None`` if it is not wanted.
         """
 
     def state(self) -> State:
@@ -161,6 +163,11 @@ class Engine(Protocol):
     """A way to compute passes."""
 
     name: str
+
+    @property
+    def conversions(self) -> Conversions:
+        """Conversions of inputs and outputs: PyTorch's, unless the engine has its own."""
+        return CONVERSIONS
 
     def refusal(self, config: Config, device: torch.device, settings: Settings) -> str | None:
         """Return the reason why the engine does not take this, or ``None`` if it does."""

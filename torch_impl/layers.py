@@ -176,7 +176,9 @@ class RevRNNLayers(SavesConfig):
 
     def any_weight(self) -> Tensor:
         """Return a parameter, for its type and device; no parametrisation is computed for it."""
-        first = next(self.parameters(), None)
+        first = self._parameters.get("weight_ih_l0")
+        if first is None:  # it is parametrised, or replaced
+            first = next(self.parameters(), None)
         return self.weight_ih_l0 if first is None else first  # replicas have no parameters
 
     def flatten_parameters(self) -> None:

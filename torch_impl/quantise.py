@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import torch
@@ -81,13 +81,17 @@ def quantise(kind: str, x: Tensor, formats: Formats) -> Tensor:
     return (x.double() * 2.0**bits).round_().clamp_(low, high).to(torch.int32)
 
 
-def quantise_parameters(params: Mapping[str, Tensor], config: Config) -> dict[str, Tensor]:
-    """Return float parameters in fixed point: int16 weights, int32 biases (QNT-002, QNT-005)."""
+def quantise_parameters(
+    params: Mapping[str, Tensor],
+    config: Config,
+    by: Callable[[str, Tensor, Formats], Tensor] = quantise,
+) -> dict[str, Tensor]:
+    """Return float parameters in fixed point: int16 weights, int32 biases (QNT-002, QNT-005).
+
+    ``by`` is :func:`quantise`, or what gives the same.
+    """
     kinds = {name: "bias" if name.startswith("bias") else "weight" for name in params}
-    return {
-        name: quantise(kinds[name], value.detach(), config.formats)
-        for name, value in params.items()
-    }
+    return {name: by(kinds[name], value.detach(), config.formats) for name, value in params.items()}
 
 
 def blocks(x: Tensor) -> list[slice]:

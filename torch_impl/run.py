@@ -20,11 +20,11 @@ from .checks import check_heads, check_settings, flag
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
-from .engine import Settings
+from .engine import Settings, choose
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
-from .quantise import check_finite, dequantise, quantise_parameters
+from .quantise import quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
 from .schedule import make_schedule
 from .state import State, start_from
@@ -76,6 +76,8 @@ class Run:
         self.hx = hx
         floats = initial_floats(hx, state, config, self.rows, device)
         self.settings = self._settings(own)
+        self.engine = choose(config, device, self.settings)
+        self.conversions = self.engine.conversions
         if check is not None:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
@@ -86,7 +88,7 @@ class Run:
         self.hooks = CallHooks(module, others, options)
         self.into = Collector() if back else None
         users = self.hooks, self.autocast, self.into
-        self.inputs = ChunkInputs(inputs, embed, config, device, *users)
+        self.inputs = ChunkInputs(inputs, embed, config, device, self.conversions, *users)
         self.inputs.check_cuts(self.settings.chunk_size)
         if self.hooks.before:  # pre-hooks may compute parameters
             self.inputs.start(self.settings.chunk_size)
@@ -97,7 +99,7 @@ class Run:
         gains = module.gains(self.rows, device)
         self.schedule = replace(schedule, gains=gains)
         names = ["hx"] if isinstance(hx, Tensor) else ["hx[0]", "hx[1]"]
-        check_finite(**self.tensors, **dict(zip(names, floats, strict=False)))
+        self.conversions.check_finite(**self.tensors, **dict(zip(names, floats, strict=False)))
         if state is not None:
             check_heads("state.heads", state.heads, config)
         self.start = start_from(floats, config, self.rows, device) if state is None else state
@@ -132,12 +134,13 @@ class Run:
 
     def bptt(self) -> Bptt:
         """Return the pass over the sequence."""
-        params = quantise_parameters(self.tensors, self.config)
-        return Bptt(self.config, params, self.steps, self.start, self.schedule, self.settings)
+        params = quantise_parameters(self.tensors, self.config, self.conversions.quantise)
+        given = self.steps, self.start, self.schedule, self.settings, self.engine
+        return Bptt(self.config, params, *given)
 
     def floats(self, h: Tensor) -> Tensor:
         """Return exact states as the module's outputs."""
-        return dequantise(h, self.config.formats.state_bits).to(self.dtype)
+        return self.conversions.dequantise(h, self.config.formats.state_bits).to(self.dtype)
 
     def saturation(self, bptt: Bptt) -> Saturation:
         """Return what saturated in a pass, with a warning above the documented share."""

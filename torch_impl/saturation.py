@@ -9,6 +9,7 @@ from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
 from revrnn.saturation import Saturation, view_limit
 
+from .conversions import CONVERSIONS, Conversions
 from .state import State
 
 
@@ -19,12 +20,15 @@ class SaturationCounter:
     them, else when they are recovered.
     """
 
-    def __init__(self, config: Config, device: torch.device) -> None:
-        """Start from nothing."""
+    def __init__(
+        self, config: Config, device: torch.device, conversions: Conversions = CONVERSIONS
+    ) -> None:
+        """Start from nothing; ``conversions`` look at tensors on the CPU."""
+        self._look = conversions.largest
         self.limit, self.bits = view_limit(config), config.formats.state_bits
         self.ends = torch.zeros(2, dtype=torch.int64, device=device)
         self.largest = torch.zeros((), dtype=torch.int64, device=device)
-        self.on_cpu = device.type == "cpu"
+        self.on_cpu, self._most = device.type == "cpu", 0
         self.inputs = self.views = 0
         self.end: State | None = None
 
@@ -32,7 +36,7 @@ class SaturationCounter:
         """Count a chunk's operands, int16 of any shape."""
         if x.numel():
             self.inputs += x.numel()
-            if self.on_cpu and _largest(x) < OPERAND_MAX:
+            if self.on_cpu and self._look(x) < OPERAND_MAX:
                 return
             self.ends[0] += (x.abs() == OPERAND_MAX).sum()
 
@@ -41,8 +45,8 @@ class SaturationCounter:
         if h.numel():
             self.views += h.numel()
             if self.on_cpu:
-                most = _largest(h)
-                self.largest.clamp_(min=most)
+                most = self._look(h)
+                self._most = max(self._most, most)
                 if most <= self.limit:
                     return  # nothing to count
             else:
@@ -55,10 +59,9 @@ class SaturationCounter:
         """Return the shares; this waits for the device."""
         if self.views == 0 and self.end is not None:
             self.add_states(self.end.h)
-        inputs, views, largest = [*self.ends.tolist(), int(self.largest)]
+        inputs, views, largest = [*self.ends.tolist(), max(int(self.largest), self._most)]
         if self.end is not None and self.end.h.numel():
-            low, high = (int(v) for v in self.end.h.aminmax())
-            largest = max(largest, high, -low)
+            largest = max(largest, self._look(self.end.h.cpu()))
         return Saturation(
             inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
         )
@@ -67,9 +70,3 @@ class SaturationCounter:
     def none_of_inputs(self) -> bool:
         """Whether no operand so far was at an end; false where that would wait for the device."""
         return self.on_cpu and not int(self.ends[0])
-
-
-def _largest(v: Tensor) -> int:
-    """Return the largest magnitude, found by NumPy: PyTorch would start its threads for it."""
-    array = v.detach().numpy()
-    return max(int(array.max()), -int(array.min()))

@@ -176,10 +176,14 @@ class Walk:
                 self.buffer.close_block()
         return Tape(x, start, updates[::-1])
 
-    def pullback(self, tape: Tape, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+    def pullback(
+        self, tape: Tape, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
+    ) -> None:
         """Carry the gradient over a chunk that was just recovered."""
         assert self._backward is not None
-        return self._backward().chunk(tape.x, tape.start, tape.steps, grad_outputs, into)
+        made = self._backward().chunk(tape.x, tape.start, tape.steps, grad_outputs, into)
+        if dx is not None:
+            dx.copy_(made)
 
     def _back_one(self, t: int, part: Tensor, slices: Tensor | None, start: int) -> list[GroupStep]:
         context, reset = self.context, self.schedule.reset(t)

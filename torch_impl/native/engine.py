@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from revrnn.config import Config
 
 from ..compiled import steps_are_compiled
-from ..engine import Settings, Work, chosen_engine
+from ..conversions import Conversions
+from ..engine import Engine, Settings, Work, chosen_engine
 from ..product import chosen_method
 from ..sequence import Schedule
 
@@ -53,7 +54,7 @@ def compiled_readout(linear: Any, x: Tensor) -> Any:
     return import_module(".readout", __package__).losses_and_gradients
 
 
-class NativeEngine:
+class NativeEngine(Engine):
     """A chunk of steps in one compiled call, on the processor."""
 
     name = "native"
@@ -69,6 +70,12 @@ class NativeEngine:
         if chosen_method() != "auto":
             return f"product_method {chosen_method()!r} is chosen, and it has its own product"
         return _fault()
+
+    @cached_property
+    def conversions(self) -> Conversions:
+        """Compiled ones."""
+        made: Conversions = import_module(".conversions", __package__).CONVERSIONS
+        return made
 
     def prepare(
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings

@@ -18,6 +18,7 @@ from ...native.parameter_gradients import add_bias, add_weights, input_gradient
 from ...native.records import Factors
 from ..gradients import Gradients
 from .memory import Floats
+from .rows import by_group, by_layer
 from .threads import Task, run, split
 from .weights import Weights
 
@@ -32,10 +33,54 @@ class Tape:
     factors: Factors
 
 
+@dataclass
+class Carried:
+    """Gradients of a state on their way from chunk to chunk.
+
+    Attributes:
+        h: by share of the rows, float32 ``[L, 2, R, G]``.
+        c: the same, or ``None``.
+        given: the tensors that they were last given out as.
+    """
+
+    h: list[Array]
+    c: list[Array | None]
+    given: tuple[Tensor, Tensor | None]
+
+    @classmethod
+    def of(cls, into: Gradients, rows: list[slice]) -> Carried:
+        """Take gradients for some shares of the rows."""
+        h = [by_group(into.h, own) for own in rows]
+        c = [None if into.c is None else by_group(into.c, own) for own in rows]
+        return cls(h, c, (into.h, into.c))
+
+    def is_of(self, into: Gradients) -> bool:
+        """Say whether nobody has changed them since."""
+        return self.given[0] is into.h and self.given[1] is into.c
+
+    def give(self, into: Gradients) -> None:
+        """Give them out."""
+        into.h = _joined(self.h)
+        if into.c is not None:
+            into.c = _joined([part for part in self.c if part is not None])
+        self.given = into.h, into.c
+
+
+def _joined(parts: list[Array]) -> Tensor:
+    whole = [by_layer(part) for part in parts]
+    return torch.from_numpy(whole[0] if len(whole) == 1 else np.concatenate(whole, 1))
+
+
 def products(
-    weights: Weights, config: Config, tape: Tape, ds: Array, threads: int, into: Gradients
-) -> Tensor:
-    """Add the gradients of parameters and return that of the input (GRAD-014).
+    weights: Weights,
+    config: Config,
+    tape: Tape,
+    ds: Array,
+    threads: int,
+    into: Gradients,
+    dx: Tensor | None,
+) -> None:
+    """Add the gradients of parameters and write that of the input (GRAD-014).
 
     Args:
         weights: packed weights.
@@ -44,21 +89,21 @@ def products(
         ds: gradients of its pre-activations, float32 ``[L, 2, C, B, N·G]``.
         threads: how many there may be.
         into: where gradients of parameters are added up.
-
-    Returns:
-        float32 ``[C, B, I]``.
+        dx: float32 ``[C, B, I]``, or ``None`` if it is not wanted.
     """
     steps, batch, length = tape.x.shape
     layers, columns, total = config.num_layers, ds.shape[-1], steps * batch
-    dx = np.empty((total, length), np.float32)
     if not total:
-        return torch.from_numpy(dx.reshape(steps, batch, length))
+        return
     flat = ds.reshape(layers, 2, total, columns)
     tasks: list[Task] = []
-    where = split(total, threads, 8)
-    for part in where:
-        w = weights.of_input
-        tasks.append(partial(input_gradient, flat[0], w, part.start, dx[part]))
+    written = dx
+    if dx is not None and not dx.is_contiguous():
+        written = torch.empty(dx.shape, dtype=torch.float32)
+    if written is not None:
+        own, w = written.numpy().reshape(total, length), weights.of_input
+        parts = split(total, threads, 8)
+        tasks += [partial(input_gradient, flat[0], w, p.start, own[p]) for p in parts]
     operands = tape.factors.operands.reshape(layers - 1, total, config.hidden_size)
     packed_x = _packed(tape.x.numpy().reshape(total, length), config.formats.operand_bits)
     for k in range(layers):
@@ -78,7 +123,8 @@ def products(
                     packed_with = (columns, operand, width, to, place)
                     tasks.append(partial(add_weights, whole, first, rows, *packed_with))
     run(tasks, threads)
-    return torch.from_numpy(dx.reshape(steps, batch, length))
+    if dx is not None and written is not None and written is not dx:
+        dx.copy_(written)
 
 
 def _seen(config: Config, tape: Tape, layer: int, group: int) -> list[tuple[slice, Array]]:

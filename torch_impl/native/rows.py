@@ -77,6 +77,8 @@ class Rows:
         self.states: list[Array] = []
         self.left_over = 0
         self._block = np.empty(LANES, np.int16)
+        self._no_words = self._block[:0]
+        self._nothing = self._room(0, 0)
 
     @property
     def cells(self) -> Array | None:
@@ -100,19 +102,25 @@ class Rows:
 
     def new_chunk(self, steps: int, anew: int) -> Kept:
         """Return where what is kept of a chunk goes, with words to be pushed if they are kept."""
-        layers, _, rows, units = self.h.shape
-        depth, arrays = self.config.slice_size, self.config.state_arrays
-        anew = anew if self.keep and not self.stored else 0
-        aside = [np.empty((n, layers, 2, units), np.int32) for n in (anew, anew * (arrays - 1))]
-        slices = np.empty((steps + 1 if depth else 0, rows, depth), np.int32)
-        length = steps + 1 if self.stored and self.keep else 0
-        states = np.empty((length, arrays, layers, 2, rows, units), np.int32)
         if self.keeps_words:
             words = steps * self.config.operations_per_step * self.heads.size
             if self._block.size < words + LANES:
                 self._block = np.empty(words + LANES, np.int16)  # untouched pages cost nothing
-        keep = int(self.keeps_words)
-        return Kept(self._block, keep, self.tally, aside[0], aside[1], slices, states)
+        keeps_rows = anew if self.keep and not self.stored else 0
+        room = self._nothing
+        if keeps_rows or self.config.slice_size or (self.stored and self.keep):
+            room = self._room(keeps_rows, steps + 1)
+        return Kept(self._block, int(self.keeps_words), self.tally, *room)
+
+    def _room(self, anew: int, steps: int) -> tuple[Array, Array, Array, Array]:
+        """Return room for rows set aside, ``h`` and ``c``, for slices, and for all states."""
+        layers, _, rows, units = self.h.shape
+        depth, arrays = self.config.slice_size, self.config.state_arrays
+        aside = [np.empty((n, layers, 2, units), np.int32) for n in (anew, anew * (arrays - 1))]
+        slices = np.empty((steps if depth else 0, rows, depth), np.int32)
+        length = steps if self.stored and self.keep else 0
+        states = np.empty((length, arrays, layers, 2, rows, units), np.int32)
+        return aside[0], aside[1], slices, states
 
     def close(self, kept: Kept) -> None:
         """Keep what going back over a chunk needs."""
@@ -126,16 +134,15 @@ class Rows:
 
     def reopen(self, steps: int) -> Kept:
         """Return what was kept of the last chunk."""
-        kept = self.new_chunk(steps, 0)._replace(words=_with_room(np.empty(0, np.int16)))
-        if self.blocks:
-            kept = kept._replace(words=self.blocks.pop())
-            self.tally[TOP] = len(kept.words)
+        words = self.blocks.pop() if self.blocks else self._no_words
+        self.tally[TOP] = len(words)
+        room = self._room(0, steps + 1) if self.config.slice_size else self._nothing
+        aside_h, aside_c, slices, states = room
         if self.slices:
-            kept = kept._replace(slices=self.slices.pop())
+            slices = self.slices.pop()
         if self.aside:
-            aside_h, aside_c = self.aside.pop()
-            kept = kept._replace(aside_h=aside_h, aside_c=aside_c, states=self.states.pop())
-        return kept
+            (aside_h, aside_c), states = self.aside.pop(), self.states.pop()
+        return Kept(words, int(self.keeps_words), self.tally, aside_h, aside_c, slices, states)
 
     def finish(self, kept: Kept, steps: int, finish: bool) -> None:
         """Note what is left of a chunk that was taken back.

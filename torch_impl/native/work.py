@@ -24,8 +24,8 @@ from ..gradients import Gradients
 from ..sequence import Schedule
 from ..state import State
 from .memory import Floats
-from .parameters import Tape, products
-from .rows import Rows, by_group, by_layer
+from .parameters import Carried, Tape, products
+from .rows import Rows, by_layer
 from .threads import Task, run, shares, split
 from .weights import Weights
 
@@ -39,6 +39,7 @@ class NativeWork:
         """Prepare the weights."""
         self.config, self.schedule, self.settings = config, schedule, settings
         self.weights, self.numbers = Weights(config, params), numbers(config)
+        self.scale = forget_scale(config)
 
     def start(
         self, state: State, *, keep: bool, count: bool, store: Store | None = None
@@ -71,8 +72,17 @@ class NativePass:
         layers, bins = config.num_layers, 1025 if count else 0
         self._counts = np.zeros((len(self.shares), layers, bins), np.int64)
         self._pushed = np.zeros((len(self.shares), layers), np.int64)
+        none = np.empty(0, np.int64)
+        self._counted = [
+            Counted(*own, none) for own in zip(self._counts, self._pushed, strict=True)
+        ]
         self.counting = count
+        schedule = work.schedule
+        # Without these all chunks of a length have the same schedule.
+        self._even = schedule.mask is None and schedule.resets is None and schedule.gains is None
+        self._known: dict[int, list[tuple[Array, Array, Array]]] = {}
         self._tape: Tape | None = None
+        self._carried: Carried | None = None
 
     @property
     def wraps(self) -> Tensor | None:
@@ -95,33 +105,24 @@ class NativePass:
 
     def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
         """Take a chunk of steps."""
-        schedule, to = self._schedule(first, len(x), backwards=False), _outputs(outputs)
-        tasks = [
-            partial(self._advance, n, share, _steps(x, share.rows, *schedule), to)
-            for n, share in enumerate(self.shares)
-        ]
+        steps, to = self._steps(x, first, backwards=False), _outputs(outputs)
+        tasks = [partial(self._advance, n, part, to) for n, part in enumerate(steps)]
         run(tasks, self.threads)
 
-    def _advance(self, n: int, share: Rows, steps: Steps, to: Array) -> None:
-        weights = self.work.weights
+    def _advance(self, n: int, steps: Steps, to: Array) -> None:
+        weights, share = self.work.weights, self.shares[n]
         kept = share.new_chunk(len(steps.x), int(steps.aside_at.max(initial=-1)) + 1)
         states = (share.h, share.cells, share.digits)
-        counted, outputs = (
-            Counted(self._counts[n], self._pushed[n], np.empty(0, np.int64)),
-            Outputs(to, share.rows.start),
-        )
-        forward(
-            self.work.numbers, weights.stack, weights.w_u, *states, steps, kept, outputs, counted
-        )
+        given = (steps, kept, Outputs(to, share.rows.start), self._counted[n])
+        forward(self.work.numbers, weights.stack, weights.w_u, *states, *given)
         share.close(kept)
 
     def recover(
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
         """Take the last chunk back, or look its states up, and return its tape."""
-        schedule, to = self._schedule(first, len(x), backwards=True), _outputs(outputs)
+        steps, to = self._steps(x, first, backwards=True), _outputs(outputs)
         tape = self._new_tape(x)
-        steps = [_steps(x, share.rows, *schedule) for share in self.shares]
         tape.aside_at = [part.aside_at for part in steps]
         tasks = [
             partial(self._recover, share, part, to, tape.factors, finish)
@@ -135,13 +136,26 @@ class NativePass:
     ) -> None:
         weights, count = self.work.weights, len(steps.x)
         kept, states = share.reopen(count), (share.h, share.cells, share.digits)
-        # Of what has been left, the last steps.
-        own = kept._replace(slices=kept.slices[max(len(kept.slices) - 1 - count, 0) :])
-        more = (Outputs(to, share.rows.start), factors, self.batch, forget_scale(self.config))
+        own = kept
+        if self.config.slice_size:  # of what has been left, the last steps
+            own = kept._replace(slices=kept.slices[max(len(kept.slices) - 1 - count, 0) :])
+        more = (Outputs(to, share.rows.start), factors, self.batch, self.work.scale)
         recover(self.work.numbers, weights.stack, weights.w_u, *states, steps, own, *more)
         share.finish(kept, count, finish)
 
-    def _schedule(self, first: int, steps: int, *, backwards: bool) -> tuple[Array, Array, Array]:
+    def _steps(self, x: Tensor, first: int, *, backwards: bool) -> list[Steps]:
+        """Return what each share is given of a chunk."""
+        count = len(x)
+        given = self._known.get(count)
+        if given is None:
+            schedule = self._schedule(first, count, backwards)
+            given = [_own(share.rows, *schedule) for share in self.shares]
+            if self._even:
+                self._known[count] = given
+        pairs = zip(self.shares, given, strict=True)
+        return [Steps(_operands(x, share.rows), *own) for share, own in pairs]
+
+    def _schedule(self, first: int, steps: int, backwards: bool) -> tuple[Array, Array, Array]:
         """Return which rows are active, which start anew, and gains, of a chunk."""
         schedule, config = self.work.schedule, self.config
         active = np.ones((steps, self.batch), np.uint8)
@@ -175,7 +189,9 @@ class NativePass:
 
     # --- gradients ---------------------------------------------------------------------------
 
-    def pullback(self, tape: Tape, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+    def pullback(
+        self, tape: Tape, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
+    ) -> None:
         """Carry the gradient over a chunk that was just recovered."""
         config, (steps, batch, _) = self.config, tape.x.shape
         columns = config.num_gates * config.group_size
@@ -185,19 +201,18 @@ class NativePass:
         given = np.empty((0, 0, 0), np.float32)
         if grad_outputs is not None:
             given = grad_outputs.detach().float().contiguous().numpy()
-        h = [by_group(into.h, share.rows) for share in self.shares]
-        c = [None if into.c is None else by_group(into.c, share.rows) for share in self.shares]
+        state = self._carried
+        if state is None or not state.is_of(into):
+            state = Carried.of(into, [share.rows for share in self.shares])
         floats, forgets = self.work.weights.floats, config.forgetting
         tasks: list[Task] = []
-        for share, dh, dc, at in zip(self.shares, h, c, tape.aside_at, strict=True):
+        for share, dh, dc, at in zip(self.shares, state.h, state.c, tape.aside_at, strict=True):
             outputs = Outputs(given, share.rows.start)
             tasks.append(partial(pull, dh, dc, outputs, tape.factors, at, *floats, forgets, ds))
         run(tasks, self.threads)
-        into.h = torch.from_numpy(np.concatenate([by_layer(part) for part in h], 1))
-        if into.c is not None:
-            parts = [by_layer(part) for part in c if part is not None]
-            into.c = torch.from_numpy(np.concatenate(parts, 1))
-        return products(self.work.weights, self.config, tape, ds, self.threads, into)
+        state.give(into)
+        self._carried = state
+        products(self.work.weights, self.config, tape, ds, self.threads, into, dx)
 
     # --- what is left ------------------------------------------------------------------------
 
@@ -248,13 +263,12 @@ def _operands(x: Tensor, rows: slice) -> Array:
     return np.ascontiguousarray(part)
 
 
-def _steps(x: Tensor, rows: slice, active: Array, anew: Array, gains: Array) -> Steps:
-    """Return what some rows are given; those that start anew are numbered, step by step."""
+def _own(rows: slice, active: Array, anew: Array, gains: Array) -> tuple[Array, Array, Array]:
+    """Return some rows' schedule; those that start anew are numbered, step by step."""
     at = np.full(anew[:, rows].shape, -1, np.int32)
     where = anew[:, rows].nonzero()
     at[where] = np.arange(len(where[0]), dtype=np.int32)
-    own, some = np.ascontiguousarray(active[:, rows]), np.ascontiguousarray(gains[:, :, rows])
-    return Steps(_operands(x, rows), own, at, some)
+    return np.ascontiguousarray(active[:, rows]), at, np.ascontiguousarray(gains[:, :, rows])
 
 
 def _outputs(outputs: Tensor | None) -> Array:

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from revrnn.config import Config
 
-from ..engine import Settings, Work
+from ..engine import Engine, Settings, Work
 from ..sequence import Schedule
 from .support import interpreted, refusal
 
 
-class TritonEngine:
+class TritonEngine(Engine):
     """Kernels in Triton for CUDA devices, or in its interpreter for any."""
 
     def __init__(self, name: str, persistent: bool) -> None:

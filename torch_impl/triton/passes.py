@@ -234,15 +234,18 @@ class TritonPass:
 
     # --- gradients ---------------------------------------------------------------------------
 
-    def pullback(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
+    def pullback(
+        self, tape: Any, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
+    ) -> None:
         """Carry the gradient over a chunk that was just recovered (GRAD-012 to 014)."""
         if tape is None:
-            return into.h.new_zeros((0, self.batch, self.config.input_size))
+            return
         with lock, on(self.device):
             assert self.place is not None
-            result = self._pull(tape, grad_outputs, into)
+            made = self._pull(tape, grad_outputs, into)
+            if dx is not None:
+                dx.copy_(made)
             self.place.tape_open = False
-        return result
 
     def _pull(self, tape: Any, grad_outputs: Tensor | None, into: Gradients) -> Tensor:
         steps, launcher, resets = tape

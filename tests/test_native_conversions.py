@@ -1,0 +1,104 @@
+"""The native engine's conversions give the bits of PyTorch's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from revrnn.config import Formats
+from revrnn.errors import RevRNNError
+from revrnn.torch_impl import RevLSTM, engine
+from revrnn.torch_impl.conversions import Conversions
+from revrnn.torch_impl.native.conversions import CONVERSIONS
+
+PLAIN, FORMATS = Conversions(), Formats()
+HALVES = (torch.arange(-40, 40) + 0.5) / 2**FORMATS.operand_bits
+HARD = torch.cat(
+    [
+        HALVES,
+        torch.nextafter(HALVES, torch.tensor(torch.inf)),
+        torch.nextafter(HALVES, torch.tensor(-torch.inf)),
+        torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1e38, -1e38, 3.4e38, 8.0, -8.0, 7.9375, -7.9375]),
+        torch.randn(333, generator=torch.Generator().manual_seed(0)) * 4,
+    ]
+)
+VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
+    "whole": lambda x: x,
+    "one axis more": lambda x: x[:504].view(6, 7, 12),
+    "every other": lambda x: x[::2],
+    "transposed": lambda x: x[:504].view(6, 84).t(),
+    "empty": lambda x: x[:0],
+    "a leaf": lambda x: x.clone().requires_grad_(),
+    "negated by a bit": lambda x: torch._neg_view(x),
+    "of float64": lambda x: x.double(),
+    "of float16": lambda x: x.half().nan_to_num(1.0, 60000.0, -60000.0),
+}
+
+
+@pytest.mark.rule("QNT-001", "QNT-002", "QNT-003")
+@pytest.mark.parametrize("kind", ["operand", "weight", "bias", "state"])
+@pytest.mark.parametrize("name", VIEWS)
+def test_quantised_bits_are_the_same(name: str, kind: str) -> None:
+    """Halves, ends of the range, and every layout of a tensor."""
+    x = VIEWS[name](HARD).detach()
+    ours, theirs = (by.quantise(kind, x, FORMATS) for by in (CONVERSIONS, PLAIN))
+    assert ours.dtype == theirs.dtype
+    assert torch.equal(ours, theirs)
+
+
+@pytest.mark.rule("QNT-006")
+@pytest.mark.parametrize("bits", [0, 12, 23])
+def test_dequantised_bits_and_magnitudes_are_the_same(bits: int) -> None:
+    """The ends of int32 included; results go where they should."""
+    some = torch.randint(-(2**31), 2**31 - 1, (6, 50), dtype=torch.int64).to(torch.int32)
+    some[0, :3] = torch.tensor([-(2**31), 2**31 - 1, 0])
+    for q in (some, some[:, ::2], some.t(), some[1:], some[:0]):
+        out = torch.empty_like(q, dtype=torch.float32)
+        assert CONVERSIONS.dequantise(q, bits, out) is out
+        for made in (out, CONVERSIONS.dequantise(q, bits)):
+            assert torch.equal(made, PLAIN.dequantise(q, bits))
+        if q.numel():
+            assert CONVERSIONS.largest(q) == PLAIN.largest(q)
+    low = torch.tensor([[-32768, 5]], dtype=torch.int16)
+    assert CONVERSIONS.largest(low) == 32768
+
+
+@pytest.mark.rule("QNT-004")
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("wrong", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+def test_a_number_that_is_not_finite_is_named(name: str, wrong: float) -> None:
+    """Wherever it stands; large finite numbers are none."""
+    good = VIEWS[name](HARD)
+    CONVERSIONS.check_finite(a=good, b=None, c=HARD)
+    bad = HARD.clone()
+    bad[500], bad[2] = wrong, wrong
+    with pytest.raises(RevRNNError, match=r"E_NONFINITE\] c:"):
+        CONVERSIONS.check_finite(a=good, b=None, c=bad)
+    if good.numel() and name != "of float16":
+        with pytest.raises(RevRNNError, match=r"E_NONFINITE\] a:"):
+            CONVERSIONS.check_finite(a=VIEWS[name](bad))
+
+
+def test_gradients_do_not_depend_on_which_are_wanted() -> None:
+    """Those of an input that wants none are not computed; batch first, all other bits stay."""
+    torch.manual_seed(0)
+    module = RevLSTM(5, 6, batch_first=True, chunk_size=3)
+    x = torch.randn(2, 7, 5)
+    made = []
+    for wants in (True, False):
+        own = x.clone().requires_grad_(wants)
+        with engine("native"):
+            module(own)[0].square().sum().backward()
+        made.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
+        module.zero_grad()
+        assert (own.grad is not None) == wants
+        if own.grad is not None:
+            assert own.grad.shape == x.shape
+            with engine("eager"):
+                (wanted,) = torch.autograd.grad(module(own)[0].square().sum(), own)
+            torch.testing.assert_close(own.grad, wanted, rtol=1e-4, atol=1e-6)
+    assert len(made[0]) == 3
+    assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))

@@ -1,0 +1,33 @@
+"""Conversions of whole tensors (QNT), for which an engine may have a faster way."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from revrnn.formats import Formats
+
+from . import quantise as plain
+
+
+class Conversions:
+    """PyTorch's operations; an engine's own give the same bits."""
+
+    def check_finite(self, **named: Tensor | None) -> None:
+        """Raise ``E_NONFINITE`` for the first float tensor with NaN or an infinity (QNT-004)."""
+        plain.check_finite(**named)
+
+    def quantise(self, kind: str, x: Tensor, formats: Formats) -> Tensor:
+        """Return floats in fixed point: int16 for operands and weights, else int32 (QNT-001)."""
+        return plain.quantise(kind, x, formats)
+
+    def dequantise(self, q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
+        """Return the nearest float32 to ``q · 2^-bits`` (QNT-006), in ``out`` if it is given."""
+        return plain.dequantise(q, bits, out)
+
+    def largest(self, v: Tensor) -> int:
+        """Return the largest magnitude of integers on the CPU."""
+        array = v.detach().numpy()  # NumPy starts no threads for it
+        return max(int(array.max()), -int(array.min()))
+
+
+CONVERSIONS = Conversions()
