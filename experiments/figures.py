@@ -66,7 +66,9 @@ def draw_language_models(results: Results) -> Any:
             drawn += 1
         for saving, value, note in points:
             at = (saving["mean"], value["mean"])
-            axis.annotate(note, at, xytext=(5, -9), textcoords="offset points", fontsize=7)
+            # No limit and 5 bits lie near each other: their notes stand on either side.
+            away, side = ((-6, -3), "right") if note == "none" else ((6, -8), "left")
+            axis.annotate(note, at, xytext=away, textcoords="offset points", ha=side, fontsize=7)
         for model in models:
             if model["config"]["cell"] == own and not model["savings"]:
                 value, wide = model[quality], model["config"]["hidden_size"]

@@ -159,7 +159,7 @@ def test_committed_figures_have_their_results() -> None:
     expected = {
         f"{path.stem}-{name}"
         for path in (ROOT / "docs" / "results").glob("*.json")
-        for name, _ in figures.FIGURES[path.stem.partition("-")[0]]
+        for name, _ in figures.FIGURES.get(path.stem.partition("-")[0], ())
     }
     assert images == expected
 
