@@ -44,7 +44,7 @@ def read_sentences(path: Path) -> list[list[str]]:
     """
     opened = lzma.open if path.suffix == ".xz" else open
     try:
-        with opened(path, "rt", encoding="utf-8") as file:
+        with opened(path, "rt", encoding="utf-8-sig") as file:
             sentences = [line.split() for line in file]
     except (UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
         raise RevRNNError("E_ARGUMENT", "data", str(path), f"UTF-8 text ({error})") from error

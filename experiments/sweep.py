@@ -29,7 +29,7 @@ from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
 from .plots import plot_losses
 from .runs import RunFolder, write_file, write_json, written
-from .settings import add_options, chosen
+from .settings import add_options, check_rates, chosen, restored
 
 # How a run can fail that was begun rightly.
 DIVERGED: Final = ("E_NONFINITE", "E_OVERFLOW")
@@ -92,7 +92,10 @@ class Comparison:
             help="learning rates to choose from, for each cell (none)",
         )
         parser.add_argument(
-            "--rate-epochs", type=_count, default=1, help="passes to choose a rate by (1)"
+            "--rate-epochs",
+            type=_count,
+            default=argparse.SUPPRESS,
+            help="passes to choose a rate by (1)",
         )
         parser.add_argument(
             "--processes", type=_count, default=1, help="runs at a time, each of few threads (1)"
@@ -109,6 +112,7 @@ class Comparison:
                 ``E_ARGUMENT`` before the first run, if one that is asked for by its name cannot be,
                 or none can.
         """
+        check_rates(given)
         given = {"seeds": 1, "rates": [], "rate_epochs": 1, "processes": 1, **given}
         out, possible = given["out"], self._possible(given, console)
         with written(out):
@@ -176,7 +180,7 @@ class Comparison:
         """Run what has not ended, in turn or some at a time."""
         waiting = {}
         for name, own in runs.items():
-            if _is_done(own["out"], own):
+            if self._is_done(own["out"], own):
                 console.print(f"{name}: done before")
             else:
                 resume = (own["out"] / "config.json").exists()
@@ -261,6 +265,21 @@ class Comparison:
             console.print(f"{name} is left out: {why}", markup=False)
         return possible
 
+    def _is_done(self, path: Path, given: Given) -> bool:
+        """Say whether a run has ended, and with as many epochs as are asked for.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT`` if it has ended, with another setting than is asked for.
+        """
+        run = RunFolder(path)
+        if not run.has_ended:
+            return False
+        config = run.config
+        if given.get("epochs", config["epochs"]) > config["epochs"]:
+            return False
+        restored(self.settings, config, {k: v for k, v in given.items() if k != "epochs"})
+        return True
+
 
 def _run(run: Callable[[Given, Console], None], own: Given) -> RevRNNError | None:
     """Run in a process of its own; its log has what it has to say."""
@@ -284,12 +303,3 @@ def _count(word: str) -> int:
     if number < 1:
         raise ValueError(word)
     return number
-
-
-def _is_done(path: Path, given: Given) -> bool:
-    """Say whether a run has ended, and with as many epochs as are asked for."""
-    run = RunFolder(path)
-    if not run.has_ended:
-        return False
-    config = run.config
-    return bool(given.get("epochs", config["epochs"]) <= config["epochs"])

@@ -22,7 +22,7 @@ from .closures import Hoisted
 
 Tree = Any
 _STEPS: Final = 5
-_CUTS: Final = (slice(0, 2), slice(2, 5))
+CUTS: Final = (slice(0, 2), slice(2, 5))
 
 
 def settled(
@@ -42,12 +42,12 @@ def settled(
     ratio = average.kind == "ratio"
     call = as_pair(function, average) if ratio else function
     outer, *by_step = like
-    outer = _numbers(outer, None, 0)
-    by_step = [_numbers(tree, _STEPS, seed) for seed, tree in enumerate(by_step, 1)]
-    whole = _result(call, (outer, *by_step))
+    outer = numbers_of(outer, None, 0)
+    by_step = [numbers_of(tree, _STEPS, seed) for seed, tree in enumerate(by_step, 1)]
+    whole = result_of(call, (outer, *by_step))
     if whole is None:
         return average
-    parts = [_result(call, (outer, *(_cut(tree, cut) for tree in by_step))) for cut in _CUTS]
+    parts = [result_of(call, (outer, *(cut_of(tree, cut) for tree in by_step))) for cut in CUTS]
     if None in parts:
         raise _error()
     low = any(
@@ -61,7 +61,7 @@ def settled(
         if not all(_close(whole[k], sum(p[k] for p in parts), parts, k, share) for k in (0, 1)):
             raise _error()
         return average
-    shares = [(cut.stop - cut.start) / _STEPS for cut in _CUTS]
+    shares = [(cut.stop - cut.start) / _STEPS for cut in CUTS]
     weighed = sum(part[0] * of for part, of in zip(parts, shares, strict=True))
     is_mean = _close(whole[0], weighed, parts, 0, share)
     is_sum = _close(whole[0], sum(part[0] for part in parts), parts, 0, share)
@@ -84,7 +84,7 @@ def _close(whole: Any, put_together: Any, parts: list[Any], k: int, share: float
     return abs(float(whole) - float(put_together)) <= share * largest
 
 
-def _numbers(tree: Tree, steps: int | None, seed: int) -> Tree:
+def numbers_of(tree: Tree, steps: int | None, seed: int) -> Tree:
     """Return random numbers of the types and shapes of a tree, with so many steps."""
     random = np.random.default_rng(seed)
 
@@ -101,15 +101,16 @@ def _numbers(tree: Tree, steps: int | None, seed: int) -> Tree:
     return jax.tree.map(drawn, tree)
 
 
-def _cut(tree: Tree, cut: slice) -> Tree:
+def cut_of(tree: Tree, cut: slice) -> Tree:
+    """Return some steps of all arrays."""
     return jax.tree.map(lambda leaf: leaf[cut], tree)
 
 
-def _result(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
+def result_of(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
     """Return a result's numbers; ``None`` if it cannot be computed of these."""
     try:
         made = Hoisted("readout", function, [arguments])
-        values, made.values = _numbers(made.values, None, 9), []
+        values, made.values = numbers_of(made.values, None, 9), []
         with jax.ensure_compile_time_eval():
             result = jax.jit(made.__call__)(values, *arguments)
         return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(result)]

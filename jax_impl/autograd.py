@@ -12,7 +12,7 @@ from revrnn.errors import RevRNNError
 from revrnn.plan import CHUNK_SIZE
 
 from .call import Call, Inputs, Output
-from .checks import Params, check_arrays, check_initial, check_trees
+from .checks import Params, as_jax_has_it, check_arrays, check_initial, check_trees
 from .meshes import batches_of, on_automatic_axes
 from .scans import vary_together
 from .settings import check_flag, settings_of
@@ -79,6 +79,7 @@ def apply(
         raise RevRNNError("E_ARGUMENT", "x", "nothing", "an array [T, B, I]")
     arrays = {"x": x, "mask": mask, "gains": gains, "resets": resets}
     check_trees(config, params, state, arrays, hx=hx)
+    params, x, floats = as_jax_has_it((dict(params), x, floats))
     check_arrays(params, x, config, floats, state, mask, gains, resets)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)

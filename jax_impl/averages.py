@@ -110,7 +110,7 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     Of ``(sum, count)`` it says only whether steps depend on one another.
     """
     try:
-        if _goes_through_steps(function, arguments):
+        if goes_through_steps(function, arguments):
             return Average("unknown")
         closed = flat_program(function, arguments)
     except Exception:  # a function that does not take so many steps says nothing of itself
@@ -131,7 +131,7 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     return replace(made, names=names, doubt=doubt or made.kind == "unknown")
 
 
-def _goes_through_steps(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> bool:
+def goes_through_steps(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> bool:
     """Say whether a loop in Python makes the program longer for more steps."""
 
     def cut(steps: int) -> Any:

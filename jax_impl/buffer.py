@@ -229,9 +229,13 @@ def empty_store(
         # Places are int32, and some beyond the end must be left over.
         bound = min(config.words_bound(steps) * rows * units, _LAST - 2 * rows * units)
         return Store(
-            jnp.zeros(bound if capacity is None else capacity, jnp.uint16), none, None, None
+            jnp.zeros(bound if capacity is None else min(capacity, bound), jnp.uint16),
+            none,
+            None,
+            None,
         )
-    bound = _planes_bound(config, steps, rows if masked else 1) if capacity is None else capacity
+    bound = _planes_bound(config, steps, rows if masked else 1)
+    bound = bound if capacity is None else min(capacity, bound)
     planes = jnp.zeros((bound, rows, units, 2), jnp.uint32)
     flags = jnp.zeros(max(1, steps * config.operations_per_step), jnp.uint8)
     return Store(planes, none, flags, none)

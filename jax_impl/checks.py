@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,10 +28,22 @@ def check_reset_capacity(settings: Settings, resets: jax.Array | None) -> None:
         raise RevRNNError("E_ARGUMENT", "reset_capacity", "nothing", allowed)
 
 
-def check_function(name: str, function: object) -> None:
-    """Raise ``E_ARGUMENT`` for what cannot be called."""
+def check_function(name: str, function: object, count: int) -> None:
+    """Raise ``E_ARGUMENT`` for what cannot be called with so many arguments."""
     if not callable(function):
         raise RevRNNError("E_ARGUMENT", name, f"a {type(function).__name__}", "a function")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of functions in C
+        return
+    try:
+        signature.bind(*(None,) * count)
+    except TypeError:
+        kind = getattr(function, "__name__", type(function).__name__)
+        allowed = "a function of outer and inputs"
+        if count == 3:
+            allowed = "a function of outer, outputs and targets"
+        raise RevRNNError("E_ARGUMENT", name, f"{kind}{signature}", allowed) from None
 
 
 def check_trees(
@@ -64,6 +77,16 @@ def check_trees(
         _check_width(path, leaf)
 
 
+def as_jax_has_it(tree: Any) -> Any:
+    """Return a tree with NumPy's float64 arrays in the type that JAX gives them under jit too."""
+
+    def taken(leaf: Any) -> Any:
+        wide = isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype == np.float64
+        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(np.float64)) if wide else leaf
+
+    return jax.tree.map(taken, tree)
+
+
 def _check_width(path: Any, leaf: Any) -> None:
     """Raise ``E_RANGE`` for whole numbers of NumPy's that JAX would cut down to 32 bits."""
     if not isinstance(leaf, (np.ndarray, np.integer)) or leaf.dtype.kind not in "iu":
@@ -79,9 +102,10 @@ def check_key(name: str, key: object) -> jax.Array:
     """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    raw = dtype == jnp.uint32 and getattr(key, "ndim", 0) == 1
-    if not (typed and getattr(key, "shape", None) == ()) and not raw:
-        given = type(key).__name__ if dtype is None else f"{dtype}{list(getattr(key, 'shape', ()))}"
+    shape = getattr(key, "shape", None)
+    raw = dtype == jnp.uint32 and shape == jax.eval_shape(jax.random.PRNGKey, 0).shape
+    if (not (typed and shape == ()) and not raw) or isinstance(key, np.ma.MaskedArray):
+        given = type(key).__name__ if dtype is None else f"{dtype}{list(shape or ())}"
         raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
     return key  # type: ignore[return-value] # an array, by its dtype
 
@@ -144,8 +168,8 @@ def check_arrays(
     for key, value, _, shape in wanted:
         if np.shape(value) != shape or (key == name and length[1] == 0):
             allowed = f"{list(shape)}"
-            if key == name and value.ndim != 3:
-                allowed = f"[T, B, {config.input_size}]"
+            if key == name and (value.ndim != 3 or length[1] == 0):
+                allowed = f"[T, B, {config.input_size}], B at least 1"
             raise RevRNNError("E_SHAPE", key, f"shape {list(np.shape(value))}", allowed)
 
 

@@ -70,3 +70,8 @@ def varying_of(jaxpr: Any) -> set[Any]:
             varying.update(equation.outvars)
         varying.update(variable for variable in equation.outvars if has_steps(variable))
     return varying
+
+
+def literals(jaxpr: Any) -> list[Any]:
+    """Return the numbers that are written into a program."""
+    return [v.val for e in jaxpr.eqns for v in e.invars if isinstance(v, Constant)]

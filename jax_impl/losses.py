@@ -81,6 +81,9 @@ def reader_of(
     """
     result = readout.shapes(*example)
     counts = isinstance(result, (tuple, list)) and len(result) == 2
+    inside = [type(part).__name__ for part in result if _is_tree(part)] if counts else []
+    if inside:
+        raise RevRNNError("E_SHAPE", "readout", f"a pair with a {inside[0]}", _ALLOWED)
     leaves = jax.tree.leaves(result)
     shapes = [list(leaf.shape) for leaf in leaves]
     if len(leaves) != (2 if counts else 1) or any(shapes) or (len(leaves) == 1) == counts:
@@ -119,7 +122,8 @@ def average_of_scalar(
     outer, outputs, targets = example
     results = jax.tree.leaves(readout.shapes(*example))
     # The loss of one chunk is the sequence's; what is no scalar or pair is refused later, by name.
-    if steps == len(outputs) or len(results) not in (1, 2) or any(leaf.shape for leaf in results):
+    plain = all(not leaf.shape and _is_real(leaf.dtype) for leaf in results)
+    if steps == len(outputs) or len(results) not in (1, 2) or not plain:
         return Average("unknown")
 
     def longer(tree: Tree) -> Tree:
@@ -136,6 +140,10 @@ def average_of_scalar(
         allowed = "one in which each step counts by itself, a chunk_size of all steps, (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     return settled(average, function, (like, outputs, targets), mean) if average.doubt else average
+
+
+def _is_tree(part: Any) -> bool:
+    return not jax.tree_util.treedef_is_leaf(jax.tree.structure(part))
 
 
 def _is_real(dtype: Any) -> bool:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from revrnn.config import Config
+from revrnn.plan import check_sizes
 
 from .checks import Params, check_key, check_trees
 from .quantise import quantise
@@ -22,6 +23,7 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
     """
     check_config(config)
     check_key("key", key)
+    check_sizes(config)
     bound = config.hidden_size**-0.5
     shapes = config.parameter_shapes()
     keys = jax.random.split(key, len(shapes))

@@ -19,6 +19,7 @@ from .bptt import Bptt
 from .call import fault_of, start_of
 from .checks import check_arrays, check_function, check_initial
 from .closures import Hoisted, hoist, is_float
+from .embedded import check_embedded
 from .keys import Keys, with_keys
 from .losses import Reader, average_of_scalar, reader_of
 from .meshes import explicit_mesh
@@ -98,7 +99,7 @@ def prepare(
     """Check what a caller gave, and trace his functions for each length of cut."""
     config, floats = settings.config, check_initial(asked.hx, asked.state)
     if embed is not None:
-        check_function("embed", embed)
+        check_function("embed", embed, 2)
     steps, outer = _length(asked.inputs, asked.targets), _arrays_of("outer", asked.outer, to_train)
     of_outer, of_inputs, of_targets = map(Keys, (outer, asked.inputs, asked.targets))
     asked = asked._replace(
@@ -109,11 +110,14 @@ def prepare(
     )
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(asked)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
+    embedded = with_keys(_as_given if embed is None else embed, of_outer, of_inputs)
     made, of_embed = hoist(
         "inputs" if embed is None else "embed",
-        with_keys(_as_given if embed is None else embed, of_outer, of_inputs),
+        embedded,
         [(outer, _cut(inputs, length)) for length in sorted(lengths)],
     )
+    if embed is not None and steps > max(lengths):
+        check_embedded(embedded, outer, inputs)
     x = made.shapes(outer, _cut(inputs, max(lengths)))
     name = "inputs" if embed is None else "embed"
     if not hasattr(x, "shape"):
@@ -130,7 +134,7 @@ def prepare(
     reader: Reader | None = None
     of_readout: tuple[jax.Array, ...] = ()
     if readout is not None:
-        check_function("readout", readout)
+        check_function("readout", readout, 3)
         examples = [
             (outer, outputs_like(start.h, length), _cut(targets, length))
             for length in sorted(lengths)

@@ -16,6 +16,7 @@ from jax import export
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
+from revrnn.plan import check_sizes
 
 from .buffer import LAYOUTS, fresh_heads
 from .quantise import dequantise
@@ -178,6 +179,7 @@ def initial_state(config: Config, batch_size: int) -> State:
         raise RevRNNError(
             "E_ARGUMENT", "batch_size", repr(batch_size), "a whole number, at least 1"
         )
+    check_sizes(config, int(batch_size))
     h = jnp.zeros((config.num_layers, batch_size, config.hidden_size), jnp.int32)
     heads = None
     if config.forgetting:

@@ -86,6 +86,8 @@ def is_array_or_number(leaf: object) -> bool:
     """Say whether JAX takes ``leaf`` for an array: no text, no objects, no mere shape."""
     if isinstance(leaf, (bool, int, float, complex)) or hasattr(leaf, "__jax_array__"):
         return True
+    if isinstance(leaf, np.ma.MaskedArray):
+        return False
     dtype = getattr(leaf, "dtype", None)
     text = getattr(dtype, "kind", "") in tuple("OSUMm")
     return dtype is not None and not text and not isinstance(leaf, jax.ShapeDtypeStruct)
@@ -94,6 +96,8 @@ def is_array_or_number(leaf: object) -> bool:
 def kind_of(value: Any) -> str:
     """Return in words what was given where an array of another kind is wanted."""
     dtype = getattr(value, "dtype", None)
+    if isinstance(value, np.ma.MaskedArray):
+        return "a masked array, whose mask would be lost"
     mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
     return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
 

@@ -82,7 +82,7 @@ def empty_stores(settings: Settings, steps: int, rows: int, with_resets: bool) -
     if config.forgetting:
         words = _empty_store(config, steps, rows, settings.capacity, settings.masked)
     if with_resets:
-        replaced = nothing_replaced(config, settings.reset_capacity)
+        replaced = nothing_replaced(config, min(settings.reset_capacity, steps * rows))
     return Stores(words, replaced)
 
 

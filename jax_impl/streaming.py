@@ -154,7 +154,7 @@ def value(
 
 def _is_mean(readout: object, reduction: str) -> bool:
     """Check what is no array; return whether the loss is a mean."""
-    check_function("readout", readout)
+    check_function("readout", readout, 3)
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"

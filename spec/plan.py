@@ -66,6 +66,36 @@ class Plan:
         return "\n".join(lines)
 
 
+# No array has more numbers, no stack more layers; what asks for more is a slip.
+_MOST_NUMBERS, _MOST_LAYERS = 2**36, 2**16
+
+
+def check_sizes(config: Config, batch_size: int = 1) -> None:
+    """Raise before memory is asked for that no machine has.
+
+    Args:
+        config: a stack that is to be made.
+        batch_size: rows of its states.
+
+    Raises:
+        RevRNNError: ``E_SHAPE`` for widths above 2^20 (PROD-002), ``E_ARGUMENT`` for others.
+    """
+    widths = ("input_size", "hidden_size")
+    for name in widths:
+        if getattr(config, name) > 2**20:
+            raise RevRNNError("E_SHAPE", name, getattr(config, name), "at most 2^20")
+    if config.num_layers > _MOST_LAYERS:
+        raise RevRNNError("E_ARGUMENT", "num_layers", config.num_layers, f"at most {_MOST_LAYERS}")
+    of_state = config.num_layers * config.hidden_size
+    weights = of_state * config.num_gates * max(config.input_size, config.group_size)
+    sizes = (("hidden_size", config.hidden_size, weights), ("batch_size", batch_size, of_state))
+    for name, given, numbers in sizes:
+        numbers *= batch_size if name == "batch_size" else 1
+        if numbers > _MOST_NUMBERS:
+            allowed = "less: no array can have more than 2^36 numbers"
+            raise RevRNNError("E_ARGUMENT", name, given, allowed)
+
+
 def plan(
     config: Config,
     steps: int,

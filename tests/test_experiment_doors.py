@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("rich")
 
 from revrnn.experiments.__main__ import main
+from revrnn.experiments.corpora import read_sentences
 from revrnn.experiments.demo import options
 
 SMALL = [
@@ -83,6 +84,11 @@ def test_texts_too_short(
     # A training text of one word has none that the others could be taken for.
     one_line(capsys, "data")
     assert not out.exists()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    data = text(tmp_path / "data", train="\ufeffthe cat\n")
+    assert read_sentences(data / "train.txt") == [["the", "cat"]]
 
 
 @pytest.mark.parametrize("where", ["file", "file/below", "x" * 300])

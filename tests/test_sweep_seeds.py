@@ -102,3 +102,35 @@ def test_sweeps_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         main(["lm-sweep", *words])
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["--rates", "0.1", "--learning-rate", "0.2"], "learning_rate"),
+        (["--rates", "0.1", "nan"], "rates"),
+        (["--rates", "-1"], "rates"),
+        (["--rates", "inf", "0.1"], "rates"),
+        (["--rates", "0.1", "0.10000001"], "rates"),
+        (["--rate-epochs", "3"], "rate_epochs"),
+    ],
+)
+def test_rates_that_cannot_be(
+    words: list[str], argument: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first run, and before a folder is made."""
+    out = tmp_path / "sweep"
+    assert main(["lm-sweep", "--data", str(data), *SIZES, "--out", str(out), *words]) == 2
+    assert f"] {argument}: got" in capsys.readouterr().out
+    assert not out.exists()
+
+
+def test_runs_that_have_ended_with_other_settings_are_not_taken(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sweep"
+    words = ["lm-sweep", "--data", str(data), *SIZES, "--steps", "5", "--out", str(out)]
+    words += ["--only", "gru"]
+    assert main(words) == 0
+    assert main([*words, "--clip", "0.5"]) == 2
+    assert "] clip: got 0.5; allowed: 0.25, with which the run began" in capsys.readouterr().out

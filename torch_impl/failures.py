@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import _get_current_function_mode_stack, _pop_mode, _push_mode
+from torch import Tensor, nn, overrides
 
 from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
+
+_private: Any = overrides
 
 
 class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statement
@@ -43,10 +44,10 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
             return
         with interrupts_wait():
             if _modes() != self._modes:  # Ctrl-C while one came or went
-                while _modes():
-                    _pop_mode()
+                for _ in _modes():
+                    _private._pop_mode()
                 for mode in self._modes:
-                    _push_mode(mode)
+                    _private._push_mode(mode)
             put_buffers_back(self._held)
             for value, copy in self._copies:
                 _put_back(value, copy)
@@ -55,7 +56,7 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
 
 def _modes() -> list[Any]:
     """Return PyTorch's modes of functions that are active."""
-    return list(_get_current_function_mode_stack())
+    return list(_private._get_current_function_mode_stack())
 
 
 def _device(modules: list[nn.Module]) -> torch.device:

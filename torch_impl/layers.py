@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.parameter_files import is_bias, parameter_shapes, stacks
+from revrnn.plan import check_sizes
 
 from .checks import FLOATS, check_tensor, flag, whole
 from .dropout import check_gain_probability, check_probability
@@ -158,6 +159,7 @@ class RevRNNLayers(SavesConfig):
         if dtype not in FLOATS:
             allowed = ", ".join(map(str, FLOATS))
             raise RevRNNError("E_DTYPE", "dtype", repr(dtype), allowed)
+        check_sizes(self.config)
         for name, shape in self._all_shapes().items():
             setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
         self.reset_parameters()

@@ -15,6 +15,7 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 from revrnn.kinds import is_int
+from revrnn.plan import check_sizes
 
 from .buffer import fresh_heads
 from .quantise import quantise
@@ -222,6 +223,7 @@ def initial_state(
     if not is_int(batch_size) or batch_size < 1:
         allowed = "a whole number, at least 1"
         raise RevRNNError("E_ARGUMENT", "batch_size", repr(batch_size), allowed)
+    check_sizes(config, int(batch_size))
     return fresh_state(config, int(batch_size), device)
 
 

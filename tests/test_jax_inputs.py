@@ -1,0 +1,144 @@
+"""JAX: what a user gives that cannot be taken is named; steps of ``embed`` are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from revrnn import Config, RevRNNError
+from revrnn.jax_impl import apply, encode, init, initial_state, value
+from revrnn.plan import plan
+
+CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
+STEPS, ROWS = 7, 2
+PARAMS = init(jax.random.key(0), CONFIG)
+X = np.asarray(jax.random.normal(jax.random.key(1), (STEPS, ROWS, 3)))
+HX = np.zeros((1, ROWS, 4), np.float32)
+
+
+def _loss(outer: Any, outputs: jax.Array, targets: Any) -> jax.Array:
+    return jnp.square(outputs).mean()
+
+
+def _read(readout: Callable[..., Any], x: Any = X, targets: Any = X, **given: Any) -> Any:
+    return value(PARAMS, {}, x, targets, CONFIG, readout=readout, chunk_size=3, **given)
+
+
+def _masked(array: Any) -> Any:
+    return np.ma.masked_array(array, mask=np.zeros(np.shape(array), bool))
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "masked x": (lambda: apply(PARAMS, _masked(X), CONFIG), "E_DTYPE", "x"),
+    "masked hx": (lambda: apply(PARAMS, X, CONFIG, hx=_masked(HX)), "E_DTYPE", "hx"),
+    "masked mask": (
+        lambda: apply(PARAMS, X, CONFIG, mask=_masked(X[..., 0] > 0)),
+        "E_DTYPE",
+        "mask",
+    ),
+    "masked inputs": (lambda: _read(_loss, _masked(X)), "E_DTYPE", "inputs"),
+    "masked targets": (lambda: _read(_loss, targets={"y": _masked(X)}), "E_DTYPE", "targets['y']"),
+    "wide key": (lambda: init(jnp.zeros(4, jnp.uint32), CONFIG), "E_ARGUMENT", "key"),
+    "narrow key": (lambda: init(jnp.zeros(1, jnp.uint32), CONFIG), "E_ARGUMENT", "key"),
+    "key under jit": (
+        lambda: jax.jit(lambda key: init(key, CONFIG))(jnp.zeros(3, jnp.uint32)),
+        "E_ARGUMENT",
+        "key",
+    ),
+    "rows": (lambda: initial_state(CONFIG, 2**40), "E_ARGUMENT", "batch_size"),
+    "layers": (
+        lambda: init(jax.random.key(0), Config("revgru", 3, 4, 2**40)),
+        "E_ARGUMENT",
+        "num_layers",
+    ),
+    "features": (
+        lambda: init(jax.random.key(0), Config("revgru", 2**40, 4)),
+        "E_SHAPE",
+        "input_size",
+    ),
+    "units": (lambda: initial_state(Config("revgru", 3, 2**40), 1), "E_SHAPE", "hidden_size"),
+    "weights": (
+        lambda: init(jax.random.key(0), Config("revgru", 3, 2**20)),
+        "E_ARGUMENT",
+        "hidden_size",
+    ),
+    "no rows": (lambda: apply(PARAMS, X[:, :0], CONFIG), "E_SHAPE", "x"),
+    "readout of one": (lambda: _read(lambda outputs: outputs.mean()), "E_ARGUMENT", "readout"),
+    "readout with more": (
+        lambda: _read(lambda o, y, t: (y.mean(), {"n": 1})),
+        "E_SHAPE",
+        "readout",
+    ),
+    "complex loss": (lambda: _read(lambda o, y, t: y.mean() * 1j), "E_DTYPE", "readout"),
+    "embed of one": (lambda: _read(_loss, embed=lambda x: x), "E_ARGUMENT", "embed"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_what_cannot_be_taken_is_named(case: str) -> None:
+    call, code, argument = REFUSED[case]
+    with pytest.raises(RevRNNError) as caught:
+        call()
+    assert (caught.value.code, caught.value.argument) == (code, argument)
+
+
+def test_float64_of_numpy_is_taken_as_under_jit() -> None:
+    wide, params = X.astype(np.float64), {n: np.float64(v) for n, v in PARAMS.items()}
+    outputs = apply(params, wide, CONFIG, hx=HX.astype(np.float64)).outputs
+    assert jnp.array_equal(outputs, apply(PARAMS, X, CONFIG).outputs)
+
+
+def test_more_room_than_can_be_needed_is_not_taken() -> None:
+    out = jax.grad(lambda x: apply(PARAMS, x, CONFIG, capacity=2**30 - 1).outputs.sum())(
+        jnp.asarray(X)
+    )
+    assert jnp.isfinite(out).all()
+
+
+def test_plans_may_be_of_any_size() -> None:
+    assert plan(CONFIG, 2**40, 2**40).plain > 2**80
+
+
+PLACES = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None, None]
+Embed = Callable[[Any, Any], Any]
+MIXED: dict[str, Embed] = {
+    "running sum": lambda o, x: x.cumsum(0),
+    "shift": lambda o, x: jnp.concatenate([x[:1] * 0, x[:-1]]),
+    "centred": lambda o, x: x - x.mean(0),
+    "positions": lambda o, x: x + jnp.arange(len(x))[:, None, None],
+    "places": lambda o, x: x + PLACES[: len(x)],
+    "number of steps": lambda o, x: x * len(x),
+    "loop": lambda o, x: jax.lax.scan(lambda s, a: (s + a, s + a), x[0], x)[1],
+    "Python's loop": lambda o, x: jnp.stack([step * k for k, step in enumerate(x)]),
+}
+APART: dict[str, Embed] = {
+    "features": lambda o, x: jnp.tanh(x) + x.mean(-1, keepdims=True),
+    "loop": lambda o, x: jax.lax.map(jnp.tanh, x),
+    "Python's loop": lambda o, x: jnp.stack([jnp.tanh(step) for step in x]),
+    "closed-over key": lambda o, x: x * jax.random.bernoulli(jax.random.key(0), 0.5, x.shape),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_steps_of_embed_that_depend_on_one_another_are_refused(name: str) -> None:
+    with pytest.raises(RevRNNError, match="depend on one another") as caught:
+        _read(_loss, embed=MIXED[name])
+    assert (caught.value.code, caught.value.argument) == ("E_ARGUMENT", "embed")
+
+
+def test_encoders_refuse_them_too() -> None:
+    config = Config("revgru", 3, 4, slice_size=1)
+    with pytest.raises(RevRNNError, match="depend on one another"):
+        encode(PARAMS, {}, X, config, embed=MIXED["shift"], chunk_size=3)
+
+
+@pytest.mark.parametrize("name", APART)
+def test_steps_of_embed_that_are_kept_apart_are_taken(name: str) -> None:
+    jax.eval_shape(lambda: _read(_loss, embed=APART[name]))
