@@ -7,9 +7,12 @@ asked at all.
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Final
 
 from revrnn import SPEC_VERSION
 from revrnn.command_line import run_program, say
@@ -51,6 +54,27 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
+# What options may be; seconds that the system's clocks can wait, MiB that an address can be of.
+_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "examples": (0, 10**9),
+    "seed": (0, math.inf),
+    "timeout": (0.001, 10**9),
+    "time": (0.001, 10**9),
+    "memory": (1, 2**40),
+    "processes": (1, 2**31 - 1),
+}
+
+
+def _check_place(name: str, path: Path | None) -> None:
+    """Raise ``E_ARGUMENT`` for a file that cannot be written, before all is asked."""
+    if path is None:
+        return
+    folder = next((one for one in path.absolute().parents if one.exists()), None)
+    writable = folder is not None and folder.is_dir() and os.access(folder, os.W_OK)
+    if path.is_dir() or not writable:
+        raise RevRNNError("E_ARGUMENT", name, str(path), "a file that can be written")
+
+
 def port_of(options: argparse.Namespace) -> Port:
     """Return the port that the command line names."""
     if options.adapter is not None:
@@ -63,21 +87,18 @@ def port_of(options: argparse.Namespace) -> Port:
 def main(arguments: list[str] | None = None) -> int:
     """Run the suite and return the exit status."""
     options = parser().parse_args(arguments)
+    if options.seed is None:
+        options.seed = secrets.randbits(32)
     try:
-        for name, low in (
-            ("examples", 0),
-            ("timeout", 0.001),
-            ("time", 0.001),
-            ("memory", 1),
-            ("processes", 1),
-        ):
-            if getattr(options, name) < low:
-                raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(options, name) <= high:  # NaN is nowhere
+                allowed = f"{low} … {high}" if name != "seed" else "0 and above"
+                raise RevRNNError("E_ARGUMENT", name, getattr(options, name), allowed)
+        for name in ("report", "html"):
+            _check_place(name, getattr(options, name))
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
         check_profiles(profiles or ())
         judge = judge_of(options.judge)
-        if options.seed is None:
-            options.seed = secrets.randbits(32)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
         print(error, file=sys.stderr)

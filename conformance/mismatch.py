@@ -137,16 +137,31 @@ def _state(
 # --- the command
 
 
+def _read(path: Path) -> Question:
+    """Return the request of a file, or raise ``E_ARGUMENT``."""
+    try:
+        asked = json.loads(path.read_text(encoding="utf-8"))
+        operation, args = asked["operation"], decode(dict(asked["args"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        given = f"{path}: {error}"
+        allowed = "a file with operation and args, as a report gives them"
+        raise RevRNNError("E_ARGUMENT", "request", given, allowed) from error
+    return Question(operation, args)
+
+
 def questions(options: argparse.Namespace, judge: Port) -> Iterator[tuple[str, Question]]:
     """Give what is to be asked: a vector, a request from a file, or random sequences."""
     if options.case is not None:
         operation = options.case.rpartition("-")[0]
-        cases = {case.id: case for case in load_vectors(operation)}
-        yield options.case, Question(operation, cases[options.case].args)
+        try:
+            cases = {case.id: case for case in load_vectors(operation)}
+            yield options.case, Question(operation, cases[options.case].args)
+        except KeyError:
+            allowed = "the identifier of a vector"
+            raise RevRNNError("E_ARGUMENT", "case", repr(options.case), allowed) from None
         return
     if options.request is not None:
-        asked = json.loads(options.request.read_text(encoding="utf-8"))
-        yield str(options.request), Question(asked["operation"], decode(asked["args"]))
+        yield str(options.request), _read(options.request)
         return
     assert isinstance(judge, InProcess)
     cases_of = RandomCases(judge.implementation, options.seed)
@@ -183,6 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is None:
         options.seed = secrets.randbits(32)
     try:
+        for name, low in (("seed", 0), ("sequences", 1)):
+            if getattr(options, name) < low:
+                raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
         judge = InProcess(find(options.judge, "judge"))
         port: Port = (
             ProcessPort(options.command) if options.command else InProcess(find(options.adapter))
@@ -199,6 +217,9 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
     except BrokenPipeError:
         raise
+    except RevRNNError as error:
+        print(error, file=sys.stderr)
+        return 2
     except (KeyError, OSError, ValueError) as error:
         print(f"cannot be asked: {error!r}", file=sys.stderr)
         return 2

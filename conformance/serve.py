@@ -84,7 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until the input ends."""
     parser = argparse.ArgumentParser(prog="python -m revrnn.conformance.serve", description=__doc__)
     parser.add_argument("--adapter", required=True, help="as for python -m revrnn.conformance")
-    implementation = find(parser.parse_args(arguments).adapter)
+    try:
+        implementation = find(parser.parse_args(arguments).adapter)
+    except RevRNNError as error:
+        print(error, file=sys.stderr)
+        return 2
     serve(implementation, sys.stdin.buffer, sys.stdout.buffer)
     return 0
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.plan import check_shape
 
 from .settings import Settings
 from .state import State, check_state_config, initial_state
@@ -74,6 +75,7 @@ def check_trees(
         if not is_array_or_number(leaf):
             name = path[0].key + jax.tree_util.keystr(path[1:])
             raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
+        check_shape(path[0].key + jax.tree_util.keystr(path[1:]), np.shape(leaf))
         _check_width(path, leaf)
 
 

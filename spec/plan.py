@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -94,6 +95,17 @@ def check_sizes(config: Config, batch_size: int = 1) -> None:
         if numbers > _MOST_NUMBERS:
             allowed = "less: no array can have more than 2^36 numbers"
             raise RevRNNError("E_ARGUMENT", name, given, allowed)
+
+
+def check_shape(name: str, shape: Sequence[int]) -> None:
+    """Raise ``E_SHAPE`` for an array, expanded from a smaller one, that no memory can hold.
+
+    Args:
+        name: the argument's name.
+        shape: of the array.
+    """
+    if math.prod(shape) > _MOST_NUMBERS:
+        raise RevRNNError("E_SHAPE", name, f"shape {list(shape)}", "at most 2^36 numbers")
 
 
 def plan(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from revrnn.command_line import CUT_OFF
+from revrnn.conformance.__main__ import main as conformance
+from revrnn.conformance.mismatch import main as mismatch
+from revrnn.conformance.serve import main as serve
 
 GATES = ("-m", "revrnn.conformance", "--adapter=numpy", "--profile=gates", "--examples=0")
 RUN = "import sys; from revrnn.command_line import run_program, say; run_program(lambda: {})"
@@ -58,3 +62,58 @@ def test_the_status_of_a_program_that_is_read() -> None:
         )
         assert (done.stdout, done.returncode) == ("", status)
         assert done.stderr == ("a message\n" if "message" in ending else "")
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["--time", "nan"], "time"),
+        (["--timeout", "inf"], "timeout"),
+        (["--timeout", "1e300"], "timeout"),
+        (["--memory", "9" * 30], "memory"),
+        (["--processes", "0"], "processes"),
+        (["--examples", "-1"], "examples"),
+        (["--seed", "-1"], "seed"),
+        (["--report", "/"], "report"),
+        (["--html", "/dev/null/page.html"], "html"),
+    ],
+)
+def test_limits_that_cannot_be(
+    words: list[str], argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are said before a port is asked."""
+    assert conformance(["--adapter", "numpy", *words]) == 2
+    assert f"] {argument}: got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["--seed", "-1"], "seed"),
+        (["--sequences", "0"], "sequences"),
+        (["--case", "nothing"], "case"),
+        (["--case", "tanh-999999"], "case"),
+        (["--request", "missing"], "request"),
+        (["--request", "list.json"], "request"),
+        (["--request", "args.json"], "request"),
+        (["--request", "bytes.json"], "request"),
+    ],
+)
+def test_mismatches_that_cannot_be_asked_for(
+    words: list[str],
+    argument: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "args.json").write_text('{"operation": "tanh", "args": 3}')
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
+    assert mismatch(["--adapter", "numpy", *words]) == 2
+    assert f"] {argument}: got" in capsys.readouterr().err
+
+
+def test_servers_name_an_unknown_adapter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve(["--adapter", "nothing"]) == 2
+    assert "] adapter: got" in capsys.readouterr().err

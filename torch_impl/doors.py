@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from revrnn.errors import RevRNNError
+from revrnn.plan import check_shape
 
 from .checks import FLOATS, check_dense, check_state, check_tensor
 from .layers import RevRNNLayers
@@ -72,6 +73,7 @@ def take(
     if module.batch_first:
         axes[3] = "(batch, seq, input_size)"
     _check_floats(module, name, value, axes)
+    check_shape(name, (*value.shape[:-1], max(module.hidden_size, module.input_size)))
     batched = value.dim() == 3
     steps_axes = axes[value.dim()].replace(", input_size", "" if batched else ",")
     for key, each in by_step.items():

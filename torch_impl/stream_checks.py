@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
+from revrnn.plan import check_shape
 
 from .checks import check_dense
 from .distributed import check_not_wrapped
@@ -42,6 +43,7 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
     if not isinstance(inputs, Tensor):
         raise RevRNNError("E_DTYPE", "inputs", type(inputs).__name__, "a tensor [T, B, …]")
     check_dense("inputs", inputs)
+    check_shape("inputs", inputs.shape)
     if is_abstract([inputs]) or device.type == "meta":
         name, given = ("inputs", inputs) if is_abstract([inputs]) else ("module", "parameters")
         kind = "a tensor without numbers (meta, fake)" if name == "inputs" else f"{given} on meta"
