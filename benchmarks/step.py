@@ -34,7 +34,7 @@ VARIANTS: dict[tuple[str, str], tuple[tuple[str, str, str | None], ...]] = {
     ("layer", "jax"): (
         ("plain", "plain", None),
         ("checkpointed", "checkpointed", None),
-        ("reversible", "drop_in", None),
+        ("reversible", "drop_in", "scan"),
         ("native", "drop_in", "native"),
     ),
     ("lm", "torch"): (

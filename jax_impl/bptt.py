@@ -203,7 +203,7 @@ class _Chunk:
         bptt, back, self.steps = self.bptt, self.back, _steps(x, self.data)
         kept = self.slices, self.before, back.state, back.stores
         made = recover(bptt.settings, bptt.exact, self.steps, *kept)
-        self.slopes, status = made.slopes, first(back.status, made.status)
+        self.tape, status = made.tape, first(back.status, made.status)
         self.back = back._replace(state=made.state, stores=made.stores, status=status)
         outputs: jax.Array = made.outputs
         return outputs
@@ -211,7 +211,7 @@ class _Chunk:
     def pullback(self, grad_outputs: jax.Array | None) -> jax.Array:
         """Return the gradient of the inputs."""
         bptt, back = self.bptt, self.back
-        given = self.slopes, self.steps, back.grad_state, grad_outputs, back.grads
+        given = self.tape, self.steps, back.grad_state, grad_outputs, back.grads
         made = pullback(bptt.settings, bptt.exact, *given)
         self.back = back._replace(grads=made.params, grad_state=made.state)
         return made.x

@@ -5,34 +5,41 @@ The third is the gradient of a chunk. Which engine does them is said by ``settin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
 from .buffer import Buffer, heads_of, make_buffer, store_of
-from .engines import NATIVE, forward_of, reverse_of
+from .engines import Exact, Method, forward_of, reverse_of
 from .gradients import Gradients, StateGradients, chunk_gradient
 from .groups import Groups
+from .lowered import either, zeros
 from .passing import Going, Params
 from .quantise import dequantise
 from .resets import Replaced
 from .sequence import Steps
 from .settings import Settings
-from .slopes import slopes_of
+from .slopes import slopes_like, slopes_of
 from .state import State
 from .stores import Stores
 from .walk import Past, status_of
 from .x64 import with_x64
 
+R = TypeVar("R")
+Advanced = tuple[Going, jax.Array, Past | None, jax.Array]
+
 
 @with_x64
 @partial(jax.jit, static_argnums=0)
-def advance(
-    settings: Settings, exact: Any, steps: Steps, going: Going
-) -> tuple[Going, jax.Array, Past | None, jax.Array]:
+def advance(settings: Settings, exact: Exact, steps: Steps, going: Going) -> Advanced:
     """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
+    return _by_engine(_advance, settings, exact, steps, going)
+
+
+def _advance(settings: Settings, exact: Exact, steps: Steps, going: Going) -> Advanced:
     state, stores, needs, wraps, status = going
     run = forward_of(settings.config, exact, settings.method)(
         steps,
@@ -50,21 +57,32 @@ def advance(
     return going, run.slices, run.before, run.outputs
 
 
+class Tape(NamedTuple):
+    """What a chunk's gradients are made of, by the engine that makes them.
+
+    Attributes:
+        native: the native engine's, or ``None``.
+        slopes: the scan's, those of the updates by layer with a leading axis of steps, or ``None``.
+    """
+
+    native: Any
+    slopes: Any
+
+
 class Recovered(NamedTuple):
     """A chunk taken back.
 
     Attributes:
         state: the state before it.
         stores: what is left to pop.
-        slopes: those of its updates, by layer, with a leading axis of steps; or the native
-            engine's tape.
+        tape: for its gradient. Of a program that may be for elsewhere both parts, one of zeros.
         outputs: float32 ``[C, B, H]``.
         status: faults.
     """
 
     state: State
     stores: Stores | None
-    slopes: Any
+    tape: Tape
     outputs: jax.Array
     status: jax.Array
 
@@ -73,7 +91,7 @@ class Recovered(NamedTuple):
 @partial(jax.jit, static_argnums=0)
 def recover(
     settings: Settings,
-    exact: Any,
+    exact: Exact,
     steps: Steps,
     slices: jax.Array,
     before: Past | None,
@@ -81,7 +99,19 @@ def recover(
     stores: Stores | None,
 ) -> Recovered:
     """Take a chunk back, or look its states up where those ``before`` each step are stored."""
-    config = settings.config
+    return _by_engine(_recover, settings, exact, steps, slices, before, state, stores)
+
+
+def _recover(
+    settings: Settings,
+    exact: Exact,
+    steps: Steps,
+    slices: jax.Array,
+    before: Past | None,
+    state: State,
+    stores: Stores | None,
+) -> Recovered:
+    config, (native, product) = settings.config, settings.method
     run = reverse_of(config, exact, settings.method)(
         steps,
         Groups.cut(state.h, state.c),
@@ -96,26 +126,51 @@ def recover(
     if before is None:
         begin, stores = _end(run.groups, run.buffer, run.replaced, stores)
     faults = status_of(run.buffer, run.replaced)
-    return Recovered(begin, stores, run.delivered, outputs, faults)
+    tape = Tape(None, run.delivered)
+    if native:
+        tape = Tape(run.delivered, product and zeros(slopes_like(config, steps.mask.shape)))
+    return Recovered(begin, stores, tape, outputs, faults)
 
 
+@with_x64
 def pullback(
     settings: Settings,
-    exact: Any,
-    slopes: Any,
+    exact: Exact,
+    tape: Tape,
     steps: Steps,
     grad_state: StateGradients,
     grad_outputs: jax.Array | None,
     so_far: Params,
 ) -> Gradients:
     """Carry gradients back over a chunk; those of parameters are added to those so far."""
-    given = (settings.config, exact, slopes, steps, grad_state, grad_outputs)
-    if settings.method == NATIVE:
-        native: Any = import_module(".native.gradient", __package__)
-        made: Gradients = native.pull(*given, so_far)
+    given = (tape, steps, grad_state, grad_outputs, so_far)
+    return _by_engine(_pullback, settings, exact, *given)
+
+
+def _pullback(settings: Settings, exact: Exact, tape: Tape, steps: Steps, *given: Any) -> Gradients:
+    config, (*grads, so_far) = settings.config, given
+    if settings.method.native:
+        gradient: Any = import_module(".native.gradient", __package__)
+        made: Gradients = gradient.pull(config, exact.packed, tape.native, steps, *given)
         return made
-    made = chunk_gradient(*given)
+    made = chunk_gradient(config, exact.params, tape.slopes, steps, *grads)
     return made._replace(params={name: g + made.params[name] for name, g in so_far.items()})
+
+
+def _by_engine(function: Callable[..., R], settings: Settings, *arguments: Any) -> R:
+    """Return ``function(settings, *arguments)``; programs for elsewhere have the scan's."""
+    native, product = settings.method
+    if not native:
+        return function(settings, *arguments)
+
+    def elsewhere(like: Any, *arguments: Any) -> Any:
+        made: Any = function(settings._replace(method=Method(False, product)), *arguments)
+        if isinstance(made, Recovered):
+            made = made._replace(tape=made.tape._replace(native=zeros(like.tape.native)))
+        return made
+
+    result: R = either(partial(function, settings), product and elsewhere, *arguments)
+    return result
 
 
 def _buffer_of(state: State, stores: Stores | None) -> Buffer | None:

@@ -6,11 +6,11 @@ an engine (GRAD-020) and close between engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 
@@ -18,6 +18,7 @@ from revrnn.config import Config
 from revrnn.engine_plan import EnginePlan
 from revrnn.errors import RevRNNError, one_of
 
+from .lowered import either, zeros
 from .product import product_is_named, product_method
 from .sequence import Stack
 from .state import check_config
@@ -25,6 +26,32 @@ from .walk import Forward, Reverse, sequence_forward, sequence_reverse
 
 NATIVE: Final = "native"
 ENGINES: Final = ("auto", "scan", NATIVE)
+
+
+class Method(NamedTuple):
+    """The engine and product: a static argument of all that is compiled.
+
+    Attributes:
+        native: whether the native engine is taken.
+        product: the scan's product (:func:`.product.product_method`), which programs for elsewhere
+            have where the native engine is taken too; ``None`` if they are an error.
+    """
+
+    native: bool
+    product: str | None
+
+
+class Exact(NamedTuple):
+    """Parameters in fixed point as the engines want them for every chunk.
+
+    Attributes:
+        params: int16 weights and int32 biases by name.
+        packed: the same for compiled calls, or ``None``.
+    """
+
+    params: Mapping[str, jax.Array]
+    packed: Any
+
 
 _chosen = "auto"
 # A part of what JAX knows a traced function by.
@@ -38,8 +65,8 @@ def set_engine(name: str) -> None:
 
     Args:
         name: ``"native"`` (compiled calls on the CPU, an error where it refuses), ``"scan"``
-            (XLA's own, on every device, also for ``jax.export``), or ``"auto"``, which is the scan
-            today: :func:`engine_plan` says what stands against the other.
+            (XLA's own, on every device), or ``"auto"``: the first where it does not refuse,
+            except in programs for elsewhere (``jax.export``, other devices).
 
     Raises:
         RevRNNError: ``E_ARGUMENT``.
@@ -72,13 +99,11 @@ def _refusal(config: Config, name: str) -> str | None:
     if name == "auto" and jax.device_count() > 1:
         return "there are several devices, each of which would compute the whole batch"
     reason: str | None = _native("engine").refusal(config)
-    if reason is None and name == "auto":
-        return "it is taken by name alone, since jax.export cannot keep its calls"
     return reason
 
 
-def method_of(config: Config, name: str | None = None) -> str:
-    """Return the engine and product, in one word: a static argument of all that is compiled.
+def method_of(config: Config, name: str | None = None) -> Method:
+    """Return the engine and product for a stack.
 
     Args:
         config: the stack.
@@ -87,49 +112,63 @@ def method_of(config: Config, name: str | None = None) -> str:
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` with the reason if a named engine refuses.
     """
-    name = _chosen if name is None else name
-    if name != NATIVE:
-        return product_method()
+    return _chosen_method(config, _chosen if name is None else name)[0]
+
+
+def _chosen_method(config: Config, name: str) -> tuple[Method, str | None]:
+    """Return engine and product, and why it is not the native engine."""
+    if name == "scan":
+        return Method(False, product_method()), None
     reason = _refusal(config, name)
+    if name == "auto":
+        return Method(reason is None, product_method()), reason
     if reason is None:
-        return NATIVE
+        return Method(True, None), None
     raise RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
 
 
 def engine_plan(config: Config) -> EnginePlan:
     """Return what would compute a sequence of a stack, and how.
 
+    Programs for elsewhere (``jax.export``, other devices) are the scan's in any case.
+
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
     """
     check_config(config)
-    method = method_of(config)
-    if method == NATIVE:
+    method, reason = _chosen_method(config, _chosen)
+    if method.native:
         tiles: Any = import_module("revrnn.native.tiles")
         return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", {})
-    reason = _refusal(config, _chosen) if _chosen != "scan" else None
-    return EnginePlan("scan", method, {} if reason is None else {NATIVE: reason})
+    return EnginePlan("scan", str(method.product), {} if reason is None else {NATIVE: reason})
 
 
-def prepared(config: Config, exact: dict[str, jax.Array], method: str) -> Any:
+def prepared(config: Config, params: Mapping[str, jax.Array], method: Method) -> Exact:
     """Return parameters in fixed point as the engine wants them for every chunk."""
-    return _native("weights").pack(config, exact) if method == NATIVE else exact
+    if not method.native:
+        return Exact(params, None)
+
+    def nothing(like: Any, _: Any) -> Any:
+        return zeros(like)
+
+    pack, elsewhere = partial(_native("weights").pack, config), nothing if method.product else None
+    return Exact(params, either(pack, elsewhere, params))
 
 
-def forward_of(config: Config, exact: Any, method: str) -> Callable[..., Forward]:
+def forward_of(config: Config, exact: Exact, method: Method) -> Callable[..., Forward]:
     """Return what goes over some steps, with what :func:`prepared` gave."""
-    if method == NATIVE:
-        go: Callable[..., Forward] = _native("stack").NativeStack(config, exact).forward
+    if method.native:
+        go: Callable[..., Forward] = _native("stack").NativeStack(config, exact.packed).forward
         return go
-    return partial(sequence_forward, Stack(config, exact, method))
+    return partial(sequence_forward, Stack(config, exact.params, str(method.product)))
 
 
-def reverse_of(config: Config, exact: Any, method: str) -> Callable[..., Reverse]:
+def reverse_of(config: Config, exact: Exact, method: Method) -> Callable[..., Reverse]:
     """Return what takes them back."""
-    if method == NATIVE:
-        go: Callable[..., Reverse] = _native("stack").NativeStack(config, exact).reverse
+    if method.native:
+        go: Callable[..., Reverse] = _native("stack").NativeStack(config, exact.packed).reverse
         return go
-    return partial(sequence_reverse, Stack(config, exact, method))
+    return partial(sequence_reverse, Stack(config, exact.params, str(method.product)))
 
 
 def _native(name: str) -> Any:

@@ -16,7 +16,7 @@ from revrnn.formats import Formats
 
 from . import activations, quantise
 from .buffer import LAYOUTS, Store, empty_store
-from .engines import method_of
+from .engines import Method, method_of
 from .evaluate_programs import (
     Given,
     Multiplied,
@@ -76,7 +76,7 @@ class JaxImplementation:
         with nullcontext() if self.jit else jax.disable_jit():
             return request.results(compute(request))
 
-    def _method(self, config: Config) -> str:
+    def _method(self, config: Config) -> Method:
         other = config.forgetting and config.buffer != "stream"
         return method_of(config, "scan" if other else self.engine)
 
@@ -134,19 +134,21 @@ def _multiplied(request: Request, function: Callable[..., Multiplied], *more: Nu
     return {"h": run.h, **buffer_results(run.heads, run.store)}
 
 
-def _sequence_forward(request: Request, method: str) -> Results:
+def _sequence_forward(request: Request, method: Method) -> Results:
     run = _forward(request, method, trace=request.settings.get("trace", False))
     return {**run.others, "wraps": run.others["wraps"] or 0, **_end_results(run)}
 
 
-def _forward(request: Request, method: str, trace: bool = False, count_gates: bool = False) -> Run:
+def _forward(
+    request: Request, method: Method, trace: bool = False, count_gates: bool = False
+) -> Run:
     given = _given(request)
     run: Run = run_forward(request.stack, method, given, trace=trace, count_gates=count_gates)
     check(run.status)
     return run
 
 
-def _sequence_reverse(request: Request, method: str) -> Results:
+def _sequence_reverse(request: Request, method: Method) -> Results:
     steps, rows, _ = request.arrays["x"].shape
     slices = request.arrays.get("slices", np.zeros((steps + 1, rows, 0), np.int32))
     given, trace = _given(request), request.settings.get("trace", False)
@@ -155,7 +157,7 @@ def _sequence_reverse(request: Request, method: str) -> Results:
     return _end_results(run)
 
 
-def _sequence_storage(request: Request, method: str) -> Results:
+def _sequence_storage(request: Request, method: Method) -> Results:
     run = _forward(request, method, count_gates=True)
     counts = run.others["gate_counts"]
     counted = np.zeros(1025, np.int64) if counts is None else np.asarray(counts)
@@ -164,7 +166,7 @@ def _sequence_storage(request: Request, method: str) -> Results:
     return vars(storage(request.stack, request.arrays["mask"], counted, words, flags))
 
 
-def _sequence_gradient(request: Request, method: str) -> Results:
+def _sequence_gradient(request: Request, method: Method) -> Results:
     arrays = request.arrays
     gradient = (arrays["grad_outputs"], arrays["grad_h"], arrays.get("grad_c"))
     given, states = _given(request), request.settings["states"]

@@ -21,7 +21,7 @@ from revrnn.config import Config
 
 from .bptt import Bptt
 from .buffer import Buffer, Store, heads_of, make_buffer, store_of
-from .engines import forward_of, prepared, reverse_of
+from .engines import Method, forward_of, prepared, reverse_of
 from .groups import Groups
 from .passing import Data, Pullback, Recover
 from .revmul import revmul, revmul_inverse
@@ -191,7 +191,7 @@ class Run(NamedTuple):
 
 @partial(quick_jit, static_argnums=(0, 1), static_argnames=("trace", "count_gates"))
 def run_forward(
-    config: Config, method: str, given: Given, trace: bool = False, count_gates: bool = False
+    config: Config, method: Method, given: Given, trace: bool = False, count_gates: bool = False
 ) -> Run:
     """Run a stack over a sequence (SEQ-001)."""
     run = forward_of(config, prepared(config, given.params, method), method)(
@@ -203,7 +203,7 @@ def run_forward(
 
 @partial(quick_jit, static_argnums=(0, 1), static_argnames="trace")
 def run_reverse(
-    config: Config, method: str, given: Given, slices: jax.Array, trace: bool = False
+    config: Config, method: Method, given: Given, slices: jax.Array, trace: bool = False
 ) -> Run:
     """Undo a sequence (CELL-040)."""
     go = reverse_of(config, prepared(config, given.params, method), method)
@@ -216,7 +216,7 @@ Gradient = tuple[jax.Array, jax.Array, jax.Array | None]
 
 @partial(quick_jit, static_argnums=(0, 1, 2))
 def run_gradient(
-    config: Config, method: str, states: str, given: Given, gradient: Gradient
+    config: Config, method: Method, states: str, given: Given, gradient: Gradient
 ) -> tuple[Any, ...]:
     """Return the gradients of inputs, state and parameters, and the status (GRAD-020)."""
     steps, state = given.steps, given.state

@@ -12,7 +12,7 @@ from revrnn.errors import RevRNNError
 from revrnn.kinds import is_int
 from revrnn.plan import CHUNK_SIZE
 
-from .engines import method_of
+from .engines import Method, method_of
 from .state import check_config
 from .status import is_concrete, kind_of
 
@@ -22,7 +22,7 @@ class Settings(NamedTuple):
 
     Attributes:
         config: the stack.
-        method: how to multiply.
+        method: engine and product.
         chunk: steps handled together.
         piece: whole chunks after each of which the exact state is kept, and the buffer only of one
             such piece; ``None`` for one piece.
@@ -34,7 +34,7 @@ class Settings(NamedTuple):
     """
 
     config: Config
-    method: str
+    method: Method
     chunk: int = CHUNK_SIZE
     piece: int | None = None
     states: str = "reversed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -95,6 +96,29 @@ def slopes_of(
         pair = group_slopes(config, first, rows), group_slopes(config, second, rows)
         by_layer.append(LayerSlopes(pair, below))
     return tuple(by_layer)
+
+
+def slopes_like(config: Config, steps: tuple[int, int]) -> tuple[LayerSlopes, ...]:
+    """Return shapes and types of the slopes of ``(C, B)`` steps."""
+    of_group, of_layer = (*steps, config.group_size), (*steps, config.hidden_size)
+    whole = jax.ShapeDtypeStruct(of_group, jnp.int32)
+    forget = ForgetGate(whole, whole, jax.ShapeDtypeStruct(of_group, jnp.bool_))
+    gates: Any = GruGates(forget, whole, whole, whole, whole)
+    c = whole if config.has_cell_state else None
+    if c is not None:
+        gates = LstmGates(None, whole, whole, whole, None, whole)
+        if config.forgetting:
+            gates = gates._replace(f=forget, p=forget)
+    group: Any = GroupStep(gates, whole, c, c, whole)
+    below: Any = LayerInput(*(jax.ShapeDtypeStruct(of_layer, t) for t in (jnp.int32, jnp.bool_)))
+    step = [
+        LayerStep((group, group), below if layer else None) for layer in range(config.num_layers)
+    ]
+    rows = jax.ShapeDtypeStruct(steps, jnp.bool_)
+    like: tuple[LayerSlopes, ...] = jax.eval_shape(
+        jax.vmap(partial(slopes_of, config)), tuple(step), rows
+    )
+    return like
 
 
 @isolated

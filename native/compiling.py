@@ -33,7 +33,7 @@ i64: Any = np.int64
 f32: Any = np.float32
 
 # Functions of one file are compiled into callers of another, which numba's own key does not see.
-_SOURCES = hashlib.sha256(
+SOURCES = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 ).hexdigest()
 
@@ -42,7 +42,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
     """Numba's cache, keyed by all sources of this engine as well."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), _SOURCES)
+        return (*super()._index_key(sig, codegen), SOURCES)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled before; ``None`` where the files are damaged."""

@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from agreement import assert_agree, assert_sequences_agree, both_gradients, equal_bits
-from revrnn import Config
+from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import apply, engine, init, initial_state
@@ -165,6 +165,7 @@ WAYS: dict[str, Callable[[Function], Function]] = {
     "checkpoint": jax.checkpoint,
     "shard_map": on_a_mesh,
     "checkify": checked,
+    "cond": lambda f: lambda x: lax.cond(x[0, 0, 0] < 99, f, lambda x: 0 * f(x), x),
 }
 
 
@@ -179,10 +180,9 @@ def due() -> tuple[jax.Array, jax.Array]:
 @pytest.mark.rule("GEN-001")
 @pytest.mark.parametrize("way", WAYS)
 def test_transforms_have_the_scans_bits(way: str, due: tuple[jax.Array, jax.Array]) -> None:
-    with engine("native"):
-        program = jax.jit(partial(both, WAYS[way](outputs_of)))
-        assert "revrnn_advance" in program.lower(X).as_text()
-        outputs, grad = program(X)
+    program = jax.jit(partial(both, WAYS[way](outputs_of)))
+    assert "revrnn_advance" in program.lower(X).as_text()
+    outputs, grad = program(X)
     np.testing.assert_array_equal(outputs, due[0])
     np.testing.assert_allclose(grad, due[1], 1e-4, 1e-5)
 
@@ -190,8 +190,20 @@ def test_transforms_have_the_scans_bits(way: str, due: tuple[jax.Array, jax.Arra
 @pytest.mark.rule("GEN-001")
 def test_operation_by_operation(due: tuple[jax.Array, jax.Array]) -> None:
     """Under ``disable_jit``, and outside any transformation."""
-    with engine("native"):
-        np.testing.assert_array_equal(outputs_of(X), due[0])
-        with jax.disable_jit():
-            out = apply(PARAMS, X[:2], SMALL)
-        np.testing.assert_array_equal(out.outputs, due[0][:2])
+    np.testing.assert_array_equal(outputs_of(X), due[0])
+    with jax.disable_jit():
+        out, grad = both(lambda x: apply(PARAMS, x, SMALL).outputs, X[:2])
+    np.testing.assert_array_equal(out, due[0][:2])
+    assert jnp.isfinite(grad).all()
+
+
+@pytest.mark.rule("GRAD-022")
+def test_shapes_alone_and_second_derivatives() -> None:
+    """Shapes without a computation; a gradient has no derivative."""
+    assert jax.eval_shape(outputs_of, X).shape == (5, 4, 6)
+
+    def of_gradient(x: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: outputs_of(x).sum())(x).sum()
+
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. apply: .*derivative of a gradient"):
+        jax.grad(of_gradient)(X)

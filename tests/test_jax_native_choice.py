@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,29 @@ import pytest
 from jax import export
 
 from revrnn import Config, RevRNNError
-from revrnn.jax_impl import apply, engine, engine_plan, init, set_engine, set_product_method
+from revrnn.jax_impl import (
+    apply,
+    engine,
+    engine_plan,
+    init,
+    lowered,
+    set_engine,
+    set_product_method,
+)
 from revrnn.jax_impl.native import calls, self_check
 from revrnn.jax_impl.native import engine as native_engine
-from revrnn.native import handlers
+from revrnn.native import compiling, handlers, tiles
 
 CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
 PARAMS, X = init(jax.random.key(0), CONFIG), jnp.ones((2, 1, 3))
 
 
-def test_it_is_taken_by_name() -> None:
-    with engine("native"):
-        plan = engine_plan(CONFIG)
-        assert (plan.engine, plan.refused) == ("native", {})
-        assert "int16" in str(plan)
-    assert engine_plan(CONFIG).engine == "scan"
-    assert "by name alone" in engine_plan(CONFIG).refused["native"]
+def test_it_is_taken_where_it_can_be() -> None:
+    for name in ("auto", "native"):
+        with engine(name):
+            plan = engine_plan(CONFIG)
+            assert (plan.engine, plan.refused) == ("native", {})
+            assert "int16" in str(plan)
     assert engine_plan(WORDLIST).engine == "scan"
     assert "wordlist" in engine_plan(WORDLIST).refused["native"]
     with engine("scan"):
@@ -47,7 +56,7 @@ def test_a_named_engine_refuses_with_a_reason() -> None:
     for wrong in ("eager", None, 1):
         with pytest.raises(RevRNNError, match=r"E_ARGUMENT. name: "):
             set_engine(wrong)  # type: ignore[arg-type]
-    assert engine_plan(CONFIG).engine == "scan"
+    assert engine_plan(CONFIG).engine == "native"
 
 
 @pytest.fixture
@@ -118,22 +127,114 @@ def test_the_self_check_sees_a_wrong_engine(
         jax.clear_caches()
 
 
-def test_export_asks_for_the_scan() -> None:
+def test_a_version_that_does_not_tell_what_it_lowers_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lowered, "stays_here", lambda _: True)
+    self_check._fault.cache_clear()
+    try:
+        plan = engine_plan(CONFIG)
+        assert (plan.engine, "lowered for" in plan.refused["native"]) == ("scan", True)
+        monkeypatch.setattr(lowered, "stays_here", lambda _: False)
+        self_check._fault.cache_clear()
+        assert "lowered for" in engine_plan(CONFIG).refused["native"]
+    finally:
+        self_check._fault.cache_clear()
+
+
+def calls_handlers(program: str) -> bool:
+    """Say whether a program has compiled calls."""
+    return "@revrnn_advance_" in program
+
+
+def gradients(x: jax.Array, **more: Any) -> Any:
+    """Return outputs, and gradients of a loss by parameters and inputs."""
+
+    def loss(params: dict[str, jax.Array], x: jax.Array) -> Any:
+        out = apply(params, x, CONFIG, **more)
+        return (out.outputs**2).sum(), out.outputs
+
+    return jax.value_and_grad(loss, (0, 1), has_aux=True)(PARAMS, x)
+
+
+@pytest.mark.rule("GEN-001")
+@pytest.mark.parametrize("case", ["plain", "mapped", "resets"])
+def test_what_is_exported_is_the_scans(case: str) -> None:
+    """Without compiled calls, the same bits; what runs here has them, before and after."""
+    resets = jnp.array([[False], [True]])
+    more: Any = {"resets": resets, "reset_capacity": 2} if case == "resets" else {}
+    function = partial(gradients, **more)
+    once, x = jax.jit(jax.vmap(function) if case == "mapped" else function), X
+    if case == "mapped":
+        x = jnp.stack([X, 2 * X])
+    assert calls_handlers(once.lower(x).as_text())
+    made = once(x)
+    kept = export.export(once, platforms=("cpu", "cuda"))(x)
+    assert not calls_handlers(kept.mlir_module())
+    assert not calls_handlers(once.trace(x).lower(lowering_platforms=("cuda",)).as_text())
+    assert calls_handlers(once.trace(x).lower().compile().as_text().replace('"', "@"))
+    (_, outputs), grads = kept.call(x)
+    np.testing.assert_array_equal(outputs, made[0][1])
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(made[1]), strict=True):
+        np.testing.assert_allclose(a, b, 1e-4, 1e-5)
+
+
+def test_by_name_it_is_not_exported() -> None:
     """An error that says what to do, which then works, though the function has been traced."""
-
-    def outputs(x: jax.Array) -> jax.Array:
-        return apply(PARAMS, x, CONFIG).outputs
-
-    once = jax.jit(outputs)
+    once = jax.jit(lambda x: apply(PARAMS, x, CONFIG).outputs)
     with engine("native"):
-        wanted = once(X)
+        once(X)
         for platforms in (None, ("cuda",)):
-            with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*set_engine\('scan'\)"):
+            with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*set_engine\('auto'\)"):
                 export.export(once, platforms=platforms)(X)
         with pytest.raises(RevRNNError, match="E_UNSUPPORTED"):
             once.trace(X).lower(lowering_platforms=("cuda",))
-    kept = export.export(once)(X)
-    assert (kept.call(X) == wanted).all()
+    export.export(once)(X)
+
+
+ANOTHER_PROCESS = """
+import pickle, sys
+import jax, jax.monitoring, jax.numpy as jnp, numpy as np
+from jax.experimental import serialize_executable
+from revrnn import Config
+from revrnn.jax_impl import apply, engine_plan, init
+
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name.endswith("/cache_hits")))
+config = Config("revgru", 3, 4)
+assert engine_plan(config).engine == "native"
+params, x = init(jax.random.key(0), config), jnp.ones((2, 1, 3))
+hits.clear()
+compiled = jax.jit(lambda x: apply(params, x, config).outputs).lower(x).compile()
+outputs = np.asarray(compiled(x))
+if sys.argv[2] == "second":
+    assert any(hits)
+    kept, due = pickle.load(open(sys.argv[1], "rb"))
+    np.testing.assert_array_equal(outputs, due)
+    loaded = serialize_executable.deserialize_and_load(*kept)
+    np.testing.assert_array_equal(np.asarray(loaded(x)), due)
+else:
+    assert not any(hits)
+    kept = serialize_executable.serialize(compiled), outputs
+    pickle.dump(kept, open(sys.argv[1], "wb"))
+"""
+
+
+@pytest.mark.slow
+def test_executables_that_outlive_a_process(tmp_path: Path) -> None:
+    """From JAX's persistent cache, and serialised: handlers are found by their names."""
+    more = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+    }
+    for turn in ("first", "second"):
+        command = [sys.executable, "-c", ANOTHER_PROCESS, str(tmp_path / "kept"), turn]
+        subprocess.run(command, check=True, env=os.environ | more)
+
+
+def test_names_of_handlers_say_what_they_were_made_of() -> None:
+    """Executables from other sources, or packed for other vectors, do not find them."""
+    name = calls.target("advance", "revgru", True)
+    assert name.endswith(f"_{tiles.PANEL}_{compiling.SOURCES[:16]}")
 
 
 def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:

@@ -1,8 +1,8 @@
 """The handlers compiled and made known to XLA, and calls of them in JAX's terms.
 
 A handler is compiled for a cell, with and without forgetting, when it is first needed. Under
-``vmap`` it is called for one example after the other. A program that calls one belongs to this
-process and to the CPU: whoever wants another gets an error that says what to do.
+``vmap`` it is called for one example after the other. A program that calls one belongs to a process
+on whose CPU the same handlers are known (:mod:`revrnn.jax_impl.lowered`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from threading import Lock
 from typing import Any, Final
 
 import jax
-from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
 
-from ...native.compiling import callback
+from ...native.compiling import SOURCES, callback
 from ...native.handlers import handler
+from ...native.tiles import KERNEL, PANEL
 
+# Executables may outlive the process (JAX's persistent cache, serialised ones), where names alone
+# say what they call: of other sources, or packed for other vectors, must not be found.
+_KIND: Final = f"{KERNEL.partition(' ')[0]}_{PANEL}_{SOURCES[:16]}"
 # What XLA knows by name must live as long as the process; no name may be given twice.
 _known: Final[dict[str, Any]] = {}
 _lock: Final = Lock()
@@ -29,7 +30,7 @@ _lock: Final = Lock()
 
 def target(kind: str, cell: str, forgetting: bool) -> str:
     """Return the name that XLA knows a handler by."""
-    name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}"
+    name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}_{_KIND}"
     with _lock:
         if name not in _known:
             made = callback(handler(kind, cell, forgetting))
@@ -41,25 +42,6 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
             jax.ffi.register_ffi_target(name, new(made.address, None, None), platform="cpu")
             _known[name] = made
     return name
-
-
-_here: Any = Primitive("revrnn_native")
-"""Returns what it is given; refuses to be part of a program for elsewhere."""
-
-
-def _lower(context: Any, value: Any) -> list[Any]:
-    module = context.module_context
-    exported = getattr(getattr(module, "lowering_parameters", None), "for_export", False)
-    if exported or tuple(module.platforms) != ("cpu",):
-        allowed = "set_engine('scan') before jax.export, and for other devices"
-        raise RevRNNError("E_UNSUPPORTED", "engine", "'native'", allowed)
-    return [value]
-
-
-_here.def_impl(lambda value: value)
-_here.def_abstract_eval(lambda value: value)
-mlir.register_lowering(_here, _lower)
-batching.primitive_batchers[_here] = lambda args, axes: (_here.bind(*args), axes[0])
 
 
 def call(
@@ -81,4 +63,4 @@ def call(
     name = target(kind, config.cell, config.forgetting)
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     called = jax.ffi.ffi_call(name, shapes, vmap_method="sequential", input_output_aliases=aliases)
-    return list(called(_here.bind(arguments[0]), *arguments[1:]))
+    return list(called(*arguments))

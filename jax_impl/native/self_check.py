@@ -13,7 +13,9 @@ import numpy as np
 from revrnn.config import Config
 
 from ..buffer import empty_store, fresh_heads
+from ..engines import Method
 from ..evaluate_programs import Given, run_forward, run_gradient
+from ..lowered import export_is_seen
 from ..sequence import Steps
 from ..state import State
 from ..x64 import with_x64
@@ -22,7 +24,7 @@ from ..x64 import with_x64
 _STEPS, _ROWS, _INPUTS, _HIDDEN = 6, 3, 3, 38
 # Gradients are sums of few float32 terms.
 _TOLERANCE: Final = 1e-4
-_WAYS: Final = ("native", "float64")
+_WAYS: Final = (Method(True, None), Method(False, "float64"))
 
 _lock: Final = Lock()
 
@@ -60,6 +62,8 @@ def _compare(cell: str, forgetting: bool) -> str | None:
     with ExitStack() as stack:
         for setting in _plain_settings():
             stack.enter_context(setting)
+        if not export_is_seen():
+            return f"JAX {jax.__version__} does not say what a program is lowered for"
         given, gradient = _given(config)
         made, due = (jax.tree.leaves(run_forward(config, way, given)) for way in _WAYS)
         if not all(map(np.array_equal, made, due)):
