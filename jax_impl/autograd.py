@@ -15,7 +15,7 @@ from .call import Call, Inputs, Output
 from .checks import Params, as_jax_has_it, check_arrays, check_initial, check_trees
 from .meshes import batches_of, on_automatic_axes
 from .scans import vary_together
-from .settings import check_flag, settings_of
+from .settings import check_flag, in_even_chunks, settings_of
 from .state import State, carried, initial_state
 from .status import check, is_concrete
 
@@ -54,7 +54,7 @@ def apply(
         with_outputs: whether all outputs are wanted; an encoder may do with ``context``, ``h_n``.
         states: how the backward pass comes by the states: ``"reversed"`` recovers them from the
             buffer, ``"stored"`` keeps them. The gradients are the same bits (GRAD-020).
-        chunk_size: steps handled together; no state depends on it.
+        chunk_size: steps handled together, at most; no state depends on it.
         checkpoint_every: keep the exact state every so many steps (rounded up to whole chunks) and
             the buffer of one such piece at a time.
         capacity: words (for ``wordlist`` planes) to set aside for the backward pass, for a piece
@@ -86,7 +86,7 @@ def apply(
     if floats is None and state is None:
         state = initial_state(config, x.shape[1])
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
-    call: Any = Call(settings, with_outputs)
+    call: Any = Call(in_even_chunks(settings, x.shape[0]), with_outputs)
     batches = batches_of(floats, state, mask, gains, resets)
     out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):

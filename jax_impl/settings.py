@@ -74,6 +74,18 @@ def settings_of(
     return Settings(config, method, chunk, piece, states, words, rows or 0, masked)
 
 
+def in_even_chunks(settings: Settings, steps: int) -> Settings:
+    """Return settings with smaller chunks, at least half as long, if the steps then leave no rest.
+
+    A rest is a second program of the same kind, which takes as long to compile.
+    """
+    chunk = settings.chunk
+    if settings.piece is not None or steps <= chunk:
+        return settings
+    sizes = range(chunk, chunk // 2, -1)
+    return settings._replace(chunk=next((n for n in sizes if steps % n == 0), chunk))
+
+
 def whole_number(name: str, value: object) -> int:
     """Return a size as Python's whole number, or raise ``E_ARGUMENT``."""
     if isinstance(value, jax.core.Tracer):

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from revrnn import Config
-from revrnn.jax_impl import encode, init, value, value_and_grad
+from revrnn.jax_impl import apply, encode, init, value, value_and_grad
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3, slice_size=1)
 PARAMS = init(jax.random.key(0), CONFIG)
@@ -115,3 +115,11 @@ def test_outer_transformations_see_through() -> None:
     at, little = jnp.float32(1), jnp.float32(0.02)
     near = (loss(at + little) - loss(at - little)) / (2 * little)
     np.testing.assert_allclose(jax.grad(loss)(at), near, rtol=0.1)
+
+
+@pytest.mark.parametrize(("steps", "programs"), [(70, 1), (71, 2), (16, 1), (0, 0)])
+def test_chunks_leave_no_rest_where_they_need_not(steps: int, programs: int) -> None:
+    """A rest of a chunk is compiled as a program of its own."""
+    x = jnp.zeros((steps, 1, 3))
+    text = jax.jit(lambda x: apply(PARAMS, x, CONFIG).outputs).lower(x).as_text()
+    assert text.count("@revrnn_advance") == programs
