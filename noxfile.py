@@ -258,7 +258,9 @@ def mutants(session: nox.Session) -> None:
     ``tcc`` is the quickest.
     """
     install_wheel(session, "torch,jax")
-    session.run("python", "tests/mutants.py", *session.posargs)
+    # Threads of as many processes as there are cores would wait for one another.
+    alone = {"OMP_NUM_THREADS": "1"}
+    session.run("python", "tests/mutants.py", *session.posargs, env=alone)
 
 
 @nox.session

@@ -25,6 +25,7 @@ import psutil
 
 from agreement import away_from_start, both_gradients, equal_bits
 from revrnn.comparison import compare, differences
+from revrnn.config import Config
 from revrnn.conformance.contents import (
     HEAD_STYLES,
     MASK_STYLES,
@@ -41,10 +42,12 @@ from revrnn.operations import OPERATIONS
 from soak_long import long_sequences
 from strategies import FIXED
 
-# Rounds of requests from one pool of configurations. JAX compiles for each configuration, shape and
-# setting, so it is asked those of one pool for all time, and where others are asked too, one round
-# in so many.
+# Rounds of requests from one pool of configurations.
 POOL: Final = 100
+# JAX compiles for each configuration, shape and setting. So it is asked those of one pool for all
+# time, one more of each operation whenever it has answered so many requests, and where others are
+# asked too, one round in so many.
+JAX_WIDENED: Final = 1000
 JAX_EVERY: Final = 25
 # In how many rounds an operation of a profile is asked once: long ones less often.
 ROUNDS: Final = {"gates": 1, "buffer": 1, "cell": 10, "sequence": 50, "gradient": 100}
@@ -54,8 +57,6 @@ ROWS: Final = 64
 FEW_ROWS_EVERY: Final = 20
 # Kinds of settings for each elementary operation that JAX is asked.
 JAX_SETTINGS: Final = 4
-# What JAX compiled is let go of after so many requests (a process may have so many mappings).
-JAX_CLEARED: Final = 2000
 # How much a process may grow once everything has been compiled, bytes.
 GROWTH: Final = 256 << 20
 
@@ -65,15 +66,24 @@ class MismatchError(Exception):
 
 
 class FewPrograms(RandomCases):
-    """Random requests of few shapes and settings, with new contents in every one."""
+    """Random requests of few shapes and settings, with new contents in every one.
+
+    Attributes:
+        width: how many settings, and configurations, of each operation there are by now.
+    """
 
     def __init__(self, judge: Implementation, seed: int) -> None:
         """Draw the configurations."""
         super().__init__(judge, seed)
+        self.width = 1
         self._settings: dict[tuple[str, int], Arguments] = {}
 
+    def _picked(self, number: int) -> Config:
+        return self.pool[number % min(len(self.pool), self.width)]
+
     def _elementary(self, operation: str, number: int) -> Arguments:
-        key, fields = (operation, number % JAX_SETTINGS), OPERATIONS[operation].arguments
+        key = (operation, number % min(JAX_SETTINGS, self.width))
+        fields = OPERATIONS[operation].arguments
         if key not in self._settings:
             drawn = {f.name: self._value(f, number) for f in fields if not f.is_array}
             self._settings[key] = drawn
@@ -101,7 +111,7 @@ class Soak:
         self.by_implementation = dict.fromkeys(names, 0)
         self.memory: list[tuple[float, int]] = []
         self.process, self.start = psutil.Process(), time.monotonic()
-        self._narrow: RandomCases = FewPrograms(self.oracle, seed)
+        self._narrow = FewPrograms(self.oracle, seed)
         self._wide: RandomCases = self._narrow
         self._jax_every = JAX_EVERY if any(not _is_jax(name) for name in names) else 1
         self._asked_jax = 0
@@ -149,8 +159,10 @@ class Soak:
 
     def sequences(self, number: int) -> None:
         """Run a batch of random sequences step by step, and take every step back."""
-        config, shape = FIXED[number % len(FIXED)]
-        many = number // len(FIXED) % FEW_ROWS_EVERY != 0
+        of_jax = min(len(FIXED), self._narrow.width)
+        setup = number % (of_jax if self._jax_every == 1 else len(FIXED))
+        config, shape = FIXED[setup]
+        many = "naive" not in self.others or number // len(FIXED) % FEW_ROWS_EVERY != 0
         shape = replace(shape, rows=ROWS) if many else shape
         styles = (WEIGHT_STYLES, WEIGHT_STYLES, STATE_STYLES, MASK_STYLES, HEAD_STYLES)
         chosen = [str(self.generator.choice(style)) for style in styles]
@@ -162,7 +174,7 @@ class Soak:
         lines = away_from_start(arguments, forward, untraced)
         self._must("\n".join(["the oracle did not return to the start", *lines]) if lines else "")
         for name, other in self.others.items():
-            if many and name == "naive":
+            if (many and name == "naive") or (_is_jax(name) and not (many and setup < of_jax)):
                 continue
             self._same(other, "sequence_forward", arguments, forward)
             self._same(other, "sequence_reverse", back, start)
@@ -189,8 +201,7 @@ class Soak:
         self.by_implementation[name] += 1
         if _is_jax(name):
             self._asked_jax += 1
-            if self._asked_jax % JAX_CLEARED == 0:
-                sys.modules["jax"].clear_caches()
+            self._narrow.width = 1 + self._asked_jax // JAX_WIDENED
 
     def _must(self, difference: str) -> None:
         if difference:

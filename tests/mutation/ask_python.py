@@ -8,10 +8,11 @@ after the other in one process, operation by operation without ``jit``, so that 
 
 from __future__ import annotations
 
-import faulthandler
 import os
+import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -21,7 +22,7 @@ from typing import Any, Final
 
 from revrnn.evaluation import Implementation, load
 
-from .asking import LIMIT, PROFILES, ByMethod, noticed, prepare_questions
+from .asking import PROFILES, ByMethod, noticed, prepare_questions
 from .placing import Changed, place, source_of
 
 # In the order in which they import one another.
@@ -49,7 +50,9 @@ PACKAGES: Final = {
 METHODS: Final = {"torch": ("int8", "float64"), "jax": ("int8",)}
 _LOADED: Final = {"native": ("revrnn.torch_impl.evaluate_native", "numba")}
 # The native kernels have no operations of their own but whole sequences; they are compiled first.
-_SEQUENCES: Final = ("cell", "sequence")
+_SEQUENCES: Final = ("cell", "sequence", "gradient")
+# Seconds of its own work after which a mutant does not end; with what is compiled for it.
+_LIMIT: Final = 60
 _COMPILING: Final = 240
 
 
@@ -78,13 +81,16 @@ def _load(port: str) -> None:
         export: Any = sys.modules["jax.export"]
         for kind in ("pytree_node", "namedtuple"):
             setattr(export, f"register_{kind}_serialization", lambda *given, **named: None)
+        # JAX knows what it compiled by contexts too: a second one would have all compiled again.
+        jax: Any = sys.modules["jax"]
+        jax.make_user_context = cache(jax.make_user_context)
         # Once without a limit: afterwards little is left to compile.
         file = FILES[port][0]
         _executed((port, file, text_of(port, file)))
 
 
 def verdict(given: Given) -> str:
-    """Return what notices a mutant: ``vectors``, ``random`` or ``""``.
+    """Return what notices a mutant: ``vectors``, ``random``, ``time`` (no end) or ``""``.
 
     Args:
         given: the port, the file, and its changed text.
@@ -95,16 +101,19 @@ def verdict(given: Given) -> str:
         return _in_this_process(given)
     if port == "native":
         return _forked(_compiled, given, _COMPILING)
-    return _forked(_executed, given, LIMIT)
+    return _forked(_executed, given, _LIMIT)
 
 
 def _forked(asked: Callable[[Given], str], given: Given, limit: int) -> str:
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(limit, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
+        # Of its own work: how long others make it wait says nothing.
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit + 10))
         os._exit({"": 7, "random": 8}.get(asked(given), 0))
     _, status = os.waitpid(child, 0)
-    return {7: "", 8: "random"}.get(os.waitstatus_to_exitcode(status), "vectors")
+    code = os.waitstatus_to_exitcode(status)
+    return {7: "", 8: "random", -signal.SIGXCPU: "time"}.get(code, "vectors")
 
 
 def _executed(given: Given) -> str:
@@ -121,8 +130,11 @@ def _executed(given: Given) -> str:
     except Exception:
         return "vectors"
     methods = [ByMethod(whole, product, method) for method in METHODS.get(port, ())]
-    # Without ``jit`` sequences take long.
-    return noticed([whole, *methods], file, few=port == "jax")
+    return noticed([whole, *methods], file)
+
+
+class _TooLate(BaseException):
+    """Raised in a mutant that does not end: no :class:`Exception`, which counts as an answer."""
 
 
 def _in_this_process(given: Given) -> str:
@@ -130,15 +142,14 @@ def _in_this_process(given: Given) -> str:
     port, file, _ = given
 
     def too_late(*_: object) -> None:
-        raise TimeoutError
+        raise _TooLate
 
-    # By the time that this process computes: how long others make it wait says nothing.
     before = signal.signal(signal.SIGPROF, too_late)
-    signal.setitimer(signal.ITIMER_PROF, LIMIT)
+    signal.setitimer(signal.ITIMER_PROF, _COMPILING)
     try:
         return _executed(given)
-    except TimeoutError:
-        return "vectors"
+    except _TooLate:
+        return "time"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -11,16 +11,12 @@ from revrnn.comparison import differences
 from revrnn.conformance.adapters import Question
 from revrnn.conformance.checking import left_out
 from revrnn.evaluation import Implementation, outcome
-from revrnn.operations import OPERATIONS
 
 from .questions import Asked, operations_of, random_requests, vectors
 
-PROFILES: Final = ("gates", "buffer", "cell", "sequence")
-# Seconds after which a mutant that does not end is a noticed one.
-LIMIT: Final = 60
-
-# Where an implementation is slow, so many of what takes longest.
-_FEW: Final = 20
+PROFILES: Final = ("gates", "buffer", "cell", "sequence", "gradient")
+# So many small requests of every operation come before the others.
+_FEW: Final = 12
 
 # What asks a file most directly comes first.
 _FIRST: Final = {
@@ -53,10 +49,7 @@ class ByMethod:
 
 
 def noticed(
-    implementations: list[Implementation],
-    file: str,
-    profiles: tuple[str, ...] = PROFILES,
-    few: bool = False,
+    implementations: list[Implementation], file: str, profiles: tuple[str, ...] = PROFILES
 ) -> str:
     """Return what notices a mutant: ``vectors``, ``random`` or ``""``; a fault counts as noticed.
 
@@ -65,26 +58,31 @@ def noticed(
             products alone.
         file: that was changed.
         profiles: of the operations that are asked.
-        few: ask few random requests of each operation, and of sequences the smallest vectors.
     """
-    first = _FIRST.get(file, ())
-    order = sorted(operations_of(profiles), key=lambda operation: operation not in first)
-    for kind in ("vectors", "random"):
-        for operation in order:
-            every = vectors(operation) if kind == "vectors" else random_requests(operation)
-            if few and (kind == "random" or OPERATIONS[operation].profile == "sequence"):
-                every = tuple(sorted(every, key=_size)[:_FEW])
-            asking = implementations if operation == "product" else implementations[:1]
-            if any(_is_wrong(one, asked) for asked in every for one in asking):
-                return kind
+    for kind, operation, every in _parts(file, profiles):
+        asking = implementations if operation == "product" else implementations[:1]
+        if any(_is_wrong(one, asked) for asked in every for one in asking):
+            return kind
     return ""
 
 
+def _parts(file: str, profiles: tuple[str, ...]) -> Iterator[tuple[str, str, tuple[Asked, ...]]]:
+    """Give what is asked, in parts: what asks the file most directly and is small comes first."""
+    first = _FIRST.get(file, ())
+    order = sorted(operations_of(profiles), key=lambda operation: operation not in first)
+    for kind, questions in (("vectors", vectors), ("random", random_requests)):
+        every = {name: tuple(sorted(questions(name), key=_size)) for name in order}
+        for part in (slice(_FEW), slice(_FEW, None)):
+            for operation in order:
+                yield kind, operation, every[operation][part]
+
+
 def _size(asked: Asked) -> int:
-    """Return about how much work a request is, where it is a sequence."""
-    x, config = asked.args.get("x"), asked.args.get("config")
+    """Return about how much work a request is."""
+    config = asked.args.get("config")
     layers = config.get("num_layers", 1) if isinstance(config, Mapping) else 1
-    return layers * x.size if isinstance(x, np.ndarray) and isinstance(layers, int) else 0
+    arrays = (value.size for value in asked.args.values() if isinstance(value, np.ndarray))
+    return sum(arrays) * (layers if isinstance(layers, int) else 1)
 
 
 def prepare_questions(profiles: tuple[str, ...] = PROFILES) -> None:

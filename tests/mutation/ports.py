@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -42,14 +43,19 @@ def files(port: str) -> tuple[str, ...]:
     return ask_c.FILES if port == "c" else ask_python.FILES[port]
 
 
+@cache
+def text(port: str, file: str) -> str:
+    """Return the text of a port's file."""
+    if port == "c":
+        return (ask_c.FOLDER / file).read_text(encoding="utf-8")
+    return ask_python.text_of(port, file)
+
+
+@cache
 def jobs(port: str, file: str) -> list[Job]:
     """Return all mutants of a file."""
-    if port == "c":
-        source = (ask_c.FOLDER / file).read_text(encoding="utf-8")
-        made = changes_c.mutants(source)
-    else:
-        made = changes_python.mutants(ask_python.text_of(port, file))
-    return [Job(port, file, mutant) for mutant in made]
+    changes = changes_c if port == "c" else changes_python
+    return [Job(port, file, mutant) for mutant in changes.mutants(text(port, file))]
 
 
 @contextmanager
