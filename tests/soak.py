@@ -245,7 +245,7 @@ def run(options: argparse.Namespace, soak: Soak, facts: dict[str, Any]) -> str:
         if options.steps:
             facts["long"] = long_sequences(options.steps, options.seed)
             print(json.dumps(facts["long"], indent=1), flush=True)
-        end, counts = 3600 * options.hours, soak.counts
+        end, counts = soak.seconds() + 3600 * options.hours, soak.counts
         while soak.seconds() < end and counts["sequences"] < options.sequences:
             for _ in range(options.rounds):
                 soak.operations(rounds)
@@ -269,7 +269,8 @@ def run(options: argparse.Namespace, soak: Soak, facts: dict[str, Any]) -> str:
 def main() -> int:
     """Run for as long as told, and write what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hours", type=float, default=math.inf)
+    hours = "of random requests, after the long sequences"
+    parser.add_argument("--hours", type=float, default=math.inf, help=hours)
     parser.add_argument("--sequences", type=float, default=math.inf)
     parser.add_argument("--rounds", type=int, default=60, help="of requests for one batch")
     parser.add_argument("--steps", type=int, default=100_000, help="of the long sequences; 0: none")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
-from mutation import changes_c, changes_python
+from mutation import ask_python, changes_c, changes_python, record
 from mutation.ports import files, jobs
+from mutation.record import Record
 from mutation.survivors import justified
 
 C = """int f(int a, const int *b)
@@ -42,6 +46,8 @@ def test_numbers_of_python_are_named_with_what_they_stand_in() -> None:
     names = [mutant.name for mutant in changes_python.mutants("def f(x):\n    return x >> 3\n")]
     assert "f: x >> 3 -> x >> 4" in names
     assert "f: x >> 3 -> x << 3" in names
+    twice = [mutant.name for mutant in changes_python.mutants("a = x + y\nb = x + y\n")]
+    assert twice == ["module: x + y -> x - y", "module: x + y -> x - y (number 2)"]
 
 
 @pytest.mark.parametrize("port", ["c", "jax", "native", "numpy", "torch"])
@@ -50,3 +56,34 @@ def test_every_survivor_with_a_reason_is_a_mutant_that_there_is(port: str) -> No
     made = {job.name for file in files(port) for job in jobs(port, file)}
     assert set(reasons.mutants) <= made
     assert set(reasons.functions) <= {name.partition(":")[0] for name in made}
+
+
+def test_what_was_tried_is_kept_and_survivors_are_asked_anew_with_other_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noticed, survivor, untried = jobs("c", "product.c")[:3]
+    Record(tmp_path, "c").add(noticed, "vectors")
+    Record(tmp_path, "c").add(survivor, "")
+    again = Record(tmp_path, "c")
+    assert again[noticed] == "vectors"
+    assert again[survivor] == ""
+    assert untried not in again
+    monkeypatch.setattr(again, "_asked", "other vectors")
+    assert noticed in again
+    assert survivor not in again
+    monkeypatch.setattr(record, "text", lambda port, file: "another text")
+    assert noticed not in again
+
+
+def test_a_mutant_that_waits_is_no_mutant_that_does_not_end() -> None:
+    def waits(given: ask_python.Given) -> str:
+        time.sleep(1.5)
+        return ""
+
+    def works(given: ask_python.Given) -> str:
+        while True:
+            pass
+
+    given = ("numpy", "product", "")
+    assert ask_python._forked(waits, given, 1) == ""
+    assert ask_python._forked(works, given, 1) == "time"

@@ -51,10 +51,6 @@ class Running:
         c = join_groups(self.c) if self.c else None
         return State(join_groups(self.h), c, None if buffer is None else buffer.heads.clone())
 
-    def top(self) -> Tensor:
-        """Return ``h`` of the top layer, ``[B, H]`` (SEQ-005)."""
-        return torch.cat(self.h[-1], 1)
-
 
 @dataclass
 class LayerInput:

@@ -1,13 +1,14 @@
 """Mutants of Python source: one constant, comparison, operator or order changed at a time.
 
 A changed number is named with what it stands in, so that a reason given for one place never covers
-another.
+another; of those of one name, the second is called number 2.
 """
 
 from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,7 +105,7 @@ def change(node: Any, way: int) -> None:
 def mutants(source: str) -> Iterator[Mutant]:
     """Give every mutant of a file."""
     tree = ast.parse(source)
-    owners = _owners(tree)
+    owners, names = _owners(tree), Counter[str]()
     for number, (node, ways) in enumerate(sites(tree)):
         for way in range(ways):
             fresh = copy.deepcopy(tree)
@@ -113,6 +114,8 @@ def mutants(source: str) -> Iterator[Mutant]:
             before = ast.unparse(shown)
             change(target, way)
             name = f"{owners.get(id(node), 'module')}: {before} -> {ast.unparse(shown)}"
+            names[name] += 1
+            name += f" (number {names[name]})" if names[name] > 1 else ""
             text = ast.unparse(ast.fix_missing_locations(fresh))
             yield Mutant(name, text, getattr(node, "lineno", 0))
 

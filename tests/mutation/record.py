@@ -10,38 +10,41 @@ from .ports import Job, text
 
 
 class Record:
-    """The verdicts on a port's mutants: a file of lines, begun anew with other vectors.
+    """The verdicts on a port's mutants: a file of lines.
 
-    A verdict counts for the text that it was given on.
+    A verdict counts for the text of the file that it was given on. What survived is asked again
+    when there are other vectors; what was noticed is not, since vectors are added and never lost.
     """
 
     def __init__(self, folder: Path, port: str) -> None:
         """Read what a folder has of a port."""
         self.path = folder / f"{port}.jsonl"
-        self.verdicts: dict[str, str] = {}
+        self._verdicts: dict[str, tuple[str, str]] = {}
         vectors = sorted(Path(__file__).parents[2].glob("spec/vectors/*"))
         self._asked = hashlib.sha256(b"".join(path.read_bytes() for path in vectors)).hexdigest()
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
-                key, verdict = json.loads(line)
-                self.verdicts[key] = verdict
+                key, _, verdict, asked = json.loads(line)
+                self._verdicts[key] = verdict, asked
 
     def __contains__(self, job: Job) -> bool:
         """Say whether a mutant was tried."""
-        return self._key(job) in self.verdicts
+        verdict, asked = self._verdicts.get(self._key(job), ("", ""))
+        return bool(verdict) or asked == self._asked
 
     def __getitem__(self, job: Job) -> str:
         """Return what noticed a mutant, ``""`` for a survivor."""
-        return self.verdicts[self._key(job)]
+        return self._verdicts[self._key(job)][0]
 
     def add(self, job: Job, verdict: str) -> None:
         """Keep a verdict."""
-        self.verdicts[self._key(job)] = verdict
+        key = self._key(job)
+        self._verdicts[key] = verdict, self._asked
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([self._key(job), verdict]) + "\n")
+            file.write(json.dumps([key, job.name, verdict, self._asked]) + "\n")
 
     def _key(self, job: Job) -> str:
-        """Return what a verdict depends on: the file, the change, and what is asked."""
-        parts = (job.name, text(job.port, job.file), self._asked)
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        """Return a short name of a mutant of a file as it is."""
+        both = f"{job.name}\n{text(job.port, job.file)}"
+        return hashlib.sha256(both.encode()).hexdigest()

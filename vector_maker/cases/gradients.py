@@ -61,8 +61,10 @@ def cases(evaluate: Evaluate) -> Iterator[Draft]:
         deep = Config(cell, 2, 2, 2, 2, slice_size=1)
         masked = ("limit_gradient", "masked_gradient")
         yield case(f"gradient {cell} deep", deep, HOLES, *masked)
-        gains: Arguments = {"gains": i32(np.resize([0, 4096, 5461, 65536], (3, 1, 2, 2)))}
+        # Layers whose states are stored go back from the last one too.
         layers = Config(cell, 1, 2, 2)
+        yield case(f"gradient {cell} layers stored", layers, [[1]] * 2, states="stored")
+        gains: Arguments = {"gains": i32(np.resize([0, 4096, 5461, 65536], (3, 1, 2, 2)))}
         yield case(f"gradient {cell} gains", layers, [[1] * 2] * 3, **gains)
         if cell == "revgru":
             # An input that its gain brings exactly to the largest operand has its gradient.
