@@ -55,7 +55,7 @@ def apply(
         states: how the backward pass comes by the states: ``"reversed"`` recovers them from the
             buffer, ``"stored"`` keeps them. The gradients are the same bits (GRAD-020).
         chunk_size: steps handled together, at most; no state depends on it.
-        checkpoint_every: keep the exact state every so many steps (rounded up to whole chunks) and
+        checkpoint_every: keep the exact state every so many steps (rounded to whole chunks) and
             the buffer of one such piece at a time.
         capacity: words (for ``wordlist`` planes) to set aside for the backward pass, for a piece
             if there are several; without it as many as can ever be needed (BUF-035), which for

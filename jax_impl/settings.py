@@ -77,13 +77,14 @@ def settings_of(
 def in_even_chunks(settings: Settings, steps: int) -> Settings:
     """Return settings with smaller chunks, at least half as long, if the steps then leave no rest.
 
-    A rest is a second program of the same kind, which takes as long to compile.
+    A rest is a second program of the same kind, which takes as long to compile. Whether there are
+    pieces does not matter, so that gradients are the same sums; stores of a piece still suffice.
     """
-    chunk = settings.chunk
-    if settings.piece is not None or steps <= chunk:
+    chunk, piece = settings.chunk, settings.piece
+    if steps <= chunk:
         return settings
-    sizes = range(chunk, chunk // 2, -1)
-    return settings._replace(chunk=next((n for n in sizes if steps % n == 0), chunk))
+    even = next((n for n in range(chunk, chunk // 2, -1) if steps % n == 0), chunk)
+    return settings._replace(chunk=even, piece=None if piece is None else piece // even * even)
 
 
 def whole_number(name: str, value: object) -> int:
