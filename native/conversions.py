@@ -38,6 +38,26 @@ def quantise(x: Array, scale: float, most: float, out: Array) -> None:
 
 
 @native
+def quantise_wide(x: Array, scale: float, out: Array) -> None:
+    """Write float32 ``x·scale`` as int32, rounded half to even, within its range (QNT-001)."""
+    low, high, halves = -(2.0**31), 2.0**31 - 1, 1.5 * 2.0**52
+    for n in range(x.size):
+        v = x[n] * scale  # in float64, which has all of int32
+        v = v if v < high else high
+        v = v if v > low else low
+        out[n] = i64((v + halves) - halves)
+
+
+@native
+def add_rows(into: Array, index: Array, rows: Array) -> None:
+    """Add ``rows``, ``[N, E]``, to those of ``into`` that ``index`` names, one after the other."""
+    for n in range(index.size):
+        at = index[n]
+        for i in range(rows.shape[1]):
+            into[at, i] += rows[n, i]
+
+
+@native
 def dequantise(q: Array, scale: float, out: Array) -> None:
     """Write the nearest float32 to int32 ``q·scale``, a power of two (QNT-006)."""
     factor = f32(scale)

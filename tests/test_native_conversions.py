@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from revrnn.config import Formats
 from revrnn.errors import RevRNNError
+from revrnn.formats import Formats
 from revrnn.torch_impl import RevLSTM, engine
 from revrnn.torch_impl.conversions import Conversions
 from revrnn.torch_impl.native.conversions import CONVERSIONS
@@ -66,6 +66,20 @@ def test_dequantised_bits_and_magnitudes_are_the_same(bits: int) -> None:
     assert CONVERSIONS.largest(low) == 32768
 
 
+def test_rows_are_added_in_their_order() -> None:
+    """As PyTorch adds them, bit for bit, some of them often; whatever the layout."""
+    torch.manual_seed(0)
+    index, rows = torch.randint(0, 4, (50,)), torch.randn(50, 7)
+    for change in (lambda t: t, lambda t: t.t().contiguous().t(), torch.Tensor.double):
+        made = []
+        for by in (CONVERSIONS, PLAIN):
+            into = change(torch.zeros(5, 7))
+            by.add_rows(into, index, change(rows))
+            made.append(into)
+        assert torch.equal(*made)
+        assert made[0][:4].any()
+
+
 @pytest.mark.rule("QNT-004")
 @pytest.mark.parametrize("name", VIEWS)
 @pytest.mark.parametrize("wrong", [torch.nan, -torch.nan, torch.inf, -torch.inf])
@@ -73,11 +87,13 @@ def test_a_number_that_is_not_finite_is_named(name: str, wrong: float) -> None:
     """Wherever it stands; large finite numbers are none."""
     good = VIEWS[name](HARD)
     CONVERSIONS.check_finite(a=good, b=None, c=HARD)
+    assert CONVERSIONS.is_finite(good) == PLAIN.is_finite(good) == torch.tensor(True)
     bad = HARD.clone()
     bad[500], bad[2] = wrong, wrong
     with pytest.raises(RevRNNError, match=r"E_NONFINITE\] c:"):
         CONVERSIONS.check_finite(a=good, b=None, c=bad)
     if good.numel() and name != "of float16":
+        assert CONVERSIONS.is_finite(VIEWS[name](bad)) == torch.tensor(False)
         with pytest.raises(RevRNNError, match=r"E_NONFINITE\] a:"):
             CONVERSIONS.check_finite(a=VIEWS[name](bad))
 

@@ -21,7 +21,7 @@ from .checks import check_tensor
 from .collect import Collector, now
 from .conversions import Conversions
 from .embedded import Embedded
-from .quantise import operand_passes
+from .quantise import ALONE, operand_passes
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
 from .shortcuts import is_plain_embedding
@@ -156,7 +156,7 @@ class ChunkInputs:
                 apart.check(self.cut.part)
         if self.into is None and self.hooks.after:
             self.made[first] = x  # the readout follows at once
-        self._finite.append(torch.isfinite(x.detach()).all())
+        self._finite.append(self.conversions.is_finite(x.detach()))
         q = self._operands(x)
         if self._repeat is not None:
             self._repeat.note(first, q)
@@ -185,7 +185,9 @@ class ChunkInputs:
 
     def _embedded(self, part: Tensor, steps: int) -> Tensor:
         with self.autocast():
-            x = part if self.embed is None else self.embed(part)
+            x = part
+            if self.embed is not None:
+                x = _looked_up(self.embed, part) if self.in_place else self.embed(part)
         name = "embed" if self.embed is not None else "inputs"
         check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)
         return x
@@ -223,7 +225,8 @@ class ChunkInputs:
             if self.embed.scale_grad_by_freq and self._often is None:
                 size, tokens = self.embed.num_embeddings, self.cut.data.flatten()
                 self._often = torch.bincount(tokens, minlength=size)
-            add_embedding_gradient(self.embed, part, dx, self.into, self._often)
+            add_rows = self.conversions.add_rows
+            add_embedding_gradient(self.embed, part, dx, self.into, add_rows, self._often)
             return
         # Gradients that the readout left for this chunk's graph go the same way.
         others = self.into.take_since(since)
@@ -254,3 +257,19 @@ class ChunkInputs:
                 "a function that repeats itself: state only in buffers of its modules, random"
                 " numbers only from PyTorch",
             ) from cause
+
+
+def _looked_up(embed: Callable[[Tensor], Tensor], tokens: Tensor) -> Tensor:
+    """Return what a plain ``nn.Embedding`` gives for tokens; on the CPU PyTorch's threads stay out.
+
+    Else they keep their cores busy for milliseconds afterwards, waiting, and hold up the engine's.
+    """
+    assert isinstance(embed, nn.Embedding)
+    many = max(1, ALONE // embed.embedding_dim)
+    if tokens.device.type != "cpu" or torch.get_num_threads() == 1 or tokens.numel() <= many:
+        return embed(tokens)  # type: ignore[no-any-return]
+    out = embed.weight.new_empty((*tokens.shape, embed.embedding_dim))
+    cut = torch.split(tokens.flatten(), many), torch.split(out.flatten(0, -2), many)
+    for piece, to in zip(*cut, strict=True):
+        to.copy_(embed(piece))
+    return out

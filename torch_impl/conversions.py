@@ -1,7 +1,8 @@
-"""Conversions of whole tensors (QNT), for which an engine may have a faster way."""
+"""Conversions of whole tensors (QNT) and their like, for which an engine may have a faster way."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from revrnn.formats import Formats
@@ -16,6 +17,10 @@ class Conversions:
         """Raise ``E_NONFINITE`` for the first float tensor with NaN or an infinity (QNT-004)."""
         plain.check_finite(**named)
 
+    def is_finite(self, x: Tensor) -> Tensor:
+        """Return whether no float is NaN or infinite, a bool without axes on the device."""
+        return torch.isfinite(x).all()
+
     def quantise(self, kind: str, x: Tensor, formats: Formats) -> Tensor:
         """Return floats in fixed point: int16 for operands and weights, else int32 (QNT-001)."""
         return plain.quantise(kind, x, formats)
@@ -28,6 +33,10 @@ class Conversions:
         """Return the largest magnitude of integers on the CPU."""
         array = v.detach().numpy()  # NumPy starts no threads for it
         return max(int(array.max()), -int(array.min()))
+
+    def add_rows(self, into: Tensor, index: Tensor, rows: Tensor) -> None:
+        """Add ``rows``, ``[N, E]``, to those of ``into`` that ``index``, int64 ``[N]``, names."""
+        into.index_add_(0, index, rows)
 
 
 CONVERSIONS = Conversions()

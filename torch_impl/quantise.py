@@ -17,7 +17,7 @@ _CACHED: Final = 2**18
 # PyTorch handles fewer than 2^15 without its other threads. After each operation these keep their
 # cores busy for milliseconds, waiting for the next one, and hold up the native engine's threads,
 # which begin at sizes where a chunk has about as many elements as the second number.
-_ALONE: Final = 2**15 - 1
+ALONE: Final = 2**15 - 1
 _FEW: Final = 2**17
 # Added to a float32 of magnitude below 2^22 it leaves no bits for fractions, which are rounded half
 # to even. (torch.round starts threads from 2048 elements on.)
@@ -106,7 +106,7 @@ def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Cut tensors of one shape into pieces that one thread handles alone and in its cache."""
     first, whole, piece = tensors[0], _CACHED, _CACHED
     if torch.get_num_threads() > 1:
-        whole, piece = _FEW, _ALONE
+        whole, piece = _FEW, ALONE
     if first.device.type != "cpu" or first.numel() <= whole:
         yield tensors
     elif all(tensor.is_contiguous() for tensor in tensors):

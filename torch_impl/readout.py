@@ -274,12 +274,17 @@ def reads_in_place(readout: object, targets: object) -> bool:
 
 @torch.no_grad()
 def add_embedding_gradient(
-    embed: nn.Embedding, tokens: Tensor, dx: Tensor, into: Collector, often: Tensor | None = None
+    embed: nn.Embedding,
+    tokens: Tensor,
+    dx: Tensor,
+    into: Collector,
+    add_rows: Callable[[Tensor, Tensor, Tensor], None],
+    often: Tensor | None = None,
 ) -> None:
     """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``.
 
-    ``often`` is how often each token occurs in the whole sequence, if gradients are divided by that
-    (``scale_grad_by_freq``).
+    ``add_rows`` is an engine's (:mod:`.conversions`); ``often`` is how often each token occurs in
+    the whole sequence, if gradients are divided by that (``scale_grad_by_freq``).
     """
     total = into.in_place(embed.weight)
     if total is None:
@@ -288,4 +293,4 @@ def add_embedding_gradient(
         dx = dx * (tokens != embed.padding_idx).unsqueeze(-1)
     if often is not None:
         dx = dx / often[tokens.long()].unsqueeze(-1)
-    total.index_add_(0, tokens.flatten(), dx.flatten(0, -2).to(total.dtype))
+    add_rows(total, tokens.flatten().long(), dx.flatten(0, -2).to(total.dtype))

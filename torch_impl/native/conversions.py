@@ -25,16 +25,23 @@ class CompiledConversions(Conversions):
     def check_finite(self, **named: Tensor | None) -> None:
         """Raise ``E_NONFINITE`` for the first float tensor with NaN or an infinity (QNT-004)."""
         given = [value for value in named.values() if value is not None]
-        if not all(_suits(v) and kernels.is_finite(_flat(v).view(np.int32)) for v in given):
+        if not all(_suits(value) and _is_finite(value) for value in given):
             super().check_finite(**named)
+
+    def is_finite(self, x: Tensor) -> Tensor:
+        """Return whether no float is NaN or infinite, a bool without axes."""
+        return torch.tensor(_is_finite(x)) if _suits(x) else super().is_finite(x)
 
     def quantise(self, kind: str, x: Tensor, formats: Formats) -> Tensor:
         """Return floats in fixed point: int16 for operands and weights, else int32 (QNT-001)."""
-        if kind not in ("operand", "weight") or not _suits(x):
+        if not _suits(x):
             return super().quantise(kind, x, formats)
-        out = torch.empty(x.shape, dtype=torch.int16)
-        scale = 2.0 ** fraction_bits(kind, formats)
-        kernels.quantise(_flat(x), scale, float(OPERAND_MAX), _flat(out))
+        scale, short = 2.0 ** fraction_bits(kind, formats), kind in ("operand", "weight")
+        out = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32)
+        if short:
+            kernels.quantise(_flat(x), scale, float(OPERAND_MAX), _flat(out))
+        else:
+            kernels.quantise_wide(_flat(x), scale, _flat(out))
         return out
 
     def dequantise(self, q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
@@ -50,9 +57,20 @@ class CompiledConversions(Conversions):
         """Return the largest magnitude of integers."""
         return int(kernels.largest(_flat(v.contiguous())))
 
+    def add_rows(self, into: Tensor, index: Tensor, rows: Tensor) -> None:
+        """Add ``rows``, ``[N, E]``, to those of ``into`` that ``index``, int64 ``[N]``, names."""
+        if _suits(into) and _suits(rows) and index.is_contiguous():
+            kernels.add_rows(*(tensor.detach().numpy() for tensor in (into, index, rows)))
+        else:
+            super().add_rows(into, index, rows)
+
 
 def _suits(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.is_contiguous() and not x.is_neg()
+
+
+def _is_finite(x: Tensor) -> bool:
+    return bool(kernels.is_finite(_flat(x).view(np.int32)))
 
 
 def _flat(x: Tensor) -> Array:

@@ -1,4 +1,4 @@
-"""Memory that serves one chunk after another, and a little of it one call after another.
+"""Memory that serves one chunk after another, one call after another, and one use after another.
 
 A fresh page has to be cleared by the system when it is first written, which at small sizes costs
 as much as a tenth of a training step.
@@ -12,9 +12,8 @@ import numpy as np
 
 from ...native.compiling import Array
 
-# Elements of a piece of memory that is kept, float32, and how many pieces.
-_SMALL: Final = 2**20
-_COUNT: Final = 4
+# Elements, float32, that are kept in all (16 MB).
+_MOST: Final = 2**22
 
 _stock: list[Array] = []  # its pop and append are atomic
 
@@ -43,5 +42,5 @@ class Floats:
 
 
 def _keep(array: Array) -> None:
-    if 0 < array.size <= _SMALL and len(_stock) < _COUNT:
+    if 0 < array.size <= _MOST - sum(other.size for other in tuple(_stock)):
         _stock.append(array)

@@ -19,6 +19,7 @@ from ...native.readout import (
     write_logits,
 )
 from ...native.tiles import PANEL, TALL
+from .memory import Floats
 from .threads import Task, run, shares, split
 
 # Logits that exist at a time (8 MB): fewer, and the weights are read more often than need be.
@@ -57,7 +58,8 @@ def losses_and_gradients(
     into_bias = none if of_bias is None else of_bias.numpy()
     most = max(1, _LOGITS // (classes * PANEL))
     panels = min(most, -(-rows // PANEL))
-    room = np.empty((panels, classes * PANEL), np.float32)
+    memory = Floats(panels * classes * PANEL)
+    room = memory.array[: panels * classes * PANEL].reshape(panels, -1)
     for begin in range(0, rows, panels * PANEL):
         part = slice(begin, min(begin + panels * PANEL, rows))
         block = _Block(w, bias, rows_of_x[part], classes_of[part], counts[part], room)
