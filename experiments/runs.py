@@ -37,16 +37,8 @@ from .lock import LOCK
 Arrays = dict[str, npt.NDArray[Any]]
 _METRICS, _CONFIG, _SUMMARY = "metrics.jsonl", "config.json", "summary.json"
 
-
-_FAULTS = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    OSError,
-    SafetensorError,
-)
+_OF_FILES = (RuntimeError, OSError, SafetensorError)
+_FAULTS = (LookupError, TypeError, ValueError, AttributeError, *_OF_FILES)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,48 +24,21 @@ from .mixing import may_mix, mixes_steps
 
 Tree = Any
 # What does not change whether something is a mean or a sum.
-_SAME = {
-    "convert_element_type",
-    "reshape",
-    "squeeze",
-    "copy",
-    "neg",
-    "broadcast_in_dim",
-    "pvary",
-    "pcast",
-    "optimization_barrier",
-    "sharding_constraint",
-    "reshard",
-    "mesh_cast",
-}
+_SAME: Final = frozenset(
+    """
+    convert_element_type reshape squeeze copy neg broadcast_in_dim pvary pcast
+    optimization_barrier sharding_constraint reshard mesh_cast
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
 # A count that is 0 divides nothing but 0; what is kept from dividing by it gives 0 so too.
 _TINY = 1e-30
 # What makes of a mean or sum something that is neither.
-_BENDS = {
-    "exp",
-    "exp2",
-    "expm1",
-    "log",
-    "log1p",
-    "sqrt",
-    "rsqrt",
-    "cbrt",
-    "pow",
-    "integer_pow",
-    "square",
-    "tanh",
-    "logistic",
-    "sin",
-    "cos",
-    "abs",
-    "slice",
-    "dynamic_slice",
-    "reduce_max",
-    "reduce_min",
-    "reduce_prod",
-    "max",
-    "min",
-}
+_BENDS: Final = frozenset(
+    """
+    exp exp2 expm1 log log1p sqrt rsqrt cbrt pow integer_pow square tanh logistic sin cos abs
+    slice dynamic_slice reduce_max reduce_min reduce_prod max min
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
 
 Kind = Literal["mean", "sum", "ratio", "other", "mixed", "unknown"]
 

@@ -176,10 +176,8 @@ class Run:
         for one in (cut, self.inputs.cut):
             one.hand_on(self.into)
         factor, floats = tally.factor(), self._hx()
-        of_hx = [g for g in (grads.h, grads.c) if g is not None][: len(floats)]
-        if factor is not None:
-            of_hx = [g * factor for g in of_hx]
-        of_hx = [g.to(h.dtype) for g, h in zip(of_hx, floats, strict=True)]
+        of_hx = [g if factor is None else g * factor for g in (grads.h, grads.c) if g is not None]
+        of_hx = [g.to(h.dtype) for g, h in zip(of_hx, floats, strict=False)]
         on_graph = any(h.grad_fn is not None for h in floats)
         if through_hx:
             for h, g in zip(floats, (grads.h, grads.c), strict=False):

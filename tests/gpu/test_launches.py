@@ -9,7 +9,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gpu_model import DEVICES, estimate, of_peer, peer_of, steps_of, tiles_of
+from gpu_bounds import DEVICES, estimate
+from gpu_model import of_peer, peer_of, steps_of, tiles_of
 
 
 @pytest.mark.parametrize(("cell", "counts"), [("revgru", [4, 4, 5]), ("revlstm", [2, 4, 3])])
