@@ -78,6 +78,18 @@ def implementation(request: pytest.FixtureRequest) -> Implementation:
     return load(request.param)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _neighbours_are_not_packages() -> None:
+    """Take the folder that holds the checkout out of the path.
+
+    pytest takes the checkout for a package, for its ``__init__.py``, and puts its parent first: a
+    neighbour called ``jax`` would be imported for JAX.
+    """
+    parent = str(ROOT.parent)
+    while parent in sys.path:
+        sys.path.remove(parent)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _let_compiled_programs_go() -> Iterator[None]:
     """Let go of what JAX compiled for a file.
