@@ -39,7 +39,12 @@ def parser() -> argparse.ArgumentParser:
         "--profile", action="append", metavar="|".join(PROFILES), help="judge this one (repeatable)"
     )
     line.add_argument("--judge", help="who is right about random requests; as --adapter")
-    line.add_argument("--examples", type=int, default=20, help="random requests an operation")
+    line.add_argument(
+        "--examples",
+        type=int,
+        default=20,
+        help="random requests an operation, and as many with faults",
+    )
     line.add_argument(
         "--seed", type=int, default=None, help="of random requests and of the order of all"
     )

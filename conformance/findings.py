@@ -57,7 +57,7 @@ class Report:
         judged: those that were to be judged.
         spec_version: the version of the specification.
         seed: of the random requests.
-        examples: random requests for each operation.
+        examples: random requests for each operation; as many with faults are asked too.
         judge: the name of who judged those, or ``""``: the vectors alone were asked.
         vectors: tallies of the vectors, by operation.
         random: tallies of the random requests, by operation.

@@ -12,6 +12,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--revrnn-command", help="a program that speaks CONF-003")
     group.addoption("--revrnn-judge", help="who is right about random requests; as the adapter")
     group.addoption("--revrnn-profile", action="append", help="judge this profile (repeatable)")
-    group.addoption("--revrnn-examples", type=int, default=20, help="random requests an operation")
+    group.addoption(
+        "--revrnn-examples",
+        type=int,
+        default=20,
+        help="random requests an operation, and as many with faults",
+    )
     group.addoption("--revrnn-seed", type=int, default=0, help="of the random requests")
     group.addoption("--revrnn-timeout", type=float, default=30.0, help="seconds for one answer")

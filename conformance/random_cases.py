@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from revrnn.config import Config
-from revrnn.evaluation import Implementation, empty_store
+from revrnn.evaluation import Implementation, empty_store, outcome
 from revrnn.formats import Formats
 from revrnn.kinds import RECORDS, Field
 from revrnn.operations import OPERATIONS, arguments_of
@@ -32,6 +32,7 @@ from .contents import (
     reversal_arguments,
     sequence_arguments,
 )
+from .faulty_cases import spoil
 
 # The largest lengths of axes of the elementary operations and those on the buffer; of free shape,
 # arrays are always of one length.
@@ -73,6 +74,18 @@ class RandomCases:
             return self._elementary(operation, number)
         make: Callable[[int], Arguments] = getattr(self, f"_{operation}")
         return make(number)
+
+    def all(self, operation: str, examples: int) -> list[Arguments]:
+        """Return so many requests of an operation, and as many with faults."""
+        drawn = [self.draw(operation, number) for number in range(examples)]
+        return drawn + [self._faulty(operation, given) for given in drawn]
+
+    def _faulty(self, operation: str, given: Arguments) -> Arguments:
+        """Return a request with a fault, which compiles nothing where programs are compiled."""
+        while True:
+            spoilt = spoil(given, self.generator)
+            if "error" in outcome(self.judge, operation, spoilt):
+                return spoilt
 
     # --- elementary operations, and those on the buffer
 

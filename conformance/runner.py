@@ -49,7 +49,8 @@ class Runner:
             judge: says what is due where there is no vector; without one there are no random
                 requests, and no first step is named.
             profiles: what to judge; by default what the port claims.
-            examples: random requests for each operation; 0 for the vectors alone.
+            examples: random requests for each operation, and as many with faults; 0 for the vectors
+                alone.
             seed: of the random requests, of the order in which vectors are asked, and of the order
                 of names in all arguments: a port that keeps something from one request to the
                 next, or takes arguments by their places, is not always asked alike.
@@ -146,10 +147,13 @@ class Runner:
         if drawn is None or not offers(drawn.judge, operation):
             return
         tally = self.report.random.setdefault(operation, Tally())
-        numbers = range(self.report.examples)
-        questions = [self._question(operation, drawn.draw(operation, n)) for n in numbers]
+        cases = drawn.all(operation, self.report.examples)
+        questions = [self._question(operation, args) for args in cases]
         answers = self._asked(f"{operation}, random", questions, tally)
         for number, (question, answer) in enumerate(zip(questions, answers, strict=False)):
+            if left_out(question, answer):
+                tally.left_out += 1
+                continue
             expected = outcome(drawn.judge, operation, question.args)
             lines = faults(expected, answer)
             if not lines:

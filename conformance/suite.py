@@ -62,7 +62,7 @@ def random_cases(request: pytest.FixtureRequest, port: Port, judge: Implementati
             pytest.skip(ABSENT)
         layouts = layouts_of(judge, port.layouts)
         cases = RandomCases(judge, seed, layouts, pool_for(examples))
-        return [Question(operation, cases.draw(operation, n)) for n in range(examples)]
+        return [Question(operation, args) for args in cases.all(operation, examples)]
 
     return drawn
 
@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         cases = [c for name in (UNKNOWN_OPERATION, *operations) for c in load_vectors(name)]
         metafunc.parametrize("case", cases, ids=[case.id for case in cases])
     else:
-        numbers = range(config.getoption("revrnn_examples"))
+        numbers = range(2 * config.getoption("revrnn_examples"))  # the second half with faults
         asked = [(name, number) for name in operations for number in numbers]
         metafunc.parametrize(("operation", "number"), asked)
 

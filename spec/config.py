@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .errors import RevRNNError
 from .formats import P_MAX, Formats
-from .kinds import KINDS, check_names, check_record
+from .kinds import KINDS, RECORDS, check_names, check_record, check_values
 
 CELLS: Final = KINDS["cell"].values
 LAYOUTS: Final = KINDS["layout"].values
@@ -63,9 +63,11 @@ class Config:
         """Check the fields in the order of ERR-002."""
         if not isinstance(self.formats, Formats):
             raise RevRNNError("E_ARGUMENT", "formats", repr(self.formats), "a Formats")
-        check_record(self, "config", lambda name: self.group_size)
+        check_record(self, "config")  # all but the slice, whose faults come last
         if self.p_max is not None and "p" not in self.gates:  # FMT-007
             raise RevRNNError("E_FORMAT", "p_max", repr(self.p_max), "None without a gate p")
+        (of_slice,) = (field for field in RECORDS["config"] if field.name == "slice_size")
+        check_values([of_slice], {"slice_size": self.slice_size}, lambda _: self.group_size)
         if self.slice_size and not self.forgetting:
             raise RevRNNError("E_SLICE", "slice_size", self.slice_size, "0 without forgetting")
 

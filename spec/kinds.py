@@ -122,6 +122,7 @@ class Kind:
         else:
             right = self.type != "int" or (
                 is_int(value)
+                and -(2**63) <= value < 2**63  # EVAL-002
                 and (self.low is None or value >= self.low)
                 and (high is None or value <= high)
                 and value % self.multiple_of == 0
@@ -226,7 +227,7 @@ def check_values(
         field.kind.check(field.name, values[field.name], field.none, length)
 
 
-def check_record(record: object, name: str, length: Lengths) -> None:
+def check_record(record: object, name: str, length: Lengths = lambda name: None) -> None:
     """Check the fields of a frozen dataclass of :data:`RECORDS`; NumPy's scalars become Python's.
 
     Raises:

@@ -14,7 +14,7 @@ from .kinds import DTYPE_NAMES, DTYPES, TABLE
 
 # How elements of each type are written.
 _FORMS: Final[Mapping[str, str]] = TABLE["dtypes"]
-_DECIMAL: Final = re.compile(r"-?[0-9]+")
+_DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]*")
 _HEX_FLOAT: Final = re.compile(r"-?(0[xX][0-9a-fA-F]+(\.[0-9a-fA-F]*)?([pP][+-]?[0-9]+)?|inf|nan)")
 
 

@@ -17,9 +17,12 @@ from . import (
     cells,
     conventions,
     edges,
+    ends,
     errors,
     formats,
     gradients,
+    kinds,
+    orders,
     product,
     quantisation,
     sequences,
@@ -50,5 +53,5 @@ FLAGS: Final = {flag: f"{rule}: {sentence}" for flag, (rule, sentence) in MISTAK
 
 def drafts(evaluate: Evaluate) -> Iterator[Draft]:
     """Give all requests; ``evaluate`` computes what a reversal is to start from."""
-    for section in (*WITH_MISTAKES, situations, edges):
+    for section in (*WITH_MISTAKES, situations, edges, kinds, orders, ends):
         yield from section.cases(evaluate)
