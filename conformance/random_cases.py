@@ -84,7 +84,10 @@ class RandomCases:
         """Return a request with a fault, which compiles nothing where programs are compiled."""
         while True:
             spoilt = spoil(given, self.generator)
-            if "error" in outcome(self.judge, operation, spoilt):
+            if (
+                outcome(self.judge, operation, spoilt).get("error", "E_UNSUPPORTED")
+                != "E_UNSUPPORTED"
+            ):
                 return spoilt
 
     # --- elementary operations, and those on the buffer

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
+from folders import ROOT
 from revrnn.evaluation import Implementation, load
 
 # Every field is set: under CI=true a profile would otherwise inherit other defaults.

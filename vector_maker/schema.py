@@ -69,7 +69,8 @@ def _single_schema(field: Field) -> Json:
     if kind.type == "str":
         return {"enum": list(kind.values)}
     if kind.type in ("config", "formats"):
-        return _ref(kind.type)
+        record = _ref(kind.type)
+        return {"anyOf": [record, {"type": "null"}]} if field.none else record
     if kind.type == "f64":
         return _ref("single_float")
     if kind.low == 0 and kind.high is None:
