@@ -19,7 +19,7 @@ from jax.extend.core import Literal as Constant
 
 from revrnn.errors import RevRNNError
 
-from .flat import STEPS, flat_program, has_steps, varying_of
+from .flat import STEPS, flat_program, has_steps, uses_length, varying_of
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
@@ -93,7 +93,7 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
         return Average("unknown")
     if mixes_steps(jaxpr):
         return Average("mixed")
-    doubt = may_mix(jaxpr)
+    doubt = may_mix(jaxpr) or uses_length(jaxpr)
     if len(jaxpr.outvars) != 1:
         return Average("unknown", doubt=doubt)
     names = tuple(equation.primitive.name for equation in jaxpr.eqns)
@@ -157,6 +157,8 @@ class _Walk:
                 return Average("unknown")
             equation = self.jaxpr.eqns[place]
             name: str = equation.primitive.name
+            if not equation.invars:
+                return Average("unknown")
             first, *others = list(equation.invars)
             if name in ("reduce_sum", "dot_general") and has_steps(*equation.invars):
                 over += sum(map(self._over, equation.invars))
@@ -197,6 +199,8 @@ class _Walk:
         if not self._varies(variable) or variable not in self.makers:
             return 0
         equation = self.jaxpr.eqns[self.makers[variable]]
+        if not equation.invars:  # numbers by the place in a chunk
+            return 0
         name, (first, *others) = equation.primitive.name, equation.invars
         if name in ("mul", "div"):
             sign = 1 if name == "mul" else -1
@@ -237,6 +241,8 @@ class _Walk:
         least: tuple[Literal["max", "add"], float] | None = None
         while self._varies(count) and count in self.makers:
             equation = self.jaxpr.eqns[self.makers[count]]
+            if not equation.invars:
+                return Average("unknown")
             name: str = equation.primitive.name
             first, *others = list(equation.invars)
             if name in ("max", "add"):

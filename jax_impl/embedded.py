@@ -18,7 +18,7 @@ from revrnn.errors import RevRNNError
 
 from .apart import CUTS, cut_of, numbers_of, result_of
 from .averages import goes_through_steps
-from .flat import STEPS, flat_program, has_steps, literals
+from .flat import STEPS, flat_program, has_steps, uses_length
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
@@ -53,8 +53,7 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> 
         for e in jaxpr.eqns
     )
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
-    by_length = any(_is_length(value) for value in literals(jaxpr))
-    if not drawn and (may_mix(jaxpr) or by_length or not kept):
+    if not drawn and (may_mix(jaxpr) or uses_length(jaxpr) or not kept):
         _try(function, outer, inputs)
 
 
@@ -77,15 +76,6 @@ def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
         most = (0.05 if low else 1e-3) * max(np.abs(one).max(initial=0), 1e-30)
         if joined.shape != one.shape or np.abs(joined - one).max(initial=0) > most:
             raise _error()
-
-
-def _is_length(value: Any) -> bool:
-    """Say whether a number of a program may be made of the number of steps."""
-    if np.size(value) != 1 or np.asarray(value).dtype.kind not in "iuf":
-        return False
-    number = abs(float(np.asarray(value).reshape(())))
-    inverse = 1 / number if number else 0.0
-    return bool(number and number % STEPS == 0) or abs(inverse - STEPS) < 1
 
 
 def _error() -> RevRNNError:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core import Literal as Constant
 
@@ -72,6 +73,20 @@ def varying_of(jaxpr: Any) -> set[Any]:
     return varying
 
 
-def literals(jaxpr: Any) -> list[Any]:
-    """Return the numbers that are written into a program."""
-    return [v.val for e in jaxpr.eqns for v in e.invars if isinstance(v, Constant)]
+def uses_length(jaxpr: Any) -> bool:
+    """Say whether anything with steps is computed from their number, or from one over it."""
+    return any(
+        isinstance(v, Constant) and _is_length(v.val)
+        for equation in jaxpr.eqns
+        if has_steps(*equation.outvars)
+        for v in equation.invars
+    )
+
+
+def _is_length(value: Any) -> bool:
+    """Say whether a number of a program may be made of the number of steps."""
+    if np.size(value) != 1 or np.asarray(value).dtype.kind not in "iuf":
+        return False
+    number = abs(float(np.asarray(value).reshape(())))
+    inverse = 1 / number if number else 0.0
+    return bool(number and number % STEPS == 0) or abs(inverse - STEPS) < 1

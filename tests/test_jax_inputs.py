@@ -105,6 +105,21 @@ def test_plans_may_be_of_any_size() -> None:
     assert plan(CONFIG, 2**40, 2**40).plain > 2**80
 
 
+READOUTS: dict[str, Callable[..., Any]] = {
+    "number of steps": lambda o, y, t: jnp.square(y * len(y) - 1).mean(),
+    "places": lambda o, y, t: (jnp.arange(len(y))[:, None, None] * y).mean(),
+    "places' sum": lambda o, y, t: jnp.square(y).sum() / jnp.arange(len(y)).sum(),
+}
+
+
+@pytest.mark.parametrize("name", READOUTS)
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_readouts_made_of_a_chunks_length_are_refused(name: str) -> None:
+    with pytest.raises(RevRNNError) as caught:
+        _read(READOUTS[name])
+    assert (caught.value.code, caught.value.argument) == ("E_ARGUMENT", "readout")
+
+
 PLACES = np.linspace(0, 1, STEPS, dtype=np.float32)[:, None, None]
 Embed = Callable[[Any, Any], Any]
 MIXED: dict[str, Embed] = {
