@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
-from revrnn.torch_impl import RevLSTM, engine
+from revrnn.torch_impl import RevLSTM, chunks, engine
 from revrnn.torch_impl.conversions import Conversions
 from revrnn.torch_impl.native.conversions import CONVERSIONS
 
@@ -118,3 +120,60 @@ def test_gradients_do_not_depend_on_which_are_wanted() -> None:
             torch.testing.assert_close(own.grad, wanted, rtol=1e-4, atol=1e-6)
     assert len(made[0]) == 3
     assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+
+
+def test_lookups_by_pieces_are_those_of_the_whole() -> None:
+    """With two threads tokens are looked up by pieces: same bits, same errors, none for one."""
+    torch.manual_seed(0)
+    embed, tokens = nn.Embedding(30, 2000, padding_idx=3), torch.randint(0, 30, (5, 9))
+    calls = list[int]()
+
+    def counted(module: nn.Module, args: tuple[Tensor]) -> None:
+        calls.append(args[0].numel())
+
+    before = torch.get_num_threads()
+    try:
+        for threads, wanted in ((1, [45]), (2, [16, 16, 13])):
+            torch.set_num_threads(threads)
+            with torch.no_grad(), embed.register_forward_pre_hook(counted):
+                made = chunks._looked_up(embed, tokens)
+            assert torch.equal(made, embed.weight[tokens])
+            assert calls == wanted
+            calls.clear()
+            with pytest.raises(IndexError), torch.no_grad():
+                chunks._looked_up(embed, torch.full_like(tokens, 30))
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Arithmetic(TorchDispatchMode):
+    """Notes operations on many numbers that are more than views, copies or room."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, and note it."""
+        made = func(*args, **(kwargs or {}))
+        large = any(isinstance(v, Tensor) and v.numel() >= 2**14 for v in (*args, made))
+        name = func.overloadpacket.__name__
+        plain = ("detach", "slice", "view", "_unsafe_view", "lift_fresh", "alias")
+        if large and name not in plain and "empty" not in name:
+            self.noted.append(name)
+        return made
+
+
+def test_a_call_starts_no_threads_of_pytorch() -> None:
+    """They would keep cores busy for milliseconds, waiting: no large operation is PyTorch's."""
+    module, x = RevLSTM(128, 64), torch.randn(16, 20, 128, requires_grad=True)
+    with engine("native"), _Arithmetic() as forward:
+        outputs, _ = module(x)
+    assert forward.noted == []
+    gradient = torch.ones_like(outputs)
+    with engine("native"), _Arithmetic() as back:
+        torch.autograd.grad(outputs, [x, *module.parameters()], gradient)
+    assert back.noted == []
+    with engine("eager"), _Arithmetic() as eager:
+        module(x)
+    assert "mul" in eager.noted
