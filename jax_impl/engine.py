@@ -169,7 +169,9 @@ def _by_engine(function: Callable[..., R], settings: Settings, *arguments: Any) 
             made = made._replace(tape=made.tape._replace(native=zeros(like.tape.native)))
         return made
 
-    result: R = either(partial(function, settings), product and elsewhere, *arguments)
+    result: R = either(
+        partial(function, settings), None if product is None else elsewhere, *arguments
+    )
     return result
 
 

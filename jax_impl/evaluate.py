@@ -191,7 +191,7 @@ _OPERATIONS: Final[dict[str, Callable[[Request], Results]]] = {
     "revmul_inverse": _revmul_inverse,
 }
 
-_SEQUENCES: Final[dict[str, Callable[[Request, str], Results]]] = {
+_SEQUENCES: Final[dict[str, Callable[[Request, Method], Results]]] = {
     "cell_forward": _sequence_forward,
     "cell_reverse": _sequence_reverse,
     "sequence_forward": _sequence_forward,

@@ -62,12 +62,10 @@ def zeros(like: Tree) -> Tree:
     return jax.tree.map(lambda v: jnp.zeros(v.shape, v.dtype), like)
 
 
-@_either.def_impl
 def _run(*leaves: Any, here: ClosedJaxpr, elsewhere: Flat | None) -> Any:
     return with_x64(jaxpr_as_fun(here))(*leaves)
 
 
-@_either.def_abstract_eval
 def _shapes(*_: Any, here: ClosedJaxpr, elsewhere: Flat | None) -> Any:
     return here.out_avals
 
@@ -92,7 +90,8 @@ def export_is_seen() -> bool:
     """Say whether lowering is told by this version of JAX what it is for."""
 
     def wave(angle: jax.Array) -> jax.Array:
-        return either(jnp.sin, lambda _, angle: jnp.cos(angle), angle)
+        either_wave: jax.Array = either(jnp.sin, lambda _, angle: jnp.cos(angle), angle)
+        return either_wave
 
     jitted, angle = jax.jit(wave), jnp.float32(0)
     kept: str = export.export(jitted)(angle).mlir_module()
@@ -113,6 +112,8 @@ def _refuse(*_: Any, **__: Any) -> Any:
     raise RevRNNError("E_UNSUPPORTED", "apply", "the derivative of a gradient", "first derivatives")
 
 
+_either.def_impl(_run)
+_either.def_abstract_eval(_shapes)
 mlir.register_lowering(_either, _lower)
 batching.primitive_batchers[_either] = _batch
 ad.primitive_jvps[_either] = _refuse

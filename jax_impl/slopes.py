@@ -98,19 +98,21 @@ def slopes_of(
     return tuple(by_layer)
 
 
-def slopes_like(config: Config, steps: tuple[int, int]) -> tuple[LayerSlopes, ...]:
+def slopes_like(config: Config, steps: tuple[int, ...]) -> tuple[LayerSlopes, ...]:
     """Return shapes and types of the slopes of ``(C, B)`` steps."""
     of_group, of_layer = (*steps, config.group_size), (*steps, config.hidden_size)
-    whole = jax.ShapeDtypeStruct(of_group, jnp.int32)
-    forget = ForgetGate(whole, whole, jax.ShapeDtypeStruct(of_group, jnp.bool_))
+    whole: Any = jax.ShapeDtypeStruct(of_group, jnp.int32)
+    flag: Any = jax.ShapeDtypeStruct(of_group, jnp.bool_)
+    forget = ForgetGate(whole, whole, flag)
     gates: Any = GruGates(forget, whole, whole, whole, whole)
     c = whole if config.has_cell_state else None
     if c is not None:
         gates = LstmGates(None, whole, whole, whole, None, whole)
         if config.forgetting:
             gates = gates._replace(f=forget, p=forget)
-    group: Any = GroupStep(gates, whole, c, c, whole)
-    below: Any = LayerInput(*(jax.ShapeDtypeStruct(of_layer, t) for t in (jnp.int32, jnp.bool_)))
+    group = GroupStep(gates, whole, c, c, whole)
+    taken: Any = [jax.ShapeDtypeStruct(of_layer, kind) for kind in (jnp.int32, jnp.bool_)]
+    below = LayerInput(*taken)
     step = [
         LayerStep((group, group), below if layer else None) for layer in range(config.num_layers)
     ]
