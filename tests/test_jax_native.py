@@ -203,7 +203,8 @@ def test_shapes_alone_and_second_derivatives() -> None:
     assert jax.eval_shape(outputs_of, X).shape == (5, 4, 6)
 
     def of_gradient(x: jax.Array) -> jax.Array:
-        return jax.grad(lambda x: outputs_of(x).sum())(x).sum()
+        total: jax.Array = jax.grad(lambda x: outputs_of(x).sum())(x).sum()
+        return total
 
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. apply: .*derivative of a gradient"):
         jax.grad(of_gradient)(X)

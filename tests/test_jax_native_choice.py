@@ -170,7 +170,7 @@ def test_what_is_exported_is_the_scans(case: str) -> None:
     kept = export.export(once, platforms=("cpu", "cuda"))(x)
     assert not calls_handlers(kept.mlir_module())
     assert not calls_handlers(once.trace(x).lower(lowering_platforms=("cuda",)).as_text())
-    assert calls_handlers(once.trace(x).lower().compile().as_text().replace('"', "@"))
+    assert calls_handlers(once.trace(x).lower().as_text())
     (_, outputs), grads = kept.call(x)
     np.testing.assert_array_equal(outputs, made[0][1])
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(made[1]), strict=True):
