@@ -46,6 +46,8 @@ def _buffers() -> Iterator[Fault]:
     yield "revmul", good | {"h": i32([]).reshape(1, 0), "slice_size": 1}, "E_SLICE"
     none: Arguments = {name: good[name][:0] for name in ("h", "z", "mask", "heads")}
     yield "revmul", good | none, "E_SHAPE"
+    none = {name: good[name][:, :0] for name in ("h", "z", "heads")}
+    yield "revmul", good | none, "E_SHAPE"
     # What is popped would be too wide, and there is no flag for it.
     wide = pushed("wordlist", [[1, 2]], 512, [[2**63 - 1] * 2], restore=i32([]).reshape(1, 0))
     yield "revmul_inverse", wide, "E_RANGE"
