@@ -146,11 +146,11 @@ def test_lookups_by_pieces_are_those_of_the_whole() -> None:
         torch.set_num_threads(before)
 
 
-class _Arithmetic(TorchDispatchMode):
+class _Arithmetic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operations on many numbers that are more than views, copies or room."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.noted = list[str]()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
