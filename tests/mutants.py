@@ -21,7 +21,7 @@ from mutation.record import Record
 from mutation.survivors import Justified, justified
 
 PORTS = ("numpy", "torch", "jax", "native", "c")
-# How many mutants of each file are tried where all take too long: each is compiled for a minute.
+# How many mutants of each file are tried where all take too long: each is compiled anew.
 SAMPLES: Final = {"native": 4}
 
 
