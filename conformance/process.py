@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
 import random
 import shlex
@@ -17,17 +16,16 @@ from revrnn import SPEC_VERSION
 from revrnn.errors import CODES, RevRNNError
 from revrnn.wire import decode, encode
 
-from .adapters import Answer, Fault, Question, mixed
+from .adapters import Answer, Fault, Question
 from .guard import Guard
 from .limits import LONGEST_LINE, LONGEST_NAME, MOST_SAID, Means, parsed, shortened, shown
+from .messages import written
 from .profiles import PROFILES
 
 # Requests that may wait for their answers at a time.
 AHEAD: Final = 32
 # A port that has to be started again more often than this is not asked any more.
 RESTARTS: Final = 20
-# White space after members and names (CONF-003).
-_SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:  "))
 
 
 class PortError(RuntimeError):
@@ -57,8 +55,7 @@ class _Process:
 
     def send(self, message: Any) -> None:
         """Send a line; it is written when the port reads."""
-        text = json.dumps(mixed(message, self._order), separators=self._order.choice(_SPACES))
-        self._to_write.put(text.encode() + b"\n")
+        self._to_write.put(written(message, self._order))
 
     def receive(self, seconds: float) -> dict[str, Any] | Fault:
         """Return the next line's object."""
@@ -154,7 +151,7 @@ class ProcessPort:
             command: the program and its arguments; a string is split as a shell would.
             timeout: seconds that one answer may take.
             means: what its processes may use; by default as :class:`Means` says.
-            seed: of the order of members and of white space in what is sent (CONF-003).
+            seed: of identifiers and of how messages are written (:mod:`.messages`).
 
         Raises:
             PortError: if it does not start or greet.
@@ -181,7 +178,7 @@ class ProcessPort:
         """Give one answer for each question; some are sent ahead of the answers."""
         waiting: deque[Question] = deque()
         source = iter(questions)
-        sent = number = 0
+        sent, number = 0, self._order.choice((0, 2**16 - 20, 2**31 - 10**6))
         more = True
         while more or waiting:
             while more and len(waiting) < AHEAD:

@@ -212,6 +212,10 @@ DEPENDENCE = {
     "if isinstance(a, dict) and 'data' in a)",
     "takes the request's members by their places": "list(request)[0] != 'id' and args",
     "wants no white space": "'\t' in line and args",
+    "knows no escapes": "'\\\\u00' in line and args",
+    "refuses members that it does not know": "'note' in request and args",
+    "reads ASCII alone": "not line.isascii() and args",
+    "has identifiers of 16 bits": "request.get('id', 0) > 2**16 and args",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import re
 import sys
 import time
 from pathlib import Path
@@ -113,7 +114,9 @@ def test_an_answer_too_many_is_a_fault_of_the_next_case() -> None:
     port.close()
     assert first == {"error": "E_OP"}
     assert isinstance(second, Fault)
-    assert "id 0 instead of 1" in second.detail
+    told = re.search(r"id (\d+) instead of (\d+)", second.detail)
+    assert told
+    assert int(told[2]) == int(told[1]) + 1
 
 
 @pytest.mark.parametrize(
