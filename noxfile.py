@@ -258,9 +258,7 @@ def mutants(session: nox.Session) -> None:
     ``tcc`` is the quickest.
     """
     install_wheel(session, "torch,jax")
-    # Threads of as many processes as there are cores would wait for one another.
-    alone = {"OMP_NUM_THREADS": "1"}
-    session.run("python", "tests/mutants.py", *session.posargs, env=alone)
+    session.run("python", "tests/mutants.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

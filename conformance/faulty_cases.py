@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 _NUMBERS: Final = (-1, 0, 1, 2, 3, 9, 11, 511, 512, 1025, 2**20 + 1, 2**31, 2**63 - 1, -(2**63))
 _OTHERS: Final = (None, True, False, "", "4", "no", 4.0, 2**63, 2**70)
 _TEXTS: Final = tuple(text for kind in KINDS.values() for text in kind.values)
-_SINGLE: Final = (*_NUMBERS, *_NUMBERS, *_OTHERS, *_TEXTS, {})
+_SINGLE: Final[tuple[Any, ...]] = (*_NUMBERS, *_NUMBERS, *_OTHERS, *_TEXTS, {})
 # Names that some operation has, and one that none has; those of layers for the first two layers.
 _NAMES: Final = tuple(
     sorted(
@@ -52,7 +52,7 @@ def _spoil_once(given: Arguments, generator: np.random.Generator) -> None:
         del given[_one(sorted(given), generator)]
         return
     if kind < 0.1 or not given:
-        extra = (None, 5, {}, np.zeros(1, np.int32))
+        extra: tuple[Any, ...] = (None, 5, {}, np.zeros(1, np.int32))
         given[_one(_NAMES, generator)] = _one(extra, generator)
         return
     # Configurations hold as much as all arrays together.

@@ -91,12 +91,8 @@ class Comparison:
             default=[],
             help="learning rates to choose from, for each cell (none)",
         )
-        parser.add_argument(
-            "--rate-epochs",
-            type=_count,
-            default=argparse.SUPPRESS,
-            help="passes to choose a rate by (1)",
-        )
+        by = "passes to choose a rate by (1)"
+        parser.add_argument("--rate-epochs", type=_count, default=argparse.SUPPRESS, help=by)
         parser.add_argument(
             "--processes", type=_count, default=1, help="runs at a time, each of few threads (1)"
         )
@@ -183,8 +179,7 @@ class Comparison:
             if self._is_done(own["out"], own):
                 console.print(f"{name}: done before")
             else:
-                resume = (own["out"] / "config.json").exists()
-                waiting[name] = {**own, "resume": resume}
+                waiting[name] = {**own, "resume": (own["out"] / "config.json").exists()}
         if len(waiting) < len(runs):
             after()
         failed = []

@@ -44,9 +44,8 @@ from strategies import FIXED
 
 # Rounds of requests from one pool of configurations.
 POOL: Final = 100
-# JAX compiles for each configuration, shape and setting. So it is asked those of one pool for all
-# time, one more of each operation whenever it has answered so many requests, and where others are
-# asked too, one round in so many.
+# JAX compiles for each: it is asked those of one pool, one more whenever it has answered so many,
+# and with others one round in so many.
 JAX_WIDENED: Final = 1000
 JAX_EVERY: Final = 25
 # In how many rounds an operation of a profile is asked once: long ones less often.
@@ -66,10 +65,9 @@ class MismatchError(Exception):
 
 
 class FewPrograms(RandomCases):
-    """Random requests of few shapes and settings, with new contents in every one.
+    """Random requests of few shapes, with new contents in every one.
 
-    Attributes:
-        width: how many settings, and configurations, of each operation there are by now.
+    ``width`` is how many settings, and configurations, of each operation there are by now.
     """
 
     def __init__(self, judge: Implementation, seed: int) -> None:
@@ -83,10 +81,9 @@ class FewPrograms(RandomCases):
 
     def _elementary(self, operation: str, number: int) -> Arguments:
         key = (operation, number % min(JAX_SETTINGS, self.width))
-        fields = OPERATIONS[operation].arguments
         if key not in self._settings:
-            drawn = {f.name: self._value(f, number) for f in fields if not f.is_array}
-            self._settings[key] = drawn
+            fields = [field for field in OPERATIONS[operation].arguments if not field.is_array]
+            self._settings[key] = {field.name: self._value(field, number) for field in fields}
         return self._filled(operation, self._settings[key], self._lengths())
 
     def _lengths(self) -> dict[str, int]:
@@ -269,8 +266,7 @@ def run(options: argparse.Namespace, soak: Soak, facts: dict[str, Any]) -> str:
 def main() -> int:
     """Run for as long as told, and write what was done."""
     parser = argparse.ArgumentParser(description=__doc__)
-    hours = "of random requests, after the long sequences"
-    parser.add_argument("--hours", type=float, default=math.inf, help=hours)
+    parser.add_argument("--hours", type=float, default=math.inf, help="after the long sequences")
     parser.add_argument("--sequences", type=float, default=math.inf)
     parser.add_argument("--rounds", type=int, default=60, help="of requests for one batch")
     parser.add_argument("--steps", type=int, default=100_000, help="of the long sequences; 0: none")

@@ -1,4 +1,4 @@
-"""JAX's native engine: when it is taken, why not, and what its handlers refuse."""
+"""JAX's native engine: when it is taken, and why not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from revrnn.jax_impl import (
 )
 from revrnn.jax_impl.native import calls, self_check
 from revrnn.jax_impl.native import engine as native_engine
-from revrnn.native import compiling, handlers, tiles
+from revrnn.native import compiling, tiles
 
 CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
 PARAMS, X = init(jax.random.key(0), CONFIG), jnp.ones((2, 1, 3))
@@ -235,66 +235,6 @@ def test_names_of_handlers_say_what_they_were_made_of() -> None:
     """Executables from other sources, or packed for other vectors, do not find them."""
     name = calls.target("advance", "revgru", True)
     assert name.endswith(f"_{tiles.PANEL}_{compiling.SOURCES[:16]}")
-
-
-def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
-    """Return arrays of the given types and numbers of axes, of one element each."""
-    names = {6: np.uint8, 3: np.int16, 4: np.int32, 5: np.int64, 11: np.float32}
-    return [np.zeros((1,) * axes, names[kind]) for kind, axes in kinds.tolist()]
-
-
-def call(kind: str, given: list[Any], made: list[Any], pairs: Any) -> None:
-    """Call a handler as :func:`revrnn.jax_impl.native.calls.call` does."""
-    shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in made]
-    name = calls.target(kind, "revgru", True)
-    aliases = dict(pairs.tolist())
-    with jax.enable_x64(True):
-        jax.block_until_ready(jax.ffi.ffi_call(name, shapes, input_output_aliases=aliases)(*given))
-
-
-FRAMES = {
-    "advance": (*handlers._ADVANCED, handlers._CHANGED),
-    "recover": (*handlers._RECOVERED, handlers._KEPT),
-    "pull": (handlers._PULLED, handlers._GRADIENTS, handlers._ADDED),
-}
-
-
-@pytest.mark.parametrize("kind", FRAMES)
-@pytest.mark.parametrize("wrong", ["type", "axes", "result", "fewer", "more", "not in place"])
-def test_a_frame_that_is_not_as_expected(kind: str, wrong: str) -> None:
-    """An error that XLA raises, before anything is read."""
-    given, made, pairs = FRAMES[kind]
-    arguments, results = empty(given), empty(made)
-    if kind == "pull":  # one layer
-        arguments += empty(handlers._OF_LAYER)
-        results += empty(handlers._OF_LAYER)
-        pairs = np.concatenate([pairs, [(12 + n, 3 + n) for n in range(3)]])
-    free = 3  # neither aliased in any call
-    if wrong == "type":
-        arguments[free] = arguments[free].view(np.uint8)
-    elif wrong == "axes":
-        arguments[free] = arguments[free][None]
-    elif wrong == "result":
-        results[-1 if kind != "pull" else 2] = np.zeros((1, 1, 1, 1, 1), np.float32)
-    elif wrong == "fewer":
-        arguments.pop(free)
-        pairs = pairs - [1, 0]
-    elif wrong == "more":
-        arguments.append(arguments[0])
-    else:
-        pairs = pairs[1:]
-    with pytest.raises(Exception, match="revrnn: a call frame is not as its kernels expect it"):
-        call(kind, arguments, results, pairs)
-
-
-def test_no_memory_for_a_chunk() -> None:
-    """An error that XLA raises, not results that were never written."""
-    given, made, pairs = FRAMES["advance"]
-    arguments, results = empty(given), empty(made)
-    arguments[9] = np.zeros((1 << 24, 1), np.uint8)
-    arguments[12] = results[0] = np.zeros((1, 2, 1, 1 << 22), np.int32)  # words: 2^48 bytes
-    with pytest.raises(Exception, match="revrnn: not enough memory for a chunk of steps"):
-        call("advance", arguments, results, pairs)
 
 
 WITHOUT_NUMBA = """

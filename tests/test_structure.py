@@ -69,6 +69,14 @@ def test_an_import_that_may_not_be_is_seen(tmp_path: Path, file: str) -> None:
     assert f"{contract_of(words)} BROKEN" in done.stdout, done.stdout
 
 
+def test_files_are_small() -> None:
+    """At most 300 lines, but for a table of mistakes; a longer file has more than one subject."""
+    files = [*(p for name in FOLDERS for p in (ROOT / name).rglob("*.py")), *ROOT.glob("*.py")]
+    files += [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]
+    lines = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {name for name, count in lines.items() if count > 300} <= {"mistakes.py"}
+
+
 def test_every_folder_is_drawn() -> None:
     text = (ROOT / PAGE).read_text(encoding="utf-8")
     drawing = text.partition("```mermaid")[2].partition("```")[0]

@@ -8,10 +8,9 @@ apart. Any other function leaves a doubt, which :meth:`.parts.Parts.check_apart`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from math import prod
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from torch.utils.weak import TensorWeakRef
 
 from .step_functions import (
     ALONG,
-    CERTAIN,
     DEFAULTS,
     FACTORS,
     LINEAR,
@@ -35,26 +33,7 @@ from .step_functions import (
     TAKES_NUMBERS,
     TWO_SCALARS,
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an array has its steps.
-
-    Attributes:
-        axis: the axis with the steps, ``None`` if they have been added up.
-        major: elements of that axis which are major to the steps; −1 if some steps are left out.
-        doubt: the function after which steps may depend on one another, or ``""``.
-    """
-
-    axis: int | None = None
-    major: int = 1
-    doubt: str = ""
-
-    @property
-    def certain(self) -> bool:
-        """Whether that function certainly makes steps depend on one another."""
-        return self.doubt in CERTAIN
+from .step_places import Place, axes_of, permuted, reduced, reshaped
 
 
 class Steps:
@@ -167,7 +146,7 @@ class Steps:
             same = self._pointwise(tensors, placed, x)
             return same if same is None or same.doubt else Place(0, -1)
         if name in ("view_as", "reshape_as"):
-            return self._reshaped(x, place, made) if x is args[0] else None
+            return reshaped(self.steps, x, place, made) if x is args[0] else None
         if len(placed) > 1 or x is not (args[0] if args else given.get("input")):
             return None
         if name == "one_hot":
@@ -176,24 +155,20 @@ class Steps:
             training = args[5] if len(args) > 5 else given.get("training")
             return None if training and not self.of_embed else place
         if name in RESHAPES:
-            return self._reshaped(x, place, made)
+            return reshaped(self.steps, x, place, made)
         if name in PERMUTES:
-            # Which axis goes where, by an array without numbers whose strides tell it.
-            at = torch.empty_strided(x.shape, tuple(range(1, x.dim() + 1)), device="meta")
-            assert place.axis is not None
-            strides = _FUNCTIONS[name](at, *args[1:], **given).stride()
-            return replace(place, axis=strides.index(place.axis + 1))
+            return permuted(name, x, place, args, given)
         if name == "layer_norm":
             axes = args[1] if len(args) > 1 else given["normalized_shape"]
             return place if (place.axis or 0) < x.dim() - len(axes) else None
         if name in SUMS or name in OVER:
-            return self._reduced(name, x, place, args, given, made)
+            return reduced(name, x, place, args, given, made)
         at_arg = ALONG.get(name)
         if at_arg is None:
             return None
         dim = args[at_arg] if len(args) > at_arg else given.get("dim", given.get("dims"))
         dim = DEFAULTS.get(name) if dim is None else dim
-        return place if place.axis not in _axes(dim, x.dim()) else None
+        return place if place.axis not in axes_of(dim, x.dim()) else None
 
     def _is_length(self, value: object) -> bool:
         """Say whether a number may be made of the chunk's length."""
@@ -212,7 +187,7 @@ class Steps:
         place = placed[0][1]
         dim = args[1] if len(args) > 1 else given.get("dim", given.get("axis", 0))
         alike = len(placed) == len(tensors) and all(one == place for _, one in placed)
-        return place if alike and place.axis not in _axes(dim, tensors[0].dim()) else None
+        return place if alike and place.axis not in axes_of(dim, tensors[0].dim()) else None
 
     def _pointwise(
         self, tensors: list[Tensor], placed: list[tuple[Tensor, Place]], made: Tensor
@@ -275,46 +250,6 @@ class Steps:
             axis, new = axis + 1, new + (not isinstance(item, int))
         assert place.axis is not None
         return replace(place, axis=place.axis - axis + new)
-
-    def _reshaped(self, x: Tensor, place: Place, made: Tensor) -> Place | None:
-        """Return the axis of the result in which all steps are, if there is one."""
-        if place.major < 0 or place.axis is None:
-            return place if x.shape == made.shape else None
-        before = prod(x.shape[: place.axis]) * place.major
-        outer = 1
-        for axis, size in enumerate(made.shape):
-            if before * self.steps <= outer * size:
-                whole = before % outer == 0 and (outer * size) % (before * self.steps) == 0
-                return Place(axis, before // outer) if whole else None
-            outer *= size
-        return None
-
-    def _reduced(
-        self, name: str, x: Tensor, place: Place, args: Any, given: Mapping[str, Any], made: Tensor
-    ) -> Place | None:
-        at = 2 if name in ("norm", "vector_norm") else 1
-        dim = args[at] if len(args) > at else given.get("dim", given.get("axis"))
-        axes = _axes(dim, x.dim())
-        if place.axis in axes:
-            return Place(None) if name in SUMS else None
-        assert place.axis is not None
-        if made.dim() == x.dim():
-            return place
-        return replace(place, axis=place.axis - sum(axis < place.axis for axis in axes))
-
-
-_FUNCTIONS: Final[dict[str, Callable[..., Tensor]]] = {
-    "T": lambda x: x.T,
-    "mT": lambda x: x.mT,
-    **{name: getattr(Tensor, name) for name in PERMUTES - {"T", "mT"}},
-}
-
-
-def _axes(dim: Any, dims: int) -> set[int]:
-    """Return axes as numbers from 0; all of them for ``None``."""
-    if dim is None:
-        return set(range(dims))
-    return {int(one) % dims for one in (dim if isinstance(dim, (tuple, list)) else (dim,))}
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

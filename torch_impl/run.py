@@ -82,8 +82,7 @@ class Run:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
         self.autocast_dtype = torch.get_autocast_dtype(device.type)
-        given = state if state is not None else hx
-        others = () if given is None else (given,)
+        others = tuple(one for one in (hx if state is None else state,) if one is not None)
         options = {name: value for name, value in by_step.items() if value is not None}
         self.hooks = CallHooks(module, others, options)
         self.into = Collector() if back else None
@@ -185,9 +184,8 @@ class Run:
                     self.into.add(h, g.to(h.dtype))
         # The caller may differentiate the same graph again, from the gradient of ``hx``.
         hand_on = partial(self.into.hand_on, factor, on_graph and not through_hx)
-        returned: Any = tuple(of_hx)
-        if self.hx is None or isinstance(self.hx, Tensor):
-            returned = of_hx[0] if of_hx else None
+        single = self.hx is None or isinstance(self.hx, Tensor)
+        returned: Any = next(iter(of_hx), None) if single else tuple(of_hx)
         return tally.loss(), bptt, returned, hand_on
 
     def gradients(
@@ -220,8 +218,7 @@ class Run:
 
     def in_place(self, readout: Any, targets: Any) -> bool:
         """Say whether the readout's own short cut is taken."""
-        plain = not (self.users_autocast or self.hooks.after)
-        return plain and reads_in_place(readout, targets)
+        return not (self.users_autocast or self.hooks.after) and reads_in_place(readout, targets)
 
     def _hx(self) -> list[Tensor]:
         if self.hx is None:

@@ -22,8 +22,6 @@ from .launch import NONE, Launcher
 from .parameter_gradients import add_parameters
 from .places import Place, Prepared, lock
 
-HandC = tuple[Tensor, Tensor]
-
 
 def on(device: torch.device) -> AbstractContextManager[object]:
     """Return what makes a device the present one, where kernels are launched."""
@@ -54,7 +52,7 @@ class TritonPass:
         self._words = Words(work.settings.offload)
         self._slices: list[Tensor] = []
         self._past: list[tuple[Tensor, ...]] = []
-        self._aside: dict[int, HandC] = {}
+        self._aside: dict[int, tuple[Tensor, Tensor]] = {}
         self._left = torch.zeros(1, dtype=torch.int64, device=self.device)
         self._lowest = torch.zeros_like(self._left)
         if store is not None:
@@ -222,7 +220,7 @@ class TritonPass:
         return steps, launcher, resets
 
     def _take_back(
-        self, arrays: Arrays, launcher: Launcher, at: int, aside: HandC, rows: Tensor
+        self, arrays: Arrays, launcher: Launcher, at: int, aside: tuple[Tensor, ...], rows: Tensor
     ) -> None:
         held = (arrays.h, arrays.c) if self.config.has_cell_state else (arrays.h,)
         for states, values in zip(held, aside, strict=False):

@@ -90,7 +90,7 @@ def _arrays(operation: str, given: Arguments, name: str, array: Array) -> Iterat
 
 def _singles(operation: str, given: Arguments, name: str, field: Field) -> Iterator[Draft]:
     """Give values of other kinds."""
-    for odd in _ODD:
+    for odd in (*_ODD, 1) if field.kind.type == "bool" else _ODD:
         is_right = (field.kind.type == "bool" and odd is True) or (odd is None and field.none)
         if not is_right:
             error = field.kind.error
@@ -103,10 +103,10 @@ def _singles(operation: str, given: Arguments, name: str, field: Field) -> Itera
 def _configurations() -> Iterator[Draft]:
     """Give values of other kinds of each field of configuration and formats."""
     good = sequence("kinds", Config("revgru", 1, 2), [[1]])
-    fields = [(field, {}) for field in RECORDS["config"] if field.name != "formats"]
-    fields += [(field, {"formats": 1}) for field in RECORDS["formats"]]
+    fields = [(field, False) for field in RECORDS["config"] if field.name != "formats"]
+    fields += [(field, True) for field in RECORDS["formats"]]
     for field, inside in fields:
-        for odd in _ODD:
+        for odd in (*_ODD, 1) if field.kind.type == "bool" else _ODD:
             if (field.kind.type == "bool" and odd is True) or (odd is None and field.none):
                 continue
             if inside and odd == 4.0:
