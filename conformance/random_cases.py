@@ -38,7 +38,7 @@ from .faulty_cases import spoil
 # arrays are always of one length.
 _LONGEST: Final = {"M": 5, "N": 5, "K": 70, "B": 4, "G": 5}
 _FREE: Final = 28
-# Terms of one product in twenty: more than 32 bits hold of products of bytes (PROD-003).
+# Terms of one product in twenty: more than 32 bits hold of sums of products of bytes (PROD-003).
 _LONG: Final = 2**17 + 1
 
 
@@ -98,10 +98,11 @@ class RandomCases:
         fields = OPERATIONS[operation].arguments
         settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
         if operation == "product" and number % 20 == 19:
-            ends = [
-                end * np.ones((1, _LONG), np.int16) for end in (32512, self._one((32512, -32512)))
-            ]
-            return dict(zip("aw", ends, strict=True))
+            # Bytes of 127 and -128: their products, added up, are the first to leave 32 bits.
+            ends = (32384, self._one((32384, -32384)))
+            return {
+                n: np.full((1, _LONG), end, np.int16) for n, end in zip("aw", ends, strict=True)
+            }
         return self._filled(operation, settings, self._lengths())
 
     def _lengths(self) -> dict[str, int]:

@@ -80,7 +80,9 @@ def _gradients() -> Iterator[Draft]:
         yield case("the end of a view", one, "GRAD-002", h=i32([[[h, h]]]))
     seen = i32([[[4000 * 2048] * 2], [[5, 5]]])
     gains = i32([33293, 33292]).reshape(1, 1, 1, 2)
-    yield case("the end of a gain", two, "GRAD-016", "SEQ-012", h=seen, gains=gains)
+    open_wide = i32([2**30, 0, 0] * 2)  # the layer below stays as it is
+    ends = {"h": seen, "gains": gains, "bias_l0": open_wide}
+    yield case("the end of a gain", two, "GRAD-016", "SEQ-012", **ends)
     yield case("the end of x", one, "GRAD-002", x=i16([[[32512]]]))
     weights = sequence("the end of a weight", one, [[1]], still)["weight_ih_l0"]
     full_weights = np.full_like(weights, 32512)
