@@ -99,10 +99,8 @@ class RandomCases:
         settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
         if operation == "product" and number % 20 == 19:
             # Bytes of 127 and -128: their products, added up, are the first to leave 32 bits.
-            ends = (32384, self._one((32384, -32384)))
-            return {
-                n: np.full((1, _LONG), end, np.int16) for n, end in zip("aw", ends, strict=True)
-            }
+            ends = {"a": 32384, "w": self._one((32384, -32384))}
+            return {name: np.full((1, _LONG), end, np.int16) for name, end in ends.items()}
         return self._filled(operation, settings, self._lengths())
 
     def _lengths(self) -> dict[str, int]:
