@@ -17,8 +17,8 @@ from revrnn.plan import plan
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
 STEPS, ROWS = 7, 2
 PARAMS = init(jax.random.key(0), CONFIG)
-X = np.asarray(jax.random.normal(jax.random.key(1), (STEPS, ROWS, 3)))
-HX = np.zeros((1, ROWS, 4), np.float32)
+X: Any = np.asarray(jax.random.normal(jax.random.key(1), (STEPS, ROWS, 3)))
+HX: Any = np.zeros((1, ROWS, 4), np.float32)
 
 
 def _loss(outer: Any, outputs: jax.Array, targets: Any) -> jax.Array:
@@ -89,7 +89,8 @@ def test_what_cannot_be_taken_is_named(case: str) -> None:
 
 
 def test_float64_of_numpy_is_taken_as_under_jit() -> None:
-    wide, params = X.astype(np.float64), {n: np.float64(v) for n, v in PARAMS.items()}
+    params: Any = {name: np.float64(value) for name, value in PARAMS.items()}
+    wide = X.astype(np.float64)
     outputs = apply(params, wide, CONFIG, hx=HX.astype(np.float64)).outputs
     assert jnp.array_equal(outputs, apply(PARAMS, X, CONFIG).outputs)
 

@@ -71,8 +71,8 @@ def translations(results: Model) -> Iterator[str]:
             cells = [shown(stream["ideal"], 0, "×"), shown(stream["ideal_with_slices"], 1, "×")]
             cells += [shown(value, 1, "×") for value in (stream["stored"], words)]
             cells += [shown(stream["with_context"], 1, "×")]
-            kept = decoder["stream"]["ideal"], decoder["stream"]["stored"]
-            kept = *kept, decoder["wordlist"]["stored"]
+            kept = [decoder["stream"][name] for name in ("ideal", "stored")]
+            kept.append(decoder["wordlist"]["stored"])
             yield row(f"{name}, {sees}{more}", *cells, *(shown(value, 1, "×") for value in kept))
 
 

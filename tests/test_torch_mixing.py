@@ -133,7 +133,7 @@ NOT_MIXED: dict[str, Reads] = {
 def test_functions_along_the_steps_are_refused(name: str) -> None:
     read, model, y = MIXED[name], Model(), numbers()
     x = torch.randint(WORDS, (STEPS, ROWS))
-    calls = [(value_and_grad, CHUNK, "mean")]
+    calls: list[tuple[Any, int, str]] = [(value_and_grad, CHUNK, "mean")]
     if name != "mean over the chunk's length":  # a sum may be of whatever a chunk gives
         calls.append((value, CHUNK, "sum"))
     if name not in ("too few steps", "norm over", "another layout"):  # one step cannot show these

@@ -17,10 +17,10 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .averages import Average
-from .mixing import Place
 from .parts import Close, Parts, number_of
 from .quantise import LOW
 from .step_functions import OTHER
+from .step_places import Place
 
 # A result, how it was made, its targets and the number of its steps.
 Made = tuple[Any, Average | None, Any, int]

@@ -19,11 +19,11 @@ from torch.overrides import TorchFunctionMode
 from revrnn.errors import RevRNNError
 
 from .averages import Watch
-from .mixing import Place
 from .parts import NoDropout, no_trace
 from .quantise import LOW
 from .repeat import random_state, set_random_state
 from .step_functions import OTHER
+from .step_places import Place
 
 # Steps that are tried at least, if the sequence has them.
 _FEWEST: Final = 8

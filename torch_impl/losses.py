@@ -13,10 +13,10 @@ from revrnn.errors import RevRNNError
 
 from .apart import Form, as_mean, as_ratio, as_sum, check_apart
 from .averages import Average, Watch
-from .mixing import Place
 from .parts import HOW, Parts
 from .quantise import wide
 from .readout import LinearCrossEntropy
+from .step_places import Place
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where")
