@@ -101,6 +101,8 @@ def train_all(job: Job, report: Report) -> list[Run]:
     """Train every cell of a job, one after the other."""
     if job.framework == "torch":
         use_half_the_cores()
+    else:
+        use_no_kernels()
     runs = []
     for settings, file in job.starts:
         report((name_of(settings.cell, job.framework), 0, "compiling"))
@@ -116,6 +118,13 @@ def use_half_the_cores() -> None:
     import torch
 
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(FRAMEWORKS)))
+
+
+def use_no_kernels() -> None:
+    """Have JAX go by its scan: compiling kernels takes longer than the whole demo trains."""
+    from ..jax_impl import set_engine
+
+    set_engine("scan")
 
 
 def carried(trainer: Trainer) -> Arrays:
