@@ -255,7 +255,7 @@ def mutants(session: nox.Session) -> None:
     """Change the arithmetic one place at a time; the vectors must notice: ``-- --port c``.
 
     ``--port jax --sample 20`` takes some of each file. A C compiler is needed for the port in C;
-    ``tcc`` is the quickest.
+    ``tcc`` is the quickest. Processes have one thread each, since more would wait for one another.
     """
     install_wheel(session, "torch,jax")
     session.run("python", "tests/mutants.py", *session.posargs, env={"OMP_NUM_THREADS": "1"})

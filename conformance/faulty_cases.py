@@ -36,6 +36,17 @@ _NAMES: Final = tuple(
     )
 )
 _INTEGERS: Final = ("i16", "i32", "i64", "u8", "u16")
+# The ends of all ranges, and what is beyond them.
+_ENDS: Final = sorted(
+    {
+        end + step
+        for kind in KINDS.values()
+        if kind.type in _INTEGERS and not isinstance(kind.high, str)
+        for end in kind.ends
+        for step in (-1, 0, 1)
+    }
+    | {0, -1}
+)
 
 
 def spoil(given: Arguments, generator: np.random.Generator) -> Arguments:
@@ -139,19 +150,8 @@ def _refilled(array: Array, generator: np.random.Generator) -> Array:
         spoilt.flat[place] = -1
     else:
         ends = np.iinfo(array.dtype)
-        ranges = [kind.ends for kind in KINDS.values() if kind.type in DTYPES and _has_ends(kind)]
-        beyond = {end + step for pair in ranges for end in pair for step in (-1, 0, 1)}
-        allowed = [n for n in sorted({*beyond, ends.min, ends.max, 0, -1}) if _is_in(n, ends)]
-        spoilt.flat[place] = _one(allowed, generator)
+        spoilt.flat[place] = _one([n for n in _ENDS if ends.min <= n <= ends.max], generator)
     return spoilt
-
-
-def _has_ends(kind: Any) -> bool:
-    return kind.type not in ("f32", "f64", "bool", "bigint") and not isinstance(kind.high, str)
-
-
-def _is_in(number: int, ends: Any) -> bool:
-    return bool(ends.min <= number <= ends.max)
 
 
 def _one(choices: Sequence[Any], generator: np.random.Generator) -> Any:

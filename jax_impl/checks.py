@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
 from .settings import Settings
@@ -33,18 +33,8 @@ def check_function(name: str, function: object, count: int) -> None:
     """Raise ``E_ARGUMENT`` for what cannot be called with so many arguments."""
     if not callable(function):
         raise RevRNNError("E_ARGUMENT", name, f"a {type(function).__name__}", "a function")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # of functions in C
-        return
-    try:
-        signature.bind(*(None,) * count)
-    except TypeError:
-        kind = getattr(function, "__name__", type(function).__name__)
-        allowed = "a function of outer and inputs"
-        if count == 3:
-            allowed = "a function of outer, outputs and targets"
-        raise RevRNNError("E_ARGUMENT", name, f"{kind}{signature}", allowed) from None
+    allowed = "outer, outputs and targets" if count == 3 else "outer and inputs"
+    check_takes(name, function, count, f"a function of {allowed}")
 
 
 def check_trees(

@@ -6,7 +6,7 @@ The third is the gradient of a chunk. Which engine does them is said by ``settin
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,14 +32,36 @@ R = TypeVar("R")
 Advanced = tuple[Going, jax.Array, Past | None, jax.Array]
 
 
+def _by_engine(function: Callable[..., R]) -> Callable[..., R]:
+    """Have a function of settings and arrays give what is due in programs for elsewhere too.
+
+    There it is what the scan makes of the same arguments.
+    """
+
+    @wraps(function)
+    def chosen(settings: Settings, *arguments: Any) -> R:
+        native, product = settings.method
+        if not native:
+            return function(settings, *arguments)
+
+        def elsewhere(like: Any, *arguments: Any) -> Any:
+            made: Any = function(settings._replace(method=Method(False, product)), *arguments)
+            if isinstance(made, Recovered):
+                made = made._replace(tape=made.tape._replace(native=zeros(like.tape.native)))
+            return made
+
+        other = None if product is None else elsewhere
+        result: R = either(partial(function, settings), other, *arguments)
+        return result
+
+    return chosen
+
+
 @with_x64
 @partial(jax.jit, static_argnums=0)
+@_by_engine
 def advance(settings: Settings, exact: Exact, steps: Steps, going: Going) -> Advanced:
     """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
-    return _by_engine(_advance, settings, exact, steps, going)
-
-
-def _advance(settings: Settings, exact: Exact, steps: Steps, going: Going) -> Advanced:
     state, stores, needs, wraps, status = going
     run = forward_of(settings.config, exact, settings.method)(
         steps,
@@ -89,6 +111,7 @@ class Recovered(NamedTuple):
 
 @with_x64
 @partial(jax.jit, static_argnums=0)
+@_by_engine
 def recover(
     settings: Settings,
     exact: Exact,
@@ -99,18 +122,6 @@ def recover(
     stores: Stores | None,
 ) -> Recovered:
     """Take a chunk back, or look its states up where those ``before`` each step are stored."""
-    return _by_engine(_recover, settings, exact, steps, slices, before, state, stores)
-
-
-def _recover(
-    settings: Settings,
-    exact: Exact,
-    steps: Steps,
-    slices: jax.Array,
-    before: Past | None,
-    state: State,
-    stores: Stores | None,
-) -> Recovered:
     config, (native, product) = settings.config, settings.method
     run = reverse_of(config, exact, settings.method)(
         steps,
@@ -133,6 +144,7 @@ def _recover(
 
 
 @with_x64
+@_by_engine
 def pullback(
     settings: Settings,
     exact: Exact,
@@ -143,36 +155,14 @@ def pullback(
     so_far: Params,
 ) -> Gradients:
     """Carry gradients back over a chunk; those of parameters are added to those so far."""
-    given = (tape, steps, grad_state, grad_outputs, so_far)
-    return _by_engine(_pullback, settings, exact, *given)
-
-
-def _pullback(settings: Settings, exact: Exact, tape: Tape, steps: Steps, *given: Any) -> Gradients:
-    config, (*grads, so_far) = settings.config, given
+    config = settings.config
+    grads = grad_state, grad_outputs
     if settings.method.native:
         gradient: Any = import_module(".native.gradient", __package__)
-        made: Gradients = gradient.pull(config, exact.packed, tape.native, steps, *given)
+        made: Gradients = gradient.pull(config, exact.packed, tape.native, steps, *grads, so_far)
         return made
     made = chunk_gradient(config, exact.params, tape.slopes, steps, *grads)
     return made._replace(params={name: g + made.params[name] for name, g in so_far.items()})
-
-
-def _by_engine(function: Callable[..., R], settings: Settings, *arguments: Any) -> R:
-    """Return ``function(settings, *arguments)``; programs for elsewhere have the scan's."""
-    native, product = settings.method
-    if not native:
-        return function(settings, *arguments)
-
-    def elsewhere(like: Any, *arguments: Any) -> Any:
-        made: Any = function(settings._replace(method=Method(False, product)), *arguments)
-        if isinstance(made, Recovered):
-            made = made._replace(tape=made.tape._replace(native=zeros(like.tape.native)))
-        return made
-
-    result: R = either(
-        partial(function, settings), None if product is None else elsewhere, *arguments
-    )
-    return result
 
 
 def _buffer_of(state: State, stores: Stores | None) -> Buffer | None:

@@ -13,8 +13,9 @@ from revrnn.errors import RevRNNError
 from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import RevRNNBase
+from .own_settings import Own
 from .quantise import dequantise
-from .run import Own, Run
+from .run import Run
 from .state import State
 from .transforms import not_compiled
 

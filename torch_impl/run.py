@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +16,20 @@ from revrnn.saturation import Saturation, warn_of_saturation
 from .autograd import initial_floats
 from .bptt import Bptt
 from .call_hooks import CallHooks
-from .checks import check_heads, check_settings, flag
+from .checks import check_heads
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
-from .engine import Settings, choose
+from .engine import choose
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
+from .own_settings import Own
 from .quantise import quantise_parameters
 from .readout import LinearCrossEntropy, reads_in_place
 from .schedule import make_schedule
 from .state import State, start_from
 from .stream_checks import check_inputs, check_module
-
-
-class Own(NamedTuple):
-    """How one sequence is processed; what is ``None`` is as the module has it."""
-
-    chunk_size: int | None = None
-    checkpoint_every: int | None = None
-    offload: bool | None = None
-    report: bool = False
 
 
 class Run:
@@ -75,14 +67,15 @@ class Run:
         schedule = make_schedule(config, *lengths, device, self.mask, resets, None)
         self.hx = hx
         floats = initial_floats(hx, state, config, self.rows, device)
-        self.settings = self._settings(own)
+        self.settings = own.settings(module, self.steps)
         self.engine = choose(config, device, self.settings)
         self.conversions = self.engine.conversions
         if check is not None:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
         self.autocast_dtype = torch.get_autocast_dtype(device.type)
-        others = tuple(one for one in (hx if state is None else state,) if one is not None)
+        given = state if state is not None else hx
+        others = () if given is None else (given,)
         options = {name: value for name, value in by_step.items() if value is not None}
         self.hooks = CallHooks(module, others, options)
         self.into = Collector() if back else None
@@ -102,15 +95,6 @@ class Run:
         if state is not None:
             check_heads("state.heads", state.heads, config)
         self.start = start_from(floats, config, self.rows, device) if state is None else state
-
-    def _settings(self, own: Own) -> Settings:
-        module = self.module
-        size = module.chunk_size if own.chunk_size is None else own.chunk_size
-        every = module.checkpoint_every if own.checkpoint_every is None else own.checkpoint_every
-        offload = module.offload if own.offload is None else own.offload
-        checked = check_settings("reversed", size, every, offload)
-        count = flag("report", own.report)
-        return replace(checked, chunk_size=min(checked.chunk_size, self.steps), count=count)
 
     def autocast(self, users: bool = True) -> torch.autocast:
         """Return the caller's autocast for the caller's functions, or none for the stack.
@@ -175,8 +159,10 @@ class Run:
         for one in (cut, self.inputs.cut):
             one.hand_on(self.into)
         factor, floats = tally.factor(), self._hx()
-        of_hx = [g if factor is None else g * factor for g in (grads.h, grads.c) if g is not None]
-        of_hx = [g.to(h.dtype) for g, h in zip(of_hx, floats, strict=False)]
+        of_hx = [g for g in (grads.h, grads.c) if g is not None][: len(floats)]
+        if factor is not None:
+            of_hx = [g * factor for g in of_hx]
+        of_hx = [g.to(h.dtype) for g, h in zip(of_hx, floats, strict=True)]
         on_graph = any(h.grad_fn is not None for h in floats)
         if through_hx:
             for h, g in zip(floats, (grads.h, grads.c), strict=False):
@@ -184,8 +170,9 @@ class Run:
                     self.into.add(h, g.to(h.dtype))
         # The caller may differentiate the same graph again, from the gradient of ``hx``.
         hand_on = partial(self.into.hand_on, factor, on_graph and not through_hx)
-        single = self.hx is None or isinstance(self.hx, Tensor)
-        returned: Any = next(iter(of_hx), None) if single else tuple(of_hx)
+        returned: Any = tuple(of_hx)
+        if self.hx is None or isinstance(self.hx, Tensor):
+            returned = of_hx[0] if of_hx else None
         return tally.loss(), bptt, returned, hand_on
 
     def gradients(
@@ -218,7 +205,8 @@ class Run:
 
     def in_place(self, readout: Any, targets: Any) -> bool:
         """Say whether the readout's own short cut is taken."""
-        return not (self.users_autocast or self.hooks.after) and reads_in_place(readout, targets)
+        plain = not (self.users_autocast or self.hooks.after)
+        return plain and reads_in_place(readout, targets)
 
     def _hx(self) -> list[Tensor]:
         if self.hx is None:

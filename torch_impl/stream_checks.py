@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
+from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
 from .checks import check_dense
@@ -55,7 +55,7 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
         if not callable(embed):
             given = type(embed).__name__
             raise RevRNNError("E_ARGUMENT", "embed", given, "a function of a cut of the inputs")
-        check_takes("embed", embed, 1, "a function of a cut of the inputs")
+        _check_function("embed", embed, 1, "a function of a cut of the inputs")
         if is_plain_embedding(embed) and inputs.dtype not in (torch.int64, torch.int32):
             allowed = "torch.int64 or torch.int32, of which embed takes rows"
             raise RevRNNError("E_DTYPE", "inputs", inputs.dtype, allowed)
@@ -73,22 +73,13 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
     return inputs
 
 
-def check_takes(name: str, function: Any, count: int, allowed: str) -> None:
+def _check_function(name: str, function: object, count: int, allowed: str) -> None:
     """Raise ``E_ARGUMENT`` for a function that cannot be called with so many arguments."""
-    called = function
-    if isinstance(function, nn.Module):
-        if function._forward_pre_hooks or type(function).__call__ is not nn.Module.__call__:
-            return  # these may change the arguments
-        called = function.forward
-    try:
-        signature = inspect.signature(called)
-    except (TypeError, ValueError):  # of functions in C
-        return
-    try:
-        signature.bind(*(None,) * count)
-    except TypeError:
-        kind = getattr(function, "__name__", type(function).__name__)
-        raise RevRNNError("E_ARGUMENT", name, f"{kind}{signature}", allowed) from None
+    if not isinstance(function, nn.Module):
+        check_takes(name, function, count, allowed)
+    # Hooks, and what stands around them, may change the arguments.
+    elif not function._forward_pre_hooks and type(function).__call__ is nn.Module.__call__:
+        check_takes(name, function, count, allowed, called=function.forward)
 
 
 def check_targets(
@@ -121,7 +112,7 @@ def check_readout(readout: object, module: RevRNNBase) -> None:
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")
-    check_takes("readout", readout, 2, "a function of outputs and targets")
+    _check_function("readout", readout, 2, "a function of outputs and targets")
 
 
 def check_scale(scale: object, device: torch.device) -> Tensor:

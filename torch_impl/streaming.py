@@ -22,8 +22,9 @@ from .distributed import whole_parameters
 from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import Floats, RevRNNBase
+from .own_settings import Own
 from .report import MemoryReport, report_of
-from .run import Own, Run
+from .run import Run
 from .state import State
 from .stream_checks import check_readout, check_scale, check_targets
 from .transforms import not_compiled

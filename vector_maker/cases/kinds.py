@@ -88,13 +88,18 @@ def _arrays(operation: str, given: Arguments, name: str, array: Array) -> Iterat
         yield wrong(operation, given | {name: other}, error, "unchecked_array", *rules)
 
 
+def _odd_values(field: Field) -> list[Any]:
+    """Return values of other kinds than a field's."""
+    if field.kind.type == "bool":
+        return [odd for odd in (*_ODD, 1) if odd is not True]
+    return [odd for odd in _ODD if odd is not None or not field.none]
+
+
 def _singles(operation: str, given: Arguments, name: str, field: Field) -> Iterator[Draft]:
     """Give values of other kinds."""
-    for odd in (*_ODD, 1) if field.kind.type == "bool" else _ODD:
-        is_right = (field.kind.type == "bool" and odd is True) or (odd is None and field.none)
-        if not is_right:
-            error = field.kind.error
-            yield wrong(operation, given | {name: odd}, error, "unchecked_value", "ERR-002")
+    for odd in _odd_values(field):
+        error = field.kind.error
+        yield wrong(operation, given | {name: odd}, error, "unchecked_value", "ERR-002")
     if not field.is_optional:
         lacking = without(given, name)
         yield wrong(operation, lacking, "E_ARGUMENT", "unchecked_name", "ERR-002")
@@ -106,9 +111,7 @@ def _configurations() -> Iterator[Draft]:
     fields = [(field, False) for field in RECORDS["config"] if field.name != "formats"]
     fields += [(field, True) for field in RECORDS["formats"]]
     for field, inside in fields:
-        for odd in (*_ODD, 1) if field.kind.type == "bool" else _ODD:
-            if (field.kind.type == "bool" and odd is True) or (odd is None and field.none):
-                continue
+        for odd in _odd_values(field):
             if inside and odd == 4.0:
                 continue  # the schema has no floats so deep
             changed = {"formats": {field.name: odd}} if inside else {field.name: odd}

@@ -1,0 +1,28 @@
+"""How one sequence of a module is processed, where a call says it otherwise than the module."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from .checks import check_settings, flag
+from .engine import Settings
+from .modules import RevRNNBase
+
+
+class Own(NamedTuple):
+    """Settings of a call; what is ``None`` is as the module has it."""
+
+    chunk_size: int | None = None
+    checkpoint_every: int | None = None
+    offload: bool | None = None
+    report: bool = False
+
+    def settings(self, module: RevRNNBase, steps: int) -> Settings:
+        """Return the checked settings of a sequence of so many steps."""
+        size = module.chunk_size if self.chunk_size is None else self.chunk_size
+        every = module.checkpoint_every if self.checkpoint_every is None else self.checkpoint_every
+        offload = module.offload if self.offload is None else self.offload
+        checked = check_settings("reversed", size, every, offload)
+        count = flag("report", self.report)
+        return replace(checked, chunk_size=min(checked.chunk_size, steps), count=count)
