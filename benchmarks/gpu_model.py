@@ -18,20 +18,13 @@ import torch
 from gpu_bounds import DEVICES, PEER, PEER_BLOCK, Device, Launch, estimate, whole
 
 from revrnn.config import Config
-from revrnn.torch_impl.triton import (
-    gradient,
-    gru,
-    gru_back,
-    inputs,
-    lstm,
-    lstm_back,
-    support,
-    tiles,
-    words,
-)
-from revrnn.torch_impl.triton.arrays import Arrays, Tiles
-from revrnn.torch_impl.triton.constants import Mode
-from revrnn.torch_impl.triton.launch import NONE, Launcher
+from revrnn.gpu import gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words
+from revrnn.gpu.constants import Mode
+from revrnn.gpu.order import NONE
+from revrnn.gpu.sizes import Tiles
+from revrnn.torch_impl.triton import support
+from revrnn.torch_impl.triton.arrays import Arrays
+from revrnn.torch_impl.triton.launch import Launcher
 from revrnn.torch_impl.triton.launch_persistent import programs_of, tiles_together
 
 MODULES = (gradient, gru, gru_back, inputs, lstm, lstm_back, tiles, words)

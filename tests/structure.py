@@ -30,7 +30,7 @@ HEAD = """# Structure
 Written by `nox -s structure`, which also checks who may import whom (`[tool.importlinter]` in
 pyproject.toml). `spec` is the law and `numpy_ref` the oracle; `vector_maker` asks the oracle and
 the `second_opinion` and writes the vectors; `conformance` asks ports. `torch_impl` and `jax_impl`
-are what is used, with kernels for both below (`native`) and the `experiments` above.
+are what is used, with kernels for both below (`native`, `gpu`) and the `experiments` above.
 
 ## Who imports whom
 

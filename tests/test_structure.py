@@ -41,6 +41,7 @@ BREAKAGES = {
     "spec/evaluation.py": ("revrnn.torch_impl", "The frameworks' folders"),
     "conformance/runner.py": ("revrnn.native", "Kernels"),
     "spec/plan.py": ("torch", "PyTorch"),
+    "spec/config.py": ("triton", "Triton"),
     "numpy_ref/product.py": ("jax.numpy", "JAX"),
     "torch_impl/product.py": ("numba", "numba"),
     "spec/formats.py": ("revrnn.evaluation", "No two files"),

@@ -11,6 +11,7 @@ import torch
 
 from revrnn import RevRNNError
 from revrnn.config import Config
+from revrnn.gpu import support as kernels
 from revrnn.torch_impl import RevGRU, engine, engine_plan
 from revrnn.torch_impl.engine import Settings
 from revrnn.torch_impl.triton import support
@@ -62,7 +63,7 @@ def test_nothing_of_it_is_imported_before_it_is_needed() -> None:
         "module(torch.zeros(1, 1, 2))[0].sum().backward()\n"
         "engine_plan(module.config)\n"
         "print([name for name in sys.modules if name.startswith('revrnn.torch_impl.triton.')])\n"
-        "assert 'revrnn.torch_impl.triton.gru' not in sys.modules\n"
+        "assert 'revrnn.gpu.gru' not in sys.modules\n"
         "assert 'revrnn.torch_impl.triton.passes' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
@@ -112,7 +113,7 @@ def test_what_a_device_lacks_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    monkeypatch.setattr(support, "find_spec", lambda _: object() if installed else None)
+    monkeypatch.setattr(kernels, "find_spec", lambda _: object() if installed else None)
     monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     told = support.refusal(Config("revgru", 2, 4), GPU, Settings())

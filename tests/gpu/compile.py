@@ -19,20 +19,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from revrnn.torch_impl.triton import (
-    gradient,
-    gru,
-    gru_back,
-    inputs,
-    lstm,
-    lstm_back,
-    persistent,
-    tiles,
-    words,
-)
-from revrnn.torch_impl.triton.arrays import Tiles, power, up
-from revrnn.torch_impl.triton.constants import Constants
-from revrnn.torch_impl.triton.pointers import Pointers
+from revrnn.gpu import gradient, gru, gru_back, inputs, lstm, lstm_back, persistent, tiles, words
+from revrnn.gpu.constants import Constants
+from revrnn.gpu.pointers import Pointers
+from revrnn.gpu.sizes import Tiles, power, up
 
 ARCHITECTURES = (80, 90, 100)
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"

@@ -1,7 +1,8 @@
 """Small sequences that show much: more than one tile of rows and of units, layers, masks, slices.
 
 ``TRITON_INTERPRET=1 python tests/gpu/small.py revgru`` (on a GPU without the variable) exits with 1
-if the kernels are wrong; ``--setup 1`` chooses one of the setups, ``--folder`` other kernels.
+if the kernels are wrong; ``--setup 1`` chooses one of the setups, ``--folder`` and ``--package``
+other files.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,9 +26,8 @@ from revrnn.conformance.contents import (
     sequence_arguments,
 )
 from revrnn.evaluation import load, outcome
-from revrnn.torch_impl import triton as triton_engine
+from revrnn.gpu.sizes import interpreted
 from revrnn.torch_impl.evaluate import TorchImplementation
-from revrnn.torch_impl.triton.support import interpreted
 
 PERSISTENT = "triton-persistent"
 # By cell: a wide layer, two narrow ones with slices and gains, and one that does not forget.
@@ -89,15 +90,16 @@ def wrong(
 
 
 def main() -> int:
-    """Look at all setups of a cell, or at one, with the kernels of a folder."""
+    """Look at all setups of a cell, or at one, with the files of a folder in place of a package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cell", choices=SETUPS)
     parser.add_argument("--engine", default="triton", choices=("triton", PERSISTENT))
     parser.add_argument("--setup", type=int)
+    parser.add_argument("--package", default="revrnn.gpu")
     parser.add_argument("--folder")
     options = parser.parse_args()
     if options.folder is not None:
-        triton_engine.__path__ = [options.folder]
+        import_module(options.package).__path__ = [options.folder]
     setups = SETUPS[options.cell]
     for config, shape in setups if options.setup is None else [setups[options.setup]]:
         lines = wrong(config, shape, engine=options.engine)

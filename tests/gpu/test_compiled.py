@@ -16,7 +16,7 @@ from compile import (
     persistent_kernels,
 )
 
-from revrnn.torch_impl.triton import gradient, gru, gru_back, lstm, lstm_back, persistent, tiles
+from revrnn.gpu import gradient, gru, gru_back, lstm, lstm_back, persistent, tiles
 
 # Kernels with an exact product.
 WITH_DOTS = ("gru_gates", "gru_state", "gru_unstate", "lstm_state", "lstm_unhide", "input_part")

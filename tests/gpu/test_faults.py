@@ -11,8 +11,10 @@ from typing import NamedTuple
 import pytest
 from small import PERSISTENT
 
-import revrnn.torch_impl.triton as package
+import revrnn.gpu as kernels
+from revrnn.torch_impl import triton as engine_of_torch
 
+PACKAGES = (kernels, engine_of_torch)
 SMALL = Path(__file__).with_name("small.py")
 
 
@@ -84,12 +86,12 @@ FAULTS = {
         0,
     ),
     "missing phase: heads are not refilled": Fault(
-        "launch.py", "REFILL=self.popping", "REFILL=False", "revgru", 0
+        "order.py", "REFILL=self.popping", "REFILL=False", "revgru", 0
     ),
     "missing phase: c is not taken back": Fault(
-        "launch.py",
-        "if self.config.forgetting:\n                    lstm_back.lstm_uncell",
-        "if self.config.forgetting and t:\n                    lstm_back.lstm_uncell",
+        "order.py",
+        "if self.config.forgetting:\n                    ends_of_c",
+        "if self.config.forgetting and t:\n                    ends_of_c",
         "revlstm",
         1,
     ),
@@ -134,13 +136,15 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    folder = tmp_path / "triton"
-    shutil.copytree(Path(package.__file__).parent, folder)
+    package = next(p for p in PACKAGES if Path(p.__path__[0], fault.file).exists())
+    folder = tmp_path / "changed"
+    shutil.copytree(package.__path__[0], folder)
     path = folder / fault.file
     text = path.read_text(encoding="utf-8")
     assert text.count(fault.old) == 1, f"{fault.file} has the text {text.count(fault.old)} times"
     path.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
     where = ["--setup", str(fault.setup), "--engine", fault.engine, "--folder", str(folder)]
+    where += ["--package", package.__name__]
     command = [sys.executable, str(SMALL), fault.cell, *where]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     # It ran to its end and said what is wrong, rather than broke.

@@ -15,11 +15,12 @@ from agreement import assert_agree
 from revrnn import Config
 from revrnn.conformance.contents import Shape
 from revrnn.evaluation import Implementation
+from revrnn.gpu.constants import Mode
+from revrnn.gpu.sizes import Tiles
 from revrnn.torch_impl import RevGRU, RevLSTM, engine, engine_plan, value_and_grad
 from revrnn.torch_impl.evaluate import TorchImplementation
 from revrnn.torch_impl.triton import launch_persistent, self_check, support
-from revrnn.torch_impl.triton.arrays import Arrays, Tiles
-from revrnn.torch_impl.triton.constants import Mode
+from revrnn.torch_impl.triton.arrays import Arrays
 from strategies import SEEDS
 
 CPU = torch.device("cpu")
@@ -71,7 +72,7 @@ def test_more_programs_than_fit_are_a_launch_a_phase(monkeypatch: pytest.MonkeyP
         started.append(True)
         raise RuntimeError("a barrier")
 
-    monkeypatch.setattr(launch_persistent.PersistentLauncher, "_launch", start)
+    monkeypatch.setattr(launch_persistent.PersistentLauncher, "_together", start)
     assert not wrong(config, shape, engine=PERSISTENT, resident=1)
     assert not started
     assert "a barrier" in wrong(config, shape, engine=PERSISTENT, resident=2)[0]

@@ -1,1 +1,1 @@
-"""Kernels in Triton and the engine that runs them; imported only where they are used."""
+"""The engine that runs the kernels of :mod:`revrnn.gpu`; imported only where it is used."""

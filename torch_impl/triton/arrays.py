@@ -3,78 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
 
+from ...gpu.pointers import Pointers
+from ...gpu.sizes import Sizes, Tiles
 from ..activations import packed_table
 from ..state import State
-from .pointers import Pointers
-from .support import interpreted
-
-# Counts of an operation that a program adds up at once.
-_COUNTS = 2**14
 
 
-def up(n: int, m: int) -> int:
-    """Return ``n`` rounded up to a multiple of ``m``."""
-    return -(-n // m) * m
-
-
-def power(n: int) -> int:
-    """Return the least power of two that is no less."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """How work is cut: rows, units and summands of a block, and warps of a program."""
-
-    rows: int
-    units: int
-    block: int
-    warps: int = 4
-    stages: int = 3
-
-    @classmethod
-    def for_batch(cls, batch: int) -> Tiles:
-        """Return tiles with which no kernel spills registers."""
-        if interpreted():  # the fewest programs
-            return cls(16, 16, 16)
-        return cls(16 if batch <= 16 else 32, 16, 64)
-
-
-class Arrays:
-    """The arrays of the kernels of one configuration, batch and chunk size.
-
-    Attributes:
-        slots: 2·L, the number of groups.
-        units: G, padded as ``padded_units``; ``batch`` is padded as ``padded_rows``.
-        planes: float32 planes of a group's tape.
-    """
+class Arrays(Sizes):
+    """The arrays of the kernels of one configuration, batch and chunk size."""
 
     def __init__(
         self, config: Config, batch: int, steps: int, device: torch.device, tiles: Tiles
     ) -> None:
         """Allocate all arrays that every pass needs."""
-        self.config, self.batch, self.steps, self.device = config, batch, steps, device
-        self.tiles = tiles
-        units, layers, gates = config.group_size, config.num_layers, config.num_gates
-        self.slots, self.units = 2 * layers, units
-        padded = self.padded_units = up(units, max(tiles.units, tiles.block))
-        rows = self.padded_rows = up(batch, tiles.rows)
-        self.across = padded // tiles.units
-        self.grid = (rows // tiles.rows) * self.across
-        self.length = up(config.input_size, 64)
-        self.operations = config.operations_per_step
-        self.planes = 8 if config.cell == "revgru" else 10
-
-        self._check_sizes()
+        super().__init__(config, batch, steps, tiles)
+        self.device = device
+        layers, gates, units = config.num_layers, config.num_gates, self.units
+        rows, padded = self.padded_rows, self.padded_units
 
         def new(*shape: int, kind: torch.dtype = torch.int32) -> Tensor:
             return torch.zeros(shape, dtype=kind, device=device)
@@ -102,30 +54,6 @@ class Arrays:
         self._tape: tuple[Tensor, Tensor] | None = None
         self._gradients: tuple[Tensor, ...] | None = None
         self._past: tuple[Tensor, Tensor] | None = None
-
-    def _check_sizes(self) -> None:
-        """Raise ``E_UNSUPPORTED`` for sizes that kernels cannot index, before any allocation."""
-        states = self.padded_rows * self.padded_units
-        sizes = (
-            self.steps * self.operations * states,
-            self.steps * self.batch * 2 * self.config.num_gates * self.padded_units,
-            self.steps * self.batch * self.config.input_size,
-            (2 * self.slots + 1) * states,
-            self.planes * self.steps * self.batch * self.padded_units,
-        )
-        if max(sizes) >= 2**31:
-            most = self.steps * (2**31 - 1) // max(sizes)
-            raise RevRNNError(
-                "E_UNSUPPORTED", "chunk_size", self.steps, f"at most {most} by engine 'triton'"
-            )
-        counts = self.padded_rows * self.across
-        if counts > _COUNTS:
-            raise RevRNNError(
-                "E_UNSUPPORTED",
-                "engine",
-                f"'triton' with {self.batch} rows of {self.units} units",
-                f"'eager', or at most {_COUNTS * self.tiles.units} rows times units",
-            )
 
     def _operations(self) -> None:
         count = max(self.steps * self.operations, 1)

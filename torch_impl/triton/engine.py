@@ -9,9 +9,10 @@ from torch import Tensor
 
 from revrnn.config import Config
 
+from ...gpu.sizes import interpreted
 from ..engine import Engine, Settings, Work
 from ..sequence import Schedule
-from .support import interpreted, refusal
+from .support import refusal
 
 
 class TritonEngine(Engine):

@@ -9,9 +9,11 @@ import torch
 
 from revrnn.config import Config
 
-from . import persistent, support
-from .arrays import Tiles, up
-from .launch import Last, Launcher
+from ...gpu import persistent
+from ...gpu.order import Last
+from ...gpu.sizes import Tiles, interpreted, up
+from . import support
+from .launch import Launcher
 
 
 def programs_of(config: Config, batch: int, tiles: Tiles) -> int:
@@ -28,7 +30,7 @@ def tiles_together(config: Config, batch: int, device: torch.device) -> Tiles | 
     and each phase a launch, if there are more of them than surely do (``support.resident``).
     """
     tiles = Tiles.for_batch(batch)
-    if config.cell == "revlstm" and not support.interpreted():
+    if config.cell == "revlstm" and not interpreted():
         tiles = replace(tiles, units=8)  # else registers spill
     fits = programs_of(config, batch, tiles) <= support.resident(device)
     return tiles if fits else None
@@ -47,7 +49,7 @@ class PersistentLauncher(Launcher):
 
     captured = False
 
-    def _launch(
+    def _together(
         self, kernel: Any, back: bool, stages: int, *arguments: Any, **constants: Any
     ) -> None:
         a = self.arrays
@@ -66,14 +68,14 @@ class PersistentLauncher(Launcher):
         """Take steps."""
         ends = {"K": self.constants[0], "U": self.constants[-1]}
         arguments = (first, steps, self.config.slice_size, *self.rows)
-        self._launch(persistent.forward, False, self.arrays.tiles.stages, *arguments, **ends)
+        self._together(persistent.forward, False, self.arrays.tiles.stages, *arguments, **ends)
 
     def steps_back(self, first: int, steps: int, last: Last) -> Last:
         """Take steps back; return the operation that was undone last."""
         ends = {"K": self.popped(0), "U": self.popped(-1)}
         rows = (*self.rows, self.arrays.steps)
         arguments = (first, steps, *last, self.config.slice_size, *rows)
-        self._launch(persistent.back, True, self.arrays.tiles.stages, *arguments, **ends)
+        self._together(persistent.back, True, self.arrays.tiles.stages, *arguments, **ends)
         if not self.popping:
             return last
         return first * self.arrays.operations, first, self.sliced(0, 0) if self.gru else 0
@@ -82,5 +84,5 @@ class PersistentLauncher(Launcher):
         """Carry the gradients over steps; return which copy of them counts then."""
         ends = {"K": self.of_gradients[0], "U": self.of_gradients[-1], "GIVEN": given}
         arguments = (first, steps, now, *self.rows, self.arrays.steps)
-        self._launch(persistent.pull, True, 2, *arguments, **ends)
+        self._together(persistent.pull, True, 2, *arguments, **ends)
         return now if self.gru else (now + steps) % 2

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
+from ...gpu.constants import Mode
+from ...gpu.order import NONE
 from ..engine import Store
 from ..gradients import Gradients
 from ..state import State
 from .arrays import Arrays
 from .blocks import Words
-from .constants import Mode
-from .launch import NONE, Launcher
+from .launch import Launcher
 from .parameter_gradients import add_parameters
 from .places import Place, Prepared, lock
 

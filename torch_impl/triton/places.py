@@ -17,10 +17,11 @@ from torch import Tensor
 
 from revrnn.config import Config
 
+from ...gpu.constants import Mode
+from ...gpu.sizes import Tiles
 from ..engine import Settings
 from ..sequence import Schedule
-from .arrays import Arrays, Tiles
-from .constants import Mode
+from .arrays import Arrays
 from .launch import Launcher
 from .launch_persistent import PersistentLauncher, tiles_together
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from torch import Tensor
+from typing import Any, NamedTuple
 
 
 class Pointers(NamedTuple):
@@ -21,35 +19,35 @@ class Pointers(NamedTuple):
         through: RevGRU's gradients of views through ``u``.
     """
 
-    wh: Tensor
-    wl: Tensor
-    w: Tensor
-    w_in: Tensor
-    part: Tensor
-    table: Tensor
-    mask: Tensor
-    gains: Tensor
-    high: Tensor
-    low: Tensor
-    sigmas: Tensor
-    aside: Tensor
-    h: Tensor
-    c: Tensor
-    heads: Tensor
-    stage: Tensor
-    counts: Tensor
-    words: Tensor
-    tops: Tensor
-    wraps: Tensor
-    meeting: Tensor
-    outputs: Tensor
-    restore: Tensor
-    past_h: Tensor
-    past_c: Tensor
-    tape: Tensor
-    lower: Tensor
-    dh: Tensor
-    dc: Tensor
-    ds: Tensor
-    through: Tensor
-    given: Tensor
+    wh: Any
+    wl: Any
+    w: Any
+    w_in: Any
+    part: Any
+    table: Any
+    mask: Any
+    gains: Any
+    high: Any
+    low: Any
+    sigmas: Any
+    aside: Any
+    h: Any
+    c: Any
+    heads: Any
+    stage: Any
+    counts: Any
+    words: Any
+    tops: Any
+    wraps: Any
+    meeting: Any
+    outputs: Any
+    restore: Any
+    past_h: Any
+    past_c: Any
+    tape: Any
+    lower: Any
+    dh: Any
+    dc: Any
+    ds: Any
+    through: Any
+    given: Any

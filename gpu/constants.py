@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .arrays import Arrays, power
+from .sizes import Sizes, power
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,17 @@ class Constants:
         return self.SLOTS if self.GAINS else 0
 
 
-def constants_of(arrays: Arrays, mode: Mode) -> Constants:
+def constants_of(sizes: Sizes, mode: Mode) -> Constants:
     """Return the constants of a configuration, batch and mode."""
-    config, tiles, f = arrays.config, arrays.tiles, arrays.config.formats
+    config, tiles, f = sizes.config, sizes.tiles, sizes.config.formats
     return Constants(
         GRU=config.cell == "revgru",
-        G=arrays.units,
-        Gp=arrays.padded_units,
+        G=sizes.units,
+        Gp=sizes.padded_units,
         N=config.num_gates,
-        Ip=arrays.length,
-        SLOTS=arrays.slots,
-        PLANES=arrays.planes,
+        Ip=sizes.length,
+        SLOTS=sizes.slots,
+        PLANES=sizes.planes,
         R_S=f.sum_bits,
         R_H=f.state_bits,
         VIEW=config.view_bits,
@@ -124,6 +124,6 @@ def constants_of(arrays: Arrays, mode: Mode) -> Constants:
         BM=tiles.rows,
         BN=tiles.units,
         BK=tiles.block,
-        CP=power(arrays.padded_rows * arrays.across),
-        NP=power(arrays.across),
+        CP=power(sizes.padded_rows * sizes.across),
+        NP=power(sizes.across),
     )
