@@ -40,7 +40,7 @@ from .frames import (
     unexpected,
 )
 from .packing import pack_float, padded_columns
-from .parameter_gradients import add_bias, add_weights, input_gradient
+from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
 from .records import Counted, Factors, Kept, Numbers, Outputs, Stack, Steps
 from .sweeps import forward, recover
@@ -185,27 +185,20 @@ def pull_back(frame: int, w_u: Maybe, dc: Maybe, forgetting: bool, first: int, o
     pull(dh, dc, Outputs(given, i64(0)), factors, aside_at, w_l, w_h, w_u, forgetting, ds)
     dx, flat = floats_3(result(frame, 2)), ds.reshape(layers, 2, total, columns)
     input_gradient(flat[0], w_x, i64(0), dx.reshape(total, length))
-    view, size = np.empty(total * padded_columns(units), np.float32), layers * 2 * total * units
-    below = np.empty(total * padded_columns(max(length, hidden)), np.float32)
+    size = layers * 2 * total * units
     for k in range(layers):
         of_input, of_state = floats_2(result(frame, 3 + 3 * k)), floats_2(result(frame, 4 + 3 * k))
         of_bias, width = floats_1(result(frame, 5 + 3 * k)), of_input.shape[1]
+        below = np.empty(total * padded_columns(width), np.float32)
         if k:
             at = (k - 1) * total * hidden
             pack_float(operands[at : at + total * hidden].reshape(total, hidden), 1.0, below)
         else:
             pack_float(x.reshape(total, length), 1.0, below)
-        for j in range(2):
-            part, to = flat[k, j], j * columns
-            add_bias(part, of_bias, to)
-            add_weights(part, i64(0), columns, columns, below, width, of_input, to)
-            at, seen = first * size + (k * 2 + j) * total * units, columns if of_u < 0 else hidden
-            pack_float(pieces[at : at + total * units].reshape(total, units), 1.0, view)
-            add_weights(part, i64(0), seen, columns, view, units, of_state, to)
-            if of_u >= 0:
-                at = of_u * size + (k * 2 + j) * total * units
-                pack_float(pieces[at : at + total * units].reshape(total, units), 1.0, view)
-                add_weights(part, seen, units, columns, view, units, of_state, to + seen)
+        at = k * 2 * total * units
+        places = (first * size + at, of_u * size + at if of_u >= 0 else i64(-1))
+        to = of_input, of_state, of_bias
+        add_layer(flat[k], below, pieces, places, units, *to, i64(0), i64(1))
 
 
 def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:

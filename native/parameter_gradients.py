@@ -4,39 +4,74 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import Array, f32, i64, native
-from .packing import padded_columns
+from .compiling import Array, f32, i64, inner, native
+from .packing import pack_float, padded_columns
 from .products import add_outer_products, add_row, float_product
+from .tiles import TALL
 
 
-@native
-def add_bias(ds: Array, into: Array, first: int) -> None:
-    """Add the sums of ``ds``, ``[K, N·G]``, to a bias from ``first`` on (GRAD-014)."""
-    length, columns = ds.shape
-    flat, total = ds.reshape(-1), np.zeros(columns, np.float32)
+@inner
+def _add_bias(ds: Array, at: int, by: int, count: int, length: int, into: Array, to: int) -> None:
+    """Add the sums over ``length`` rows of ``ds``, ``by`` apart, to a part of a bias."""
+    total = np.zeros(count, np.float32)
     for k in range(length):
-        add_row(columns, flat, k * columns, total, 0)
-    add_row(columns, total, 0, into, first)
+        add_row(count, ds, at + k * by, total, 0)
+    add_row(count, total, 0, into, to)
 
 
 @native
-def add_weights(
-    ds: Array, first: int, rows: int, columns: int, packed: Array, width: int, into: Array, to: int
+def add_layer(
+    ds: Array,
+    below: Array,
+    pieces: Array,
+    at: tuple[int, int],
+    units: int,
+    of_input: Array,
+    of_state: Array,
+    of_bias: Array,
+    part: int,
+    parts: int,
 ) -> None:
-    """Add to some rows of a weight's gradient (GRAD-014).
+    """Add one part of several to the gradients of a layer's parameters (GRAD-014).
 
     Args:
-        ds: float32 ``[K, N·G]``.
-        first: first column of it.
-        rows: how many.
-        columns: its columns N·G.
-        packed: the operand, ``[K, width]``, packed.
-        width: see ``packed``.
-        into: float32 ``[…, width]``.
-        to: the row there that belongs to column ``first``.
+        ds: float32 ``[2, K, N·G]``: gradients of pre-activations.
+        below: the layer's input, ``[K, width]``, packed.
+        pieces: float32, flat: of the tape.
+        at: where the views ``[2, K, G]`` of all gates are in it, and for RevGRU the candidate's,
+            which its last G columns see instead; −1 for RevLSTM.
+        units: G.
+        of_input: float32 ``[2·N·G, width]``, to be added to, as are the next two.
+        of_state: ``[2·N·G, G]``.
+        of_bias: ``[2·N·G]``.
+        part: which of the parts, of whole tiles each, that threads share.
+        parts: how many there are.
     """
-    length, one = ds.shape[0], i64(1)
-    add_outer_products(ds.reshape(-1), first, one, columns, rows, length, packed, width, into, to)
+    _, length, columns = ds.shape
+    flat, tiles, of_view = ds.reshape(-1), -(-2 * columns // TALL), columns
+    if at[1] >= 0:
+        of_view -= units
+    begin, end = part * tiles // parts * TALL, (part + 1) * tiles // parts * TALL
+    view = np.empty(length * padded_columns(units), np.float32)
+    for j in range(2):
+        here = j * columns
+        first, last = max(begin - here, 0), min(end - here, columns)
+        if first >= last:
+            continue
+        own, n, one = here * length, last - first, i64(1)
+        _add_bias(flat, own + first, columns, n, length, of_bias, here + first)
+        to, width = here + first, of_input.shape[1]
+        add_outer_products(flat, own + first, one, columns, n, length, below, width, of_input, to)
+        for which in range(2):
+            low, high = (0, of_view) if which == 0 else (of_view, columns)
+            low, high = max(first, low), min(last, high)
+            if low < high:
+                seen = pieces[at[which] + j * length * units :][: length * units]
+                pack_float(seen.reshape(length, units), 1.0, view)
+                to, n = here + low, high - low
+                add_outer_products(
+                    flat, own + low, one, columns, n, length, view, units, of_state, to
+                )
 
 
 @native

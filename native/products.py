@@ -16,29 +16,7 @@ from .compiling import Array, i32, i64, inner, native
 from .lanes import Group, Place
 from .packing import pack_int16, padded, padded_columns
 from .records import Factor, Operand
-from .tiles import (
-    LANES,
-    PANEL,
-    TALL,
-    float_1,
-    float_2,
-    float_4,
-    float_8,
-    float_add_4,
-    float_add_8,
-    float_thin_1,
-    float_thin_2,
-    float_thin_4,
-    float_thin_8,
-    int16_1,
-    int16_2,
-    int16_4,
-    int16_8,
-    int16_thin_1,
-    int16_thin_2,
-    int16_thin_4,
-    int16_thin_8,
-)
+from .tiles import FLOAT, INT16, LANES, PANEL, TALL, VECTORS, float_add_4, float_add_8
 from .vectors import Kernel, kernel
 
 
@@ -57,15 +35,15 @@ _PAIRS: Final = 256
 LIMIT: Final = 2**31 - 1
 
 
-def _panel(full: Any, thin: Any, per: int) -> Any:
+def _panel(tiles: Any) -> Any:
     """Return a product of some rows with one panel, or the vectors of it that have columns.
 
     Args:
-        full: tiles of eight, four, two rows and one with a whole panel.
-        thin: the same with one vector of it.
-        per: numbers of an index and column in the panel.
+        tiles: by rows and vectors of a panel.
     """
-    (full_8, full_4, full_2, full_1), (thin_8, thin_4, thin_2, thin_1) = full, thin
+    full_8, full_4, full_2, full_1 = (tiles[rows, VECTORS] for rows in (8, 4, 2, 1))
+    one_8, one_4 = (tiles[rows, 1] for rows in (8, 4))
+    two_8, two_4 = (tiles[rows, min(2, VECTORS)] for rows in (8, 4))
 
     @inner
     def multiply(
@@ -82,23 +60,19 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
         by_out: int,
         columns: int,
     ) -> None:
-        if columns <= PANEL - LANES:
-            for c in range(0, columns, LANES):
-                r, first, there = 0, w_at + per * c, to + c
-                while r + 8 <= rows:
-                    thin_8(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
-                    r += 8
-                while r + 4 <= rows:
-                    thin_4(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
-                    r += 4
-                while r + 2 <= rows:
-                    thin_2(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
-                    r += 2
-                while r + 1 <= rows:
-                    thin_1(a, at + r * by, by, step, w, first, n, out, there + r * by_out, by_out)
-                    r += 1
-            return
-        r = 0
+        r, vectors = 0, min(-(-columns // LANES), VECTORS)
+        while vectors == 1 and r + 8 <= rows:
+            one_8(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 8
+        while vectors == 1 and r + 4 <= rows:
+            one_4(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 4
+        while VECTORS > 2 and vectors == 2 and r + 8 <= rows:
+            two_8(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 8
+        while VECTORS > 2 and vectors == 2 and r + 4 <= rows:
+            two_4(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
+            r += 4
         while TALL == 8 and r + 8 <= rows:
             full_8(a, at + r * by, by, step, w, w_at, n, out, to + r * by_out, by_out)
             r += 8
@@ -117,16 +91,8 @@ def _panel(full: Any, thin: Any, per: int) -> Any:
 
 # (left operand, where, from row to row, from index to index, rows, packed, where, length, result,
 # where, from row to row, columns)
-int16_panel = _panel(
-    (int16_8, int16_4, int16_2, int16_1),
-    (int16_thin_8, int16_thin_4, int16_thin_2, int16_thin_1),
-    2,
-)
-float_panel = _panel(
-    (float_8, float_4, float_2, float_1),
-    (float_thin_8, float_thin_4, float_thin_2, float_thin_1),
-    1,
-)
+int16_panel = _panel(INT16)
+float_panel = _panel(FLOAT)
 
 
 @inner

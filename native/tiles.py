@@ -155,15 +155,12 @@ def _make(of_int16: bool, rows: int, vectors: int = VECTORS, adds: bool = False)
     return intrinsic(tile)
 
 
-int16_8, int16_4, int16_2, int16_1 = (_make(True, rows) for rows in (8, 4, 2, 1))
-float_8, float_4, float_2, float_1 = (_make(False, rows) for rows in (8, 4, 2, 1))
+# (rows, vectors of a panel): whole panels, and for columns that do not fill one as many of its
+# vectors as they need, in tiles tall enough to keep the processor busy.
+_SHAPES: Final = [(rows, VECTORS) for rows in (8, 4, 2, 1)]
+_SHAPES_OF_REST: Final = [(rows, vectors) for vectors in range(1, VECTORS) for rows in (8, 4)]
+INT16: Final = {shape: _make(True, *shape) for shape in _SHAPES + _SHAPES_OF_REST}
+FLOAT: Final = {shape: _make(False, *shape) for shape in _SHAPES + _SHAPES_OF_REST}
 float_add_8, float_add_4 = (_make(False, rows, adds=True) for rows in (8, 4))
-# One vector of a panel alone, for columns that do not fill it.
-int16_thin_8, int16_thin_4, int16_thin_2, int16_thin_1 = (
-    _make(True, rows, 1) for rows in (8, 4, 2, 1)
-)
-float_thin_8, float_thin_4, float_thin_2, float_thin_1 = (
-    _make(False, rows, 1) for rows in (8, 4, 2, 1)
-)
 # Rows of the tallest tile: on 16 registers four rows of two vectors leave room for operands.
 TALL: Final = 8 if LANES == 16 or not X86 else 4

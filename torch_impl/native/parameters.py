@@ -14,7 +14,7 @@ from revrnn.config import Config
 from ...native import gru, lstm_rows
 from ...native.compiling import Array
 from ...native.packing import pack_float, padded
-from ...native.parameter_gradients import add_bias, add_weights, input_gradient
+from ...native.parameter_gradients import add_layer, input_gradient
 from ...native.records import Factors
 from ..gradients import Gradients
 from .memory import Floats
@@ -104,42 +104,23 @@ def products(
         own, w = written.numpy().reshape(total, length), weights.of_input
         parts = split(total, threads, 8)
         tasks += [partial(input_gradient, flat[0], w, p.start, own[p]) for p in parts]
-    operands = tape.factors.operands.reshape(layers - 1, total, config.hidden_size)
-    packed_x = _packed(tape.x.numpy().reshape(total, length), config.formats.operand_bits)
+    units, pieces = config.group_size, tape.factors.pieces
+    view, candidate = (gru.VIEW, gru.U) if config.cell == "revgru" else (lstm_rows.VIEW, -1)
+    below = _packed(tape.x.numpy().reshape(total, length), config.formats.operand_bits)
     for k in range(layers):
+        if k:
+            operands = tape.factors.operands.reshape(layers - 1, total, config.hidden_size)
+            below = _packed(operands[k - 1])
         names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
-        of_input, of_state, of_bias = (into.params[name].numpy() for name in names)
-        packed = _packed(operands[k - 1]) if k else packed_x
-        across = config.hidden_size if k else length
-        for j in (0, 1):
-            whole, at = flat[k, j], j * columns
-            tasks.append(partial(add_bias, whole, of_bias, at))
-            spans = [(slice(0, columns), packed, across, of_input)]
-            spans += [(s, p, config.group_size, of_state) for s, p in _seen(config, tape, k, j)]
-            for span, operand, width, to in spans:
-                for part in split(span.stop - span.start, threads, 8):
-                    first = span.start + part.start
-                    rows, place = part.stop - part.start, at + first
-                    packed_with = (columns, operand, width, to, place)
-                    tasks.append(partial(add_weights, whole, first, rows, *packed_with))
+        to = [into.params[name].numpy() for name in names]
+        # Of each piece [L, 2, K, G].
+        places = [(piece * layers + k) * 2 * total * units for piece in (view, candidate)]
+        at = (places[0], max(places[1], -1))
+        given = flat[k], below, pieces, at, units, *to
+        tasks += [partial(add_layer, *given, part, threads) for part in range(threads)]
     run(tasks, threads)
     if dx is not None and written is not None and written is not dx:
         dx.copy_(written)
-
-
-def _seen(config: Config, tape: Tape, layer: int, group: int) -> list[tuple[slice, Array]]:
-    """Return which gates of a group see which recurrent operand, packed."""
-    steps, rows, _ = tape.x.shape
-    shape = (config.num_layers, 2, steps, rows, config.group_size)
-    pieces = tape.factors.pieces.reshape(-1, *shape)
-    own = pieces[:, layer, group].reshape(len(pieces), -1, config.group_size)
-    units = config.group_size
-    if config.cell == "revgru":
-        return [
-            (slice(0, 2 * units), _packed(own[gru.VIEW])),
-            (slice(2 * units, 3 * units), _packed(own[gru.U])),
-        ]
-    return [(slice(0, config.num_gates * units), _packed(own[lstm_rows.VIEW]))]
 
 
 def _packed(values: Array, bits: int = 0) -> Array:
