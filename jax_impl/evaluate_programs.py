@@ -8,7 +8,7 @@ so it is done quickly rather than well (:data:`QUICKLY`); integers are exact eit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial, wraps
 from inspect import signature
 from typing import Any, Final, NamedTuple
 
@@ -31,19 +31,47 @@ from .state import State
 from .walk import Trace, status_of
 from .x64 import join64_numpy, split64_numpy
 
-# Without the passes that make code fast, and in one piece: compiling takes a third of the time.
+# Without the passes that make code fast, and in one piece: compiling takes a third of the time. The
+# last went with JAX 0.11.1.
 QUICKLY: Final[dict[str, bool | int]] = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
     "xla_cpu_parallel_codegen_split_count": 1,
+    "xla_cpu_use_fusion_emitters": False,
 }
-if jax.__version_info__ < (0, 12):  # then there were others
-    QUICKLY["xla_cpu_use_fusion_emitters"] = False
 
 Numbers = npt.NDArray[Any]
 
 
-quick_jit = partial(jax.jit, compiler_options=QUICKLY)
+def quick_jit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """Return a function compiled with :data:`QUICKLY`; options are those of ``jax.jit``."""
+
+    @cache  # at the first call, not while this module is imported
+    def compiled() -> Callable[..., Any]:
+        return jax.jit(function, compiler_options=known_options(), **options)
+
+    @wraps(function)
+    def call(*arguments: Any, **others: Any) -> Any:
+        return compiled()(*arguments, **others)
+
+    return call
+
+
+@cache
+def known_options() -> dict[str, bool | int]:
+    """Return the options of :data:`QUICKLY` that this version of XLA has: others are errors."""
+    if _knows(QUICKLY):
+        return QUICKLY
+    return {name: value for name, value in QUICKLY.items() if _knows({name: value})}
+
+
+def _knows(options: dict[str, bool | int]) -> bool:
+    program = jax.jit(lambda: jnp.int32(0), compiler_options=options).lower()
+    try:
+        program.compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 # --- arrays in and out ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from revrnn import Config
-from revrnn.jax_impl import apply, encode, init, value, value_and_grad
+from revrnn.jax_impl import apply, encode, evaluate_programs, init, value, value_and_grad
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3, slice_size=1)
 PARAMS = init(jax.random.key(0), CONFIG)
@@ -123,3 +123,17 @@ def test_chunks_leave_no_rest_where_they_need_not(steps: int, programs: int) -> 
     x = jnp.zeros((steps, 1, 3))
     text = jax.jit(lambda x: apply(PARAMS, x, CONFIG).outputs).lower(x).as_text()
     assert text.count("@revrnn_advance") == programs
+
+
+def test_options_that_this_xla_does_not_have_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, options = evaluate_programs.QUICKLY, evaluate_programs.known_options
+    options.cache_clear()
+    known = options()
+    options.cache_clear()
+    monkeypatch.setattr(evaluate_programs, "QUICKLY", {**usual, "xla_gone": False})
+    try:
+        assert options() == known
+        twice = evaluate_programs.quick_jit(lambda x: 2 * x)
+        assert int(twice(jnp.int32(3))) == 6
+    finally:
+        options.cache_clear()
