@@ -138,7 +138,7 @@ class Buffer(ABC):
 
     def flags(self) -> Tensor:
         """Return the flags, uint8 ``[F]``; ``stream`` has none."""
-        return torch.zeros(0, dtype=torch.uint8)
+        return torch.zeros(0, dtype=torch.uint8, device="cpu")
 
     def open_block(self, steps: int) -> None:
         """Make room for all that so many steps can push (BUF-035)."""

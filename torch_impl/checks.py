@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
@@ -18,7 +18,7 @@ from revrnn.plan import CHUNK_SIZE
 
 from .engine import Settings
 from .state import State
-from .transforms import is_abstract
+from .transforms import is_abstract, is_wrapper
 
 # The accepted float types; the exact part does not depend on them (QNT-003).
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -69,9 +69,15 @@ def check_dense(name: str, value: Tensor) -> None:
         kind = f"layout {value.layout}"
     elif hasattr(value, "full_tensor"):
         kind = "a DTensor, a part of a tensor"
+    elif isinstance(value, nn.parameter.UninitializedTensorMixin):
+        kind = "a parameter that has no shape yet"
+    elif is_wrapper(value) and not is_abstract([value]):
+        kind = f"a {type(value).__name__}, which has operations of its own"
     if kind:
         allowed = "a dense tensor; of rows of different lengths, one with a mask or packed"
-        if kind.startswith("a DTensor"):
+        if kind.startswith("a parameter"):
+            allowed = "a tensor with numbers"
+        elif kind.startswith("a DTensor"):
             allowed = "a whole tensor; a sharded module gathers its own when it is called"
         raise RevRNNError("E_UNSUPPORTED", name, kind, allowed)
 

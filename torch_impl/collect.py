@@ -30,7 +30,7 @@ _LEAF = "torch::autograd::AccumulateGrad"
 def now() -> int:
     """Return a sequence number above those of all nodes made so far in this thread."""
     with torch.enable_grad():
-        node: Any = torch.zeros((), requires_grad=True).clone().grad_fn
+        node: Any = torch.zeros((), device="cpu", requires_grad=True).clone().grad_fn
     return int(node._sequence_nr())
 
 

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from revrnn.formats import Formats
 
 from . import quantise as plain
+from .transforms import is_wrapper
+
+
+def as_array(tensor: Tensor) -> Any:
+    """Return a caller's tensor on the CPU as a NumPy array of the same memory.
+
+    ``Tensor.numpy`` would do, but the storage can never be resized afterwards, which FSDP does to
+    that of parameters.
+    """
+    plain = tensor.detach()
+    if plain.is_neg() or is_wrapper(plain):
+        return plain.resolve_neg().numpy()  # its memory is not its numbers
+    return np.from_dlpack(plain)
 
 
 class Conversions:
@@ -31,7 +47,7 @@ class Conversions:
 
     def largest(self, v: Tensor) -> int:
         """Return the largest magnitude of integers on the CPU."""
-        array = v.detach().numpy()  # NumPy starts no threads for it
+        array = as_array(v)  # NumPy starts no threads for it
         return max(int(array.max()), -int(array.min()))
 
     def add_rows(self, into: Tensor, index: Tensor, rows: Tensor) -> None:

@@ -184,7 +184,7 @@ def _packed(
     floats, _ = _initial(module, hx, counts[0], True, data.device)
     if packed.sorted_indices is not None:
         floats = [value.index_select(1, packed.sorted_indices) for value in floats]
-    mask = torch.arange(len(x))[:, None] < lengths
+    mask = torch.arange(len(x), device=lengths.device)[:, None] < lengths
     return Given(x, floats, None, mask.to(x.device), None, lengths)
 
 

@@ -33,6 +33,11 @@ def check_gain_probability(p: object) -> float:
     return check_probability("dropout", p, _LARGEST)
 
 
+def draw(generator: torch.Generator | None = None) -> int:
+    """Return a seed from a generator of the CPU, by default PyTorch's."""
+    return int(torch.randint(2**62, (), generator=generator, device="cpu"))
+
+
 class GainsOfDropout:
     """Gains between layers that drop units with a probability (SEQ-012).
 
@@ -52,7 +57,7 @@ class GainsOfDropout:
             locked: whether all steps have the same gains (variational dropout).
         """
         self.p, self.shape, self.device, self.locked = p, shape, device, locked
-        self.seed = int(torch.randint(2**62, ()))
+        self.seed = draw()
         self.gain = 0 if p == 1 else int((1 << GAIN_BITS) / (1 - p) + 0.5)
         self._drawn: Tensor | None = None
 
@@ -133,7 +138,7 @@ class Sequence:
         if id(module) not in self.used:
             generator = torch.Generator()
             generator.set_state(self._start)
-            draws = [int(torch.randint(2**62, (), generator=generator)) for _ in range(2)]
+            draws = [draw(generator) for _ in range(2)]
             seed = (draws[0] + draws[1] * len(self.used)) % 2**62
             self.used[id(module)] = (module, seed)
         return self.used[id(module)][1]
@@ -164,4 +169,4 @@ def one_sequence(sequence: Sequence | None = None) -> Iterator[Sequence]:
     finally:
         _open.sequences.remove(sequence)
         if sequence.used and not before:
-            torch.randint(2**62, ())  # so that the next sequence has other masks
+            draw()  # so that the next sequence has other masks

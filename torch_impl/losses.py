@@ -243,7 +243,7 @@ class Tally:
     def loss(self) -> Tensor:
         """Return the loss of the whole sequence."""
         if self.total is None:  # no chunk counted anything
-            return torch.zeros(())
+            return torch.zeros((), device="cpu")
         return self.total if self.count is None else self.total / self._whole(self.count)
 
     def factor(self) -> Tensor | None:

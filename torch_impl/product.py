@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Final, Literal
 
 import torch
@@ -132,7 +132,7 @@ def _byte_block(w: Tensor) -> Tensor:
         w = torch.nn.functional.pad(w, (0, -k % 8, 0, -n % 8))
     if w.device.type != "cpu":
         return split(w).t()
-    both, work = torch.empty((2, *w.shape), dtype=torch.int8), torch.empty(0, dtype=w.dtype)
+    both, work = w.new_empty((2, *w.shape), dtype=torch.int8), w.new_empty(0)
     for rows in blocks(w):  # as split does, within a processor's cache
         part = w[rows]
         work = work if work.shape == part.shape else torch.empty_like(part)
@@ -200,14 +200,14 @@ def _bytes_are_exact(kind: str, index: int) -> bool:
     Kernels for processors without wide dot products may saturate their 16-bit intermediates.
     """
     device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
-    extremes = torch.tensor([OPERAND_MAX, -OPERAND_MAX, 32384, -32384, 127, -128, 0, 1])
-    generator = torch.Generator().manual_seed(0)
+    ends = [OPERAND_MAX, -OPERAND_MAX, 32384, -32384, 127, -128, 0, 1]
+    extremes = torch.tensor(ends, dtype=torch.int16, device="cpu")
+    draw = partial(
+        torch.randint, len(ends), generator=torch.Generator().manual_seed(0), device="cpu"
+    )
     try:
         for rows, length, outputs in ((1, 8, 8), (3, 67, 5), (17, 1225, 64), (40, 4096, 40)):
-            a, w = (
-                extremes[torch.randint(len(extremes), shape, generator=generator)].to(torch.int16)
-                for shape in ((rows, length), (outputs, length))
-            )
+            a, w = (extremes[draw(shape)] for shape in ((rows, length), (outputs, length)))
             a[0], w[0] = OPERAND_MAX, OPERAND_MAX
             w[1], w[2] = 32384, -OPERAND_MAX
             wanted = a.to(torch.int64) @ w.to(torch.int64).t()

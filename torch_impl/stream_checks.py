@@ -33,6 +33,9 @@ def check_module(module: object) -> None:
         given = f"{type(module).__name__} with a forward of its own"
         allowed = "RevGRU and RevLSTM: layers before and after belong in embed and readout"
         raise RevRNNError("E_UNSUPPORTED", "module", given, allowed)
+    if not any(True for _ in module.parameters()):
+        given = "a module without parameters, as FullyShardedDataParallel leaves it"
+        raise RevRNNError("E_UNSUPPORTED", "module", given, "its own parameters, or fully_shard")
     if torch._C._functorch.peek_interpreter_stack() is not None:
         given = "a call inside torch.func"
         raise RevRNNError("E_UNSUPPORTED", "module", given, "calls outside: gradients go to .grad")

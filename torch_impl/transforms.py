@@ -35,6 +35,12 @@ def is_abstract(tensors: Iterable[Tensor]) -> bool:
     return any(value.is_meta or is_fake(value) for value in tensors)
 
 
+def is_wrapper(value: Tensor) -> bool:
+    """Say whether a tensor's class has operations of its own, as DTensor and MaskedTensor do."""
+    kind: Any = type(value)
+    return kind.__torch_dispatch__ is not Tensor.__torch_dispatch__
+
+
 def transformed() -> bool:
     """Say whether a transform of ``torch.func`` is active."""
     return _functorch.peek_interpreter_stack() is not None

@@ -219,7 +219,7 @@ class Walk:
         if self.slices:
             slices = torch.cat([self.slices[0][:1], *(part[1:] for part in self.slices)])
         if self.buffer is None:
-            none = torch.zeros(0, dtype=torch.int16)
+            none = torch.zeros(0, dtype=torch.int16, device="cpu")
             return Store(none, none.to(torch.uint8), slices)
         return Store(self.buffer.words(), self.buffer.flags(), slices)
 

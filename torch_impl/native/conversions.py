@@ -12,7 +12,7 @@ from revrnn.formats import OPERAND_MAX, Formats
 
 from ...native import conversions as kernels
 from ...native.compiling import Array
-from ..conversions import Conversions
+from ..conversions import Conversions, as_array
 from ..quantise import fraction_bits
 
 
@@ -30,14 +30,14 @@ class CompiledConversions(Conversions):
 
     def is_finite(self, x: Tensor) -> Tensor:
         """Return whether no float is NaN or infinite, a bool without axes."""
-        return torch.tensor(_is_finite(x)) if _suits(x) else super().is_finite(x)
+        return torch.tensor(_is_finite(x), device="cpu") if _suits(x) else super().is_finite(x)
 
     def quantise(self, kind: str, x: Tensor, formats: Formats) -> Tensor:
         """Return floats in fixed point: int16 for operands and weights, else int32 (QNT-001)."""
         if not _suits(x):
             return super().quantise(kind, x, formats)
         scale, short = 2.0 ** fraction_bits(kind, formats), kind in ("operand", "weight")
-        out = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32)
+        out = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32, device="cpu")
         if short:
             kernels.quantise(_flat(x), scale, float(OPERAND_MAX), _flat(out))
         else:
@@ -47,7 +47,7 @@ class CompiledConversions(Conversions):
     def dequantise(self, q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
         """Return the nearest float32 to ``q · 2^-bits`` (QNT-006), in ``out`` if it is given."""
         if out is None:
-            out = torch.empty(q.shape, dtype=torch.float32)
+            out = torch.empty(q.shape, dtype=torch.float32, device="cpu")
         if q.dtype != torch.int32 or not q.is_contiguous() or not _suits(out):
             return super().dequantise(q, bits, out)
         kernels.dequantise(_flat(q), 2.0**-bits, _flat(out))
@@ -60,7 +60,7 @@ class CompiledConversions(Conversions):
     def add_rows(self, into: Tensor, index: Tensor, rows: Tensor) -> None:
         """Add ``rows``, ``[N, E]``, to those of ``into`` that ``index``, int64 ``[N]``, names."""
         if _suits(into) and _suits(rows) and index.is_contiguous():
-            kernels.add_rows(*(tensor.detach().numpy() for tensor in (into, index, rows)))
+            kernels.add_rows(*(as_array(tensor) for tensor in (into, index, rows)))
         else:
             super().add_rows(into, index, rows)
 
@@ -74,7 +74,7 @@ def _is_finite(x: Tensor) -> bool:
 
 
 def _flat(x: Tensor) -> Array:
-    return x.detach().numpy().reshape(-1)
+    return as_array(x).reshape(-1)  # type: ignore[no-any-return]
 
 
 CONVERSIONS: Final = CompiledConversions()

@@ -99,7 +99,7 @@ def products(
     tasks: list[Task] = []
     written = dx
     if dx is not None and not dx.is_contiguous():
-        written = torch.empty(dx.shape, dtype=torch.float32)
+        written = torch.empty(dx.shape, dtype=torch.float32, device="cpu")
     if written is not None:
         own, w = written.numpy().reshape(total, length), weights.of_input
         parts = split(total, threads, 8)

@@ -19,6 +19,7 @@ from ...native.readout import (
     write_logits,
 )
 from ...native.tiles import PANEL, TALL
+from ..conversions import as_array
 from .memory import Floats
 from .threads import Task, run, shares, split
 
@@ -46,16 +47,16 @@ def losses_and_gradients(
         of_weight: where the weight's gradient is added, or ``None``.
         of_bias: the same of the bias.
     """
-    w, rows = linear.weight.detach().numpy(), len(x)
+    w, rows = as_array(linear.weight), len(x)
     classes, length = w.shape
     none = np.empty(0, np.float32)
-    bias = none if linear.bias is None else linear.bias.detach().numpy()
+    bias = none if linear.bias is None else as_array(linear.bias)
     dx = np.empty((rows if factors is not None else 0, length), np.float32)
     losses = np.empty(rows, np.float32)
-    rows_of_x, classes_of, counts = (t.contiguous().numpy() for t in (x.detach(), targets, weights))
-    scales = none if factors is None else factors.contiguous().numpy()
-    into = np.empty((0, length), np.float32) if of_weight is None else of_weight.numpy()
-    into_bias = none if of_bias is None else of_bias.numpy()
+    rows_of_x, classes_of, counts = (as_array(t.contiguous()) for t in (x, targets, weights))
+    scales = none if factors is None else as_array(factors.contiguous())
+    into = np.empty((0, length), np.float32) if of_weight is None else as_array(of_weight)
+    into_bias = none if of_bias is None else as_array(of_bias)
     most = max(1, _LOGITS // (classes * PANEL))
     panels = min(most, -(-rows // PANEL))
     memory = Floats(panels * classes * PANEL)

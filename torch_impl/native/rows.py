@@ -19,13 +19,14 @@ from ...native.buffers import TALLIES, TOP, UNDERFLOW
 from ...native.compiling import Array
 from ...native.records import Kept
 from ...native.tiles import LANES
+from ..conversions import as_array
 from ..engine import Store
 from ..state import State
 
 
 def by_group(tensor: Tensor, rows: slice) -> Array:
     """Return ``[L, B, H]`` of some rows as ``[L, 2, R, G]``."""
-    whole = tensor.numpy()
+    whole = as_array(tensor)
     layers, batch, hidden = whole.shape
     parts = whole.reshape(layers, batch, 2, hidden // 2)[:, rows]
     return np.array(parts.transpose(0, 2, 1, 3), order="C")
@@ -68,7 +69,7 @@ class Rows:
         none = np.empty((0, *self.h.shape[1:]), np.int32)
         self.c = none if state.c is None else by_group(state.c, rows)
         shape = (rows.stop - rows.start, config.group_size)
-        heads = None if state.heads is None else state.heads[rows].numpy()
+        heads = None if state.heads is None else as_array(state.heads[rows])
         self.heads = np.zeros(shape, np.int32) if heads is None else np.array(heads, order="C")
         self.tally = np.zeros(TALLIES, np.int64)
         self.blocks: list[Array] = []

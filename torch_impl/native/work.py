@@ -19,6 +19,7 @@ from ...native.plan import forget_scale, numbers
 from ...native.pullback import pull
 from ...native.records import Counted, Factors, Outputs, Steps
 from ...native.sweeps import forward, recover
+from ..conversions import as_array
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
@@ -89,7 +90,7 @@ class NativePass:
         """How often a state wrapped."""
         if not self.config.can_wrap:
             return None
-        return torch.tensor(sum(int(share.tally[WRAPS]) for share in self.shares))
+        return torch.tensor(sum(int(share.tally[WRAPS]) for share in self.shares), device="cpu")
 
     @property
     def gate_counts(self) -> Tensor | None:
@@ -160,7 +161,7 @@ class NativePass:
         schedule, config = self.work.schedule, self.config
         active = np.ones((steps, self.batch), np.uint8)
         if schedule.mask is not None:
-            active = schedule.mask[first : first + steps].numpy().astype(np.uint8)
+            active = as_array(schedule.mask[first : first + steps]).astype(np.uint8)
         resets = [schedule.reset(t) for t in range(first, first + steps)]
         anew = np.zeros((steps if any(r is not None for r in resets) else 0, self.batch), np.bool_)
         for t, rows in enumerate(resets):
@@ -200,7 +201,7 @@ class NativePass:
         ds = memory.array[: math.prod(shape)].reshape(shape)
         given = np.empty((0, 0, 0), np.float32)
         if grad_outputs is not None:
-            given = grad_outputs.detach().float().contiguous().numpy()
+            given = as_array(grad_outputs.float().contiguous())
         state = self._carried
         if state is None or not state.is_of(into):
             state = Carried.of(into, [share.rows for share in self.shares])
@@ -240,11 +241,11 @@ class NativePass:
             ]
             slices = torch.from_numpy(np.concatenate(each, 1))
         words = torch.from_numpy(np.concatenate([none, *blocks]))
-        return Store(words, torch.zeros(0, dtype=torch.uint8), slices)
+        return Store(words, torch.from_numpy(np.zeros(0, np.uint8)), slices)
 
     def left_over(self) -> Tensor | None:
         """Return how many words a way back left."""
-        return torch.tensor(sum(share.left_over for share in self.shares))
+        return torch.tensor(sum(share.left_over for share in self.shares), device="cpu")
 
     def check_underflow(self) -> None:
         """Do nothing: :meth:`recover` has raised the error."""

@@ -1,0 +1,105 @@
+"""What stands around a module: a process's defaults, and other uses of its tensors' memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from revrnn import RevRNNError
+from revrnn.torch_impl import (
+    LinearCrossEntropy,
+    LockedDropout,
+    RevGRU,
+    RevLSTM,
+    set_engine,
+    value,
+    value_and_grad,
+)
+
+X = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0))
+Y = torch.randint(4, (20, 2), generator=torch.Generator().manual_seed(1))
+MASK = torch.ones(20, 2, dtype=torch.bool)
+
+
+@pytest.fixture(params=["eager", "native"])
+def engine(request: pytest.FixtureRequest) -> Iterator[str]:
+    set_engine(request.param)
+    yield request.param
+    set_engine("auto")
+
+
+def train(rnn: RevLSTM, linear: nn.Linear, embed: nn.Module) -> list[Tensor]:
+    """Return what calls of all kinds give, with dropout, a mask and resets."""
+    torch.manual_seed(2)
+    rnn.zero_grad()
+    readout, state = LinearCrossEntropy(linear), rnn.initial_state(2)
+    first = value_and_grad(rnn, X, Y, readout, embed=embed, mask=MASK, checkpoint_every=16)
+    second = value_and_grad(rnn, X, Y, readout, resets=MASK, state=state, report=True)
+    nothing = value(rnn, X, Y, lambda outputs, _: (outputs.sum() * 0, 0))
+    outputs, (h, c) = rnn(X, mask=MASK)
+    outputs.sum().backward()
+    grads = [p.grad for p in rnn.parameters() if p.grad is not None]
+    return [first.loss, second.loss, nothing.loss, outputs, h, c, *grads]
+
+
+def test_the_default_device_is_not_that_of_a_module(engine: str) -> None:
+    rnn, linear = RevLSTM(3, 6, 2, dropout=0.3), nn.Linear(6, 4)
+    embed = nn.Sequential(nn.Linear(3, 3), LockedDropout(0.3))
+    wanted = train(rnn, linear, embed)
+    torch.set_default_device("meta")
+    try:
+        given = train(rnn, linear, embed)
+    finally:
+        torch.set_default_device(None)
+    for mine, theirs in zip(given, wanted, strict=True):
+        assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
+
+
+def test_memory_of_the_callers_tensors_can_still_be_resized(engine: str) -> None:
+    """FSDP frees a parameter's memory after the forward pass and fills it again."""
+    rnn, linear, embed = RevGRU(3, 6, 2), nn.Linear(6, 4), nn.Embedding(9, 3)
+    x, tokens, targets, mask = X.clone().requires_grad_(), Y.clone(), Y.clone(), MASK.clone()
+    h, state, weight = torch.zeros(2, 2, 6), rnn.initial_state(2), torch.rand(4)
+    rnn(x, h, mask=mask)[0].square().sum().backward()
+    rnn(x, state)
+    readout = LinearCrossEntropy(linear, weight=weight)
+    value_and_grad(rnn, tokens, targets, readout, embed=embed, resets=mask)
+    modules = nn.ModuleList([rnn, linear, embed])
+    named = dict(modules.named_parameters()) | state.tensors()
+    named |= {"x": x, "tokens": tokens, "targets": targets, "mask": mask, "h0": h, "weight": weight}
+    storages = {name: tensor.untyped_storage() for name, tensor in named.items()}
+    assert [name for name, storage in storages.items() if not storage.resizable()] == []
+
+
+def test_a_module_whose_parameters_another_keeps_is_refused_by_name() -> None:
+    rnn = RevGRU(3, 6)
+    for name in list(rnn._parameters):
+        weight = rnn._parameters.pop(name)
+        object.__setattr__(rnn, name, weight)  # as FullyShardedDataParallel does
+    with pytest.raises(RevRNNError, match=r"module: got a module without parameters"):
+        value_and_grad(rnn, X, Y, LinearCrossEntropy(nn.Linear(6, 4)))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+@pytest.mark.parametrize("kind", ["masked", "no shape"])
+def test_tensors_that_are_no_plain_arrays_are_refused_by_name(kind: str) -> None:
+    kinds = {"masked": "MaskedTensor", "no shape": "a parameter that has no shape"}
+    x = nn.UninitializedParameter() if kind == "no shape" else torch.masked.masked_tensor(X, X > 0)
+    with pytest.raises(RevRNNError, match=rf"input: got .*{kinds[kind]}"):
+        RevGRU(3, 6)(x)
+
+
+def test_negative_views_have_their_sign_everywhere() -> None:
+    rnn, x = RevGRU(3, 6), X.clone()
+    outputs, _ = rnn(torch._neg_view(x))  # type: ignore[no-untyped-call]
+    assert torch.equal(outputs, rnn(-x)[0])
+    gradient = torch.randn(outputs.shape)
+    outputs.backward(torch._neg_view(gradient))  # type: ignore[no-untyped-call]
+    given = rnn.weight_hh_l0.grad
+    rnn.zero_grad()
+    rnn(-x)[0].backward(-gradient)
+    assert given is not None
+    assert torch.equal(given, rnn.weight_hh_l0.grad)
