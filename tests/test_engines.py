@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,12 +130,25 @@ def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> N
     from revrnn.torch_impl.native import threads
 
     wanted, state = trained(kind, "native")
-    monkeypatch.setattr(threads, "_WORTH", 1)
+    for worth in ("_WORTH", "_WORTH_HELP"):
+        monkeypatch.setattr(threads, worth, 1)
     for count in (2, 3, 40):
         native, other = trained(kind, "native", count)
         assert state == other
         for name, value in wanted.items():
             assert torch.equal(value, native[name]), (count, name)
+
+
+def test_a_thread_that_does_not_come_is_not_waited_for() -> None:
+    """On a busy machine the calling thread does all tasks rather than wait for another's start."""
+    from revrnn.torch_impl.native import threads
+
+    busy, done = threading.Event(), list[int]()
+    held = threads._pool(1).submit(busy.wait, 20)
+    threads.run([partial(done.append, n) for n in range(5)], 2)
+    assert not held.done()
+    busy.set()
+    assert sorted(done) == list(range(5))
 
 
 @pytest.mark.rule("QNT-001", "QNT-006")

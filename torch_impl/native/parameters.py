@@ -19,7 +19,7 @@ from ...native.records import Factors
 from ..gradients import Gradients
 from .memory import Floats
 from .rows import by_group, by_layer
-from .threads import Task, run, split
+from .threads import Task, helpers, run, split
 from .weights import Weights
 
 
@@ -72,13 +72,7 @@ def _joined(parts: list[Array]) -> Tensor:
 
 
 def products(
-    weights: Weights,
-    config: Config,
-    tape: Tape,
-    ds: Array,
-    threads: int,
-    into: Gradients,
-    dx: Tensor | None,
+    weights: Weights, config: Config, tape: Tape, ds: Array, into: Gradients, dx: Tensor | None
 ) -> None:
     """Add the gradients of parameters and write that of the input (GRAD-014).
 
@@ -87,7 +81,6 @@ def products(
         config: the stack.
         tape: of a chunk.
         ds: gradients of its pre-activations, float32 ``[L, 2, C, B, N·G]``.
-        threads: how many there may be.
         into: where gradients of parameters are added up.
         dx: float32 ``[C, B, I]``, or ``None`` if it is not wanted.
     """
@@ -96,13 +89,15 @@ def products(
     if not total:
         return
     flat = ds.reshape(layers, 2, total, columns)
+    threads = helpers(weights.multiplications * total * (1 if dx is None else 2))
+    count = 1 if threads == 1 else 2 * threads
     tasks: list[Task] = []
     written = dx
     if dx is not None and not dx.is_contiguous():
         written = torch.empty(dx.shape, dtype=torch.float32, device="cpu")
     if written is not None:
         own, w = written.numpy().reshape(total, length), weights.of_input
-        parts = split(total, threads, 8)
+        parts = split(total, count, 8)
         tasks += [partial(input_gradient, flat[0], w, p.start, own[p]) for p in parts]
     units, pieces = config.group_size, tape.factors.pieces
     view, candidate = (gru.VIEW, gru.U) if config.cell == "revgru" else (lstm_rows.VIEW, -1)
@@ -117,7 +112,7 @@ def products(
         places = [(piece * layers + k) * 2 * total * units for piece in (view, candidate)]
         at = (places[0], max(places[1], -1))
         given = flat[k], below, pieces, at, units, *to
-        tasks += [partial(add_layer, *given, part, threads) for part in range(threads)]
+        tasks += [partial(add_layer, *given, part, count) for part in range(count)]
     run(tasks, threads)
     if dx is not None and written is not None and written is not dx:
         dx.copy_(written)

@@ -16,14 +16,21 @@ import torch
 
 Task = Callable[[], object]
 
-# Multiplications of a chunk that a thread must have to be worth its start, some milliseconds: on a
-# machine that is busy with something else, waiting for a thread to be given a core takes long.
+# Multiplications that a thread must have to be worth its start. Where each has its own rows, some
+# milliseconds: on a machine that is busy with something else, waiting for a thread to be given a core
+# takes long. Where it helps with tasks that this thread does itself if nobody comes, half of one.
 _WORTH: Final = 100_000_000
+_WORTH_HELP: Final = 50_000_000
 
 
 def shares(work: int, most: int) -> int:
     """Return into how many calls to split so many multiplications, at most ``most``."""
     return max(1, min(torch.get_num_threads(), most, work // _WORTH))
+
+
+def helpers(work: int) -> int:
+    """Return how many threads are to do tasks of so many multiplications together."""
+    return max(1, min(torch.get_num_threads(), work // _WORTH_HELP))
 
 
 @cache
@@ -32,7 +39,10 @@ def _pool(count: int) -> ThreadPoolExecutor:
 
 
 def run(tasks: Sequence[Task], count: int) -> None:
-    """Run all tasks, at most ``count`` at a time, one of them always on this thread."""
+    """Run all tasks, at most ``count`` at a time, one of them always on this thread.
+
+    A thread that has not come to the first of its tasks when all are taken is not waited for.
+    """
     if count <= 1 or len(tasks) <= 1:
         for task in tasks:
             task()
@@ -47,6 +57,7 @@ def run(tasks: Sequence[Task], count: int) -> None:
     try:
         work()
     finally:
+        others = [other for other in others if not other.cancel()]
         wait(others)  # whatever happens here, they write to memory that is in use
     for other in others:
         other.result()

@@ -213,7 +213,7 @@ class NativePass:
         run(tasks, self.threads)
         state.give(into)
         self._carried = state
-        products(self.work.weights, self.config, tape, ds, self.threads, into, dx)
+        products(self.work.weights, self.config, tape, ds, into, dx)
 
     # --- what is left ------------------------------------------------------------------------
 
