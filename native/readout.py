@@ -12,15 +12,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, f32, i64, native
+from .compiling import Array, f32, i64, inner, native
 from .lanes import F32, Group, Lanes, Place, vector
 from .packing import padded_columns
 from .products import add_outer_products, float_panel
-from .tiles import PANEL
+from .tiles import PANEL, TALL
 from .vectors import Kernel, kernel
 
-# Classes whose weights stay in a processor's second cache.
-_TOGETHER: Final = 64
+# Numbers of a weight that stay in a processor's second cache (256 kB), and most classes whose
+# logits of a panel stay in its first.
+_CACHED: Final = 2**16
+_MOST: Final = 128
 
 # exp by a polynomial on ±log(2)/2: log2(e), log(2) in two parts, coefficients, and the least
 # argument with a normal result.
@@ -88,6 +90,12 @@ def _shift_row(k: Kernel, n: Any, bias: Any, x: Place) -> None:
     k.each(n, lambda group: group.store(x, group.load(x) + k.all_lanes(bias)))
 
 
+@inner
+def _together(length: int) -> Any:
+    """Return how many classes of so many weights are handled together."""
+    return min(_MOST, max(_CACHED // length // TALL, 1) * TALL)
+
+
 @native
 def pack_outputs(x: Array, of_rows: Array, of_columns: Array) -> None:
     """Pack ``[R, H]`` twice, by panels of rows; rows that fill the last one are 0.
@@ -119,9 +127,9 @@ def write_logits(w: Array, bias: Array, x: Array, first: int, last: int, out: Ar
         last: the one after the last.
         out: ``[P, V·PANEL]``.
     """
-    length, flat = w.shape[1], w.reshape(-1)
-    for begin in range(first, last, _TOGETHER):
-        count, at = min(_TOGETHER, last - begin), begin * length
+    length, flat, together = w.shape[1], w.reshape(-1), _together(w.shape[1])
+    for begin in range(first, last, together):
+        count, at = min(together, last - begin), begin * length
         for p in range(x.shape[0]):
             to, one, panel = begin * PANEL, i64(1), i64(PANEL)
             float_panel(
@@ -184,9 +192,9 @@ def write_gradients(w: Array, of_logits: Array, first: int, last: int, dx: Array
     """
     (classes, length), flat, count = w.shape, w.reshape(-1), last - first
     panels, panel, one = of_logits.shape[0], i64(PANEL), i64(1)
-    part = np.zeros((panels, count, PANEL), np.float32)
-    for begin in range(0, classes, _TOGETHER):
-        some, at = min(_TOGETHER, classes - begin), begin * length + first
+    part, together = np.zeros((panels, count, PANEL), np.float32), _together(length)
+    for begin in range(0, classes, together):
+        some, at = min(together, classes - begin), begin * length + first
         for p in range(panels):
             terms = of_logits[p][begin * PANEL : (begin + some) * PANEL]
             add_outer_products(flat, at, one, length, count, some, terms, panel, part[p], 0)
@@ -210,8 +218,9 @@ def add_to_weight(
         of_bias: float32 ``[V]``, or empty.
     """
     classes, length = of_weight.shape
-    for begin in range(first, last, _TOGETHER):
-        count = min(_TOGETHER, last - begin)
+    together = _together(length)
+    for begin in range(first, last, together):
+        count = min(together, last - begin)
         for p in range(of_logits.shape[0]):
             own, one = of_logits[p], i64(1)
             if classes:

@@ -17,8 +17,9 @@ import torch
 Task = Callable[[], object]
 
 # Multiplications that a thread must have to be worth its start. Where each has its own rows, some
-# milliseconds: on a machine that is busy with something else, waiting for a thread to be given a core
-# takes long. Where it helps with tasks that this thread does itself if nobody comes, half of one.
+# milliseconds: on a machine that is busy with something else, waiting for a thread to be given a
+# core takes long. Where it helps with tasks that this thread does itself if nobody comes, half of
+# one.
 _WORTH: Final = 100_000_000
 _WORTH_HELP: Final = 50_000_000
 
