@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from . import gradient, gru, gru_back, lstm, lstm_back, tiles, words
 from .constants import Constants, Mode, constants_of
 from .sizes import Sizes
 
+# The arrays that each kernel changes, at most (by their names in ``Pointers``, or its own).
+_PUBLISHED = ("h", "high", "low")
+_PUSHED = (*_PUBLISHED, "heads", "stage", "counts", "outputs", "wraps", "past_h")
+_POPPED = (*_PUBLISHED, "heads", "counts", "outputs", "tape", "lower")
+_REFILLED = ("heads", "tops")
+WRITES: Final[dict[str, tuple[str, ...]]] = {
+    "input_part": ("part",),
+    "prepare": _PUBLISHED,
+    "gru_gates": ("sigmas", "aside", "high", "low", *_REFILLED),
+    "gru_state": _PUSHED,
+    "lstm_state": (*_PUSHED, "c", "past_c"),
+    "compact": ("into",),
+    "gru_unstate": _POPPED,
+    "lstm_unhide": (*_POPPED, "c", "tops", "sigmas", "aside"),
+    "lstm_uncell": ("c", "heads", "tops", "counts", "tape"),
+    "refill": _REFILLED,
+    "add_outputs": ("dh",),
+    "gru_to_u": ("ds", "through"),
+    "gru_to_view": ("dh",),
+    "lstm_back": ("dh", "dc", "ds"),
+    "to_layer_below": ("dh",),
+}
 Last = tuple[Any, Any, Any]
 # Of the operation undone last: its number (−1 for none), step and sliced units.
 NONE: Last = (-1, 0, 0)

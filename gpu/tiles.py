@@ -12,7 +12,7 @@ from .arithmetic import clip_operand, real, round_shift, store_bytes
 # Arguments that differ from launch to launch: kernels are not compiled again for them.
 RUNTIME = [
     *("t", "layer", "J", "op", "depth", "now"),
-    *("last_op", "last_t", "last_depth", "B", "Bp", "C", "M", "width"),
+    *("last_op", "last_t", "last_depth", "B", "Bp", "C", "M", "width", "room"),
 ]
 
 

@@ -65,11 +65,11 @@ def refill_tile(a, head, active, tile, first_row, op, rows, Bp, K: tl.constexpr)
     return tl.where(short, (head << 16) | word, head)
 
 
-@triton.jit
-def compact(a, places, into, K: tl.constexpr):
+@triton.jit(do_not_specialize=RUNTIME)
+def compact(a, places, into, room, K: tl.constexpr):
     """Copy the words of one row of one operation to their places (BUF-005).
 
-    ``places`` is the running sum of the counts.
+    ``places`` is the running sum of the counts; there is room for ``room`` words.
     """
     row = tl.program_id(0)
     lane = tl.arange(0, K.BN)
@@ -78,7 +78,7 @@ def compact(a, places, into, K: tl.constexpr):
         n = tl.load(a.counts + at)
         to = tl.load(places + at) - n
         word = tl.load(a.stage + at * K.BN + lane, mask=lane < n, other=0)
-        tl.store(into + to + lane, word, mask=lane < n)
+        tl.store(into + to + lane, word, mask=(lane < n) & (to + lane < room))
 
 
 @triton.jit(do_not_specialize=RUNTIME)

@@ -13,7 +13,7 @@ from revrnn.tanh_table import tanh_table
 TANH: Final = tanh_table()
 
 # TANH[i]·2^9 + d with d = TANH[min(i+1, 1024)] − TANH[i], at most 256: one look-up gives both.
-_TANH_AND_RISE: Final = (TANH << 9) + np.diff(TANH, append=TANH[-1:])
+TANH_AND_RISE: Final = (TANH << 9) + np.diff(TANH, append=TANH[-1:])
 
 
 def saturate(s: jax.Array) -> jax.Array:
@@ -30,7 +30,7 @@ def tanh(s: jax.Array, bits: int) -> jax.Array:
     u = jnp.abs(jnp.clip(s, -(1 << (bits + 3)), 1 << (bits + 3)))
     i = u >> (bits - 7)  # 0 … 1024
     f = u & ((1 << (bits - 7)) - 1)
-    entry = jnp.asarray(_TANH_AND_RISE).at[i].get(mode="promise_in_bounds")
+    entry = jnp.asarray(TANH_AND_RISE).at[i].get(mode="promise_in_bounds")
     d = entry & 511
     t = (entry >> 9) + ((d * f + (1 << (bits - 8))) >> (bits - 7))  # d·f < 2^28
     return jnp.where(s >= 0, t, -t)

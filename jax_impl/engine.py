@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from .buffer import Buffer, heads_of, make_buffer, store_of
-from .engines import Exact, Method, forward_of, reverse_of
+from .engines import NATIVE, SCAN, Exact, Method, forward_of, reverse_of
 from .gradients import Gradients, StateGradients, chunk_gradient
 from .groups import Groups
 from .lowered import either, zeros
@@ -40,14 +40,14 @@ def _by_engine(function: Callable[..., R]) -> Callable[..., R]:
 
     @wraps(function)
     def chosen(settings: Settings, *arguments: Any) -> R:
-        native, product = settings.method
-        if not native:
+        engine, product = settings.method
+        if engine != NATIVE:
             return function(settings, *arguments)
 
         def elsewhere(like: Any, *arguments: Any) -> Any:
-            made: Any = function(settings._replace(method=Method(False, product)), *arguments)
+            made: Any = function(settings._replace(method=Method(SCAN, product)), *arguments)
             if isinstance(made, Recovered):
-                made = made._replace(tape=made.tape._replace(native=zeros(like.tape.native)))
+                made = made._replace(tape=made.tape._replace(kernels=zeros(like.tape.kernels)))
             return made
 
         other = None if product is None else elsewhere
@@ -83,11 +83,11 @@ class Tape(NamedTuple):
     """What a chunk's gradients are made of, by the engine that makes them.
 
     Attributes:
-        native: the native engine's, or ``None``.
+        kernels: those of an engine with kernels, or ``None``.
         slopes: the scan's, those of the updates by layer with a leading axis of steps, or ``None``.
     """
 
-    native: Any
+    kernels: Any
     slopes: Any
 
 
@@ -122,7 +122,7 @@ def recover(
     stores: Stores | None,
 ) -> Recovered:
     """Take a chunk back, or look its states up where those ``before`` each step are stored."""
-    config, (native, product) = settings.config, settings.method
+    config, (engine, product) = settings.config, settings.method
     run = reverse_of(config, exact, settings.method)(
         steps,
         Groups.cut(state.h, state.c),
@@ -138,7 +138,7 @@ def recover(
         begin, stores = _end(run.groups, run.buffer, run.replaced, stores)
     faults = status_of(run.buffer, run.replaced)
     tape = Tape(None, run.delivered)
-    if native:
+    if engine != SCAN:
         tape = Tape(run.delivered, product and zeros(slopes_like(config, steps.mask.shape)))
     return Recovered(begin, stores, tape, outputs, faults)
 
@@ -157,9 +157,9 @@ def pullback(
     """Carry gradients back over a chunk; those of parameters are added to those so far."""
     config = settings.config
     grads = grad_state, grad_outputs
-    if settings.method.native:
-        gradient: Any = import_module(".native.gradient", __package__)
-        made: Gradients = gradient.pull(config, exact.packed, tape.native, steps, *grads, so_far)
+    if settings.method.folder is not None:
+        gradient: Any = import_module(f".{settings.method.folder}.gradient", __package__)
+        made: Gradients = gradient.pull(config, exact.packed, tape.kernels, steps, *grads, so_far)
         return made
     made = chunk_gradient(config, exact.params, tape.slopes, steps, *grads)
     return made._replace(params={name: g + made.params[name] for name, g in so_far.items()})

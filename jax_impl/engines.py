@@ -1,4 +1,4 @@
-"""What computes chunks of steps: XLA's scan, or on the CPU compiled calls (:mod:`.native`).
+"""What computes chunks of steps: XLA's scan, on the CPU compiled calls, on a GPU Triton's kernels.
 
 States, outputs, buffer and what is counted are the same bits; gradients are float32, equal within
 an engine (GRAD-020) and close between engines.
@@ -25,20 +25,29 @@ from .state import check_config
 from .walk import Forward, Reverse, sequence_forward, sequence_reverse
 
 NATIVE: Final = "native"
-ENGINES: Final = ("auto", "scan", NATIVE)
+TRITON: Final = "triton"
+SCAN: Final = "scan"
+ENGINES: Final = ("auto", SCAN, NATIVE, TRITON)
+# Why "auto" does not choose it.
+_UNTRIED: Final = "no GPU has run it yet, so it must be chosen by name"
 
 
 class Method(NamedTuple):
     """The engine and product: a static argument of all that is compiled.
 
     Attributes:
-        native: whether the native engine is taken.
+        engine: its name.
         product: the scan's product (:func:`.product.product_method`), which programs for elsewhere
             have where the native engine is taken too; ``None`` if they are an error.
     """
 
-    native: bool
+    engine: str
     product: str | None
+
+    @property
+    def folder(self) -> str | None:
+        """The folder of an engine with kernels, ``None`` for the scan."""
+        return None if self.engine == SCAN else self.engine
 
 
 class Exact(NamedTuple):
@@ -64,9 +73,10 @@ def set_engine(name: str) -> None:
     Functions under ``jit`` are traced again when they are next called.
 
     Args:
-        name: ``"native"`` (compiled calls on the CPU, an error where it refuses), ``"scan"``
-            (XLA's own, on every device), or ``"auto"``: the first where it does not refuse,
-            except in programs for elsewhere (``jax.export``, other devices).
+        name: ``"native"`` (compiled calls on the CPU, an error where it refuses), ``"triton"``
+            (kernels on a GPU, likewise), ``"scan"`` (XLA's own, on every device), or ``"auto"``:
+            the first where it does not refuse, except in programs for elsewhere (``jax.export``,
+            other devices).
 
     Raises:
         RevRNNError: ``E_ARGUMENT``.
@@ -93,12 +103,13 @@ def engine(name: str) -> Iterator[None]:
 
 
 def _refusal(config: Config, name: str) -> str | None:
-    """Return why the native engine does not take a stack, or ``None``."""
+    """Return why an engine of kernels, for ``"auto"`` the native one, does not take a stack."""
     if name == "auto" and product_is_named():
         return "a product method is chosen, which is the scan's"
     if name == "auto" and jax.device_count() > 1:
         return "there are several devices, each of which would compute the whole batch"
-    reason: str | None = _native("engine").refusal(config)
+    engine = NATIVE if name == "auto" else name
+    reason: str | None = _part(engine, "engine").refusal(config)
     return reason
 
 
@@ -117,14 +128,18 @@ def method_of(config: Config, name: str | None = None) -> Method:
 
 def _chosen_method(config: Config, name: str) -> tuple[Method, str | None]:
     """Return engine and product, and why it is not the native engine."""
-    if name == "scan":
-        return Method(False, product_method()), None
+    if name == SCAN:
+        return Method(SCAN, product_method()), None
     reason = _refusal(config, name)
     if name == "auto":
-        return Method(reason is None, product_method()), reason
+        return Method(NATIVE if reason is None else SCAN, product_method()), reason
     if reason is None:
-        return Method(True, None), None
-    raise RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
+        return Method(name, None), None
+    raise _refused(name, reason)
+
+
+def _refused(name: str, reason: str) -> RevRNNError:
+    return RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
 
 
 def engine_plan(config: Config) -> EnginePlan:
@@ -137,39 +152,54 @@ def engine_plan(config: Config) -> EnginePlan:
     """
     check_config(config)
     method, reason = _chosen_method(config, _chosen)
-    if method.native:
+    on_gpu = _chosen == "auto" and jax.default_backend() == "gpu"
+    refused = {TRITON: _UNTRIED} if on_gpu else {}
+    if method.engine == TRITON:
+        lacking: str | None = _part(TRITON, "engine").device_refusal()
+        if lacking is not None:
+            raise _refused(TRITON, lacking)
+        return EnginePlan(TRITON, "signed bytes on tensor cores", refused)
+    if method.engine == NATIVE:
         tiles: Any = import_module("revrnn.native.tiles")
-        return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", {})
-    return EnginePlan("scan", str(method.product), {} if reason is None else {NATIVE: reason})
+        return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", refused)
+    if reason is not None:
+        refused[NATIVE] = reason
+    return EnginePlan(SCAN, str(method.product), refused)
 
 
 def prepared(config: Config, params: Mapping[str, jax.Array], method: Method) -> Exact:
     """Return parameters in fixed point as the engine wants them for every chunk."""
-    if not method.native:
+    if method.folder is None:
         return Exact(params, None)
+    pack = partial(_part(method.folder, "weights").pack, config)
+    if method.engine == TRITON:
+        return Exact(params, pack(params))
 
     def nothing(like: Any, _: Any) -> Any:
         return zeros(like)
 
-    pack, elsewhere = partial(_native("weights").pack, config), nothing if method.product else None
-    return Exact(params, either(pack, elsewhere, params))
+    return Exact(params, either(pack, nothing if method.product else None, params))
 
 
 def forward_of(config: Config, exact: Exact, method: Method) -> Callable[..., Forward]:
     """Return what goes over some steps, with what :func:`prepared` gave."""
-    if method.native:
-        go: Callable[..., Forward] = _native("stack").NativeStack(config, exact.packed).forward
+    if method.folder is not None:
+        go: Callable[..., Forward] = _stack(config, exact, method.folder).forward
         return go
     return partial(sequence_forward, Stack(config, exact.params, str(method.product)))
 
 
 def reverse_of(config: Config, exact: Exact, method: Method) -> Callable[..., Reverse]:
     """Return what takes them back."""
-    if method.native:
-        go: Callable[..., Reverse] = _native("stack").NativeStack(config, exact.packed).reverse
+    if method.folder is not None:
+        go: Callable[..., Reverse] = _stack(config, exact, method.folder).reverse
         return go
     return partial(sequence_reverse, Stack(config, exact.params, str(method.product)))
 
 
-def _native(name: str) -> Any:
-    return import_module(f".native.{name}", __package__)
+def _stack(config: Config, exact: Exact, folder: str) -> Any:
+    return _part(folder, "stack").KernelStack(config, exact.packed)
+
+
+def _part(folder: str, name: str) -> Any:
+    return import_module(f".{folder}.{name}", __package__)

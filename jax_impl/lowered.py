@@ -108,7 +108,8 @@ def _batch(leaves: Any, axes: Any, here: ClosedJaxpr, elsewhere: Flat | None) ->
     return made, (0,) * len(made)
 
 
-def _refuse(*_: Any, **__: Any) -> Any:
+def refuse_derivative(*_: Any, **__: Any) -> Any:
+    """Raise ``E_UNSUPPORTED``: what is inside a gradient has no derivative (GRAD-022)."""
     raise RevRNNError("E_UNSUPPORTED", "apply", "the derivative of a gradient", "first derivatives")
 
 
@@ -116,4 +117,4 @@ _either.def_impl(_run)
 _either.def_abstract_eval(_shapes)
 mlir.register_lowering(_either, _lower)
 batching.primitive_batchers[_either] = _batch
-ad.primitive_jvps[_either] = _refuse
+ad.primitive_jvps[_either] = refuse_derivative

@@ -23,8 +23,8 @@ def refusal(config: Config) -> str | None:
         return f"it has the buffer 'stream', and the configuration asks for {config.buffer!r}"
     reason = _fault()
     if reason is None:
-        check: Any = import_module(".self_check", __package__)
-        reason = check.fault(config.cell, config.forgetting)
+        check: Any = import_module("..self_check", __package__)
+        reason = check.fault("native", config.cell, config.forgetting)
     return reason
 
 

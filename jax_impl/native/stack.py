@@ -18,11 +18,11 @@ from ...native.plan import forget_scale, numbers
 from ..buffer import Buffer
 from ..groups import Groups
 from ..resets import Replaced
-from ..scans import scan
 from ..sequence import Steps
 from ..state import floats_of
-from ..status import NONFINITE, OVERFLOW, RESETS, first, flag
-from ..walk import Forward, Reverse, status_of, to_operand, trace_of
+from ..status import NONFINITE, first, flag
+from ..steps import faults_by_step, traced, traced_back
+from ..walk import Forward, Reverse, status_of, to_operand
 from .calls import call
 from .rows import Rows, described
 from .weights import Packed
@@ -44,7 +44,7 @@ class Tape(NamedTuple):
     anew: jax.Array
 
 
-class NativeStack:
+class KernelStack:
     """A stack of reversible layers with its weights packed, for whole chunks."""
 
     def __init__(self, config: Config, packed: Packed) -> None:
@@ -65,7 +65,7 @@ class NativeStack:
     ) -> Forward:
         """Do as :func:`revrnn.jax_impl.walk.sequence_forward`."""
         if trace:
-            return self._traced(steps, groups, buffer, count_gates)
+            return traced(self.forward, self.config, steps, groups, buffer, count_gates)
         config, none = self.config, jnp.int32(0)
         length, rows, _ = steps.x.shape
         status = none if status is None else status
@@ -96,7 +96,7 @@ class NativeStack:
         end = status | status_of(now, replaced)
         if steps.x.dtype == jnp.float32:
             bad = ~jnp.isfinite(steps.x).all((1, 2))
-            faults = self._faults(status, bad, own, buffer, tops, replaced, steps)
+            faults = faults_by_step(status, bad, buffer, tops, replaced, steps.resets)
             end = first(status, flag(bad.any(), NONFINITE)) | status_of(now, replaced)
             outputs = floats_of(config, outputs, faults[:, None, None])
         if not config.slice_size:
@@ -116,54 +116,6 @@ class NativeStack:
             past,
         )
 
-    def _faults(
-        self,
-        status: jax.Array,
-        bad: jax.Array,
-        own: Rows,
-        buffer: Buffer | None,
-        tops: jax.Array,
-        replaced: Replaced | None,
-        steps: Steps,
-    ) -> jax.Array:
-        """Return the faults up to each step, as a scan would have met them, int32 ``[C]``."""
-        status = jnp.where(
-            lax.cumsum(bad.astype(jnp.int32)) > 0, first(status, jnp.int32(1)), status
-        )
-        if buffer is not None:
-            status |= buffer.status
-            if buffer.words is not None:
-                over = own.length[0] + tops > buffer.words.shape[0]
-                status |= jnp.where(over, jnp.int32(OVERFLOW), 0)
-        if replaced is not None and steps.resets is not None:
-            count = lax.cumsum(steps.resets.sum(1, dtype=jnp.int32))
-            total = replaced.length - count[-1] + count if len(count) else count
-            status |= jnp.where(total > replaced.h.shape[0], jnp.int32(RESETS), 0)
-        return status
-
-    def _traced(
-        self, steps: Steps, groups: Groups, buffer: Buffer | None, count_gates: bool
-    ) -> Forward:
-        """Go forward step by step, and keep the state after each."""
-
-        def body(carry: Any, part: Steps) -> tuple[Any, Any]:
-            groups, buffer, status, wraps, counts = carry
-            one = jax.tree.map(lambda v: v[None], part)
-            run = self.forward(one, groups, buffer, status=status, count_gates=count_gates)
-            counts = None if counts is None else counts + run.gate_counts
-            after = trace_of(run.groups, run.buffer)
-            carry = (run.groups, run.buffer, run.status, wraps + run.wraps, counts)
-            return carry, (run.outputs[0], run.slices[1], after)
-
-        counting = count_gates and self.config.forgetting
-        counts = jnp.zeros(1025, jnp.int64) if counting else None
-        start = jnp.concatenate(groups.h[-1], 1)[None, :, : self.config.slice_size]
-        carry = (groups, buffer, jnp.int32(0), jnp.int32(0), counts)
-        carry, (outputs, slices, after) = scan(body, carry, steps)
-        groups, buffer, status, wraps, counts = carry
-        slices = jnp.concatenate([start, slices])
-        return Forward(outputs, groups, buffer, None, slices, wraps, counts, status, after, None)
-
     def reverse(
         self,
         steps: Steps,
@@ -178,7 +130,7 @@ class NativeStack:
     ) -> Reverse:
         """Do as :func:`revrnn.jax_impl.walk.sequence_reverse`; what it delivers is a tape."""
         if trace:
-            return self._traced_back(steps, groups, buffer, slices)
+            return traced_back(self.reverse, steps, groups, buffer, slices)
         config = self.config
         length, rows, _ = steps.x.shape
         own = Rows(config, groups, buffer)
@@ -207,21 +159,6 @@ class NativeStack:
             replaced = replaced._replace(length=left)
         tape = Tape(made[5], made[6], made[7], anew)
         return Reverse(groups, now, replaced, made[4], None if deliver is None else tape, None)
-
-    def _traced_back(
-        self, steps: Steps, groups: Groups, buffer: Buffer | None, slices: jax.Array
-    ) -> Reverse:
-        def body(carry: Any, part: Any) -> tuple[Any, Any]:
-            groups, buffer = carry
-            one, before, after = part
-            both = jnp.stack([before, after])
-            run = self.reverse(jax.tree.map(lambda v: v[None], one), groups, buffer, both)
-            carry = (run.groups, run.buffer)
-            return carry, (run.outputs[0], trace_of(run.groups, run.buffer))
-
-        parts = (steps, slices[:-1], slices[1:])
-        (groups, buffer), (outputs, trace) = scan(body, (groups, buffer), parts, reverse=True)
-        return Reverse(groups, buffer, None, outputs, None, trace)
 
     def _common(self, steps: Steps, anew: jax.Array) -> list[Any]:
         """Return the first arguments of both calls."""

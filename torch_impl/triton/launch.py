@@ -52,6 +52,6 @@ class Launcher(Order):
     def compact(self, steps: int, into: Tensor) -> None:
         """Copy the words of so many steps to their places."""
         a = self.arrays
-        words.compact[(steps * a.operations * a.padded_rows,)](
-            a.pointers(0), a.places, into, K=self.constants[0], num_warps=1
-        )
+        arguments = (a.pointers(0), a.places, into, len(into))
+        grid = (steps * a.operations * a.padded_rows,)
+        words.compact[grid](*arguments, K=self.constants[0], num_warps=1)

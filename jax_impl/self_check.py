@@ -1,4 +1,4 @@
-"""A small sequence by the native engine and by the scan, before the first is trusted."""
+"""A small sequence by an engine of kernels and by the scan, before the first is trusted."""
 
 from __future__ import annotations
 
@@ -12,36 +12,35 @@ import numpy as np
 
 from revrnn.config import Config
 
-from ..buffer import empty_store, fresh_heads
-from ..engines import Method
-from ..evaluate_programs import Given, run_forward, run_gradient
-from ..lowered import export_is_seen
-from ..sequence import Steps
-from ..state import State
-from ..x64 import with_x64
+from .buffer import empty_store, fresh_heads
+from .engines import NATIVE, Method
+from .evaluate_programs import Given, run_forward, run_gradient
+from .lowered import export_is_seen
+from .sequence import Steps
+from .state import State
+from .x64 import with_x64
 
 # A step of 3 rows of 2 · 19 units fills no vector, and has words to push and pop.
 _STEPS, _ROWS, _INPUTS, _HIDDEN = 6, 3, 3, 38
 # Gradients are sums of few float32 terms.
 _TOLERANCE: Final = 1e-4
-_WAYS: Final = (Method(True, None), Method(False, "float64"))
 
 _lock: Final = Lock()
 
 
-def fault(cell: str, forgetting: bool) -> str | None:
+def fault(engine: str, cell: str, forgetting: bool) -> str | None:
     """Return in what the engine differs from the scan here, or ``None``, once per process."""
     with _lock:
-        return _fault(cell, forgetting)
+        return _fault(engine, cell, forgetting)
 
 
 @cache
-def _fault(cell: str, forgetting: bool) -> str | None:
+def _fault(engine: str, cell: str, forgetting: bool) -> str | None:
     answers: list[str | None] = []
 
     def ask() -> None:
         try:
-            answers.append(_compare(cell, forgetting))
+            answers.append(_compare(engine, cell, forgetting))
         except MemoryError:  # which says nothing of the engine, and may be over next time
             pass
         except Exception as error:  # whatever a version of JAX that is not known raises
@@ -52,24 +51,25 @@ def _fault(cell: str, forgetting: bool) -> str | None:
     thread.start()
     thread.join()
     if not answers:
-        raise MemoryError("the native engine's self-check")
+        raise MemoryError(f"the self-check of the engine {engine!r}")
     return answers[0]
 
 
 @with_x64
-def _compare(cell: str, forgetting: bool) -> str | None:
+def _compare(engine: str, cell: str, forgetting: bool) -> str | None:
+    ways = (Method(engine, None), Method("scan", "float64"))
     config = Config(cell, _INPUTS, _HIDDEN, forgetting=forgetting)
     with ExitStack() as stack:
-        for setting in _plain_settings():
+        for setting in _plain_settings(engine):
             stack.enter_context(setting)
-        if not export_is_seen():
+        if engine == NATIVE and not export_is_seen():
             return f"JAX {jax.__version__} does not say what a program is lowered for"
         given, gradient = _given(config)
-        made, due = (jax.tree.leaves(run_forward(config, way, given)) for way in _WAYS)
+        made, due = (jax.tree.leaves(run_forward(config, way, given)) for way in ways)
         if not all(map(np.array_equal, made, due)):
             return "its states are not the scan's"
         made, due = (
-            jax.tree.leaves(run_gradient(config, way, "reversed", given, gradient)) for way in _WAYS
+            jax.tree.leaves(run_gradient(config, way, "reversed", given, gradient)) for way in ways
         )
         pairs = zip(made, due, strict=True)
         if not all(np.allclose(a, b, _TOLERANCE, _TOLERANCE) for a, b in pairs):
@@ -77,10 +77,10 @@ def _compare(cell: str, forgetting: bool) -> str | None:
     return None
 
 
-def _plain_settings() -> list[Any]:
+def _plain_settings(engine: str) -> list[Any]:
     """Return contexts in which settings of the user's process do not matter."""
     return [
-        jax.default_device(jax.local_devices(backend="cpu")[0]),
+        jax.default_device(jax.local_devices(backend="cpu" if engine == NATIVE else None)[0]),
         jax.disable_jit(False),
         jax.debug_nans(False),
         jax.debug_infs(False),

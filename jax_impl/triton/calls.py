@@ -1,0 +1,190 @@
+"""A launch of a kernel in a program: on a GPU XLA's own call of Triton kernels.
+
+``jax.export`` has to be told to keep it:
+``disabled_checks=[DisabledSafetyCheck.custom_call(TARGET)]``.
+Elsewhere there is none, but in Triton's interpreter, for tests (``TRITON_INTERPRET=1``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from revrnn.errors import RevRNNError
+
+from ...gpu.constants import Constants
+from ...gpu.sizes import interpreted
+from ..lowered import refuse_derivative
+from ..x64 import with_x64
+from .numbers import Number
+
+TARGET: Final = "__gpu$xla.gpu.triton"
+_TYPES: Final = {f"int{bits}": f"*i{bits}" for bits in (8, 16, 32, 64)} | {"float32": "*fp32"}
+
+_launch: Any = Primitive("revrnn_triton_launch")
+_launch.multiple_results = True
+
+
+def launch(
+    kernel: Any,
+    grid: tuple[int, ...],
+    arrays: Mapping[str, jax.Array],
+    numbers: Mapping[str, Number],
+    writes: tuple[str, ...],
+    K: Constants,
+    counter: jax.Array | None,
+    warps: int,
+    stages: int,
+) -> dict[str, jax.Array]:
+    """Launch a kernel.
+
+    Args:
+        kernel: in Triton.
+        grid: numbers of programs.
+        arrays: by name.
+        numbers: the others of its arguments.
+        writes: arrays that it changes.
+        K: its constants.
+        counter: of the loop over steps, int32 ``[]``; ``None`` outside of one.
+        warps: of a program.
+        stages: of its loops.
+
+    Returns:
+        The arrays that it changes.
+    """
+    counter = jnp.zeros((), jnp.int32) if counter is None else counter
+    made = _launch.bind(
+        *arrays.values(),
+        counter,
+        kernel=kernel,
+        grid=grid,
+        names=tuple(arrays),
+        numbers=tuple(numbers.items()),
+        writes=writes,
+        K=K,
+        warps=warps,
+        stages=stages,
+    )
+    return dict(zip(writes, made, strict=True))
+
+
+def _shapes(*avals: Any, names: tuple[str, ...], writes: tuple[str, ...], **_: Any) -> Any:
+    return [avals[names.index(name)] for name in writes]
+
+
+def _interpret(
+    *operands: Any,
+    kernel: Any,
+    grid: tuple[int, ...],
+    names: tuple[str, ...],
+    numbers: tuple[tuple[str, Number], ...],
+    writes: tuple[str, ...],
+    K: Constants,
+    **_: Any,
+) -> Any:
+    if not interpreted():
+        allowed = "'auto' or 'scan' on this device: 'triton' computes on GPUs"
+        raise RevRNNError("E_UNSUPPORTED", "engine", "'triton'", allowed)
+
+    def run(*operands: Any) -> Any:
+        from . import interpreter
+
+        *parts, counter = map(np.asarray, operands)
+        values = {name: number.at(int(counter)) for name, number in numbers}
+        arrays = {name: _joined(v, wide) for name, v, wide in zip(names, parts, whole, strict=True)}
+        made = interpreter.run(kernel, grid, arrays, values, writes, K)
+        return [_halved(v) for v in made]
+
+    # A callback may run where 64-bit types are off.
+    whole = [v.dtype == jnp.int64 for v in operands[:-1]]
+    given = [
+        lax.bitcast_convert_type(v, jnp.int32) if v.dtype == jnp.int64 else v for v in operands
+    ]
+    halves = dict(zip(names, given, strict=False))
+    shapes = [jax.ShapeDtypeStruct(halves[name].shape, halves[name].dtype) for name in writes]
+    made = jax.pure_callback(run, shapes, *given)
+    return [
+        lax.bitcast_convert_type(v, jnp.int64) if whole[names.index(name)] else v
+        for name, v in zip(writes, made, strict=True)
+    ]
+
+
+def _joined(v: Any, wide: bool) -> Any:
+    return np.ascontiguousarray(v).view(np.int64)[..., 0] if wide else v
+
+
+def _halved(v: Any) -> Any:
+    return v.view(np.int32).reshape(*v.shape, 2) if v.dtype == np.int64 else v
+
+
+def _call(
+    *operands: Any,
+    kernel: Any,
+    grid: tuple[int, ...],
+    names: tuple[str, ...],
+    numbers: tuple[tuple[str, Number], ...],
+    writes: tuple[str, ...],
+    K: Constants,
+    warps: int,
+    stages: int,
+) -> Any:
+    """Call a kernel on a GPU."""
+    from . import ir
+
+    given = dict(zip((*names, ir.COUNTER), operands, strict=True))
+    types = tuple((name, _TYPES[str(given[name].dtype)]) for name in names)
+    made = ir.text_of(kernel, types, numbers, writes, K)
+    arguments = [given[name] for name in (*made.reads, *writes)]
+    shapes = [jax.ShapeDtypeStruct(given[name].shape, given[name].dtype) for name in writes]
+    aliases = {len(made.reads) + k: k for k in range(len(writes))}
+    across = dict(zip(("grid_x", "grid_y", "grid_z"), (*grid, 1, 1), strict=False))
+    called = jax.ffi.ffi_call(TARGET, shapes, input_output_aliases=aliases)
+    return called(
+        *arguments,
+        name=made.name,
+        ir=made.text,
+        num_warps=np.int32(warps),
+        num_stages=np.int32(stages),
+        debug=False,
+        **{name: np.int32(count) for name, count in across.items()},
+    )
+
+
+def _run(*operands: Any, **how: Any) -> Any:
+    with jax.disable_jit(False):
+        return with_x64(jax.jit(partial(_launch.bind, **how)))(*operands)
+
+
+def _batch(operands: Any, axes: Any, **how: Any) -> Any:
+    """Launch for one example after the other."""
+    moved = [
+        v if axis is None else jnp.moveaxis(v, axis, 0)
+        for v, axis in zip(operands, axes, strict=True)
+    ]
+    varying = [k for k, axis in enumerate(axes) if axis is not None]
+
+    def one(parts: Any) -> Any:
+        given = list(moved)
+        for k, part in zip(varying, parts, strict=True):
+            given[k] = part
+        return tuple(_launch.bind(*given, **how))
+
+    made = lax.map(one, [moved[k] for k in varying])
+    return list(made), (0,) * len(made)
+
+
+_launch.def_impl(_run)
+_launch.def_abstract_eval(_shapes)
+for _platform, _function in (("cpu", _interpret), ("cuda", _call)):
+    _rule = mlir.lower_fun(with_x64(_function), multiple_results=True)
+    mlir.register_lowering(_launch, _rule, platform=_platform)
+batching.primitive_batchers[_launch] = _batch
+ad.primitive_jvps[_launch] = refuse_derivative
