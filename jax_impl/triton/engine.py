@@ -48,6 +48,6 @@ def _capable() -> str | None:
 
 
 def _fault(cell: str, forgetting: bool) -> str | None:
-    check: Any = import_module("..self_check", __package__)
+    check: Any = import_module("..native.self_check", __package__)
     reason: str | None = _capable() or check.fault("triton", cell, forgetting)
     return reason

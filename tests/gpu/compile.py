@@ -123,6 +123,24 @@ def compiled(
 ) -> Compiled:
     """Compile one kernel and read what it became."""
     made = made_of(kernel, architecture, constants, warps, stages)
+    return read(made, kernel.__name__ + mark, architecture)
+
+
+def compiled_text(text: str, name: str, architecture: int, warps: int, stages: int) -> Compiled:
+    """Compile a kernel in Triton's intermediate language, and read what it became."""
+    target, options = (
+        GPUTarget("cuda", architecture, 32),
+        {"num_warps": warps, "num_stages": stages},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.ttir"
+        path.write_text(text, encoding="utf-8")
+        made = triton.compile(str(path), target=target, options=options)
+    return read(made, name, architecture)
+
+
+def read(made: Any, name: str, architecture: int) -> Compiled:
+    """Read what a kernel became."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(made.asm["cubin"])
@@ -136,7 +154,7 @@ def compiled(
 
     ptx = made.asm["ptx"]
     return Compiled(
-        name=kernel.__name__ + mark,
+        name=name,
         architecture=architecture,
         registers=int(registers[1]),
         spills=count(r"STL(?:\.\w+)*|LDL(?:\.\w+)*"),

@@ -12,10 +12,9 @@ from importlib.util import find_spec
 import pytest
 
 # One process either interprets or compiles kernels.
-INTERPRETED = [
-    f"test_{name}.py" for name in ("faults", "guards", "interpreter", "persistent", "waits")
-]
-COMPILED = ["test_compiled.py", "test_launches.py"]
+NAMES = ("faults", "guards", "interpreter", "jax_interpreter", "persistent", "waits")
+INTERPRETED = [f"test_{name}.py" for name in NAMES]
+COMPILED = ["test_compiled.py", "test_jax_compiled.py", "test_launches.py"]
 QUICK = (
     "test_random_sequences_agree_with_the_oracle",
     "test_every_step_is_the_oracles",
@@ -26,6 +25,11 @@ QUICK = (
     "test_programs_that_do_not_run_at_once_would_hang",
     "test_the_plan_says_which_batches_fit",
     "test_waits.py",
+    "test_a_sequence_and_its_gradients_are_the_oracles",
+    "test_jax_agrees_with_the_oracle",
+    "test_what_it_does_not_take_it_names",
+    "test_a_kernel_that_changes_more_than_it_says",
+    "test_jax_compiled.py",
     "test_registers_spills_and_tensor_cores",
     "test_the_three_architectures_are_named",
     "test_launches.py",

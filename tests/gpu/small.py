@@ -25,11 +25,12 @@ from revrnn.conformance.contents import (
     reversal_arguments,
     sequence_arguments,
 )
-from revrnn.evaluation import load, outcome
+from revrnn.evaluation import Implementation, load, outcome
 from revrnn.gpu.sizes import interpreted
 from revrnn.torch_impl.evaluate import TorchImplementation
 
 PERSISTENT = "triton-persistent"
+JAX = "jax"  # the same kernels, launched by JAX
 # By cell: a wide layer, two narrow ones with slices and gains, and one that does not forget.
 SETUPS: dict[str, tuple[tuple[Config, Shape], ...]] = {
     cell: (
@@ -67,12 +68,21 @@ def at_once(seed: int, resident: int) -> AbstractContextManager[Any]:
     return together(seed, resident)
 
 
+def implementation(engine: str) -> Implementation:
+    """Return an engine behind the evaluation interface."""
+    if engine == JAX:
+        from revrnn.jax_impl.evaluate import JaxImplementation
+
+        return JaxImplementation(engine="triton")
+    where = "cuda" if torch.cuda.is_available() and not interpreted() else "cpu"
+    return TorchImplementation(where, 2, engine=engine)
+
+
 def wrong(
     config: Config, shape: Shape, seed: int = 0, engine: str = "triton", resident: int = 64
 ) -> list[str]:
     """Return what the kernels get wrong first; so many programs of ``triton-persistent`` fit."""
-    where = "cuda" if torch.cuda.is_available() and not interpreted() else "cpu"
-    port = InProcess(TorchImplementation(where, 2, engine=engine))
+    port = InProcess(implementation(engine))
     answers = []
     for question, due in questions(config, shape, seed):
         with at_once(seed, resident) if engine == PERSISTENT else nullcontext():
@@ -93,7 +103,7 @@ def main() -> int:
     """Look at all setups of a cell, or at one, with the files of a folder in place of a package."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cell", choices=SETUPS)
-    parser.add_argument("--engine", default="triton", choices=("triton", PERSISTENT))
+    parser.add_argument("--engine", default="triton", choices=("triton", PERSISTENT, JAX))
     parser.add_argument("--setup", type=int)
     parser.add_argument("--package", default="revrnn.gpu")
     parser.add_argument("--folder")
