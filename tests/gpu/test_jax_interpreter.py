@@ -44,14 +44,14 @@ def test_setups_are_the_oracles(cell: str, number: int) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=2)
+@settings(max_examples=1)
 def test_jax_agrees_with_the_oracle(oracle: Implementation, seed: int) -> None:
     agree(oracle, seed)
 
 
 @given(seed=SEEDS)
 @settings(max_examples=12)
-def test_jax_agrees_with_the_oracle_more_often(oracle: Implementation, seed: int) -> None:
+def test_more_random_sequences_in_jax(oracle: Implementation, seed: int) -> None:
     agree(oracle, seed)
 
 
@@ -62,7 +62,7 @@ def agree(oracle: Implementation, seed: int) -> None:
 
 
 @cells
-def test_every_step_is_the_oracles_in_jax(oracle: Implementation, cell: str) -> None:
+def test_each_step_in_jax_is_the_oracles(oracle: Implementation, cell: str) -> None:
     random = np.random.default_rng(5)
     arguments = arguments_of(random, Config(cell, 2, 6, 2, 3), 3)
     assert_agree(oracle, KERNELS, "sequence_forward", arguments | {"trace": True})
