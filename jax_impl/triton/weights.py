@@ -54,7 +54,8 @@ def pack(config: Config, params: Mapping[str, jax.Array]) -> Packed:
         return w.reshape(2, gates, units, *w.shape[1:])
 
     def floats(w: jax.Array) -> jax.Array:
-        return w.astype(jnp.float32) * scale
+        real: jax.Array = w.astype(jnp.float32) * scale
+        return real
 
     def bias(layer: int) -> jax.Array:
         return _padded(by_gate("bias", layer), padded)
