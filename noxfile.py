@@ -110,7 +110,7 @@ def run_tests(session: nox.Session, marked: str) -> None:
 def run_kernels(session: nox.Session, *arguments: str, interpreted: bool) -> None:
     """Run the tests of Triton's kernels, interpreted or compiled; a process can do one of them."""
     folder, parallel = str(Path("tests", "gpu")), ("--numprocesses=auto", "--dist=worksteal")
-    environment = {"TRITON_INTERPRET": "1" if interpreted else "0"}
+    environment = {"TRITON_INTERPRET": "1" if interpreted else "0", "JAX_PLATFORMS": "cpu"}
     # Where Triton cannot be had, there is nothing to collect.
     session.run("pytest", folder, *parallel, *arguments, env=environment, success_codes=[0, 5])
 
@@ -133,11 +133,13 @@ def gpu(session: nox.Session) -> None:
     install_triton(session)
     device = session.run("python", "tests/gpu/find.py", *session.posargs, silent=True)
     session.log(str(device).strip())
+    # With its plugin for CUDA, JAX compiles for a GPU that is not there; to use one it needs more.
+    install(session, "jax[cuda12]" if str(device).startswith("GPU") else "jax[cuda12-local]")
     for interpreted in (True, False):
         run_kernels(session, interpreted=interpreted)
     if str(device).startswith("GPU"):
         engines = ("triton", "triton-persistent")
-        for name in ("eager", *engines):
+        for name in ("eager", *engines, "jax-triton"):
             session.run("python", "tests/gpu/check.py", name, "--seconds", "300")
         if which("compute-sanitizer"):
             guarded = ("compute-sanitizer", "--error-exitcode", "1", "python", "tests/gpu/small.py")

@@ -1,8 +1,8 @@
 """Asks an implementation on a GPU vectors and random sequences, in several processes.
 
 ``python tests/gpu/check.py triton --parts 12 --seconds 120``; implementations are ``eager``,
-``triton`` and ``triton-persistent`` (PyTorch on CUDA) and ``jax``. Exit status 1 if an answer
-differs from the oracle's.
+``triton`` and ``triton-persistent`` (PyTorch on CUDA), ``jax`` and ``jax-triton``. Exit status 1 if
+an answer differs from the oracle's.
 """
 
 from __future__ import annotations
@@ -38,16 +38,19 @@ from revrnn.vectors import load as load_vectors
 from revrnn.vectors import operations
 
 SEQUENCES = ("cell_", "sequence_")
+CHOICES = ("eager", "triton", "triton-persistent", "jax", "jax-triton")
 
 
 def implementation(name: str) -> Implementation:
     """Return an implementation on the GPU, or in Triton's interpreter."""
-    if name == "jax":
+    if name in ("jax", "jax-triton"):
         import jax
 
         if jax.default_backend() != "gpu":
             raise SystemExit(f"JAX computes on {jax.default_backend()}, not on a GPU")
-        return load("jax")
+        from revrnn.jax_impl.evaluate import JaxImplementation
+
+        return load("jax") if name == "jax" else JaxImplementation(engine="triton")
     import torch
 
     from revrnn.torch_impl.evaluate import TorchImplementation
@@ -149,7 +152,7 @@ def ask(name: str, part: int, parts: int, seconds: float, units: int) -> int:
 def main() -> int:
     """Start the processes and wait for them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=("eager", "triton", "triton-persistent", "jax"))
+    parser.add_argument("name", choices=CHOICES)
     parser.add_argument("--parts", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--units", type=int, default=40)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from small import PERSISTENT
+from small import JAX, PERSISTENT
 
 import revrnn.gpu as kernels
+from revrnn.jax_impl import triton as engine_of_jax
 from revrnn.torch_impl import triton as engine_of_torch
 
-PACKAGES = (kernels, engine_of_torch)
 SMALL = Path(__file__).with_name("small.py")
 
 
@@ -130,13 +130,50 @@ FAULTS = {
     "the barrier goes on counting from the launch before": Fault(
         "launch_persistent.py", "        a.meeting.zero_()\n", "", "revgru", 0, PERSISTENT
     ),
+    "a kernel of JAX's takes the word below": Fault(
+        "words.py",
+        "tl.cumsum(short.to(tl.int32), 1) - 1",
+        "tl.cumsum(short.to(tl.int32), 1)",
+        "revgru",
+        1,
+        JAX,
+    ),
+    "JAX does not refill the last words": Fault(
+        "stack.py",
+        "            go.refill((0, 0, depth))\n",
+        "            pass\n",
+        "revlstm",
+        1,
+        JAX,
+    ),
+    "JAX refills what is undone next": Fault(
+        "stack.py",
+        "last = ((t + 1) * operations, t + 1, depth)",
+        "last = (t * operations, t, depth)",
+        "revgru",
+        1,
+        JAX,
+    ),
+    "JAX puts words one place too high": Fault(
+        "stack.py",
+        "jnp.maximum(buffer.length, 0)",
+        "jnp.maximum(buffer.length + 1, 0)",
+        "revgru",
+        1,
+        JAX,
+    ),
+    "low bytes of JAX's weights unsigned": Fault(
+        "weights.py", "(wide - (high << 8))", "((wide >> 1) - (high << 7))", "revlstm", 1, JAX
+    ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
-    package = next(p for p in PACKAGES if Path(p.__path__[0], fault.file).exists())
+    package = engine_of_jax if fault.engine == JAX else engine_of_torch
+    if Path(kernels.__path__[0], fault.file).exists():
+        package = kernels
     folder = tmp_path / "changed"
     shutil.copytree(package.__path__[0], folder)
     path = folder / fault.file
@@ -153,7 +190,7 @@ def test_fault_is_caught(name: str, tmp_path: Path) -> None:
     assert process.returncode == 1
 
 
-@pytest.mark.parametrize("engine", ["triton", PERSISTENT])
+@pytest.mark.parametrize("engine", ["triton", PERSISTENT, JAX])
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_without_a_fault_nothing_is_wrong(cell: str, engine: str) -> None:
     command = [sys.executable, str(SMALL), cell, "--engine", engine]

@@ -12,6 +12,8 @@ import triton.language as tl
 from torch import Tensor
 from watch import watched
 
+from revrnn.config import Config
+from revrnn.conformance.contents import Shape
 from revrnn.torch_impl.triton import arrays, passes
 
 GUARD = 64  # elements before and after
@@ -85,6 +87,15 @@ def test_nothing_is_written_beside_an_array(
 def test_many_steps_in_one_launch_stay_inside(cell: str) -> None:
     with watched() as watch:
         assert not small.wrong(*small.SETUPS[cell][1], seed=2, engine=small.PERSISTENT)
+    assert not watch.outside
+    assert watch.inside > 10_000
+
+
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_kernels_that_jax_launches_stay_inside(cell: str) -> None:
+    setup = (Config(cell, 2, 6, 2, 3, slice_size=1), Shape(3, 2, gains=True))
+    with watched() as watch:
+        assert not small.wrong(*setup, seed=2, engine=small.JAX)
     assert not watch.outside
     assert watch.inside > 10_000
 
