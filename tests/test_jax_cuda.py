@@ -13,8 +13,9 @@ import pytest
 from jax import export
 from jax.extend.core import jaxprs_in_params
 
+from revrnn import RevRNNError
 from revrnn.config import Config
-from revrnn.jax_impl import apply, init, initial_state
+from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state
 from revrnn.jax_impl.product import bytes_are_exact, set_product_method
 
 
@@ -97,3 +98,24 @@ def test_a_step_for_a_gpu_is_a_bounded_number_of_kernels() -> None:
     assert forward == {"dot_general": 5, "cumsum": 8, "scatter": 8}
     assert back == {"dot_general": 5, "cumsum": 8}
     assert gradient == [{"dot_general": 2}] * 2
+
+
+KERNEL = "__gpu$xla.gpu.triton"
+
+
+def test_with_kernels_a_chunk_for_a_gpu_is_a_handful_of_launches() -> None:
+    """Those of a step are in the body of a loop; tests/gpu/test_jax_compiled.py has the rest."""
+    pytest.importorskip("triton")
+    config = Config("revgru", 8, 16, max_forget_bits=3)
+    params, x = init(jax.random.key(0), config), jnp.zeros((60, 3, 8))
+    kept = [export.DisabledSafetyCheck.custom_call(KERNEL)]
+    with engine("triton"):
+        outputs = jax.jit(lambda params, x: apply(params, x, config).outputs)
+        text = export.export(outputs, platforms=("cuda",), disabled_checks=kept)(params, x)
+        names = re.findall(rf'@{re.escape(KERNEL)}.*? name = "(\w+)"', text.mlir_module())
+        assert Counter(names) == {"input_part": 1, "prepare": 1, "gru_gates": 2, "gru_state": 2}
+        for call in (lambda: outputs(params, x), lambda: engine_plan(config)):
+            if jax.default_backend() == "cpu":
+                with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. engine: .*'scan'"):
+                    call()
+    assert engine_plan(config).engine != "triton"
