@@ -45,7 +45,7 @@ def language_models(results: Model) -> Iterator[str]:
         name = NAMES[config["cell"]]
         if config["cell"] in REVERSIBLE:
             name += f", {limit(config['max_forget_bits'])}"
-        elif config["match"]:
+        elif "-as-" in model["name"]:
             name += f", {config['hidden_size']} units"
         seeds = len(model["seeds"])  # 3, unless the row says otherwise
         name += {1: ", one seed", 3: ""}.get(seeds, f", {seeds} seeds")
