@@ -13,7 +13,7 @@ from .checks import Floats, Params, check_trees
 from .meshes import Rows, batches_of, on_automatic_axes
 from .programs import compiled_once
 from .state import State, carried
-from .status import check, is_concrete
+from .status import check, is_concrete, reverse_mode_alone
 
 Tree = Any
 R = TypeVar("R")
@@ -59,7 +59,8 @@ class Asked(NamedTuple):
             batches += batches_of(asked.several(), *asked[5:])
             return on_automatic_axes(function, asked, batches, lambda rows: specs(rows, asked))
 
-        out: Any = compiled_once(call, self)
+        with reverse_mode_alone("streaming"):
+            out: Any = compiled_once(call, self)
         if is_concrete(out.status):
             check(out.status, **{n: named[n] for n in ("params", "hx", "inputs", "outer")})
         result: R = out._replace(state=carried(out.state, self.state, config))

@@ -12,12 +12,12 @@ from revrnn.errors import RevRNNError
 from revrnn.plan import CHUNK_SIZE
 
 from .call import Call, Inputs, Output
-from .checks import Params, as_jax_has_it, check_arrays, check_initial, check_trees
+from .checks import Params, check_arrays, check_initial, check_trees, in_binary32
 from .meshes import batches_of, on_automatic_axes
 from .scans import vary_together
 from .settings import check_flag, in_even_chunks, settings_of
 from .state import State, carried, initial_state
-from .status import check, is_concrete
+from .status import check, is_concrete, reverse_mode_alone
 
 
 def apply(
@@ -40,7 +40,8 @@ def apply(
     """Run a stack of reversible layers over a sequence; differentiable once, in reverse mode.
 
     Args:
-        params: float32 arrays by the names of ``config.parameter_shapes()``.
+        params: floats by the names of ``config.parameter_shapes()``; other types than float32 are
+            converted to it (QNT-003), and so are those of ``x`` and ``hx``.
         x: float32 ``[T, B, I]``.
         config: the stack; static, as are all arguments that are no arrays.
         hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, float32 ``[L, B, H]``;
@@ -79,7 +80,7 @@ def apply(
         raise RevRNNError("E_ARGUMENT", "x", "nothing", "an array [T, B, I]")
     arrays = {"x": x, "mask": mask, "gains": gains, "resets": resets}
     check_trees(config, params, state, arrays, hx=hx)
-    params, x, floats = as_jax_has_it((dict(params), x, floats))
+    params, x, floats = in_binary32((dict(params), x, floats))
     check_arrays(params, x, config, floats, state, mask, gains, resets)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)
@@ -88,7 +89,8 @@ def apply(
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
     call: Any = Call(in_even_chunks(settings, x.shape[0]), with_outputs)
     batches = batches_of(floats, state, mask, gains, resets)
-    out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
+    with reverse_mode_alone("apply"):
+        out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):
         check(out.status)
     return out._replace(state=carried(out.state, state, config))

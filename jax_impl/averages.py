@@ -19,7 +19,7 @@ from jax.extend.core import Literal as Constant
 
 from revrnn.errors import RevRNNError
 
-from .flat import STEPS, flat_program, has_steps, uses_length, varying_of
+from .flat import STEPS, computing_of, flat_program, has_steps, uses_length, varying_of
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
@@ -96,12 +96,15 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     doubt = may_mix(jaxpr) or uses_length(jaxpr)
     if len(jaxpr.outvars) != 1:
         return Average("unknown", doubt=doubt)
-    names = tuple(equation.primitive.name for equation in jaxpr.eqns)
+    computing = computing_of(jaxpr)
+    names = tuple(jaxpr.eqns[place].primitive.name for place in computing)
     try:
         made = _Walk(jaxpr).of(jaxpr.outvars[0])
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
-    return replace(made, names=names, doubt=doubt or made.kind == "unknown")
+    at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
+    unsure = doubt or made.kind == "unknown"
+    return replace(made, names=names, at=at, count=count, doubt=unsure)
 
 
 def goes_through_steps(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> bool:
@@ -122,12 +125,13 @@ def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tr
     def pair(*arguments: Tree) -> Tree:
         closed = flat_program(function, arguments)
         jaxpr = closed.jaxpr
-        names = tuple(equation.primitive.name for equation in jaxpr.eqns)
+        equations = [jaxpr.eqns[place] for place in computing_of(jaxpr)]
+        names = tuple(equation.primitive.name for equation in equations)
         if names != average.names:  # made otherwise for chunks of this length
             given = "a mean over a count, made otherwise for other numbers of steps"
             raise RevRNNError("E_ARGUMENT", "readout", given, "(sum, count)")
-        total = jaxpr.eqns[average.at].invars[0]
-        count = jaxpr.eqns[average.count].outvars[0]
+        total = equations[average.at].invars[0]
+        count = equations[average.count].outvars[0]
         run = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[total, count]), closed.consts))
         total, count = run(*jax.tree.leaves(arguments))
         scale = len(arguments[1]) if average.means else 1
@@ -260,8 +264,7 @@ class _Walk:
                 break
             if varying is None or least is None:
                 return Average("unknown")
-            count = varying
-            if self.of(count).kind in ("sum", "mean"):
+            if self.of(count := varying).kind in ("sum", "mean"):
                 break
         if not self._varies(count) or count not in self.makers:
             return Average("unknown")

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
@@ -62,19 +63,27 @@ def check_trees(
             raise RevRNNError("E_DTYPE", name, kind_of(value), "an array")
     given = {"params": dict(params), **arrays, **trees, "state": state}
     for path, leaf in jax.tree_util.tree_leaves_with_path(given):
+        name = path[0].key + jax.tree_util.keystr(path[1:])
         if not is_array_or_number(leaf):
-            name = path[0].key + jax.tree_util.keystr(path[1:])
             raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
-        check_shape(path[0].key + jax.tree_util.keystr(path[1:]), np.shape(leaf))
+        if any(map(export.is_symbolic_dim, np.shape(leaf))):
+            given, allowed = f"shape {list(np.shape(leaf))}", "numbers: a program for each shape"
+            raise RevRNNError("E_UNSUPPORTED", name, given, allowed)
+        check_shape(name, np.shape(leaf))
         _check_width(path, leaf)
 
 
-def as_jax_has_it(tree: Any) -> Any:
-    """Return a tree with NumPy's float64 arrays in the type that JAX gives them under jit too."""
+# The float types that are accepted; the first is what they become (QNT-003).
+_FLOATS = tuple(map(np.dtype, (jnp.float32, jnp.bfloat16, jnp.float16, np.float64)))
+
+
+def in_binary32(tree: Any) -> Any:
+    """Return a tree of arrays with those of another float type in float32."""
 
     def taken(leaf: Any) -> Any:
-        wide = isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype == np.float64
-        return jnp.asarray(leaf, jax.dtypes.canonicalize_dtype(np.float64)) if wide else leaf
+        kind = getattr(leaf, "dtype", None)
+        other = isinstance(kind, np.dtype) and kind in _FLOATS[1:] and hasattr(leaf, "astype")
+        return leaf.astype(np.float32) if other else leaf
 
     return jax.tree.map(taken, tree)
 
@@ -156,7 +165,8 @@ def check_arrays(
     for key, value, dtype, _ in wanted:
         given = getattr(value, "dtype", type(value).__name__)
         if str(given) != dtype:
-            raise RevRNNError("E_DTYPE", key, f"elements of {given}", dtype)
+            allowed = " or ".join(map(str, _FLOATS)) if dtype == "float32" else dtype
+            raise RevRNNError("E_DTYPE", key, f"elements of {given}", allowed)
     for key, value, _, shape in wanted:
         if np.shape(value) != shape or (key == name and length[1] == 0):
             allowed = f"{list(shape)}"

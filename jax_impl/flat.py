@@ -63,6 +63,15 @@ def has_steps(*variables: Any) -> bool:
     return any(size % STEPS == 0 and size for v in variables for size in v.aval.shape)
 
 
+def computing_of(jaxpr: Any) -> list[int]:
+    """Return the places of what computes.
+
+    What is left out tells ``shard_map`` over which axes a value varies, and is not in every trace.
+    """
+    equations = enumerate(jaxpr.eqns)
+    return [k for k, equation in equations if equation.primitive.name not in ("pvary", "pcast")]
+
+
 def varying_of(jaxpr: Any) -> set[Any]:
     """Return the variables that depend on anything with steps; others are as in every chunk."""
     varying = {variable for variable in jaxpr.invars if has_steps(variable)}

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from revrnn.config import Config
 from revrnn.plan import check_sizes
 
-from .checks import Params, check_key, check_trees
+from .checks import Params, check_key, check_trees, in_binary32
 from .quantise import quantise
 from .state import check_config
 
@@ -47,5 +47,5 @@ def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     check_trees(config, params, None, {})
     return {
         name: quantise("bias" if name.startswith("bias") else "weight", value, config.formats)
-        for name, value in params.items()
+        for name, value in in_binary32(dict(params)).items()
     }

@@ -36,7 +36,13 @@ def compiled_once(function: Callable[[Tree], R], given: Tree) -> R:
     leaves, disabled = jax.tree.leaves(given), jax.config.jax_disable_jit  # type: ignore[attr-defined]
     # Under jit whatever is computed is traced, even if all that is given is not.
     if disabled or not all(map(is_concrete, (*leaves, jnp.zeros(())))):
-        return function(given)
+        try:
+            return function(given)
+        except NotImplementedError as error:
+            if "shard_map" not in str(error):
+                raise
+            # Outside jit it cannot call what has a derivative of its own, of some arguments.
+            return jax.jit(function)(given)
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(given)
     if not all(map(is_concrete, closed.consts)):  # of an outer transformation
         return function(given)

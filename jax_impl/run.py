@@ -17,7 +17,7 @@ from .asked import Asked
 from .averages import as_pair
 from .bptt import Bptt
 from .call import fault_of, start_of
-from .checks import check_arrays, check_function, check_initial
+from .checks import check_arrays, check_function, check_initial, in_binary32
 from .closures import Hoisted, hoist, is_float
 from .embedded import check_embedded
 from .keys import Keys, with_keys
@@ -97,12 +97,13 @@ def prepare(
     to_train: bool = True,
 ) -> tuple[Run, Free, Given]:
     """Check what a caller gave, and trace his functions for each length of cut."""
-    config, floats = settings.config, check_initial(asked.hx, asked.state)
+    config, floats = settings.config, in_binary32(check_initial(asked.hx, asked.state))
     if embed is not None:
         check_function("embed", embed, 2)
     steps, outer = _length(asked.inputs, asked.targets), _arrays_of("outer", asked.outer, to_train)
     of_outer, of_inputs, of_targets = map(Keys, (outer, asked.inputs, asked.targets))
     asked = asked._replace(
+        params=in_binary32(dict(asked.params)),
         outer=of_outer.numbers(outer),
         inputs=of_inputs.numbers(asked.inputs),
         targets=of_targets.numbers(asked.targets),
@@ -110,7 +111,7 @@ def prepare(
     )
     params, outer, inputs, targets, floats, state, mask, gains, resets = vary_together(asked)
     lengths = {min(settings.chunk, steps), steps % settings.chunk} - {0}
-    embedded = with_keys(_as_given if embed is None else embed, of_outer, of_inputs)
+    embedded = with_keys(partial(_embedded, embed), of_outer, of_inputs)
     made, of_embed = hoist(
         "inputs" if embed is None else "embed",
         embedded,
@@ -193,8 +194,8 @@ def same_axes(free: Free, given: Given, wanted: tuple[bool, ...]) -> None:
             )
 
 
-def _as_given(outer: Tree, inputs: Tree) -> jax.Array:
-    x: jax.Array = inputs
+def _embedded(embed: Embed | None, outer: Tree, inputs: Tree) -> jax.Array:
+    x: jax.Array = in_binary32(inputs if embed is None else embed(outer, inputs))
     return x
 
 

@@ -13,6 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import OPERAND_MAX
 from revrnn.saturation import Saturation, view_limit, warn_of_saturation
 
+from .checks import in_binary32
 from .quantise import quantise
 from .state import State, check_config
 from .status import is_concrete
@@ -29,7 +30,7 @@ def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Sa
             :func:`~revrnn.jax_impl.value_and_grad`, :func:`~revrnn.jax_impl.value` or
             :func:`~revrnn.jax_impl.encode`.
         config: the stack.
-        x: float32, the inputs of the pass, of any shape, or some of them; without them their share
+        x: floats, the inputs of the pass, of any shape, or some of them; without them their share
             is 0.
 
     Returns:
@@ -48,6 +49,7 @@ def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Sa
     for name, value in (("result", state.h), ("result", outputs), ("x", x)):
         if not is_concrete(value):
             raise RevRNNError("E_ARGUMENT", name, "a traced value", "a result outside jit")
+    x = in_binary32(x)
     kind = getattr(x, "dtype", "float32")
     if str(kind) != "float32" or (x is not None and not hasattr(x, "dtype")):
         raise RevRNNError("E_DTYPE", "x", f"elements of {kind}", "float32")

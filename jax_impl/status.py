@@ -9,7 +9,8 @@ enough, in units of 256: statuses taken together by *or* say no less than each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import jax
@@ -89,8 +90,13 @@ def is_array_or_number(leaf: object) -> bool:
     if isinstance(leaf, np.ma.MaskedArray):
         return False
     dtype = getattr(leaf, "dtype", None)
-    text = getattr(dtype, "kind", "") in tuple("OSUMm")
-    return dtype is not None and not text and not isinstance(leaf, jax.ShapeDtypeStruct)
+    if dtype is None or isinstance(leaf, jax.ShapeDtypeStruct):
+        return False
+    if not isinstance(dtype, np.dtype):
+        return True  # keys
+    # NumPy also has text, objects and dates, wide floats, and bytes in the other order.
+    wide = dtype.itemsize > {"f": 8, "c": 16}.get(dtype.kind, dtype.itemsize)
+    return dtype.isnative and not wide and dtype.kind not in "OSUMm"
 
 
 def kind_of(value: Any) -> str:
@@ -100,6 +106,21 @@ def kind_of(value: Any) -> str:
         return "a masked array, whose mask would be lost"
     mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
     return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
+
+
+@contextmanager
+def reverse_mode_alone(name: str) -> Iterator[None]:
+    """Raise ``E_UNSUPPORTED`` where ``name`` is differentiated in forward mode (GRAD-022).
+
+    Under ``jit`` JAX differentiates what was traced before, and raises an error of its own.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        allowed = "reverse mode: jax.grad, jax.vjp"
+        raise RevRNNError("E_UNSUPPORTED", name, "a derivative in forward mode", allowed) from error
 
 
 def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:

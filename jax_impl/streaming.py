@@ -108,10 +108,11 @@ def value_and_grad(
         return train(*prepare(settings, asked, embed, readout, mean=mean))
 
     out = asked.answered(config, trained, partial(_specs, config, True))
-    if hx is not None and not isinstance(hx, tuple):
-        (of_h,) = out.grad_hx or ()
-        out = out._replace(grad_hx=of_h)
+    if hx is not None:
+        of_hx = _in_types(asked.several(), out.grad_hx)
+        out = out._replace(grad_hx=of_hx if isinstance(hx, tuple) else of_hx[0])
     of_params, of_outer = out.grads
+    of_params = _in_types(params, of_params)
     return out._replace(grads=(_as_given(params, of_params), of_outer))
 
 
@@ -158,6 +159,13 @@ def _is_mean(readout: object, reduction: str) -> bool:
     if reduction not in ("mean", "sum"):
         raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
     return reduction == "mean"
+
+
+def _in_types(values: Tree, grads: Tree) -> Any:
+    """Return gradients in the types of what they are of."""
+    if isinstance(grads, dict):
+        values = {name: values[name] for name in grads}
+    return jax.tree.map(lambda g, v: g.astype(jax.dtypes.result_type(v)), grads, values)
 
 
 def _as_given(params: Params, grads: dict[str, jax.Array]) -> Any:

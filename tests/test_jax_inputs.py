@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from revrnn import Config, RevRNNError
-from revrnn.jax_impl import apply, encode, init, initial_state, value
+from revrnn.jax_impl import apply, encode, init, initial_state, value, value_and_grad
 from revrnn.plan import plan
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
@@ -88,11 +89,74 @@ def test_what_cannot_be_taken_is_named(case: str) -> None:
     assert (caught.value.code, caught.value.argument) == (code, argument)
 
 
-def test_float64_of_numpy_is_taken_as_under_jit() -> None:
-    params: Any = {name: np.float64(value) for name, value in PARAMS.items()}
-    wide = X.astype(np.float64)
-    outputs = apply(params, wide, CONFIG, hx=HX.astype(np.float64)).outputs
-    assert jnp.array_equal(outputs, apply(PARAMS, X, CONFIG).outputs)
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "float64 of NumPy", "float64"])
+@pytest.mark.rule("QNT-003")
+def test_floats_of_other_types_are_converted(kind: str) -> None:
+    """Whatever is given in a narrow type is the same in float32; gradients have its type."""
+    narrow = jnp.dtype(kind.split()[0] if "64" not in kind else "float32")
+    params, x, hx = jax.tree.map(lambda v: jnp.asarray(v, narrow), (PARAMS, X, HX))
+    plain = jax.tree.map(lambda v: v.astype(jnp.float32), (params, x, hx))
+    with jax.enable_x64(kind == "float64"):
+        if "64" in kind:
+            make = np.asarray if "NumPy" in kind else jnp.asarray
+            params, x, hx = jax.tree.map(lambda v: make(v, np.float64), (params, x, hx))
+        wanted = jax.dtypes.canonicalize_dtype(np.float64) if "64" in kind else narrow
+        out = apply(params, x, CONFIG, hx=hx)
+        assert out.outputs.dtype == jnp.float32
+        assert jnp.array_equal(out.outputs, apply(plain[0], plain[1], CONFIG, hx=plain[2]).outputs)
+
+        def embed(_: Any, x: jax.Array) -> jax.Array:
+            return x.astype(narrow)
+
+        given: dict[str, Any] = {"readout": _loss, "chunk_size": 7}
+        step = value_and_grad(params, {}, x, x, CONFIG, hx=hx, embed=embed, **given)
+        same = value_and_grad(plain[0], {}, *plain[1:2] * 2, CONFIG, hx=plain[2], **given)
+        assert step.loss == same.loss
+        assert {v.dtype for v in jax.tree.leaves((step.grads, step.grad_hx))} == {wanted}
+
+
+FLAT = np.zeros((STEPS, ROWS, 3))
+
+
+@pytest.mark.parametrize("kind", [">f4", ">f8", np.longdouble])
+def test_arrays_that_jax_does_not_know_are_named(kind: Any) -> None:
+    if np.dtype(kind) == np.float64:
+        pytest.skip("no wider floats here")
+    with pytest.raises(RevRNNError, match=r"E_DTYPE\] x:"):
+        apply(PARAMS, FLAT.astype(kind), CONFIG)
+    with pytest.raises(RevRNNError, match=r"E_DTYPE\] targets:"):
+        _read(_loss, targets=FLAT.astype(kind))
+
+
+def test_forward_mode_and_unknown_sizes_are_refused_by_name() -> None:
+    x = jnp.asarray(X)
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] apply: .*forward mode"):
+        jax.jvp(lambda x: apply(PARAMS, x, CONFIG).outputs, (x,), (x,))
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] streaming: .*forward mode"):
+        jax.jvp(lambda x: value_and_grad(PARAMS, {}, x, x, CONFIG, readout=_loss).loss, (x,), (x,))
+    rows = jax.ShapeDtypeStruct(export.symbolic_shape("7, b, 3"), jnp.float32)
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] x: got shape \[7, b, 3\]"):
+        export.export(jax.jit(lambda x: apply(PARAMS, x, CONFIG).outputs))(rows)
+
+
+def _mean_of_some(outer: Any, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    keep = targets[..., :1] > 0
+    return (jnp.square(outputs) * keep).sum() / keep.sum()
+
+
+@pytest.mark.parametrize("readout", [_loss, _mean_of_some])
+def test_shard_map_outside_jit(readout: Any) -> None:
+    """With the engine that this machine has for one device."""
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def loss(x: jax.Array) -> jax.Array:
+        step = value_and_grad(PARAMS, {}, x, x, CONFIG, readout=readout, chunk_size=4)
+        return jax.lax.pmean(step.loss, "rows")
+
+    rows = jax.sharding.PartitionSpec(None, "rows")
+    mapped = jax.shard_map(loss, mesh=mesh, in_specs=rows, out_specs=jax.sharding.PartitionSpec())
+    wanted = value_and_grad(PARAMS, {}, X, X, CONFIG, readout=readout).loss
+    assert jnp.allclose(mapped(jnp.asarray(X)), wanted)
 
 
 def test_more_room_than_can_be_needed_is_not_taken() -> None:

@@ -19,6 +19,7 @@ from revrnn.config import Config
 from ...native.compiling import SOURCES, callback
 from ...native.handlers import handler
 from ...native.tiles import KERNEL, PANEL
+from ..scans import vary_together
 
 # Executables may outlive the process (JAX's persistent cache, serialised ones), where names alone
 # say what they call: of other sources, or packed for other vectors, must not be found.
@@ -63,4 +64,6 @@ def call(
     name = target(kind, config.cell, config.forgetting)
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     called = jax.ffi.ffi_call(name, shapes, vmap_method="sequential", input_output_aliases=aliases)
-    return list(called(*arguments))
+    # To shard_map nothing that a handler gives varies between devices.
+    made: list[jax.Array] = vary_together((list(called(*arguments)), arguments))[0]
+    return made
