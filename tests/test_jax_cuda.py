@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,8 +16,10 @@ from jax.extend.core import jaxprs_in_params
 
 from revrnn import RevRNNError
 from revrnn.config import Config
+from revrnn.gpu import support
 from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state
 from revrnn.jax_impl.product import bytes_are_exact, set_product_method
+from revrnn.jax_impl.triton import engine as kernel_engine
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +104,39 @@ def test_a_step_for_a_gpu_is_a_bounded_number_of_kernels() -> None:
 
 
 KERNEL = "__gpu$xla.gpu.triton"
+
+
+@pytest.mark.parametrize(
+    ("config", "installed", "reason"),
+    [
+        (Config("revgru", 2, 4), False, "Triton is not installed"),
+        (Config("revgru", 2, 4), True, "the default device is a cpu"),
+        (Config("revlstm", 2, 4, buffer="wordlist"), True, "wordlist"),
+        (Config("revlstm", 2**16, 4), True, "summands"),
+        (Config("revgru", 2, 2**16, 2), True, "summands"),
+    ],
+)
+def test_what_kernels_do_not_take_is_named(
+    config: Config, installed: bool, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if jax.default_backend() != "cpu":
+        pytest.skip("another device is there")
+    monkeypatch.setattr(support, "find_spec", lambda _: object() if installed else None)
+    with engine("triton"), pytest.raises(RevRNNError, match=rf"E_UNSUPPORTED.*{reason}"):
+        engine_plan(config)
+    assert "triton" not in engine_plan(config).engine
+
+
+@pytest.mark.parametrize(
+    ("capability", "reason"),
+    [("7.5", "7.5 is below 8.0"), ("gfx90a", "not one of CUDA's"), ("8.0", None), ("12.0", None)],
+)
+def test_a_gpu_that_kernels_cannot_have_is_named(
+    capability: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "devices", lambda: [SimpleNamespace(compute_capability=capability)])
+    told = kernel_engine._capable.__wrapped__()
+    assert told is None if reason is None else reason in (told or "")
 
 
 def test_with_kernels_a_chunk_for_a_gpu_is_a_handful_of_launches() -> None:

@@ -183,8 +183,8 @@ def _batch(operands: Any, axes: Any, **how: Any) -> Any:
 
 _launch.def_impl(_run)
 _launch.def_abstract_eval(_shapes)
-for _platform, _function in (("cpu", _interpret), ("cuda", _call)):
-    _rule = mlir.lower_fun(with_x64(_function), multiple_results=True)
-    mlir.register_lowering(_launch, _rule, platform=_platform)
+mlir.register_lowering(_launch, mlir.lower_fun(with_x64(_interpret), multiple_results=True))
+_on_gpu: Final = mlir.lower_fun(with_x64(_call), multiple_results=True)
+mlir.register_lowering(_launch, _on_gpu, platform="cuda")
 batching.primitive_batchers[_launch] = _batch
 ad.primitive_jvps[_launch] = refuse_derivative

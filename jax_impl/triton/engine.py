@@ -43,7 +43,11 @@ def device_refusal() -> str | None:
 
 @cache
 def _capable() -> str | None:
-    major, minor = map(int, str(jax.devices()[0].compute_capability).split("."))
+    told = str(getattr(jax.devices()[0], "compute_capability", None))
+    try:
+        major, minor = map(int, told.split("."))
+    except ValueError:
+        return f"the GPU is not one of CUDA's (its kind is {told!r})"
     return None if (major, minor) >= (8, 0) else f"compute capability {major}.{minor} is below 8.0"
 
 
