@@ -26,8 +26,10 @@ from revrnn.jax_impl import (
     set_engine,
     set_product_method,
 )
+from revrnn.jax_impl.engines import Method
 from revrnn.jax_impl.native import calls, self_check
 from revrnn.jax_impl.native import engine as native_engine
+from revrnn.jax_impl.x64 import with_x64
 from revrnn.native import compiling, tiles
 
 CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
@@ -125,6 +127,18 @@ def test_the_self_check_sees_a_wrong_engine(
     finally:
         self_check._fault.cache_clear()
         jax.clear_caches()
+
+
+@pytest.mark.parametrize("forgetting", [True, False], ids=["forgetting", "non-forgetting"])
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_what_the_self_check_knows_is_the_scans(cell: str, forgetting: bool) -> None:
+    """A digest and sums that are written down in it; computed anew where the law changes."""
+    config = Config(cell, self_check._INPUTS, self_check._HIDDEN, forgetting=forgetting)
+    made, gradients = with_x64(self_check.run)(config, Method("scan", "float64"))
+    sums, sizes = self_check.weighted_sums(gradients)
+    known, sums_known = self_check._DUE[cell, forgetting]
+    assert self_check.digest(made) == known, self_check.digest(made)
+    assert np.all(np.abs(sums - sums_known) <= 1e-6 * sizes), sums
 
 
 def test_a_version_that_does_not_tell_what_it_lowers_for(monkeypatch: pytest.MonkeyPatch) -> None:
