@@ -67,8 +67,8 @@ def check_trees(
         if not is_array_or_number(leaf):
             raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
         if any(map(export.is_symbolic_dim, np.shape(leaf))):
-            given, allowed = f"shape {list(np.shape(leaf))}", "numbers: a program for each shape"
-            raise RevRNNError("E_UNSUPPORTED", name, given, allowed)
+            shape, allowed = list(np.shape(leaf)), "numbers: a program for each shape"
+            raise RevRNNError("E_UNSUPPORTED", name, f"shape {shape}", allowed)
         check_shape(name, np.shape(leaf))
         _check_width(path, leaf)
 

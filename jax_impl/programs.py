@@ -42,7 +42,8 @@ def compiled_once(function: Callable[[Tree], R], given: Tree) -> R:
             if "shard_map" not in str(error):
                 raise
             # Outside jit it cannot call what has a derivative of its own, of some arguments.
-            return jax.jit(function)(given)
+            made: R = jax.jit(function)(given)
+            return made
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(given)
     if not all(map(is_concrete, closed.consts)):  # of an outer transformation
         return function(given)

@@ -10,7 +10,7 @@ import torch
 from torch_results import both, close, gradients_of, same
 
 from revrnn.evaluation import Implementation
-from revrnn.torch_impl import quantise_parameters, rev_rnn
+from revrnn.torch_impl import RevGRU, quantise_parameters, rev_rnn, value_and_grad
 from revrnn.torch_impl.quantise import quantise
 
 
@@ -138,3 +138,23 @@ def test_checkpoints_and_offloading_change_nothing(kind: Any) -> None:
     for first, others in ((0, (1, 2, 3)), (4, (5,))):
         assert all(torch.equal(outputs[first], outputs[other]) for other in others)
         assert all(same(results[first], results[other]) for other in others)
+
+
+@pytest.mark.parametrize(("steps", "size"), [(17, 16), (33, 16), (9, 4), (241, 16)])
+def test_no_chunk_of_one_step_is_left_over(steps: int, size: int) -> None:
+    """Layers that need several steps fail on one, and its mean over steps does not show."""
+    module, seen = RevGRU(2, 4), list[int]()
+    norm = torch.nn.InstanceNorm1d(2)
+
+    def readout(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        seen.append(len(outputs))
+        each = outputs.permute(1, 2, 0)[:, :2]
+        norm(each)
+        return (outputs - targets).square().mean()
+
+    x, y = torch.randn(steps, 2, 2), torch.randn(steps, 2, 4)
+    torch.manual_seed(0)
+    step = value_and_grad(module, x, y, readout, chunk_size=size, checkpoint_every=8)
+    assert sum(seen) == steps
+    assert 1 < min(seen) <= max(seen) <= size
+    assert torch.allclose(step.loss, (module(x)[0] - y).square().mean(), rtol=1e-5)

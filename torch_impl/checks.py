@@ -69,7 +69,7 @@ def check_dense(name: str, value: Tensor) -> None:
         kind = f"layout {value.layout}"
     elif hasattr(value, "full_tensor"):
         kind = "a DTensor, a part of a tensor"
-    elif isinstance(value, nn.parameter.UninitializedTensorMixin):
+    elif isinstance(value, (nn.UninitializedParameter, nn.UninitializedBuffer)):
         kind = "a parameter that has no shape yet"
     elif is_wrapper(value) and not is_abstract([value]):
         kind = f"a {type(value).__name__}, which has operations of its own"

@@ -24,5 +24,18 @@ class Own(NamedTuple):
         every = module.checkpoint_every if self.checkpoint_every is None else self.checkpoint_every
         offload = module.offload if self.offload is None else self.offload
         checked = check_settings("reversed", size, every, offload)
+        every = checked.checkpoint_every
         count = flag("report", self.report)
-        return replace(checked, chunk_size=min(checked.chunk_size, steps), count=count)
+        size = without_lone_step(steps, min(checked.chunk_size, steps))
+        if every is not None and size < checked.chunk_size:
+            every = max(every // size, 1) * size  # pieces no longer than asked for
+        return replace(checked, chunk_size=size, checkpoint_every=every, count=count)
+
+
+def without_lone_step(steps: int, size: int) -> int:
+    """Return a size of chunks, at least half as large, that leaves no chunk of one step, if any.
+
+    One step does not show a readout's reduction over steps, and layers that need several fail.
+    """
+    sizes = range(size, max(size // 2, 1), -1)
+    return next((n for n in sizes if steps % n != 1), size)
