@@ -103,3 +103,21 @@ def test_negative_views_have_their_sign_everywhere() -> None:
     rnn(-x)[0].backward(-gradient)
     assert given is not None
     assert torch.equal(given, rnn.weight_hh_l0.grad)
+
+
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_evaluation_in_inference_mode(made_inside: bool) -> None:
+    """With readouts of all kinds, which PyTorch's versions of tensors are asked about."""
+    rnn, linear = RevGRU(3, 6), nn.Linear(6, 4)
+
+    def readout(outputs: Tensor, targets: Tensor) -> Tensor:
+        logits = linear(outputs).flatten(0, 1)
+        return nn.functional.cross_entropy(logits, targets.flatten())
+
+    with torch.inference_mode(made_inside):
+        x, y = X + 0, Y + 0
+    for each in (readout, LinearCrossEntropy(linear), lambda o, y: (o.argmax(-1) == y).sum() / 40):
+        with torch.inference_mode():
+            given = value(rnn, x, y, each).loss
+        assert torch.equal(given, value(rnn, X, Y, each).loss)
+        assert not given.requires_grad

@@ -170,7 +170,6 @@ def value_and_grad(
 
 
 @not_compiled
-@torch.no_grad()
 def value(
     module: RevRNNBase,
     inputs: Tensor,
@@ -193,7 +192,8 @@ def value(
         check_reduction(reduction)
 
     used = module, embed, readout
-    with undone_on_failure(*used), whole_parameters(*used), one_sequence():
+    undone, whole = undone_on_failure(*used), whole_parameters(*used)
+    with torch.inference_mode(False), undone, whole, one_sequence(), torch.no_grad():
         own, by_step = Own(chunk_size, offload=False), {"mask": mask, "resets": resets}
         run = Run(module, inputs, embed, hx, state, by_step, own, back=False, check=check)
         loss, bptt = run.measure(targets, readout, reduction == "mean")
