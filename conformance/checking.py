@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
 
 from revrnn.comparison import differences
 from revrnn.config import Config
@@ -18,6 +20,8 @@ from .judge import ABSENT, judge_of
 from .limits import SHOWN_LINES, shortened
 from .process import ProcessPort
 
+# Elements of a request beyond which no program to paste is given.
+_PASTED: Final = 2**19
 # Answers longer than this are not shown whole.
 _LONG = 2000
 
@@ -75,6 +79,8 @@ def reproduction(question: Question, names: Mapping[str, str]) -> str:
         names: how :func:`again` gets the port, and perhaps the judge.
     """
     given = "".join(f", {name}={value!r}" for name, value in names.items())
+    if sum(v.size for v in question.args.values() if isinstance(v, np.ndarray)) > _PASTED:
+        return f"# {question.operation}: too long to paste; the run's seed draws it again"
     return f"from revrnn.conformance.checking import again\nagain({request(question)!r}{given})"
 
 

@@ -22,6 +22,18 @@ Array = npt.NDArray[Any]
 _NUMBERS: Final = (-1, 0, 1, 2, 3, 9, 11, 511, 512, 1025, 2**20 + 1, 2**31, 2**63 - 1, -(2**63))
 _OTHERS: Final = (None, True, False, "", "4", "no", 4.0, 2**63, 2**70)
 _TEXTS: Final = tuple(text for kind in KINDS.values() for text in kind.values)
+# What makes another name, or another text, of one: EVAL-001.
+_MISSPELT: Final[tuple[Callable[[str], str], ...]] = (
+    str.upper,
+    str.capitalize,
+    lambda name: f" {name}",
+    lambda name: f"{name} ",
+    lambda name: f"{name}\0",
+    lambda name: f"{name}s",
+    lambda name: name[:-1],
+    lambda name: name.replace("_", "-") if "_" in name else f"_{name}",
+    lambda name: name.replace("a", "\u0430").replace("o", "\u043e").replace("e", "\u0435"),
+)
 _SINGLE: Final[tuple[Any, ...]] = (*_NUMBERS, *_NUMBERS, *_OTHERS, *_TEXTS, {})
 # Names that some operation has, and one that none has; those of layers for the first two layers.
 _NAMES: Final = tuple(
@@ -49,6 +61,12 @@ _ENDS: Final = sorted(
 )
 
 
+def misspelt(name: str, generator: np.random.Generator) -> str:
+    """Return a name that is nearly another one, and not the same."""
+    changed = [change(name) for change in _MISSPELT]
+    return _one([other for other in changed if other != name], generator)
+
+
 def spoil(given: Arguments, generator: np.random.Generator) -> Arguments:
     """Return a request with one to three places changed; what was given is unchanged."""
     spoilt = dict(given)
@@ -62,7 +80,11 @@ def _spoil_once(given: Arguments, generator: np.random.Generator) -> None:
     if kind < 0.05 and given:
         del given[_one(sorted(given), generator)]
         return
-    if kind < 0.1 or not given:
+    if kind < 0.07 and given:
+        name = _one(sorted(given), generator)
+        given[misspelt(name, generator)] = given.pop(name)
+        return
+    if kind < 0.12 or not given:
         extra: tuple[Any, ...] = (None, 5, {}, np.zeros(1, np.int32))
         given[_one(_NAMES, generator)] = _one(extra, generator)
         return
@@ -75,7 +97,7 @@ def _spoil_once(given: Arguments, generator: np.random.Generator) -> None:
     elif name in records and generator.random() < 0.95:
         given[name] = _spoilt_record(name, value, generator)
     else:
-        given[name] = _one((*_SINGLE, np.zeros(1, np.int32)), generator)
+        given[name] = _other(value, (*_SINGLE, np.zeros(1, np.int32)), generator)
 
 
 def _spoilt_record(name: str, record: Arguments, generator: np.random.Generator) -> Arguments:
@@ -86,11 +108,20 @@ def _spoilt_record(name: str, record: Arguments, generator: np.random.Generator)
         field = _one(fields, generator)
         if generator.random() < 0.1:
             spoilt.pop(field, None)
+        elif generator.random() < 0.05:
+            spoilt[misspelt(field, generator)] = spoilt.pop(field, None)
         elif field == "formats" and generator.random() < 0.8:
             spoilt[field] = _spoilt_record("formats", {}, generator)
         else:
-            spoilt[field] = _one(_SINGLE, generator)
+            spoilt[field] = _other(spoilt.get(field), _SINGLE, generator)
     return spoilt
+
+
+def _other(value: object, others: Sequence[Any], generator: np.random.Generator) -> Any:
+    """Return one of other values, or of a text one that is nearly the same."""
+    if isinstance(value, str) and value and generator.random() < 0.4:
+        return misspelt(value, generator)
+    return _one(others, generator)
 
 
 def _spoilt_array(array: Array, generator: np.random.Generator) -> Any:

@@ -24,6 +24,8 @@ from .profiles import PROFILES
 
 # Requests that may wait for their answers at a time.
 AHEAD: Final = 32
+# What a port may be greeted with at first: no version that there is. A port has its own (CONF-003).
+NO_VERSIONS: Final = ("0.0", "0.1.7", "99.0", "next", "")
 # A port that has to be started again more often than this is not asked any more.
 RESTARTS: Final = 20
 
@@ -161,7 +163,8 @@ class ProcessPort:
         self._order = random.Random(seed)
         self._restarts = 0
         self._process: _Process | None = None
-        hello = self._start()
+        greeted = self._order.choice(NO_VERSIONS)
+        hello = self._start(greeted)
         self.name = str(hello["name"])
         self.layouts = tuple(hello["layouts"])
         self.profiles = tuple(hello["profiles"])
@@ -169,6 +172,11 @@ class ProcessPort:
         unknown = sorted(set(self.profiles) - set(PROFILES))
         if unknown or self.spec_version != SPEC_VERSION:
             self.close()
+            if self.spec_version == greeted:
+                raise PortError(
+                    f"{self.name} claims version {greeted!r} because it was greeted with it; "
+                    f"its greeting names the version that it follows (CONF-003)"
+                )
             raise PortError(
                 f"{self.name} claims {', '.join(unknown) or 'no unknown profile'} and version "
                 f"{self.spec_version}; this suite has {', '.join(PROFILES)} and {SPEC_VERSION}"
@@ -224,9 +232,9 @@ class ProcessPort:
             self._process.end()
             self._process = None
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self, version: str = SPEC_VERSION) -> dict[str, Any]:
         process = _Process(self.command, self.means, self._order)
-        process.send({"hello": {"spec_version": SPEC_VERSION}})
+        process.send({"hello": {"spec_version": version}})
         answer = process.receive(self.timeout)
         hello = answer if isinstance(answer, Fault) else answer.get("hello")
         names = {"name", "layouts", "profiles", "spec_version"}

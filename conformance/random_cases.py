@@ -16,8 +16,9 @@ from revrnn.config import Config
 from revrnn.evaluation import Implementation, empty_store, outcome
 from revrnn.formats import Formats
 from revrnn.kinds import RECORDS, Field
-from revrnn.operations import OPERATIONS, arguments_of
+from revrnn.operations import AXES, OPERATIONS, arguments_of
 
+from .adapters import Question
 from .contents import (
     GATE_STYLES,
     HEAD_STYLES,
@@ -32,7 +33,7 @@ from .contents import (
     reversal_arguments,
     sequence_arguments,
 )
-from .faulty_cases import spoil
+from .faulty_cases import misspelt, spoil
 
 # The largest lengths of axes of the elementary operations and those on the buffer; of free shape,
 # arrays are always of one length.
@@ -40,6 +41,13 @@ _LONGEST: Final = {"M": 5, "N": 5, "K": 70, "B": 4, "G": 5}
 _FREE: Final = 28
 # Terms of one product in twenty: more than 32 bits hold of sums of products of bytes (PROD-003).
 _LONG: Final = 2**17 + 1
+# Of so many requests for products one has as many terms as there may be (PROD-002), and of as many
+# with faults one has a term more.
+_LONGEST_EVERY: Final = 1000
+_LONGEST_AT: Final = 9
+_MOST: Final = AXES["K"].most
+# In one of so many requests with faults the operation's name is one of them.
+_MISSPELT_EVERY: Final = 7
 
 
 def pool_for(examples: int) -> int:
@@ -80,10 +88,20 @@ class RandomCases:
     def all(self, operation: str, examples: int) -> list[Arguments]:
         """Return so many requests of an operation, and as many with faults."""
         drawn = [self.draw(operation, number) for number in range(examples)]
-        return drawn + [self._faulty(operation, given) for given in drawn]
+        return drawn + [self._faulty(operation, *one) for one in enumerate(drawn)]
 
-    def _faulty(self, operation: str, given: Arguments) -> Arguments:
+    def questions(self, operation: str, examples: int) -> list[Question]:
+        """Return what :meth:`all` does as questions, some for a name that no operation has."""
+        asked = [Question(operation, args) for args in self.all(operation, examples)]
+        for number in range(examples, len(asked), _MISSPELT_EVERY):
+            name = misspelt(operation, self.generator)
+            asked[number] = Question(name, asked[number].args)
+        return asked
+
+    def _faulty(self, operation: str, number: int, given: Arguments) -> Arguments:
         """Return a request with a fault, which compiles nothing where programs are compiled."""
+        if operation == "product" and number % _LONGEST_EVERY == _LONGEST_AT:
+            return {name: np.zeros((1, _MOST + 1), np.int16) for name in given}
         while True:
             spoilt = spoil(given, self.generator)
             if (
@@ -97,10 +115,12 @@ class RandomCases:
     def _elementary(self, operation: str, number: int) -> Arguments:
         fields = OPERATIONS[operation].arguments
         settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
-        if operation == "product" and number % 20 == 19:
+        longest = number % _LONGEST_EVERY == _LONGEST_AT
+        if operation == "product" and (longest or number % 20 == 19):
             # Bytes of 127 and -128: their products, added up, are the first to leave 32 bits.
             ends = {"a": 32384, "w": self._one((32384, -32384))}
-            return {name: np.full((1, _LONG), end, np.int16) for name, end in ends.items()}
+            shape = (1, _MOST if longest else _LONG)
+            return {name: np.full(shape, end, np.int16) for name, end in ends.items()}
         return self._filled(operation, settings, self._lengths())
 
     def _lengths(self) -> dict[str, int]:

@@ -121,7 +121,8 @@ class Runner:
         tally = self.report.vectors.setdefault(operation, Tally())
         # Asked in a drawn order, judged in that of the file.
         order = self.order.sample(range(len(cases)), len(cases))
-        questions = [self._question(operation, cases[number].args) for number in order]
+        asked_for = [cases[number] for number in order]
+        questions = [self._question(case.operation, case.args) for case in asked_for]
         answers = self._asked(operation, questions, tally)
         asked = sorted(zip(order, questions, answers, strict=False), key=lambda one: one[0])
         for number, question, answer in asked:
@@ -147,14 +148,14 @@ class Runner:
         if drawn is None or not offers(drawn.judge, operation):
             return
         tally = self.report.random.setdefault(operation, Tally())
-        cases = drawn.all(operation, self.report.examples)
-        questions = [self._question(operation, args) for args in cases]
+        cases = drawn.questions(operation, self.report.examples)
+        questions = [self._question(case.operation, case.args) for case in cases]
         answers = self._asked(f"{operation}, random", questions, tally)
         for number, (question, answer) in enumerate(zip(questions, answers, strict=False)):
             if left_out(question, answer):
                 tally.left_out += 1
                 continue
-            expected = outcome(drawn.judge, operation, question.args)
+            expected = outcome(drawn.judge, question.operation, question.args)
             lines = faults(expected, answer)
             if not lines:
                 tally.passed += 1

@@ -62,7 +62,7 @@ def random_cases(request: pytest.FixtureRequest, port: Port, judge: Implementati
             pytest.skip(ABSENT)
         layouts = layouts_of(judge, port.layouts)
         cases = RandomCases(judge, seed, layouts, pool_for(examples))
-        return [Question(operation, args) for args in cases.all(operation, examples)]
+        return cases.questions(operation, examples)
 
     return drawn
 
@@ -127,5 +127,5 @@ def test_random(
         pytest.skip(f"{judge.name} does not offer {operation}")
     question = random_cases(operation)[number]
     assert judge is not None
-    expected = outcome(judge, operation, question.args)
+    expected = outcome(judge, question.operation, question.args)
     _check(port, judge, question, expected, request.config)

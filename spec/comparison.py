@@ -74,9 +74,12 @@ def _difference(name: str, expected: Any, got: Any) -> str:
     if expected.dtype != got.dtype or expected.shape != got.shape:
         wanted = f"{expected.dtype}{list(expected.shape)}"
         return f"{name}: {wanted} expected, {got.dtype}{list(got.shape)} got"
-    if np.array_equal(expected, got):
+    differs = expected != got
+    if expected.dtype.kind == "f":
+        differs |= np.signbit(expected) != np.signbit(got)  # QNT-006
+    if not differs.any():
         return ""
-    where = tuple(np.argwhere(expected != got)[0].tolist())
+    where = tuple(np.argwhere(differs)[0].tolist())
     return f"{name}{list(where)}: {expected[where]} expected, {got[where]} got"
 
 

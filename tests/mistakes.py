@@ -33,6 +33,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "dequantise_rounding": (
         ("float(q), -bits)", "int(q / (e := 1 << max(abs(q).bit_length() - 24, 0))) * e, -bits)"),
     ),
+    "zero_sign": (("math.ldexp(float(q), -bits)", "math.ldexp(float(q), -bits) if q else -0.0"),),
     "floor_vs_truncation": (
         ("(v + (1 << (k - 1))) >> k", "int(Fraction(v + (1 << (k - 1)), 1 << k))"),
     ),
@@ -60,7 +61,12 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
             "        total += (sum(pairs) - 128 * sum(byte(q, j) for q in w)) << (8 * (i + j))\n",
         ),
     ),
+    "sum_parts_width": (
+        ("(dot(x, layer.weight_ih[row])", "(wrap32(dot(x, layer.weight_ih[row]))"),
+        ("(dot(v, layer.weight_hh[row])", "(wrap32(dot(v, layer.weight_hh[row]))"),
+    ),
     # Activations
+    "sum_float32": (("min(abs(s)", "min(int(__import__('numpy').float32(abs(s)))"),),
     "table_end": (("min(i + 1, 1024)", "i + 1"),),
     "int32_magnitude": (("min(abs(s)", "min(s if s == -(2**31) else abs(s)"),),
     "int64_magnitude": (("min(abs(s)", "min(s if s == -(2**63) else abs(s)"),),
@@ -171,6 +177,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "hard_coded_shift": (("25 - bits", "2"), ("30 - bits", "7")),
     "z_max_default": (("default = 1024 if", "default = 1024 if True or"),),
     "p_max_default": (("min(self.z_max, 768)", "self.z_max"),),
+    "p_max_of_z": (("min(self.z_max, 768)", "(768 if config.z_max is None else config.z_max)"),),
     "p_max_cap": (("if config.p_max is None else config.p_max", "if True else 0"),),
     "old_cell": (
         (

@@ -100,6 +100,23 @@ def test_ports_that_do_not_start(command: str) -> None:
     assert command_line.main(["--command", command]) == 2
 
 
+ECHO = """
+import json, sys
+for line in sys.stdin:
+    hello = json.loads(line)["hello"]
+    mine = {"name": "echo", "layouts": [], "profiles": ["gates"]}
+    print(json.dumps({"hello": mine | hello}))
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.rule("CONF-003")
+def test_a_port_that_echoes_the_version_is_named() -> None:
+    for seed in range(3):
+        with pytest.raises(PortError, match="because it was greeted with it"):
+            ProcessPort([sys.executable, "-c", ECHO], timeout=60, seed=seed)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -194,7 +211,7 @@ def test_the_documented_conversation_is_right() -> None:
 
 
 ORDERED = """
-import json, sys
+import json, re, sys
 from revrnn.conformance.serve import answer
 from revrnn.evaluation import load
 oracle = load("numpy")
@@ -215,6 +232,7 @@ DEPENDENCE = {
     "knows no escapes": "'\\\\u00' in line and args",
     "refuses members that it does not know": "'note' in request and args",
     "reads ASCII alone": "not line.isascii() and args",
+    "knows no zero with a sign": "re.search(r'[^\\w\"-]-0[^\\w.]', line) and args",
     "has identifiers of 16 bits": "request.get('id', 0) > 2**16 and args",
 }
 

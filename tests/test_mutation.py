@@ -51,7 +51,7 @@ def test_numbers_of_python_are_named_with_what_they_stand_in() -> None:
     assert twice == ["module: x + y -> x - y", "module: x + y -> x - y (number 2)"]
 
 
-@pytest.mark.parametrize("port", ["c", "jax", "native", "numpy", "torch"])
+@pytest.mark.parametrize("port", ["c", "jax", "law", "naive", "native", "numpy", "torch"])
 def test_every_survivor_with_a_reason_is_a_mutant_that_there_is(port: str) -> None:
     reasons = justified(port)
     made = {job.name for file in files(port) for job in jobs(port, file)}

@@ -59,6 +59,7 @@ def right(name: str, wanted: Any, got: Any, tolerance: Mapping[str, str] | None)
             and got.dtype == wanted.dtype
             and got.shape == wanted.shape
             and got.tolist() == wanted.tolist()
+            and (wanted.dtype.kind != "f" or bool((np.signbit(got) == np.signbit(wanted)).all()))
         )
     return type(got) is type(wanted) and bool(got == wanted)
 

@@ -53,7 +53,8 @@ def tolerance_entry(operation: str) -> Json:
 
 def case_id(operation: str, arguments: Json) -> str:
     """Return the identifier of a case, from its encoded arguments alone."""
-    return f"{operation}-{hashlib.sha256(dump(arguments).encode('ascii')).hexdigest()[:16]}"
+    file = operation if operation in OPERATIONS else UNKNOWN_OPERATION
+    return f"{file}-{hashlib.sha256(dump(arguments).encode('ascii')).hexdigest()[:16]}"
 
 
 def answer(draft: Draft) -> Json:
@@ -90,6 +91,8 @@ def case(draft: Draft) -> Json:
         raise AssertionError(f"{draft.operation} names unknown rules or flags: {sorted(unknown)}")
     args = encode(draft.args)
     names: Json = {"catches": sorted(set(draft.catches)), "rules": sorted(set(draft.rules))}
+    if draft.operation not in (*OPERATIONS, UNKNOWN_OPERATION):
+        names["operation"] = draft.operation
     return {"id": case_id(draft.operation, args), "args": args, **names, **answer(draft)}
 
 
@@ -109,7 +112,7 @@ def cases_by_operation() -> dict[str, list[Json]]:
             raise AssertionError(f"{whole['id']} stands twice: {draft}")
         ids.add(whole["id"])
         flags.update(whole["catches"])
-        cases[draft.operation].append(whole)
+        cases[draft.operation if draft.operation in OPERATIONS else UNKNOWN_OPERATION].append(whole)
     empty = {name for name, made in cases.items() if not made} | (set(FLAGS) - flags)
     if empty:
         raise AssertionError(f"operations or flags without a case: {sorted(empty)}")

@@ -53,6 +53,8 @@ def _array_schema(kind: str) -> Json:
 
 
 _NAME: Final = "^[a-z][a-z0-9_]*$"
+# Of requests at fault: any text has it.
+_ANY_NAME: Final = "^"
 _INTEGER: Final[Json] = {"type": "integer"}
 # Kinds of which some argument or field may be none.
 _NULLABLE: Final = {
@@ -120,11 +122,11 @@ def _case_schema(operation: str) -> Json:
             "uniqueItems": True,
         },
     }
-    anything = _names("^[a-z][a-z0-9_-]*$", _ref("value"))
+    anything = _names(_ANY_NAME, _ref("value"))
     code = {"pattern": "^E_[A-Z_]+$", "type": "string"}
     wrong = _object(common | {"args": anything, "error": code})
     if operation == UNKNOWN_OPERATION:
-        return wrong
+        return _object(wrong["properties"] | {"operation": {"type": "string"}}, wrong["required"])
     asked, config = OPERATIONS[operation], "config" in OPERATIONS[operation].settings
     args, out = (_mapping_schema(part, config) for part in (asked.arguments, asked.results))
     right = _object(common | {"args": args, "out": out})
@@ -138,7 +140,7 @@ def schema() -> Json:
     hex_float = r"^(nan|-?inf|-?0x[01]\.[0-9a-f]+p[+-][0-9]+)$"
     # Only requests that are at fault have other names or values than these.
     scalars = {"type": ["boolean", "integer", "null", "string"]}
-    any_mapping = _names(_NAME, {"anyOf": [scalars, _ref("formats_like")]})
+    any_mapping = _names(_ANY_NAME, {"anyOf": [scalars, _ref("formats_like")]})
     records = {
         name: _object(
             {field.name: _single_schema(field) for field in fields},
@@ -148,7 +150,7 @@ def schema() -> Json:
     }
     defs: Json = {kind: _array_schema(kind) for kind in arrays}
     defs |= records | {
-        "formats_like": _names(_NAME, scalars),
+        "formats_like": _names(_ANY_NAME, scalars),
         "heads": {"anyOf": [_ref("i64"), _ref("bigint")]},
         "hex_float": {"pattern": hex_float, "type": "string"},
         "manifest": _manifest_schema(),

@@ -26,7 +26,7 @@ class Case:
 
     Attributes:
         id: the operation and a part of the SHA-256 of the arguments' canonical JSON.
-        operation: what to ask for.
+        operation: what to ask for; a name that no operation has where none is asked for.
         rules: the rules that it covers.
         catches: flags of the mistakes that it would catch (:func:`flags`).
         args: the arguments of the evaluation interface.
@@ -124,7 +124,7 @@ def _folder(folder: Traversable | None) -> Traversable:
 def _case(operation: str, case: Mapping[str, Any]) -> Case:
     return Case(
         id=case["id"],
-        operation=operation,
+        operation=case.get("operation", operation),
         rules=tuple(case["rules"]),
         catches=tuple(case["catches"]),
         args={name: decode(value) for name, value in case["args"].items()},

@@ -13,13 +13,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation, load
 
 from .asking import PROFILES, ByMethod, noticed, prepare_questions
@@ -27,7 +28,12 @@ from .placing import Changed, place, source_of
 
 # In the order in which they import one another.
 FILES: Final = {
-    "numpy": ("quantise", "product", "activations", "buffer", "revmul", "cells", "sequence"),
+    "numpy": (
+        *("quantise", "product", "activations", "buffer", "revmul", "cells", "sequence"),
+        *("accounting", "gradients"),
+    ),
+    "law": ("kinds", "formats", "config", "operations", "array_checks", "evaluation"),
+    "naive": ("numbers", "buffer", "cells", "arrays", "sequences", "evaluate"),
     "torch": (
         *("quantise", "product", "activations", "blocks", "buffer", "revmul", "cells"),
         *("sequence", "walk"),
@@ -42,13 +48,18 @@ FILES: Final = {
     ),
 }
 PACKAGES: Final = {
+    "law": "revrnn",
     "numpy": "revrnn.numpy_ref",
+    "naive": "revrnn.second_opinion",
     "torch": "revrnn.torch_impl",
     "jax": "revrnn.jax_impl",
     "native": "revrnn.native",
 }
 METHODS: Final = {"torch": ("int8", "float64"), "jax": ("int8",)}
-_LOADED: Final = {"native": ("revrnn.torch_impl.evaluate_native", "numba")}
+_LOADED: Final = {
+    "law": ("revrnn.numpy_ref.evaluate",),
+    "native": ("revrnn.torch_impl.evaluate_native", "numba"),
+}
 # The native kernels have no operations of their own but whole sequences; they are compiled first.
 _SEQUENCES: Final = ("cell", "sequence", "gradient")
 # Seconds of its own work after which a mutant does not end; with what is compiled for it.
@@ -99,6 +110,8 @@ def verdict(given: Given) -> str:
     _load(port)
     if port == "jax":
         return _in_this_process(given)
+    if port == "law":
+        return _forked(_renewed, given, _LIMIT)
     if port == "native":
         return _forked(_compiled, given, _COMPILING)
     return _forked(_executed, given, _LIMIT)
@@ -126,11 +139,41 @@ def _executed(given: Given) -> str:
         whole: Implementation = evaluate.IMPLEMENTATION
         if port == "jax":
             whole = evaluate.JaxImplementation(jit=False, engine="scan")
-        product = sys.modules[f"{package}.product"]
+        product = sys.modules.get(f"{package}.product")
     except Exception:
         return "vectors"
     methods = [ByMethod(whole, product, method) for method in METHODS.get(port, ())]
-    return noticed([whole, *methods], file)
+    return noticed([whole, *methods], file, getattr(whole, "profiles", PROFILES))
+
+
+class _Renewed:
+    """The oracle under a changed law, whose errors are those of the law as it was."""
+
+    def __init__(self, whole: Implementation) -> None:
+        self.name, self.layouts, self.whole = "renewed", whole.layouts, whole
+
+    def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return self.whole.evaluate(operation, arguments)
+        except Exception as error:
+            code = getattr(error, "code", None)
+            if code is None:
+                raise
+            raise RevRNNError(code, "", "", "") from error
+
+
+def _renewed(given: Given) -> str:
+    """Ask the oracle, imported once more on a law of which one file is changed."""
+    _, file, source = given
+    changed = Changed(f"revrnn.{file}", source)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "revrnn"]:
+        del sys.modules[name]
+    try:
+        sys.meta_path.insert(0, changed)
+        whole: Implementation = import_module("revrnn.numpy_ref.evaluate").IMPLEMENTATION
+    except Exception:
+        return "vectors"
+    return noticed([_Renewed(whole)], file)
 
 
 class _TooLate(BaseException):
@@ -163,7 +206,9 @@ def _compiled(given: Given) -> str:
     with TemporaryDirectory() as folder:
         # What was compiled from the files as they are must not be met again.
         numba.config.CACHE_DIR = folder
-        sys.meta_path.insert(0, Changed(f"{PACKAGES['native']}.{file}", source))
+        name = f"{PACKAGES['native']}.{file}"
+        assert name not in sys.modules
+        sys.meta_path.insert(0, Changed(name, source))
         try:
             whole = load("torch-native")
             return noticed([whole], Path(file).stem, _SEQUENCES)

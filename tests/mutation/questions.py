@@ -39,7 +39,10 @@ def vectors(operation: str) -> tuple[Asked, ...]:
     """Return the vectors of an operation."""
     return tuple(
         Asked(
-            case.id, operation, case.args, {"error": case.error} if case.out is None else case.out
+            case.id,
+            case.operation,
+            case.args,
+            {"error": case.error} if case.out is None else case.out,
         )
         for case in load_vectors(operation)
     )
@@ -50,10 +53,14 @@ def random_requests(operation: str) -> tuple[Asked, ...]:
     """Return the random requests of an operation, drawn as a run of the suite draws them."""
     oracle = load("numpy")
     cases = RandomCases(oracle, SEED, pool=8)
-    drawn = [cases.draw(operation, number) for number in range(RANDOM)]
     return tuple(
-        Asked(f"{operation}, random {number}", operation, args, outcome(oracle, operation, args))
-        for number, args in enumerate(drawn)
+        Asked(
+            f"{operation}, random {number}",
+            asked.operation,
+            asked.args,
+            outcome(oracle, asked.operation, asked.args),
+        )
+        for number, asked in enumerate(cases.questions(operation, RANDOM))
     )
 
 

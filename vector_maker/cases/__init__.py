@@ -22,7 +22,9 @@ from . import (
     formats,
     gradients,
     kinds,
+    names,
     orders,
+    porting,
     product,
     quantisation,
     sequences,
@@ -53,5 +55,5 @@ FLAGS: Final = {flag: f"{rule}: {sentence}" for flag, (rule, sentence) in MISTAK
 
 def drafts(evaluate: Evaluate) -> Iterator[Draft]:
     """Give all requests; ``evaluate`` computes what a reversal is to start from."""
-    for section in (*WITH_MISTAKES, situations, edges, kinds, orders, ends):
+    for section in (*WITH_MISTAKES, situations, edges, kinds, names, orders, ends, porting):
         yield from section.cases(evaluate)

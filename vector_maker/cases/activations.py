@@ -24,6 +24,7 @@ MISTAKES: Final[Mistakes] = {
         "ACT-002",
         "The magnitude of -2^63 is taken in int64, where it is negative.",
     ),
+    "sum_float32": ("ACT-002", "A pre-activation is kept in binary32."),
     "sum_width": ("ACT-002", "A pre-activation is reduced to 32 bits."),
     "odd_symmetry": (
         "ACT-002",

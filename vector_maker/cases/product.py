@@ -21,6 +21,10 @@ MISTAKES: Final[Mistakes] = {
         "PROD-004",
         "The bias is scaled as if it had the fraction bits of another product.",
     ),
+    "sum_parts_width": (
+        "PROD-004",
+        "The products of a pre-activation are reduced to 32 bits before they are added.",
+    ),
     "view_scale": (
         "PROD-004",
         "The view's product is not brought to the fraction bits of the input's.",

@@ -32,6 +32,7 @@ MISTAKES: Final[Mistakes] = {
         "Operands and weights saturate at the ends of int16 instead of at 32512.",
     ),
     "kind_bits": ("QNT-002", "A kind of quantity is given another kind's number of fraction bits."),
+    "zero_sign": ("QNT-006", "Zero is dequantised to a negative zero."),
     "dequantise_rounding": (
         "QNT-006",
         "An int32 becomes a float by truncation instead of to the nearest.",

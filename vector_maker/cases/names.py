@@ -1,0 +1,73 @@
+"""Names and texts that are nearly right: in another case, with a space, cut, or looking alike.
+
+A port that takes them compares less than all characters (EVAL-001).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .draft import Arguments, Draft, Evaluate, f32, i16, i32, i64
+from .requests import configured, pushed, tiny, without, wrong
+
+# Names of operations that there are not, beginning with what is right but for the name.
+_OPERATIONS: Final = (
+    *("TANH", "Tanh", " tanh", "tanh ", "tanh\n", "tanh\0", "tanh\0x", "tan", "tanhh", ""),
+    *("t\u0430nh", "__class__"),
+)
+_OTHERS: Final = ("Forget_Gate", "forget-gate", "forgetGate", "forget gate")
+
+
+def cases(evaluate: Evaluate) -> Iterator[Draft]:
+    """Give the requests."""
+    for number, name in enumerate(_OPERATIONS):
+        yield _misnamed(name, {"s": i64([number]), "bits": 13})
+    gate: Arguments = {"bits": 13, "max_forget_bits": 3, "z_max": 1000}
+    for number, name in enumerate(_OTHERS):
+        yield _misnamed(name, {"s": i64([number]), **gate})
+    yield _misnamed("REVMUL", pushed("stream", [[1, 2]], 512, [[32768] * 2]))
+    # What a port may be greeted with is no operation, and an unknown name is E_OP before all else.
+    yield _misnamed("hello", {"spec_version": "0.2"})
+    yield _misnamed("Product", {"a": i16([[5]]), "w": i32([[6]]), "zz": 1})
+    yield from _arguments()
+    yield from _texts()
+
+
+def _misnamed(name: str, args: Arguments) -> Draft:
+    return wrong(name, args, "E_OP", "unchecked_name", "EVAL-001")
+
+
+def _renamed(args: Arguments, name: str, new: str) -> Arguments:
+    return without(args, name) | {new: args[name]}
+
+
+def _arguments() -> Iterator[Draft]:
+    """Give names of arguments and fields that there are not, in their places and beside them."""
+
+    def refused(operation: str, args: Arguments) -> Draft:
+        return wrong(operation, args, "E_ARGUMENT", "unchecked_name", "EVAL-001", "ERR-002")
+
+    s: Arguments = {"s": i64([5]), "bits": 13}
+    for name, new in (("s", "S"), ("bits", "Bits"), ("bits", "bits "), ("bits", "bits\0")):
+        yield refused("sigmoid", _renamed(s, name, new))
+        yield refused("sigmoid", s | {new: s[name]})
+    yield refused("sequence_forward", _renamed(tiny(), "weight_ih_l0", "weight_ih_l+0"))
+    config = tiny()["config"]
+    yield refused("sequence_forward", tiny(config=_renamed(config, "hidden_size", "hiddenSize")))
+    for new in ("State_bits", "state_bits ", ""):
+        args: Arguments = {"kind": "state", "x": f32([1]), "formats": {new: 20}}
+        yield refused("quantise", args)
+
+
+def _texts() -> Iterator[Draft]:
+    """Give texts that are nearly one of those allowed."""
+
+    def refused(operation: str, args: Arguments) -> Draft:
+        return wrong(operation, args, "E_ARGUMENT", "unchecked_value", "EVAL-001", "EVAL-003")
+
+    for kind in ("Operand", "state ", " state", "weights", "state\0", "st\u0430te"):
+        yield refused("quantise", {"kind": kind, "x": f32([1])})
+    yield refused("sequence_forward", configured(cell="RevLSTM"))
+    for layout in ("Stream", "wordList"):
+        yield refused("revmul", pushed("stream", [[1, 2]], 512, [[32768] * 2]) | {"layout": layout})
