@@ -64,7 +64,7 @@ _ENDS: Final = sorted(
 def misspelt(name: str, generator: np.random.Generator) -> str:
     """Return a name that is nearly another one, and not the same."""
     changed = [change(name) for change in _MISSPELT]
-    return _one([other for other in changed if other != name], generator)
+    return str(_one([other for other in changed if other != name], generator))
 
 
 def spoil(given: Arguments, generator: np.random.Generator) -> Arguments:

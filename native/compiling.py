@@ -23,6 +23,8 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic
 
 _FunctionCache: Any = FunctionCache
+_JITCodeLibrary: Any = JITCodeLibrary
+_CompilerBase: Any = CompilerBase
 _njit: Any = numba.njit
 _intrinsic: Any = intrinsic
 
@@ -84,7 +86,7 @@ def native(function: Callable[..., Any]) -> Any:
     return made
 
 
-class _Part(JITCodeLibrary):  # type: ignore[misc]
+class _Part(_JITCodeLibrary):  # type: ignore[misc]
     """The code of a function that is called by compiled functions alone, within which it is kept.
 
     They are optimised and made machine code with all that they call; of this by itself neither is
@@ -109,7 +111,7 @@ class _Part(JITCodeLibrary):  # type: ignore[misc]
         return 0
 
 
-class _PartCompiler(CompilerBase):  # type: ignore[misc]
+class _PartCompiler(_CompilerBase):  # type: ignore[misc]
     def define_pipelines(self) -> list[Any]:
         """Return Numba's own passes, whose code goes into a :class:`_Part`."""
         state = self.state

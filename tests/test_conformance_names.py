@@ -56,7 +56,9 @@ def test_a_port_with_another_longest_product_fails(limit: int) -> None:
     class Another(Wrong):
         def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
             a, w = (arguments.get(name) for name in "aw")
-            if not all(isinstance(v, np.ndarray) and v.ndim == 2 for v in (a, w)):
+            if not (
+                isinstance(a, np.ndarray) and isinstance(w, np.ndarray) and a.ndim == w.ndim == 2
+            ):
                 return super().evaluate(operation, arguments)
             if a.shape[1] > limit:
                 raise RevRNNError("E_SHAPE", "a", str(a.shape), "fewer terms")

@@ -110,7 +110,7 @@ def test_floats_of_other_types_are_converted(kind: str) -> None:
 
         given: dict[str, Any] = {"readout": _loss, "chunk_size": 7}
         step = value_and_grad(params, {}, x, x, CONFIG, hx=hx, embed=embed, **given)
-        same = value_and_grad(plain[0], {}, *plain[1:2] * 2, CONFIG, hx=plain[2], **given)
+        same = value_and_grad(plain[0], {}, plain[1], plain[1], CONFIG, hx=plain[2], **given)
         assert step.loss == same.loss
         assert {v.dtype for v in jax.tree.leaves((step.grads, step.grad_hx))} == {wanted}
 
@@ -123,7 +123,7 @@ def test_arrays_that_jax_does_not_know_are_named(kind: Any) -> None:
     if np.dtype(kind) == np.float64:
         pytest.skip("no wider floats here")
     with pytest.raises(RevRNNError, match=r"E_DTYPE\] x:"):
-        apply(PARAMS, FLAT.astype(kind), CONFIG)
+        apply(PARAMS, FLAT.astype(kind), CONFIG)  # type: ignore[arg-type]
     with pytest.raises(RevRNNError, match=r"E_DTYPE\] targets:"):
         _read(_loss, targets=FLAT.astype(kind))
 
@@ -151,7 +151,8 @@ def test_shard_map_outside_jit(readout: Any) -> None:
 
     def loss(x: jax.Array) -> jax.Array:
         step = value_and_grad(PARAMS, {}, x, x, CONFIG, readout=readout, chunk_size=4)
-        return jax.lax.pmean(step.loss, "rows")
+        mean: jax.Array = jax.lax.pmean(step.loss, "rows")
+        return mean
 
     rows = jax.sharding.PartitionSpec(None, "rows")
     mapped = jax.shard_map(loss, mesh=mesh, in_specs=rows, out_specs=jax.sharding.PartitionSpec())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from revrnn.torch_impl import (
     value,
     value_and_grad,
 )
+from revrnn.torch_impl.conversions import as_array
 
 X = torch.randn(20, 2, 3, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(4, (20, 2), generator=torch.Generator().manual_seed(1))
@@ -94,15 +97,17 @@ def test_tensors_that_are_no_plain_arrays_are_refused_by_name(kind: str) -> None
 
 def test_negative_views_have_their_sign_everywhere() -> None:
     rnn, x = RevGRU(3, 6), X.clone()
-    outputs, _ = rnn(torch._neg_view(x))  # type: ignore[no-untyped-call]
+    outputs, _ = rnn(torch._neg_view(x))
     assert torch.equal(outputs, rnn(-x)[0])
     gradient = torch.randn(outputs.shape)
-    outputs.backward(torch._neg_view(gradient))  # type: ignore[no-untyped-call]
-    given = rnn.weight_hh_l0.grad
+    outputs.backward(torch._neg_view(gradient))
+    given = rnn.get_parameter("weight_hh_l0").grad
     rnn.zero_grad()
     rnn(-x)[0].backward(-gradient)
+    again = rnn.get_parameter("weight_hh_l0").grad
     assert given is not None
-    assert torch.equal(given, rnn.weight_hh_l0.grad)
+    assert again is not None
+    assert torch.equal(given, again)
 
 
 @pytest.mark.parametrize("made_inside", [False, True])
@@ -121,3 +126,18 @@ def test_evaluation_in_inference_mode(made_inside: bool) -> None:
             given = value(rnn, x, y, each).loss
         assert torch.equal(given, value(rnn, X, Y, each).loss)
         assert not given.requires_grad
+
+
+def test_memory_that_older_versions_call_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy 2.1 does, for one: older versions do not say whether memory may be written."""
+    exchange = np.from_dlpack
+
+    def read_only(tensor: Tensor) -> Any:
+        array = exchange(tensor)
+        array.flags.writeable = False
+        return array
+
+    monkeypatch.setattr(np, "from_dlpack", read_only)
+    tensor = torch.zeros(3, 4)[:, 1:3]
+    as_array(tensor)[:] = [[1, 2], [3, 4], [5, 6]]
+    assert tensor.tolist() == [[1, 2], [3, 4], [5, 6]]

@@ -23,7 +23,16 @@ def as_array(tensor: Tensor) -> Any:
     plain = tensor.detach()
     if plain.is_neg() or is_wrapper(plain):
         return plain.resolve_neg().numpy()  # its memory is not its numbers
-    return np.from_dlpack(plain)
+    array = np.from_dlpack(plain)
+    return array if array.flags.writeable else np.asarray(_Writable(array))
+
+
+class _Writable:
+    """Memory that may be written, which older versions (NumPy 2.1, for one) do not hand over."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array  # which keeps the memory
+        self.__array_interface__ = array.__array_interface__ | {"data": (array.ctypes.data, False)}
 
 
 class Conversions:

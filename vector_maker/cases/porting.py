@@ -38,7 +38,8 @@ def _steps_of_functions(evaluate: Evaluate) -> Iterator[Draft]:
     """
 
     def first(operation: str, settings: Arguments, result: str, wanted: int) -> int:
-        low, high = -(8 << settings["bits"]), 8 << settings["bits"]
+        high: int = 8 << settings["bits"]
+        low = -high
         while high - low > 1:
             middle = (low + high) // 2
             answer = evaluate(operation, {"s": i64([middle]), **settings})[result]
