@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from . import gradient, gru, gru_back, lstm, lstm_back, tiles, words
 from .constants import Constants, Mode, constants_of
@@ -31,6 +31,24 @@ WRITES: Final[dict[str, tuple[str, ...]]] = {
     "lstm_back": ("dh", "dc", "ds"),
     "to_layer_below": ("dh",),
 }
+
+
+class How(NamedTuple):
+    """How a kernel of all arrays is launched.
+
+    Attributes:
+        K: its constants.
+        warps: of a program.
+        stages: of its loops.
+        back: whether the tape is among the arrays.
+    """
+
+    K: Constants
+    warps: int = 4
+    stages: int = 3
+    back: bool = False
+
+
 Last = tuple[Any, Any, Any]
 # Of the operation undone last: its number (−1 for none), step and sliced units.
 NONE: Last = (-1, 0, 0)
@@ -52,19 +70,10 @@ class Order:
         # RevLSTM's kernel of gradients loads twelve blocks at a time.
         block = min(sizes.tiles.block, 64 if self.gru else 32)
         self.of_gradients = [replace(K, BK=block) for K in self.constants]
-        self.options = {"warps": sizes.tiles.warps, "stages": sizes.tiles.stages}
         self.rows = (sizes.batch, sizes.padded_rows)
 
     def launch(
-        self,
-        kernel: Any,
-        grid: tuple[int, ...],
-        layer: int,
-        *numbers: Any,
-        K: Constants,
-        warps: int = 4,
-        stages: int = 3,
-        back: bool = False,
+        self, kernel: Any, grid: tuple[int, ...], layer: int, *numbers: Any, how: How
     ) -> None:
         """Launch a kernel of all arrays.
 
@@ -73,10 +82,7 @@ class Order:
             grid: numbers of programs.
             layer: whose weights are among the arrays.
             numbers: the kernel's arguments after the arrays.
-            K: its constants.
-            warps: of a program; ``stages`` of its loops.
-            stages: as above.
-            back: whether the tape is among the arrays.
+            how: what else it is compiled and launched with.
         """
         raise NotImplementedError
 
@@ -89,8 +95,8 @@ class Order:
 
     def prepare(self, t: Any) -> None:
         """Publish the current states, with the gains of step ``t``."""
-        sizes, K = self.sizes, self.constants[0]
-        self.launch(tiles.prepare, (sizes.grid, sizes.slots), 0, t, *self.rows, K=K)
+        sizes, how = self.sizes, How(self.constants[0])
+        self.launch(tiles.prepare, (sizes.grid, sizes.slots), 0, t, *self.rows, how=how)
 
     def popped(self, layer: int) -> Constants:
         """Return the constants of a layer's kernels on the way back."""
@@ -111,14 +117,14 @@ class Order:
         """Take one step."""
         grid, op = self.sizes.grid, t * self.sizes.operations
         for layer in self.layers:
-            ends: dict[str, Any] = {"K": self.constants[layer], **self.options}
+            how = How(self.constants[layer], self.sizes.tiles.warps, self.sizes.tiles.stages)
             for group in (0, 1):
                 at = (layer, t, layer, group)
                 if self.gru:
-                    self.launch(gru.gru_gates, (grid, 2), *at, *NONE, *self.rows, **ends)
+                    self.launch(gru.gru_gates, (grid, 2), *at, *NONE, *self.rows, how=how)
                 kernel = gru.gru_state if self.gru else lstm.lstm_state
                 depth = self.sliced(layer, group)
-                self.launch(kernel, (grid,), *at, op, depth, *self.rows, **ends)
+                self.launch(kernel, (grid,), *at, op, depth, *self.rows, how=how)
                 op += self.config.state_arrays if self.config.forgetting else 0
 
     # --- back --------------------------------------------------------------------------------
@@ -140,31 +146,30 @@ class Order:
             The same for what was undone here.
         """
         grid, op = (self.sizes.grid,), (t + 1) * self.sizes.operations
-        rows = (*self.rows, self.sizes.steps)
+        rows, cut = (*self.rows, self.sizes.steps), self.sizes.tiles
         for layer in reversed(self.layers):
-            K = self.popped(layer)
-            ends: dict[str, Any] = {"K": K, **self.options, "back": True}
+            how = How(self.popped(layer), cut.warps, cut.stages, back=True)
             for group in (1, 0):
                 depth = self.sliced(layer, group)
                 op -= self.config.state_arrays if self.config.forgetting else 0
                 at = (layer, t, layer, group)
                 if self.gru:
-                    self.launch(gru.gru_gates, (*grid, 2), *at, *last, *self.rows, **ends)
-                    self.launch(gru_back.gru_unstate, grid, *at, op, depth, *rows, **ends)
+                    self.launch(gru.gru_gates, (*grid, 2), *at, *last, *self.rows, how=how)
+                    self.launch(gru_back.gru_unstate, grid, *at, op, depth, *rows, how=how)
                     last = (op, t, depth) if self.popping else last
                     continue
-                self.launch(lstm_back.lstm_unhide, grid, *at, op, depth, *last[:2], *rows, **ends)
+                self.launch(lstm_back.lstm_unhide, grid, *at, op, depth, *last[:2], *rows, how=how)
                 if self.config.forgetting:
-                    ends_of_c = {**ends, "stages": 3}
-                    self.launch(lstm_back.lstm_uncell, grid, *at, op, depth, *rows, **ends_of_c)
+                    of_c = how._replace(stages=3)
+                    self.launch(lstm_back.lstm_uncell, grid, *at, op, depth, *rows, how=of_c)
                     last = (op, t, 0) if self.popping else last
         return last
 
     def refill(self, last: Last) -> None:
         """Give the heads of the last operation that was undone their words."""
         if last is not NONE:
-            grid, K = (self.sizes.grid,), self.constants[0]
-            self.launch(words.refill, grid, 0, *last, *self.rows, K=K)
+            grid, how = (self.sizes.grid,), How(self.constants[0])
+            self.launch(words.refill, grid, 0, *last, *self.rows, how=how)
 
     # --- gradients ---------------------------------------------------------------------------
 
@@ -185,19 +190,17 @@ class Order:
         """
         grid, rows = self.sizes.grid, (*self.rows, self.sizes.steps)
         if given:
-            K = self.of_gradients[0]
-            self.launch(gradient.add_outputs, (grid, 2), 0, t, now, *self.rows, K=K)
+            how = How(self.of_gradients[0])
+            self.launch(gradient.add_outputs, (grid, 2), 0, t, now, *self.rows, how=how)
         for layer in reversed(self.layers):
-            K = self.of_gradients[layer]
-            ends: dict[str, Any] = {"warps": self.sizes.tiles.warps, "stages": 2, "back": True}
-            ends["K"] = K
+            how = How(self.of_gradients[layer], self.sizes.tiles.warps, stages=2, back=True)
             for group in (1, 0):
                 at = (layer, t, layer, group)
                 if self.gru:
-                    self.launch(gradient.gru_to_u, (grid,), *at, *rows, **ends)
-                    self.launch(gradient.gru_to_view, (grid,), *at, *rows, **ends)
+                    self.launch(gradient.gru_to_u, (grid,), *at, *rows, how=how)
+                    self.launch(gradient.gru_to_view, (grid,), *at, *rows, how=how)
                 else:
-                    self.launch(gradient.lstm_back, (grid,), *at, now, *rows, **ends)
+                    self.launch(gradient.lstm_back, (grid,), *at, now, *rows, how=how)
             if layer:
                 below = gradient.to_layer_below
-                self.launch(below, (grid, 2), layer, t, layer, now, *rows, **ends)
+                self.launch(below, (grid, 2), layer, t, layer, now, *rows, how=how)

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from .buffer import Buffer, heads_of, make_buffer, store_of
 from .engines import NATIVE, SCAN, Exact, Method, forward_of, reverse_of
@@ -18,7 +19,7 @@ from .gradients import Gradients, StateGradients, chunk_gradient
 from .groups import Groups
 from .lowered import either, zeros
 from .passing import Going, Params
-from .quantise import dequantise
+from .quantise import dequantise, quantise_passes
 from .resets import Replaced
 from .sequence import Steps
 from .settings import Settings
@@ -160,9 +161,13 @@ def pullback(
     if settings.method.folder is not None:
         gradient: Any = import_module(f".{settings.method.folder}.gradient", __package__)
         made: Gradients = gradient.pull(config, exact.packed, tape.kernels, steps, *grads, so_far)
-        return made
-    made = chunk_gradient(config, exact.params, tape.slopes, steps, *grads)
-    return made._replace(params={name: g + made.params[name] for name, g in so_far.items()})
+    else:
+        made = chunk_gradient(config, exact.params, tape.slopes, steps, *grads)
+        made = made._replace(params={name: g + made.params[name] for name, g in so_far.items()})
+    if steps.x.dtype == jnp.float32:  # GRAD-002
+        passes = quantise_passes("operand", steps.x, config.formats)
+        made = made._replace(x=jnp.where(passes, made.x, 0))
+    return made
 
 
 def _buffer_of(state: State, stores: Stores | None) -> Buffer | None:

@@ -106,7 +106,7 @@ def _refusal(config: Config, name: str) -> str | None:
     """Return why an engine of kernels, for ``"auto"`` the native one, does not take a stack."""
     if name == "auto" and product_is_named():
         return "a product method is chosen, which is the scan's"
-    if name == "auto" and jax.device_count() > 1:
+    if name != NATIVE and jax.device_count() > 1:
         return "there are several devices, each of which would compute the whole batch"
     engine = NATIVE if name == "auto" else name
     reason: str | None = _part(engine, "engine").refusal(config)

@@ -20,7 +20,6 @@ from revrnn.formats import GAIN_BITS
 
 from .groups import Groups, Pair
 from .isolate import isolated
-from .quantise import quantise_passes
 from .scans import scan
 from .sequence import Steps
 from .slopes import Floats, LayerSlopes, Slopes, real
@@ -92,8 +91,6 @@ def chunk_gradient(
                 down = down * real(steps.gains[:, layer - 1], GAIN_BITS)
             down = jnp.where(here.input.passes, down, 0)
     assert down is not None
-    if steps.x.dtype == jnp.float32:  # GRAD-002
-        down = jnp.where(quantise_passes("operand", steps.x, config.formats), down, 0)
     before = Groups(tuple(h_before), tuple(c_before) if c_before else None)
     return Gradients(down, before.arrays(), of_params)
 

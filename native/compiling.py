@@ -120,6 +120,9 @@ class _PartCompiler(_CompilerBase):  # type: ignore[misc]
         return [DefaultPassBuilder.define_nopython_pipeline(state)]
 
 
+_INNER: Any = {"error_model": "numpy", "pipeline_class": _PartCompiler}
+
+
 def inner(function: Callable[..., Any]) -> Any:
     """Return ``function`` to be called by compiled functions alone, within which it is kept."""
     return _njit(**_INNER, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
@@ -128,9 +131,6 @@ def inner(function: Callable[..., Any]) -> Any:
 def inline(function: Callable[..., Any]) -> Any:
     """Return ``function`` to be compiled into its callers."""
     return _njit(**_INNER, forceinline=True)(function)
-
-
-_INNER: Any = {"error_model": "numpy", "pipeline_class": _PartCompiler}
 
 
 def _sar(typingctx: Any, value: Any, count: Any) -> Any:

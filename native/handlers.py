@@ -185,7 +185,6 @@ def pull_back(frame: int, w_u: Maybe, dc: Maybe, forgetting: bool, first: int, o
     pull(dh, dc, Outputs(given, i64(0)), factors, aside_at, w_l, w_h, w_u, forgetting, ds)
     dx, flat = floats_3(result(frame, 2)), ds.reshape(layers, 2, total, columns)
     input_gradient(flat[0], w_x, i64(0), dx.reshape(total, length))
-    size = layers * 2 * total * units
     for k in range(layers):
         of_input, of_state = floats_2(result(frame, 3 + 3 * k)), floats_2(result(frame, 4 + 3 * k))
         of_bias, width = floats_1(result(frame, 5 + 3 * k)), of_input.shape[1]
@@ -195,10 +194,8 @@ def pull_back(frame: int, w_u: Maybe, dc: Maybe, forgetting: bool, first: int, o
             pack_float(operands[at : at + total * hidden].reshape(total, hidden), 1.0, below)
         else:
             pack_float(x.reshape(total, length), 1.0, below)
-        at = k * 2 * total * units
-        places = (first * size + at, of_u * size + at if of_u >= 0 else i64(-1))
-        to = of_input, of_state, of_bias
-        add_layer(flat[k], below, pieces, places, units, *to, i64(0), i64(1))
+        seen, layer, to = (first, of_u), (i64(k), layers), (of_input, of_state, of_bias)
+        add_layer(flat[k], below, pieces, seen, layer, units, *to, i64(0), i64(1))
 
 
 def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:

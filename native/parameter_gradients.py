@@ -24,7 +24,8 @@ def add_layer(
     ds: Array,
     below: Array,
     pieces: Array,
-    at: tuple[int, int],
+    seen: tuple[int, int],
+    layer: tuple[int, int],
     units: int,
     of_input: Array,
     of_state: Array,
@@ -37,9 +38,10 @@ def add_layer(
     Args:
         ds: float32 ``[2, K, N·G]``: gradients of pre-activations.
         below: the layer's input, ``[K, width]``, packed.
-        pieces: float32, flat: of the tape.
-        at: where the views ``[2, K, G]`` of all gates are in it, and for RevGRU the candidate's,
-            which its last G columns see instead; −1 for RevLSTM.
+        pieces: float32, flat: of the tape, each ``[L, 2, K, G]``.
+        seen: the piece that gates see, and for RevGRU the one that the candidate, the last G
+            columns, sees instead; −1 for RevLSTM.
+        layer: which, and how many there are.
         units: G.
         of_input: float32 ``[2·N·G, width]``, to be added to, as are the next two.
         of_state: ``[2·N·G, G]``.
@@ -49,7 +51,7 @@ def add_layer(
     """
     _, length, columns = ds.shape
     flat, tiles, of_view = ds.reshape(-1), -(-2 * columns // TALL), columns
-    if at[1] >= 0:
+    if seen[1] >= 0:
         of_view -= units
     begin, end = part * tiles // parts * TALL, (part + 1) * tiles // parts * TALL
     view = np.empty(length * padded_columns(units), np.float32)
@@ -66,8 +68,8 @@ def add_layer(
             low, high = (0, of_view) if which == 0 else (of_view, columns)
             low, high = max(first, low), min(last, high)
             if low < high:
-                seen = pieces[at[which] + j * length * units :][: length * units]
-                pack_float(seen.reshape(length, units), 1.0, view)
+                at = ((seen[which] * layer[1] + layer[0]) * 2 + j) * length * units
+                pack_float(pieces[at : at + length * units].reshape(length, units), 1.0, view)
                 to, n = here + low, high - low
                 add_outer_products(
                     flat, own + low, one, columns, n, length, view, units, of_state, to

@@ -14,6 +14,7 @@ from jax import lax
 from jax.experimental import checkify
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
+from jax_agreement import assert_engines_agree
 
 from agreement import assert_agree, assert_sequences_agree, both_gradients, equal_bits
 from revrnn import Config, RevRNNError
@@ -77,17 +78,7 @@ def test_apply_agrees_with_the_scan(cell: str) -> None:
         out = apply(params, x, config, state=initial_state(config, 9), **more)
         return (out.outputs**2).sum(), out
 
-    def once(name: str) -> Any:
-        with engine(name):
-            return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, x)
-
-    (wanted, wanted_out), wanted_grads = once("scan")
-    (value, out), grads = once("native")
-    assert value == wanted
-    for a, b in zip(jax.tree.leaves(out), jax.tree.leaves(wanted_out), strict=True):
-        assert (np.asarray(a) == np.asarray(b)).all()
-    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted_grads), strict=True):
-        assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert_engines_agree("native", loss, params, x)
 
 
 def test_faults_are_told_as_by_the_scan() -> None:

@@ -23,11 +23,12 @@ from revrnn.jax_impl import (
     engine_plan,
     init,
     lowered,
+    self_check,
     set_engine,
     set_product_method,
 )
 from revrnn.jax_impl.engines import Method
-from revrnn.jax_impl.native import calls, self_check
+from revrnn.jax_impl.native import calls
 from revrnn.jax_impl.native import engine as native_engine
 from revrnn.jax_impl.x64 import with_x64
 from revrnn.native import compiling, tiles

@@ -51,10 +51,15 @@ def tolerance_entry(operation: str) -> Json:
     return {**limits, "results": results, "rule": tolerance.rule}
 
 
+def file_of(operation: str) -> str:
+    """Return the file of an operation's cases; all names that no operation has share one."""
+    return operation if operation in OPERATIONS else UNKNOWN_OPERATION
+
+
 def case_id(operation: str, arguments: Json) -> str:
     """Return the identifier of a case, from its encoded arguments alone."""
-    file = operation if operation in OPERATIONS else UNKNOWN_OPERATION
-    return f"{file}-{hashlib.sha256(dump(arguments).encode('ascii')).hexdigest()[:16]}"
+    digest = hashlib.sha256(dump(arguments).encode("ascii")).hexdigest()
+    return f"{file_of(operation)}-{digest[:16]}"
 
 
 def answer(draft: Draft) -> Json:
@@ -91,7 +96,7 @@ def case(draft: Draft) -> Json:
         raise AssertionError(f"{draft.operation} names unknown rules or flags: {sorted(unknown)}")
     args = encode(draft.args)
     names: Json = {"catches": sorted(set(draft.catches)), "rules": sorted(set(draft.rules))}
-    if draft.operation not in (*OPERATIONS, UNKNOWN_OPERATION):
+    if draft.operation != file_of(draft.operation):
         names["operation"] = draft.operation
     return {"id": case_id(draft.operation, args), "args": args, **names, **answer(draft)}
 
@@ -112,7 +117,7 @@ def cases_by_operation() -> dict[str, list[Json]]:
             raise AssertionError(f"{whole['id']} stands twice: {draft}")
         ids.add(whole["id"])
         flags.update(whole["catches"])
-        cases[draft.operation if draft.operation in OPERATIONS else UNKNOWN_OPERATION].append(whole)
+        cases[file_of(draft.operation)].append(whole)
     empty = {name for name, made in cases.items() if not made} | (set(FLAGS) - flags)
     if empty:
         raise AssertionError(f"operations or flags without a case: {sorted(empty)}")

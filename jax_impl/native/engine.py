@@ -23,7 +23,7 @@ def refusal(config: Config) -> str | None:
         return f"it has the buffer 'stream', and the configuration asks for {config.buffer!r}"
     reason = _fault()
     if reason is None:
-        check: Any = import_module(".self_check", __package__)
+        check: Any = import_module("..self_check", __package__)
         reason = check.fault("native", config.cell, config.forgetting)
     return reason
 

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from revrnn.config import Config
 
 from ..gradients import Gradients, StateGradients
-from ..quantise import quantise_passes
 from ..sequence import Steps
 from ..slopes import real
 from ..walk import to_operand
@@ -43,7 +42,7 @@ def pull(
         grads: of parameters so far.
 
     Returns:
-        The gradients of the chunk's inputs, of parameters, and of the state before.
+        The gradients of the chunk's operands, of parameters, and of the state before.
     """
     shape = (*steps.x.shape[:2], config.hidden_size)
     given = jnp.zeros((0, *shape[1:]), jnp.float32) if grad_outputs is None else grad_outputs
@@ -58,8 +57,6 @@ def pull(
     shapes = [(v.shape, v.dtype) for v in (dh, dc, x, *total)]
     aliases = {10: 0, 11: 1, **{12 + n: 3 + n for n in range(len(names))}}
     dh, dc, dx, *total = call("pull", config, arguments, shapes, aliases)
-    if steps.x.dtype == jnp.float32:  # GRAD-002
-        dx = jnp.where(quantise_passes("operand", steps.x, config.formats), dx, 0)
     state = (_by_layer(dh), None if c is None else _by_layer(dc))
     return Gradients(x=dx, state=state, params=dict(zip(names, total, strict=True)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jax.interpreters import ad, batching, mlir
 
 from revrnn.errors import RevRNNError
 
-from ...gpu.constants import Constants
+from ...gpu.order import How
 from ...gpu.sizes import interpreted
 from ..lowered import refuse_derivative
 from ..x64 import with_x64
@@ -33,63 +33,61 @@ _launch: Any = Primitive("revrnn_triton_launch")
 _launch.multiple_results = True
 
 
+class Launch(NamedTuple):
+    """What is known of a launch while a program is traced.
+
+    Attributes:
+        kernel: in Triton.
+        grid: numbers of programs.
+        names: of its arrays, which are operands, followed by the counter.
+        numbers: the others of its arguments, by name.
+        writes: arrays that it changes.
+        how: its constants, and what it is compiled with.
+    """
+
+    kernel: Any
+    grid: tuple[int, ...]
+    names: tuple[str, ...]
+    numbers: tuple[tuple[str, Number], ...]
+    writes: tuple[str, ...]
+    how: How
+
+
 def launch(
     kernel: Any,
     grid: tuple[int, ...],
     arrays: Mapping[str, jax.Array],
     numbers: Mapping[str, Number],
     writes: tuple[str, ...],
-    K: Constants,
-    counter: jax.Array | None,
-    warps: int,
-    stages: int,
+    how: How,
+    counter: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
     """Launch a kernel.
 
     Args:
-        kernel: in Triton.
-        grid: numbers of programs.
+        kernel: see :class:`Launch`, as of the others.
+        grid: of programs.
         arrays: by name.
-        numbers: the others of its arguments.
-        writes: arrays that it changes.
-        K: its constants.
+        numbers: by name.
+        writes: names of arrays.
+        how: constants, warps, stages.
         counter: of the loop over steps, int32 ``[]``; ``None`` outside of one.
-        warps: of a program.
-        stages: of its loops.
 
     Returns:
         The arrays that it changes.
     """
     counter = jnp.zeros((), jnp.int32) if counter is None else counter
-    made = _launch.bind(
-        *arrays.values(),
-        counter,
-        kernel=kernel,
-        grid=grid,
-        names=tuple(arrays),
-        numbers=tuple(numbers.items()),
-        writes=writes,
-        K=K,
-        warps=warps,
-        stages=stages,
-    )
+    what = Launch(kernel, grid, tuple(arrays), tuple(numbers.items()), writes, how)
+    made = _launch.bind(*arrays.values(), counter, what=what)
     return dict(zip(writes, made, strict=True))
 
 
-def _shapes(*avals: Any, names: tuple[str, ...], writes: tuple[str, ...], **_: Any) -> Any:
-    return [avals[names.index(name)] for name in writes]
+def _shapes(*avals: Any, what: Launch) -> Any:
+    return [avals[what.names.index(name)] for name in what.writes]
 
 
-def _interpret(
-    *operands: Any,
-    kernel: Any,
-    grid: tuple[int, ...],
-    names: tuple[str, ...],
-    numbers: tuple[tuple[str, Number], ...],
-    writes: tuple[str, ...],
-    K: Constants,
-    **_: Any,
-) -> Any:
+def _interpret(*operands: Any, what: Launch) -> Any:
+    kernel, grid, names, numbers, writes, how = what
     if not interpreted():
         allowed = "'auto' or 'scan' on this device: 'triton' computes on GPUs"
         raise RevRNNError("E_UNSUPPORTED", "engine", "'triton'", allowed)
@@ -100,7 +98,7 @@ def _interpret(
         *parts, counter = map(np.asarray, operands)
         values = {name: number.at(int(counter)) for name, number in numbers}
         arrays = {name: _joined(v, wide) for name, v, wide in zip(names, parts, whole, strict=True)}
-        made = interpreter.run(kernel, grid, arrays, values, writes, K)
+        made = interpreter.run(kernel, grid, arrays, values, writes, how.K)
         return [_halved(v) for v in made]
 
     # A callback may run where 64-bit types are off.
@@ -125,23 +123,14 @@ def _halved(v: Any) -> Any:
     return v.view(np.int32).reshape(*v.shape, 2) if v.dtype == np.int64 else v
 
 
-def _call(
-    *operands: Any,
-    kernel: Any,
-    grid: tuple[int, ...],
-    names: tuple[str, ...],
-    numbers: tuple[tuple[str, Number], ...],
-    writes: tuple[str, ...],
-    K: Constants,
-    warps: int,
-    stages: int,
-) -> Any:
+def _call(*operands: Any, what: Launch) -> Any:
     """Call a kernel on a GPU."""
     from . import ir
 
+    kernel, grid, names, numbers, writes, how = what
     given = dict(zip((*names, ir.COUNTER), operands, strict=True))
     types = tuple((name, _TYPES[str(given[name].dtype)]) for name in names)
-    made = ir.text_of(kernel, types, numbers, writes, K)
+    made = ir.text_of(kernel, types, numbers, writes, how.K)
     arguments = [given[name] for name in (*made.reads, *writes)]
     shapes = [jax.ShapeDtypeStruct(given[name].shape, given[name].dtype) for name in writes]
     aliases = {len(made.reads) + k: k for k in range(len(writes))}
@@ -151,19 +140,19 @@ def _call(
         *arguments,
         name=made.name,
         ir=made.text,
-        num_warps=np.int32(warps),
-        num_stages=np.int32(stages),
+        num_warps=np.int32(how.warps),
+        num_stages=np.int32(how.stages),
         debug=False,
         **{name: np.int32(count) for name, count in across.items()},
     )
 
 
-def _run(*operands: Any, **how: Any) -> Any:
+def _run(*operands: Any, what: Launch) -> Any:
     with jax.disable_jit(False):
-        return with_x64(jax.jit(partial(_launch.bind, **how)))(*operands)
+        return with_x64(jax.jit(partial(_launch.bind, what=what)))(*operands)
 
 
-def _batch(operands: Any, axes: Any, **how: Any) -> Any:
+def _batch(operands: Any, axes: Any, what: Launch) -> Any:
     """Launch for one example after the other."""
     moved = [
         v if axis is None else jnp.moveaxis(v, axis, 0)
@@ -175,7 +164,7 @@ def _batch(operands: Any, axes: Any, **how: Any) -> Any:
         given = list(moved)
         for k, part in zip(varying, parts, strict=True):
             given[k] = part
-        return tuple(_launch.bind(*given, **how))
+        return tuple(_launch.bind(*given, what=what))
 
     made = lax.map(one, [moved[k] for k in varying])
     return list(made), (0,) * len(made)

@@ -24,8 +24,6 @@ _LAST: Final = (0, 10, 2)
 def refusal(config: Config) -> str | None:
     """Return why the engine does not take a stack, or ``None``."""
     reason = missing() or stack_refusal(config)
-    if reason is None and jax.device_count() > 1:
-        reason = "there are several devices, each of which would compute the whole batch"
     if reason is None and not interpreted():
         if jax.__version_info__[:3] > _LAST:
             return f"JAX {jax.__version__} is newer than the last one that it was compiled with"
@@ -52,6 +50,6 @@ def _capable() -> str | None:
 
 
 def _fault(cell: str, forgetting: bool) -> str | None:
-    check: Any = import_module("..native.self_check", __package__)
+    check: Any = import_module("..self_check", __package__)
     reason: str | None = _capable() or check.fault("triton", cell, forgetting)
     return reason

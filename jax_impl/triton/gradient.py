@@ -13,7 +13,6 @@ from ...gpu.constants import Mode
 from ...gpu.sizes import Sizes, Tiles
 from ..gradients import Gradients, StateGradients, matmul
 from ..groups import Groups
-from ..quantise import quantise_passes
 from ..sequence import Steps
 from ..slopes import real
 from ..walk import to_operand
@@ -48,7 +47,7 @@ def pull(
         grads: of parameters so far.
 
     Returns:
-        The gradients of the chunk's inputs, of parameters, and of the state before.
+        The gradients of the chunk's operands, of parameters, and of the state before.
     """
     length, rows = steps.mask.shape
     sizes = Sizes(config, rows, length, Tiles.for_batch(rows))
@@ -80,8 +79,6 @@ def pull(
     last = 0 if go.gru else length % 2
     ends = {name: go.arrays[f"d{name}"][last] for name in held}
     dx, params = _of_parameters(config, packed, tape, steps, go.arrays["ds"])
-    if steps.x.dtype == jnp.float32:  # GRAD-002
-        dx = jnp.where(quantise_passes("operand", steps.x, config.formats), dx, 0)
     total = {name: grads[name] + params[name] for name in grads}
     return Gradients(dx, take_groups(config, ends, rows).arrays(), total)
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...gpu import inputs, words
-from ...gpu.constants import Constants, Mode
-from ...gpu.order import WRITES, Order
+from ...gpu.constants import Mode
+from ...gpu.order import WRITES, How, Order
 from ...gpu.sizes import Sizes
 from .calls import launch
 from .numbers import Number
@@ -38,23 +38,14 @@ class Launcher(Order):
         self.counter: jax.Array | None = None
 
     def launch(
-        self,
-        kernel: Any,
-        grid: tuple[int, ...],
-        layer: int,
-        *numbers: Any,
-        K: Constants,
-        warps: int = 4,
-        stages: int = 3,
-        back: bool = False,
+        self, kernel: Any, grid: tuple[int, ...], layer: int, *numbers: Any, how: How
     ) -> None:
         """Launch a kernel of all arrays."""
         _, *names, _ = kernel.arg_names
         given = {name: Number.of(n) for name, n in zip(names, numbers, strict=True)}
         arrays = self.arrays | (self.packed.upper if layer else self.packed.first)
         writes = tuple(name for name in WRITES[kernel.__name__] if name in self.arrays)
-        ends = (self.counter, warps, stages)
-        self.arrays |= launch(kernel, grid, arrays, given, writes, K, *ends)
+        self.arrays |= launch(kernel, grid, arrays, given, writes, how, self.counter)
 
     def input_parts(self, x: jax.Array) -> None:
         """Compute the first layer's input parts of operands int16 ``[C, B, I]``."""
@@ -62,22 +53,18 @@ class Launcher(Order):
         grid, K = self.input_cut(steps)
         arrays = {"x": x, **self.packed.inputs, "part": self.arrays["part"]}
         numbers = {"M": Number(0, steps * rows), "width": Number(0, width)}
-        ends = (None, 4, 3)
-        self.arrays |= launch(
-            inputs.input_part, grid, arrays, numbers, WRITES["input_part"], K, *ends
-        )
+        writes = WRITES["input_part"]
+        self.arrays |= launch(inputs.input_part, grid, arrays, numbers, writes, How(K))
 
     def compact(self, places: jax.Array, into: jax.Array) -> jax.Array:
         """Copy the words of the chunk to their places, of which ``places`` has the ends."""
         sizes = self.sizes
         arrays = {name: self.arrays[name] for name in ("stage", "counts")}
         arrays |= {"places": places, "into": into}
-        numbers, grid = (
-            {"room": Number(0, len(into))},
-            (sizes.steps * sizes.operations * sizes.padded_rows,),
-        )
-        ends = (self.constants[0], None, 1, 3)
-        made = launch(words.compact, grid, arrays, numbers, WRITES["compact"], *ends)
+        numbers = {"room": Number(0, len(into))}
+        grid = (sizes.steps * sizes.operations * sizes.padded_rows,)
+        how = How(self.constants[0], warps=1)
+        made = launch(words.compact, grid, arrays, numbers, WRITES["compact"], how)
         return made["into"]
 
     def over(

@@ -79,7 +79,7 @@ def launches(config: Config, steps: int, batch: int) -> tuple[Counter[str], list
     def walk(jaxpr: Any, into: Counter[str]) -> None:
         for equation in jaxpr.eqns:
             if equation.primitive.name == "revrnn_triton_launch":
-                into[equation.params["kernel"].__name__] += 1
+                into[equation.params["what"].kernel.__name__] += 1
             loop = into
             if equation.primitive.name == "while":
                 loop = Counter()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from check import arguments_of, config_of
 from hypothesis import given, settings
+from jax_agreement import assert_engines_agree
 from small import JAX, SETUPS, wrong
 
 from agreement import assert_agree
@@ -17,10 +18,9 @@ from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation
 from revrnn.gpu.order import WRITES
-from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state
+from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state, self_check
 from revrnn.jax_impl.engines import NATIVE
 from revrnn.jax_impl.evaluate import JaxImplementation
-from revrnn.jax_impl.native import self_check
 from revrnn.jax_impl.triton import interpreter, launch
 from strategies import SEEDS
 
@@ -88,17 +88,7 @@ def test_apply_has_the_scans_bits(cell: str, states: str) -> None:
         out = apply(params, x, config, state=start, states=states, **more)
         return (out.outputs**2).sum(), out
 
-    def once(name: str) -> Any:
-        with engine(name):
-            return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))(params, x)
-
-    (wanted, wanted_out), wanted_grads = once("scan")
-    (value, out), grads = once("triton")
-    assert value == wanted
-    for a, b in zip(jax.tree.leaves(out), jax.tree.leaves(wanted_out), strict=True):
-        assert (np.asarray(a) == np.asarray(b)).all()
-    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(wanted_grads), strict=True):
-        assert np.allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert_engines_agree("triton", loss, params, x)
 
 
 def test_for_each_example_and_operation_by_operation() -> None:

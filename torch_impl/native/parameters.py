@@ -100,7 +100,7 @@ def products(
         parts = split(total, count, 8)
         tasks += [partial(input_gradient, flat[0], w, p.start, own[p]) for p in parts]
     units, pieces = config.group_size, tape.factors.pieces
-    view, candidate = (gru.VIEW, gru.U) if config.cell == "revgru" else (lstm_rows.VIEW, -1)
+    seen = (gru.VIEW, gru.U) if config.cell == "revgru" else (lstm_rows.VIEW, -1)
     below = _packed(tape.x.numpy().reshape(total, length), config.formats.operand_bits)
     for k in range(layers):
         if k:
@@ -108,10 +108,7 @@ def products(
             below = _packed(operands[k - 1])
         names = (f"weight_ih_l{k}", f"weight_hh_l{k}", f"bias_l{k}")
         to = [into.params[name].numpy() for name in names]
-        # Of each piece [L, 2, K, G].
-        places = [(piece * layers + k) * 2 * total * units for piece in (view, candidate)]
-        at = (places[0], max(places[1], -1))
-        given = flat[k], below, pieces, at, units, *to
+        given = flat[k], below, pieces, seen, (k, layers), units, *to
         tasks += [partial(add_layer, *given, part, count) for part in range(count)]
     run(tasks, threads)
     if dx is not None and written is not None and written is not dx:

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from ...gpu import inputs, words
-from ...gpu.constants import Constants, Mode
-from ...gpu.order import Order
+from ...gpu.constants import Mode
+from ...gpu.order import How, Order
 from .arrays import Arrays
 
 
@@ -27,19 +27,11 @@ class Launcher(Order):
         self.arrays = arrays
 
     def launch(
-        self,
-        kernel: Any,
-        grid: tuple[int, ...],
-        layer: int,
-        *numbers: Any,
-        K: Constants,
-        warps: int = 4,
-        stages: int = 3,
-        back: bool = False,
+        self, kernel: Any, grid: tuple[int, ...], layer: int, *numbers: Any, how: How
     ) -> None:
         """Launch a kernel of all arrays."""
-        pointers = self.arrays.pointers(layer, back)
-        kernel[grid](pointers, *numbers, K=K, num_warps=warps, num_stages=stages)
+        pointers, stages = self.arrays.pointers(layer, how.back), how.stages
+        kernel[grid](pointers, *numbers, K=how.K, num_warps=how.warps, num_stages=stages)
 
     def input_parts(self, steps: int) -> None:
         """Compute the first layer's input parts of so many steps."""

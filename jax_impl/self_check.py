@@ -19,13 +19,13 @@ import numpy as np
 
 from revrnn.config import Config
 
-from ..buffer import empty_store, fresh_heads
-from ..engines import NATIVE, Method
-from ..evaluate_programs import Given, run_forward, run_gradient
-from ..lowered import export_is_seen
-from ..sequence import Steps
-from ..state import State
-from ..x64 import with_x64
+from .buffer import empty_store, fresh_heads
+from .engines import NATIVE, Method
+from .evaluate_programs import Given, run_forward, run_gradient
+from .lowered import export_is_seen
+from .sequence import Steps
+from .state import State
+from .x64 import with_x64
 
 # A step of 3 rows of 2 · 19 units fills no vector, and has words to push and pop.
 _STEPS, _ROWS, _INPUTS, _HIDDEN = 6, 3, 3, 38
