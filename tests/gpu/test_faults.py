@@ -90,8 +90,8 @@ FAULTS = {
     ),
     "missing phase: c is not taken back": Fault(
         "order.py",
-        "if self.config.forgetting:\n                    ends_of_c",
-        "if self.config.forgetting and t:\n                    ends_of_c",
+        "if self.config.forgetting:\n                    of_c",
+        "if self.config.forgetting and t:\n                    of_c",
         "revlstm",
         1,
     ),
