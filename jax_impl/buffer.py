@@ -125,7 +125,8 @@ class WordlistBuffer(NamedTuple):
     ) -> tuple[WordlistBuffer, jax.Array]:
         """Take the digits ``low`` (base 1024) of active units, give residues (base z)."""
         buffer = self.renormalise(active)
-        n, wide = buffer.heads * 1024 + low, z.astype(jnp.int64)  # BUF-001, below 2^63
+        wide = z.astype(jnp.int64)
+        n = buffer.heads * 1024 + low.astype(jnp.int64)  # BUF-001, below 2^63
         heads = jnp.where(active, lax.div(n, wide), buffer.heads)  # BUF-004
         return buffer._replace(heads=heads), lax.rem(n, wide).astype(jnp.int32)
 

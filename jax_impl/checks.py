@@ -17,7 +17,7 @@ from revrnn.plan import check_shape
 
 from .settings import Settings
 from .state import State, check_state_config, initial_state
-from .status import is_array_or_number, kind_of
+from .status import is_array_or_number, is_concrete, kind_of
 
 Params = Mapping[str, jax.Array]
 Floats = jax.Array | tuple[jax.Array, ...] | None
@@ -66,6 +66,9 @@ def check_trees(
         name = path[0].key + jax.tree_util.keystr(path[1:])
         if not is_array_or_number(leaf):
             raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
+        if isinstance(leaf, jax.Array) and is_concrete(leaf) and leaf.is_deleted():
+            gone = "an array that has been deleted, or donated to a function"
+            raise RevRNNError("E_ARGUMENT", name, gone, "an array that is still there")
         if any(map(export.is_symbolic_dim, np.shape(leaf))):
             shape, allowed = list(np.shape(leaf)), "numbers: a program for each shape"
             raise RevRNNError("E_UNSUPPORTED", name, f"shape {shape}", allowed)
@@ -104,7 +107,8 @@ def check_key(name: str, key: object) -> jax.Array:
     dtype = getattr(key, "dtype", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     shape = getattr(key, "shape", None)
-    raw = dtype == jnp.uint32 and shape == jax.eval_shape(jax.random.PRNGKey, 0).shape
+    # A function of its own: JAX would remember the shape of another default kind of keys.
+    raw = dtype == jnp.uint32 and shape == jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape
     if (not (typed and shape == ()) and not raw) or isinstance(key, np.ma.MaskedArray):
         given = type(key).__name__ if dtype is None else f"{dtype}{list(shape or ())}"
         raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
@@ -163,16 +167,21 @@ def check_arrays(
     if state is not None:
         wanted += _of_state(state, config, length[1])
     for key, value, dtype, _ in wanted:
-        given = getattr(value, "dtype", type(value).__name__)
-        if str(given) != dtype:
+        if str(getattr(value, "dtype", "")) != dtype or not _is_one_array(value):
             allowed = " or ".join(map(str, _FLOATS)) if dtype == "float32" else dtype
-            raise RevRNNError("E_DTYPE", key, f"elements of {given}", allowed)
+            raise RevRNNError("E_DTYPE", key, kind_of(value), allowed)
     for key, value, _, shape in wanted:
         if np.shape(value) != shape or (key == name and length[1] == 0):
             allowed = f"{list(shape)}"
             if key == name and (value.ndim != 3 or length[1] == 0):
                 allowed = f"[T, B, {config.input_size}], B at least 1"
             raise RevRNNError("E_SHAPE", key, f"shape {list(np.shape(value))}", allowed)
+
+
+def _is_one_array(value: Any) -> bool:
+    """Say whether a value is no tree of several, as sparse arrays and quantised ones are."""
+    leaf = jax.tree_util.treedef_is_leaf(jax.tree.structure(value))
+    return leaf or hasattr(value, "__jax_array__")
 
 
 def _check_names(params: Params, shapes: Mapping[str, Any]) -> None:

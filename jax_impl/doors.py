@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import signature
 from os import PathLike
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, one_of
 from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 from revrnn.plan import CHUNK_SIZE
@@ -21,6 +22,11 @@ from .dropout import check_gain_rate, module_gains
 from .files import save_parameters
 from .settings import check_flag, settings_of
 from .state import State, check_config, initial_state
+
+# What a module's call may be given beside its inputs and its randomness.
+_SETTINGS = tuple(
+    name for name, p in signature(apply).parameters.items() if p.kind is p.KEYWORD_ONLY
+)
 
 
 class RecurrentModule:
@@ -75,11 +81,13 @@ def loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, A
     return stack | dict(settings)
 
 
-def with_biases(params: Mapping[str, jax.Array], config: Config) -> dict[str, jax.Array]:
-    """Return parameters with zeros for the biases that a module without biases lacks."""
-    shapes = config.parameter_shapes()
-    missing = {n: jnp.zeros(s, jnp.float32) for n, s in shapes.items() if n not in params}
-    return {name: params[name] if name in params else missing[name] for name in shapes}
+def with_biases(
+    params: Mapping[str, jax.Array], config: Config, bias: bool
+) -> dict[str, jax.Array]:
+    """Return a module's parameters, with zeros for the biases if it has none."""
+    shapes = {} if bias else config.parameter_shapes()
+    zeros = {n: jnp.zeros(s, jnp.float32) for n, s in shapes.items() if is_bias(n)}
+    return zeros | dict(params)
 
 
 def without_biases(params: Mapping[str, jax.Array], bias: bool) -> dict[str, jax.Array]:
@@ -99,6 +107,9 @@ def run(
         key: with it outputs between layers are dropped.
         given: settings of :func:`apply`; masks and resets in the layout of the inputs.
     """
+    for name in given:
+        if name not in _SETTINGS:
+            raise RevRNNError("E_ARGUMENT", name, "an unknown argument", one_of(_SETTINGS))
     settings = {"chunk_size": module.chunk_size, "checkpoint_every": module.checkpoint_every}
     settings |= given
     if settings["chunk_size"] is None:

@@ -119,7 +119,7 @@ class _RevRNN(RecurrentModule, eqx.Module):
         if self.mode is not None and self.mode.inference:
             key = None
         settings |= {"hx": hx, "mask": mask, "resets": resets}
-        return run(self, with_biases(self.params, self.config), x, key, settings)
+        return run(self, with_biases(self.params, self.config, self.bias), x, key, settings)
 
     @classmethod
     def load(cls, path: str | PathLike[str], **settings: Any) -> Self:

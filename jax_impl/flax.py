@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 import jax
-from flax import nnx
+import numpy as np
+from flax import nnx, serialization
 
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
@@ -23,7 +25,52 @@ from .doors import (
 )
 from .files import load_stack
 from .parameters import init
-from .state import State
+from .state import State, check_state_config
+
+
+def _drawn(rngs: nnx.Rngs | None, stream: str) -> jax.Array:
+    """Return a stream's next key; raise ``E_ARGUMENT`` if there is no such stream."""
+    if not isinstance(rngs, nnx.Rngs):
+        raise RevRNNError("E_ARGUMENT", "rngs", f"a {type(rngs).__name__}", "an nnx.Rngs")
+    try:
+        key: jax.Array = getattr(rngs, stream)()
+    except AttributeError:
+        given, allowed = f"no stream {stream!r}", f"streams {stream!r} or 'default'"
+        raise RevRNNError("E_ARGUMENT", "rngs", given, allowed) from None
+    return key
+
+
+def _value(variable: Any) -> Any:
+    """Return a parameter's array, or the mere shape that ``nnx.eval_shape`` leaves in its place."""
+    try:
+        return variable[...]
+    except TypeError:
+        return jax.tree.leaves(variable)[0]
+
+
+def _state_dict(state: State) -> dict[str, Any]:
+    """Return a state as arrays by name, the configuration as the bytes of its JSON."""
+    mapping = state.as_dict()
+    if state.config is not None:
+        text = json.dumps(mapping["config"]).encode()
+        mapping["config"] = np.frombuffer(text, np.uint8)
+    return mapping
+
+
+def _restored(target: State, mapping: dict[str, Any]) -> State:
+    """Return the state of :func:`_state_dict`; raise an error unless it is of the same stack."""
+    config = mapping.get("config")
+    known = None if config is None else json.loads(np.asarray(config, np.uint8).tobytes())
+    state = State.from_dict(mapping | {"config": known})
+    if target.config is not None:
+        check_state_config(state, target.config)
+    return state
+
+
+# So that flax.serialization writes and reads states, alone or in a tree.
+serialization.register_serialization_state(  # type: ignore[no-untyped-call]
+    State, _state_dict, _restored, override=True
+)
 
 
 class _RevRNN(RecurrentModule, nnx.Module):
@@ -90,18 +137,18 @@ class _RevRNN(RecurrentModule, nnx.Module):
             RevRNNError: for a bad argument, by its name.
         """
         self.config = checked_config(self._cell, locals())
-        if not isinstance(rngs, nnx.Rngs):
-            raise RevRNNError("E_ARGUMENT", "rngs", repr(rngs), "an nnx.Rngs")
+        key = _drawn(rngs, "params")
         self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
         self.locked_dropout, self.deterministic = bool(locked_dropout), False
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
-        for name, value in without_biases(init(rngs.params(), self.config), bias).items():
+        for name, value in without_biases(init(key, self.config), bias).items():
             setattr(self, name, nnx.Param(value))
 
     def params(self) -> dict[str, jax.Array]:
         """Return the parameters by name, as the functions of ``revrnn.jax_impl`` take them."""
         names = [n for n in self.config.parameter_shapes() if self.bias or not is_bias(n)]
-        return with_biases({name: getattr(self, name)[...] for name in names}, self.config)
+        own = {name: _value(getattr(self, name)) for name in names}
+        return with_biases(own, self.config, self.bias)
 
     def __call__(
         self,
@@ -133,9 +180,7 @@ class _RevRNN(RecurrentModule, nnx.Module):
         """
         key = None
         if rngs is not None and self.dropout and not self.deterministic:
-            if not isinstance(rngs, nnx.Rngs):
-                raise RevRNNError("E_ARGUMENT", "rngs", repr(rngs), "an nnx.Rngs")
-            key = rngs.dropout()
+            key = _drawn(rngs, "dropout")
         settings |= {"hx": hx, "mask": mask, "resets": resets}
         return run(self, self.params(), x, key, settings)
 

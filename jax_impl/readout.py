@@ -129,14 +129,14 @@ class LinearCrossEntropy:
 
     def _ignored(self, targets: jax.Array) -> jax.Array:
         """Say which targets count nothing."""
-        ends = np.iinfo(targets.dtype)
-        if not ends.min <= self.ignore_index <= ends.max:
+        least, most = _ends(targets)
+        if not least <= self.ignore_index <= most:
             return jnp.zeros_like(targets, jnp.bool_)
         return targets == jnp.asarray(self.ignore_index, targets.dtype)
 
     def _wrong(self, targets: jax.Array, classes: int) -> jax.Array:
         """Say which targets are neither a class nor ignored."""
-        last = jnp.asarray(min(classes - 1, int(np.iinfo(targets.dtype).max)), targets.dtype)
+        last = jnp.asarray(min(classes - 1, _ends(targets)[1]), targets.dtype)
         wrong: jax.Array = ((targets < 0) | (targets > last)) & ~self._ignored(targets)
         return wrong
 
@@ -167,6 +167,12 @@ class LinearCrossEntropy:
         losses = jnp.where(wrong, np.float32(np.nan), losses)
         zero = jnp.zeros_like(norm)
         return jnp.where(ignored, zero, losses).sum(), jnp.where(ignored, zero, counts).sum()
+
+
+def _ends(targets: jax.Array) -> tuple[int, int]:
+    """Return the least and the greatest number of a whole type, of 4 bits too."""
+    ends = jnp.iinfo(targets.dtype)  # type: ignore[no-untyped-call]
+    return int(ends.min), int(ends.max)
 
 
 def _float(value: Any) -> jax.Array | None:

@@ -87,13 +87,15 @@ def is_array_or_number(leaf: object) -> bool:
     """Say whether JAX takes ``leaf`` for an array: no text, no objects, no mere shape."""
     if isinstance(leaf, (bool, int, float, complex)) or hasattr(leaf, "__jax_array__"):
         return True
-    if isinstance(leaf, np.ma.MaskedArray):
-        return False
     dtype = getattr(leaf, "dtype", None)
-    if dtype is None or isinstance(leaf, jax.ShapeDtypeStruct):
+    if dtype is None or isinstance(leaf, (np.ma.MaskedArray, jax.ShapeDtypeStruct)):
         return False
-    if not isinstance(dtype, np.dtype):
-        return True  # keys
+    if isinstance(leaf, jax.Array):
+        return True
+    try:
+        jax.typeof(leaf)
+    except (TypeError, ValueError):  # of PyTorch, pandas, …
+        return False
     # NumPy also has text, objects and dates, wide floats, and bytes in the other order.
     wide = dtype.itemsize > {"f": 8, "c": 16}.get(dtype.kind, dtype.itemsize)
     return dtype.isnative and not wide and dtype.kind not in "OSUMm"
@@ -104,8 +106,8 @@ def kind_of(value: Any) -> str:
     dtype = getattr(value, "dtype", None)
     if isinstance(value, np.ma.MaskedArray):
         return "a masked array, whose mask would be lost"
-    mere = dtype is None or isinstance(value, jax.ShapeDtypeStruct)
-    return f"a {type(value).__name__}" if mere else f"elements of {dtype}"
+    ours = isinstance(value, (jax.Array, np.ndarray, np.generic))
+    return f"elements of {dtype}" if ours else f"a {type(value).__name__}"
 
 
 @contextmanager

@@ -187,7 +187,7 @@ def _gradients(
         added, grad_outputs, of_targets = pull_read(tuple(given))
         from_input, of_inputs = pull(pullback(grad_outputs))
         total, count, sums = extra
-        sums = jax.tree.map(lambda a, b, c: a + b + c, sums, added, from_input)
+        sums = jax.tree.map(_sum, sums, added, from_input)
         return (total + result[0], count + result[1], sums), (of_inputs, of_targets)
 
     extra = jnp.float32(0), jnp.float32(0), jax.tree.map(_zeros, pieces.shared)
@@ -210,7 +210,13 @@ def _gradients(
 
 def _zeros(leaf: jax.Array) -> jax.Array:
     """Return zeros to add gradients to: in float32 where the leaf has fewer bits."""
-    return jnp.zeros_like(leaf, jnp.promote_types(leaf.dtype, jnp.float32))
+    narrow = leaf.dtype.itemsize < 4
+    return jnp.zeros_like(leaf, jnp.float32 if narrow else leaf.dtype)
+
+
+def _sum(sums: jax.Array, *more: jax.Array) -> jax.Array:
+    """Return gradients added up in the type of the first, as floats of 8 bits are not by JAX."""
+    return sum((v.astype(sums.dtype) for v in more), sums)
 
 
 def _streamed(

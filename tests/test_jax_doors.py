@@ -251,5 +251,17 @@ def test_truth_values_of_numpy_are_flags(value: Any) -> None:
 
 def test_whole_numbers_of_64_bits_are_targets() -> None:
     wanted = of_classes().loss
-    for kind in (np.int64, np.uint64, np.uint8, np.int16):
+    for kind in (np.int64, np.uint64, np.uint8, np.int16, jnp.int4):
         assert of_classes(targets=np.ones((3, 2), kind)).loss == wanted
+
+
+def test_outer_parameters_of_eight_bits() -> None:
+    """Their gradients are added up in float32."""
+    narrow = {"scale": jnp.asarray(1.5, jnp.float8_e5m2)}
+
+    def loss(outer: Tree, outputs: jax.Array, targets: Tree) -> jax.Array:
+        return readout({"scale": outer["scale"].astype(jnp.float32)}, outputs, targets)
+
+    grad = of_grad(outer=narrow, readout=loss, chunk_size=2).grads[1]["scale"]
+    wanted = of_grad(chunk_size=2).grads[1]["scale"]
+    assert grad == wanted.astype(jnp.float8_e5m2)

@@ -8,8 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+import torch
 from jax import export
+from jax.experimental import sparse
 
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import apply, encode, init, initial_state, value, value_and_grad
@@ -34,6 +37,16 @@ def _masked(array: Any) -> Any:
     return np.ma.masked_array(array, mask=np.zeros(np.shape(array), bool))
 
 
+def _deleted(array: Any) -> Any:
+    gone = jnp.array(array)
+    gone.delete()
+    return gone
+
+
+GONE = initial_state(CONFIG, ROWS)._replace(h=_deleted(HX))
+SPARSE: Any = sparse.BCOO.fromdense(PARAMS["weight_hh_l0"])
+NODE: Any = optax.MaskedNode()
+
 REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "masked x": (lambda: apply(PARAMS, _masked(X), CONFIG), "E_DTYPE", "x"),
     "masked hx": (lambda: apply(PARAMS, X, CONFIG, hx=_masked(HX)), "E_DTYPE", "hx"),
@@ -44,6 +57,23 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     ),
     "masked inputs": (lambda: _read(_loss, _masked(X)), "E_DTYPE", "inputs"),
     "masked targets": (lambda: _read(_loss, targets={"y": _masked(X)}), "E_DTYPE", "targets['y']"),
+    "tensor x": (lambda: apply(PARAMS, torch.ones(7, 2, 3), CONFIG), "E_DTYPE", "x"),  # type: ignore[arg-type]
+    "tensor inputs": (lambda: _read(_loss, torch.ones(7, 2, 3)), "E_DTYPE", "inputs"),
+    "tensor targets": (lambda: _read(_loss, targets=torch.ones(7)), "E_DTYPE", "targets"),
+    "sparse x": (lambda: apply(PARAMS, SPARSE, CONFIG), "E_DTYPE", "x"),
+    "sparse weights": (
+        lambda: apply(PARAMS | {"weight_hh_l0": SPARSE}, X, CONFIG),
+        "E_DTYPE",
+        "params['weight_hh_l0']",
+    ),
+    "no weights": (
+        lambda: apply(PARAMS | {"weight_hh_l0": NODE}, X, CONFIG),
+        "E_DTYPE",
+        "params['weight_hh_l0']",
+    ),
+    "deleted x": (lambda: apply(PARAMS, _deleted(X), CONFIG), "E_ARGUMENT", "x"),
+    "donated state": (lambda: apply(PARAMS, X, CONFIG, state=GONE), "E_ARGUMENT", "state.h"),
+    "deleted targets": (lambda: _read(_loss, targets=_deleted(X)), "E_ARGUMENT", "targets"),
     "wide key": (lambda: init(jnp.zeros(4, jnp.uint32), CONFIG), "E_ARGUMENT", "key"),
     "narrow key": (lambda: init(jnp.zeros(1, jnp.uint32), CONFIG), "E_ARGUMENT", "key"),
     "key under jit": (

@@ -78,6 +78,19 @@ def test_strict_promotion_of_ranks(config: Config) -> None:
         jax.eval_shape(lambda: everything(config))
 
 
+@both
+def test_strict_promotion_of_types(config: Config) -> None:
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape(lambda: everything(config))
+
+
+def test_keys_of_another_default_kind() -> None:
+    """Old keys, mere numbers, are of the kind that is the default when they are used."""
+    for kind in ("threefry2x32", "rbg", "threefry2x32"):
+        with jax.default_prng_impl(kind):
+            init(jax.random.PRNGKey(0), CONFIGS[0])
+
+
 @pytest.mark.slow
 @both
 def test_strict_promotion_of_ranks_changes_nothing(config: Config) -> None:

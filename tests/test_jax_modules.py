@@ -10,13 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import nnx
+from flax import nnx, serialization
 
 import revrnn.jax_impl.equinox as in_equinox
 import revrnn.jax_impl.flax as in_flax
-from revrnn.jax_impl import apply, check, dropout_gains
+from revrnn import Config, RevRNNError
+from revrnn.jax_impl import apply, check, dropout_gains, initial_state
 
 X = jax.random.normal(jax.random.key(1), (7, 2, 3))
+KEY = jax.random.key(0)
+EQUINOX: Any = in_equinox
 STEPS = jnp.arange(7, dtype=jnp.int32)
 both = pytest.mark.parametrize("cell", ["RevGRU", "RevLSTM"])
 
@@ -89,3 +92,54 @@ def test_equinox_module(cell: str) -> None:
         losses.append(float(value))
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
+
+
+def without(module: Any, name: str, **more: Any) -> Any:
+    """Return an Equinox module without one of its parameters, and with others."""
+    kept = {n: v for n, v in module.params.items() if n != name}
+    return eqx.tree_at(lambda m: m.params, module, kept | more)
+
+
+def test_parameters_that_are_missing_are_no_zeros() -> None:
+    for bias in (True, False):
+        model = EQUINOX.RevGRU(3, 4, bias=bias, key=jax.random.key(0))
+        weights = model.params["weight_hh_l0"]
+        for changed in (without(model, "weight_hh_l0"), without(model, "", weight_hh_l00=weights)):
+            with pytest.raises(RevRNNError, match=r"^\[E_ARGUMENT\] params\['weight_hh_l0"):
+                changed(X)
+    model = EQUINOX.RevGRU(3, 4, key=jax.random.key(0))
+    with pytest.raises(RevRNNError, match=r"^\[E_ARGUMENT\] params\['bias_l0'\]"):
+        without(model, "bias_l0")(X)
+
+
+def test_what_a_call_does_not_know_is_named() -> None:
+    for model in (in_flax.RevGRU(3, 4, rngs=nnx.Rngs(0)), EQUINOX.RevGRU(3, 4, key=KEY)):
+        for name in ("seq_lengths", "initial_carry", "inference"):
+            with pytest.raises(RevRNNError, match=rf"^\[E_ARGUMENT\] {name}: .*'hx'"):
+                model(X, **{name: None})
+
+
+def test_flax_modules_without_keys_or_arrays() -> None:
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] rngs: got no stream 'params'"):
+        in_flax.RevGRU(3, 4, rngs=nnx.Rngs(dropout=0))
+    model = in_flax.RevGRU(3, 4, 2, dropout=0.4, rngs=nnx.Rngs(0))
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] rngs: got no stream 'dropout'"):
+        model(X, rngs=nnx.Rngs(params=0))
+    with pytest.raises(RevRNNError, match=r"E_DTYPE\] params\['bias_l0'\]: got a ShapeDtypeStruct"):
+        nnx.eval_shape(lambda: in_flax.RevGRU(3, 4, rngs=nnx.Rngs(0)))(X)
+
+
+def test_states_by_flax_serialization() -> None:
+    """Alone or in a tree, with the stack that they belong to."""
+    state = in_flax.RevLSTM(3, 4, rngs=nnx.Rngs(0))(X).state
+    for one, fresh in ((state, zeros_of(4)), ((0, {"s": state}), (0, {"s": zeros_of(4)}))):
+        again = serialization.from_bytes(fresh, serialization.to_bytes(one))
+        assert again == one
+    assert serialization.from_bytes(zeros_of(4), serialization.to_bytes(state)).config
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] state: .*max_forget_bits"):
+        serialization.from_bytes(zeros_of(5), serialization.to_bytes(state))
+
+
+def zeros_of(bits: int) -> Any:
+    """Return a fresh state of a stack."""
+    return initial_state(Config("revlstm", 3, 4, max_forget_bits=bits - 1), 2)
