@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+from typing import Any
 
-from rich.console import Console
-
-from revrnn.command_line import run_program
+from revrnn.command_line import INTERRUPTED, run_program
 from revrnn.errors import RevRNNError
 
 # What each command runs; imported when asked for, since frameworks take seconds to import.
@@ -38,14 +37,6 @@ COMMANDS = {
 }
 
 
-class _Console(Console):
-    """A console that leaves a closed pipe to :func:`revrnn.command_line.run_program`."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise the error again."""
-        raise
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run an experiment; return 0, 2 for bad input, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -58,7 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
             importlib.import_module(module).add_arguments(own)
     given = vars(parser.parse_args(words))
     module = COMMANDS[given.pop("command")][0]
-    console = _Console()
+    # Imported here, where a package that is missing has its message.
+    from .progress import PlainConsole
+
+    console = PlainConsole()
     try:
         importlib.import_module(module).run(given, console)
     except RevRNNError as error:
@@ -73,12 +67,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         more = " --resume" if "resume" in given else ""
-        console.print(f"interrupted; go on with --out {given['out']}{more}")
-        return 130
+        there = (given["out"] / "config.json").exists() if more else given["out"].is_dir()
+        go_on = f"; go on with --out {given['out']}{more}" if there else ""
+        console.print(f"interrupted{go_on}", markup=False, soft_wrap=True)
+        return INTERRUPTED
     return 0
 
 
-def _tell(console: Console, text: str) -> None:
+def _tell(console: Any, text: str) -> None:
     """Print why a run ends, on standard error where standard output takes no more."""
     try:
         console.print(text, markup=False, style="red", soft_wrap=True)
@@ -87,4 +83,4 @@ def _tell(console: Console, text: str) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "experiments")

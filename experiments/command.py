@@ -11,10 +11,12 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 
+from . import framework as frameworks
 from . import provenance
 from .lock import locked
+from .outputs import write_json
 from .run_log import begin_session, wall_time, warn, warned, warnings_logged
-from .runs import RunFolder, write_json
+from .runs import RunFolder
 from .settings import Settings, add_options, chosen, restored
 
 T = TypeVar("T", bound=Settings)
@@ -70,6 +72,7 @@ def begin(
         return
     new = chosen(settings, presets, given["preset"], given)
     data = load(new)
+    frameworks.load(new.framework)  # where it is not installed, there will be no run
     RunFolder.make(path)
     with locked(path):
         folder = RunFolder.new(path, dataclasses.asdict(new))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from pathlib import Path
 from queue import Empty
@@ -31,6 +30,7 @@ from .agreement import Agreement, largest_difference
 from .demo_runs import Job, Run, name_of, train_all
 from .lm.settings import LmSettings
 from .plots import Curve, Panel, write
+from .processes import Processes, interrupts_put_off
 from .runs import Arrays, uniform_parameters
 from .settings import FRAMEWORKS, LAYOUTS, REVERSIBLE, check
 from .text import batches, help_topics
@@ -110,8 +110,11 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     given = parser.parse_args(arguments)
     try:
         for name in ("updates", "steps", "rows", "checks"):
-            check(name, getattr(given, name), getattr(given, name) >= 1, "at least 1")
+            # All batches and the checked ones are kept.
+            good = 1 <= getattr(given, name) <= 10**6
+            check(name, getattr(given, name), good, "1 … 10^6")
         demo_settings("revgru", given)
+        check("out", str(given.out), given.out.name not in ("", ".."), "files' name, not a folder")
         given.out.parent.mkdir(parents=True, exist_ok=True)
     except RevRNNError as error:
         parser.error(str(error))
@@ -188,10 +191,11 @@ def train_beside(jobs: list[Job], console: Console) -> list[Run]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[word]}"),
     )
-    context = multiprocessing.get_context("spawn")
+    with interrupts_put_off():
+        messages = multiprocessing.get_context("spawn").Manager()
     with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(len(jobs), mp_context=context) as pool,
+        messages as manager,
+        Processes(len(jobs)) as pool,
         Progress(*columns, console=console) as progress,
     ):
         reports: Any = manager.Queue()
@@ -245,4 +249,4 @@ def verdict(runs: list[Run], out: Path, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "experiments")

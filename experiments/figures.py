@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +19,11 @@ import matplotlib as mpl
 import numpy as np
 
 from revrnn.command_line import run_program
+from revrnn.errors import RevRNNError
 
 from .figure_style import NAMES, STYLE, Results, error_bars, look
 from .nmt.figures import draw_contexts, draw_memory
-from .runs import write_file
+from .outputs import write_file
 from .settings import REVERSIBLE
 
 mpl.use("Agg")
@@ -165,14 +167,26 @@ FIGURES: Final[dict[str, Sequence[tuple[str, Callable[[Results], Any]]]]] = {
 }
 
 
+def _drawn(path: Path, draw: Callable[[Results], Any]) -> Any:
+    """Draw a file's results.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``, for ``results``, if it has others than a command wrote.
+    """
+    try:
+        return draw(json.loads(path.read_text(encoding="utf-8")))
+    except (LookupError, TypeError, ValueError, AttributeError, OSError) as error:
+        given = f"{path}: {type(error).__name__}: {error}"
+        raise RevRNNError("E_ARGUMENT", "results", given, "a file as a command wrote it") from error
+
+
 def draw_all(results: Path, out: Path) -> list[Path]:
     """Draw the figures of all results of a folder and return the files written."""
     written = []
     for path in sorted(results.glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
         for name, draw in FIGURES.get(path.stem.partition("-")[0], ()):
             with mpl.rc_context(STYLE):
-                figure = draw(content)
+                figure = _drawn(path, draw)
                 if figure is None:
                     continue
                 for kind, more in (("svg", {"metadata": {"Date": None}}), ("png", {})):
@@ -191,11 +205,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("docs", "results"))
     parser.add_argument("--out", type=Path, default=Path("docs", "images"))
     given = parser.parse_args(arguments)
-    written = draw_all(given.results, given.out)
+    try:
+        written = draw_all(given.results, given.out)
+    except RevRNNError as error:
+        print(error, file=sys.stderr)
+        return 2
     for path in written:
         print(path)
+    if not written:
+        beginnings = ", ".join(f"{name}-….json" for name in FIGURES)
+        print(f"{given.results} has nothing to draw: {beginnings}", file=sys.stderr)
     return 0 if written else 1
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(main, "experiments")

@@ -24,7 +24,9 @@ from . import provenance
 from .agreement import exact_arguments
 from .lm.corpus import load
 from .lm.settings import LmSettings
-from .runs import Arrays, RunFolder, write_file
+from .outputs import check_file, write_file
+from .runs import Arrays, RunFolder
+from .settings import check, restored
 from .text import Batch
 
 Floats = npt.NDArray[np.float64]
@@ -43,16 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: dict[str, Any], console: Console) -> None:
     """Measure, and write words ``[T]``, bits ``[T, H]`` and the mean over units ``[T]``."""
-    folder = RunFolder.existing(given["run"])
-    settings = LmSettings(**folder.summary["config"])
-    if settings.cell != "revgru" or settings.num_layers != 1:
-        allowed = "a run of revgru with one layer"
-        raise RevRNNError("E_ARGUMENT", "run", f"{settings.cell}, {given['run']}", allowed)
+    path: Path = given["out"]
+    check_file(path)
+    folder, settings = _ended(given["run"])
     corpus = load(settings.data)
-    ids = corpus.test[given["first"] : given["first"] + given["words"]]
-    if len(ids) < max(given["words"], 1):
-        allowed = f"words of a test text of {len(corpus.test)}"
-        raise RevRNNError("E_ARGUMENT", "words", given["words"], allowed)
+    first, words, there = given["first"], given["words"], len(corpus.test)
+    check("first", first, 0 <= first < there, f"0 … {there - 1}, a word of the test text")
+    allowed = f"1 … {there - first}, as the test text has {there}"
+    check("words", words, 1 <= words <= there - first, allowed)
+    ids = corpus.test[first : first + words]
     bits = forgotten(settings.config(), folder.best(), ids)
     content = {
         "origin": provenance.of_run("torch", settings.config(), corpus.hashes),
@@ -61,9 +62,20 @@ def run(given: dict[str, Any], console: Console) -> None:
         "bits": [[round(float(value), 3) for value in row] for row in bits],
         "mean_by_word": [round(float(value), 4) for value in bits.mean(1)],
     }
-    path: Path = given["out"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    console.print(str(write_file(path, (json.dumps(content) + "\n").encode())))
+    console.print(str(write_file(path, (json.dumps(content) + "\n").encode())), markup=False)
+
+
+def _ended(path: Path) -> tuple[RunFolder, LmSettings]:
+    """Return the folder and the settings of a run that this can be asked of."""
+    folder = RunFolder.existing(path, "run")
+    if not folder.has_ended:
+        given = f"{path}, a run that has not ended"
+        raise RevRNNError("E_ARGUMENT", "run", given, "a run that has; go on with it by --resume")
+    settings = restored(LmSettings, folder.config, {})
+    if settings.cell != "revgru" or settings.num_layers != 1 or not settings.forgetting:
+        given = f"{path}: {settings.cell} × {settings.num_layers}, forgetting={settings.forgetting}"
+        raise RevRNNError("E_ARGUMENT", "run", given, "a run of revgru × 1 that forgets")
+    return folder, settings
 
 
 def forgotten(config: Config, parameters: Arrays, ids: npt.NDArray[np.int32]) -> Floats:

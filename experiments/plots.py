@@ -9,7 +9,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from .runs import RunFolder, write_file
+from .outputs import write_file
+from .runs import RunFolder
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt  # the backend is chosen first, so that no display is needed

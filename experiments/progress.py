@@ -1,4 +1,4 @@
-"""Progress on the terminal: how far, how long still."""
+"""What the terminal shows: how far, how long still."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+
+class PlainConsole(Console):
+    """A console that leaves a closed pipe to :func:`revrnn.command_line.run_program`."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise
 
 
 def bar(console: Console | None = None) -> Progress:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from .runs import RunFolder, written
+from .outputs import written
+from .runs import RunFolder
 
 LOG: Final = "log.txt"
 _BEGIN: Final = "begin: "

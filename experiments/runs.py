@@ -30,9 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from revrnn.errors import RevRNNError
-from revrnn.whole_files import write_whole
 
 from .lock import LOCK
+from .outputs import write_file, write_json, written
 
 Arrays = dict[str, npt.NDArray[Any]]
 _METRICS, _CONFIG, _SUMMARY = "metrics.jsonl", "config.json", "summary.json"
@@ -56,38 +56,6 @@ def of_a_run(path: Path) -> Iterator[None]:
         lines = str(error).splitlines() or [""]
         given = f"{path}, damaged or of another run: {type(error).__name__}: {lines[0][:200]}"
         raise RevRNNError("E_ARGUMENT", "out", given, "a run's folder as it was left") from error
-
-
-@contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Name the file in what goes wrong while it is written.
-
-    Raises:
-        RevRNNError: ``E_ARGUMENT``, for ``out``.
-    """
-    try:
-        yield
-    except OSError as error:
-        given = f"{path}, which cannot be written: {error.strerror or error}"
-        allowed = "a folder with room for the run's files"
-        raise RevRNNError("E_ARGUMENT", "out", given, allowed) from error
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write a file, whole or not at all, and return its path.
-
-    Raises:
-        RevRNNError: ``E_ARGUMENT``, for ``out``, if it cannot be written.
-    """
-    with written(path):
-        write_whole(path, content)
-    return path
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write a file of JSON as :func:`write_file` does, and its folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 class RunFolder:
@@ -128,15 +96,19 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
 
     @classmethod
-    def existing(cls, path: Path) -> RunFolder:
+    def existing(cls, path: Path, argument: str = "out") -> RunFolder:
         """Look at a run that has begun.
+
+        Args:
+            path: its folder.
+            argument: what a user calls that.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if there is no run in the folder.
         """
         if not (path / _CONFIG).is_file():
             allowed = f"the folder of a run, with {_CONFIG}"
-            raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
+            raise RevRNNError("E_ARGUMENT", argument, str(path), allowed)
         return cls(path)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.plan import check_sizes
 
 T = TypeVar("T", bound="Settings")
 
@@ -115,6 +116,18 @@ class TextSettings(Settings):
     chunk_size: int = described(16, "steps that reversal handles together", AT_LEAST_1)
     compiled: bool = described(False, "whether PyTorch compiles the steps of reversal")
     measure_memory: bool = described(True, "whether to measure the memory of an update at the end")
+
+    def __post_init__(self) -> None:
+        """Check every field, and that no array is larger than any machine."""
+        super().__post_init__()
+        even = self.hidden_size + self.hidden_size % 2  # the frameworks' cells may have odd ones
+        try:
+            check_sizes(
+                Config("revgru", self.embedding_size, even, self.num_layers), self.batch_size
+            )
+        except RevRNNError as error:
+            name = {"input_size": "embedding_size"}.get(error.argument, error.argument)
+            raise RevRNNError("E_ARGUMENT", name, getattr(self, name), error.allowed) from None
 
     @property
     def is_reversible(self) -> bool:

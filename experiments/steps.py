@@ -17,8 +17,8 @@ from rich.console import Console
 from . import provenance
 from .lm.memory import measure
 from .lm.settings import PRESETS, LmSettings
-from .runs import write_json
-from .settings import add_options, chosen
+from .outputs import check_file, write_json
+from .settings import add_options, check, chosen
 
 CELLS: Final = ("gru", "lstm", "revgru", "revlstm")
 # What may be asked for: the settings on which memory depends, but for the cell and the steps.
@@ -52,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: dict[str, Any], console: Console) -> None:
     """Measure, and write one JSON file: ``{"origin", "config", "models": {cell: {T: bytes}}}``."""
     vocabulary: int = given["vocabulary"]
+    check("vocabulary", vocabulary, 2 <= vocabulary <= 2**20, "2 … 2^20")
+    for steps in given["lengths"]:
+        check("lengths", steps, 1 <= steps <= 2**30, "1 … 2^30")
+    check_file(given["out"])
     frequencies = np.full(vocabulary, -np.log(vocabulary), np.float32)
     models: dict[str, dict[int, int]] = {}
     settings = chosen(LmSettings, PRESETS, given["preset"], given)
@@ -78,4 +82,4 @@ def run(given: dict[str, Any], console: Console) -> None:
         "config": {**config, "vocabulary": vocabulary, "max_forget_bits": settings.max_forget_bits},
         "models": models,
     }
-    console.print(str(write_json(given["out"], content)))
+    console.print(str(write_json(given["out"], content)), markup=False)

@@ -12,11 +12,10 @@ run is repeated, from other first weights and with other dropouts.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +26,10 @@ from revrnn.errors import RevRNNError
 
 from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
+from .outputs import write_file, write_json, written
 from .plots import plot_losses
-from .runs import RunFolder, write_file, write_json, written
+from .processes import Processes
+from .runs import RunFolder
 from .settings import add_options, check_rates, chosen, restored
 
 # How a run can fail that was begun rightly.
@@ -208,8 +209,7 @@ class Comparison:
                     yield name, None
             return
         threads = max(1, (os.cpu_count() or 1) // processes)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(processes, context, _few_threads, (threads,)) as pool:
+        with Processes(processes, _few_threads, threads) as pool:
             names = {pool.submit(_run, self.run, own): name for name, own in waiting.items()}
             left: set[Future[RevRNNError | None]] = set(names)
             try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from . import process_memory
+from .processes import Processes
 from .settings import TextSettings
 
 BY_SYSTEM: Final = "Linux, resident memory"
@@ -62,8 +61,7 @@ def measure(
         given: its others, which go from process to process.
     """
     plain = replace(settings, compiled=False)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with Processes(1) as pool:
         measured = pool.submit(_measure, settings.framework, make, (plain, *given)).result()
     return None if measured is None else replace(measured, sizes=sizes)
 

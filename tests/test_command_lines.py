@@ -1,8 +1,9 @@
-"""Programs whose output nobody reads to its end, as before ``| head``, end without a traceback."""
+"""Programs end without a traceback, wherever their output goes and whatever is asked of them."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,91 @@ def test_the_status_of_a_program_that_is_read() -> None:
         )
         assert (done.stdout, done.returncode) == ("", status)
         assert done.stderr == ("a message\n" if "message" in ending else "")
+
+
+def ended(program: str, *shell: str, **surroundings: str) -> tuple[str, str, int]:
+    """Return output, messages and status of a program, run with a shell's redirections."""
+    command = [sys.executable, "-c", program]
+    if shell:
+        command = ["sh", "-c", f'exec "$0" "$@" {" ".join(shell)}', *command]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | surroundings
+    )
+    return done.stdout, done.stderr, done.returncode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+@pytest.mark.parametrize("closed", ["</dev/null >&-", "</dev/null 2>&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed(closed: str) -> None:
+    program = RUN.format("print(len(sys.stdin.read())) or sys.stderr.write('said') and 3")
+    out, err, status = ended(program, closed)
+    assert out == ("" if " >&-" in closed else "0\n")
+    assert err == ("" if " 2>&-" in closed else "said")
+    assert status == 3
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_output_for_which_there_is_no_room() -> None:
+    for program in ("print('x')", "say('x')", "print('x' * 10**6)"):
+        out, err, status = ended(RUN.format(program), ">/dev/full")
+        assert (out, err.count("\n"), status) == ("", 1, 2)
+        assert err.startswith("standard output: ")
+
+
+def test_characters_that_an_encoding_lacks() -> None:
+    out, err, status = ended(RUN.format("print('0 … 3')"), PYTHONIOENCODING="ascii")
+    assert (out, err, status) == ("0 \\u2026 3\n", "", 0)
+
+
+def test_an_interrupt_is_told_in_a_word() -> None:
+    out, err, status = ended(RUN.format("[print('x'), (_ for _ in ()).throw(KeyboardInterrupt)]"))
+    assert (out, err, status) == ("x\n", "interrupted\n", 130)
+
+
+@pytest.mark.parametrize("name", ["rich", "matplotlib"])
+def test_a_package_that_is_missing_is_named(name: str) -> None:
+    program = (
+        f"import runpy, sys; sys.modules['{name}'] = None; sys.argv[1:] = ['lm']; "
+        "runpy.run_module('revrnn.experiments', run_name='__main__')"
+    )
+    out, err, status = ended(program)
+    hint = "pip install 'revrnn[experiments]'"
+    assert (out, status) == ("", 2)
+    assert err == f"this needs {name}, which is not installed: {hint}\n"
+
+
+POOL = """
+import time
+from revrnn.command_line import run_program
+from revrnn.experiments.processes import Processes
+
+def main():
+    with Processes(2) as pool:
+        calls = [pool.submit(time.sleep, 0 if number < 2 else 60) for number in range(6)]
+        calls[0].result(), print("begun", flush=True), calls[-1].result()
+
+if __name__ == "__main__":
+    run_program(main)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="groups of processes")
+@pytest.mark.parametrize("whom", ["all", "the first alone"])
+def test_processes_end_with_the_program_and_say_nothing(whom: str, tmp_path: Path) -> None:
+    """Those at work, those that wait and those that are still beginning."""
+    (tmp_path / "pool.py").write_text(POOL, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "begun\n"
+        (os.killpg if whom == "all" else os.kill)(program.pid, signal.SIGINT)
+        _, err = program.communicate(timeout=30)
+    assert (err, program.returncode) == ("interrupted\n", 130)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ pytest.importorskip("rich")
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.corpora import read_sentences
 from revrnn.experiments.demo import options
+from revrnn.experiments.figures import main as figures
 
 SMALL = [
     "lm",
@@ -50,6 +52,10 @@ SETTINGS: dict[str, Refused] = {
     "large seed": (["--seed", "9" * 20], "seed"),
     "streams": (["--batch-size", "1000"], "batch_size"),
     "units": (["--hidden-size", "7"], "hidden_size"),
+    "more units than any machine has": (["--hidden-size", "9" * 12], "hidden_size"),
+    "as many of a framework's": (["--hidden-size", "9" * 12, "--cell", "gru"], "hidden_size"),
+    "features": (["--embedding-size", "9" * 12], "embedding_size"),
+    "layers": (["--num-layers", "9" * 9], "num_layers"),
     "no words": (["--train-words", "0"], "train_words"),
     "more words than there are": (["--train-words", "1000"], "train_words"),
     "too few words": (["--train-words", "30"], "batch_size"),
@@ -71,6 +77,16 @@ def test_settings_that_cannot_be(
     data, out = text(tmp_path / "data"), tmp_path / "out"
     assert main(["lm", "--data", str(data), "--out", str(out), *words]) == 2
     one_line(capsys, argument)
+    assert not out.exists()
+
+
+def test_a_framework_that_is_missing_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "revrnn.experiments.jax_framework", None)
+    data, out = text(tmp_path / "data"), tmp_path / "out"
+    with pytest.raises(ModuleNotFoundError):
+        main([*SMALL, "--data", str(data), "--out", str(out), "--framework", "jax"])
     assert not out.exists()
 
 
@@ -171,7 +187,9 @@ def test_runs_of_another_experiment(
         ["--max-forget-bits", "11"],
         ["--learning-rate", "nan"],
         ["--seed", "-1"],
+        ["--checks", "9" * 12],
         ["--out", "/dev/null/x/y"],
+        ["--out", "."],
     ],
 )
 def test_demos_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +197,59 @@ def test_demos_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[st
         options(words)
     assert caught.value.code == 2
     assert words[0].strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+@pytest.mark.parametrize(
+    ("words", "argument"),
+    [
+        (["forgetting", "--words", "-1"], "words"),
+        (["forgetting", "--words", "0"], "words"),
+        (["forgetting", "--words", "1000"], "words"),
+        (["forgetting", "--first", "-5", "--words", "2"], "first"),
+        (["forgetting", "--first", "1000"], "first"),
+        (["forgetting", "--out", "/"], "out"),
+        (["forgetting", "--run", "nowhere"], "run"),
+        (["steps", "--lengths", "8", "0"], "lengths"),
+        (["steps", "--vocabulary", "-1"], "vocabulary"),
+        (["steps", "--out", "/"], "out"),
+        (["memory", "--hidden-sizes", "9" * 10 + "0"], "hidden_sizes"),
+        (["memory", "--symbols", "9" * 12], "symbols"),
+    ],
+)
+def test_measurements_that_cannot_be(
+    words: list[str],
+    argument: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They are refused before anything is measured, and nothing else is measured instead."""
+    monkeypatch.chdir(tmp_path)
+    own = ["--run", str(run)] if words[0] == "forgetting" and "--run" not in words else []
+    assert main([*words, *own]) == 2
+    one_line(capsys, argument)
+
+
+def test_runs_of_which_forgetting_cannot_be_asked(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "cut")
+    (tmp_path / "cut" / "summary.json").unlink()
+    assert main(["forgetting", "--run", str(tmp_path / "cut"), "--out", str(tmp_path / "o")]) == 2
+    one_line(capsys, "run")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "{}", '{"models": 3}'])
+def test_results_that_cannot_be_drawn(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--results", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert figures(words) == 1
+    assert "nothing to draw: lm" in capsys.readouterr().err
+    (tmp_path / "lm-x.json").write_text(content, encoding="utf-8")
+    assert figures(words) == 2
+    assert "] results: got" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -193,5 +193,5 @@ def test_forgetting_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert content["words"] == text[:6]
     assert np.array(content["bits"]).shape == (6, 8)
     assert main([*asked, "--first", "100000"]) == 2
-    assert "words: got" in capsys.readouterr().out
+    assert "first: got" in capsys.readouterr().out
     assert main(["forgetting", "--run", str(tmp_path), "--out", str(out)]) == 2

@@ -184,6 +184,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--check", action="store_true", help="only compare with the folder")
     options = parser.parse_args(arguments)
+    if not options.folder.is_dir():
+        parser.error(f"folder: {options.folder} given, a folder that exists allowed")
     if options.check:
         faults = check(options.folder)
         print("\n".join(faults) or "The vectors are as they would be written.")

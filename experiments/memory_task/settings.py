@@ -81,7 +81,9 @@ class MemorySettings(Settings):
         "limit of the reversible cells that have one, 1 … 10",
         Allowed("1 … 10", lambda value: 1 <= value <= 10),
     )
-    symbols: int = described(16, "kinds of tokens", Allowed("at least 2", lambda value: value >= 2))
+    symbols: int = described(
+        16, "kinds of tokens", Allowed("2 … 2^20", lambda value: 2 <= value <= 2**20)
+    )
     lag: int = described(0, "how many steps ago the token to repeat was given; 0: just now")
     train_steps: int = described(32, "length of the sequences to train on", AT_LEAST_1)
     test_steps: int = described(128, "length of the sequences to test on", AT_LEAST_1)
@@ -106,7 +108,8 @@ class MemorySettings(Settings):
         for name in self.all_variants:
             check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
         for size in self.all_hidden_sizes:
-            check("hidden_sizes", size, size >= 2 and size % 2 == 0, "even numbers, at least 2")
+            good = 2 <= size <= 2**20 and size % 2 == 0
+            check("hidden_sizes", size, good, "even numbers, 2 … 2^20")
         for rate in self.all_learning_rates:
             check("learning_rates", rate, ABOVE_0.test(rate), ABOVE_0.words)
 
