@@ -21,7 +21,7 @@ from revrnn.whole_files import write_whole
 
 from .adapters import InProcess, Port, find
 from .judge import ABSENT, judge_of
-from .limits import Means
+from .limits import Means, printable
 from .process import PortError, ProcessPort, check_command
 from .profiles import PROFILES, check_profiles
 from .progress import progress
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         judge = judge_of(options.judge)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     if judge is None:
         print(ABSENT, file=sys.stderr)

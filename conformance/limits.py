@@ -47,6 +47,15 @@ def shortened(text: str, length: int = SHOWN_TEXT) -> str:
     return text if len(text) <= length else f"{text[:length]}… ({len(text)} characters)"
 
 
+def printable(text: str) -> str:
+    """Return a text whose characters are all visible: others, but line feeds, as their numbers.
+
+    What a port says may hold what a terminal obeys, and what no file can be written of.
+    """
+    visible = (c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+    return "".join(visible)
+
+
 def shown(value: object) -> str:
     """Return how a value is shown, without writing out what is too long to be."""
     if isinstance(value, str | bytes):
@@ -62,7 +71,9 @@ def parsed(line: bytes) -> dict[str, Any] | Fault:
     if fault is not None:
         return fault
     try:
-        value = json.loads(line, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        # Of bytes Python would also take other encodings than UTF-8, and a mark before the text.
+        text = line.decode()
+        value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
     except RecursionError:
         return Fault("garbage", "values nested too deeply", "nesting")
     except ValueError as error:  # UnicodeDecodeError is one

@@ -12,6 +12,7 @@ from revrnn.rules import rules
 from revrnn.vectors import flags
 
 from .findings import Failure, Report, Tally
+from .limits import printable
 from .profiles import PROFILES, UNKNOWN_OPERATION
 
 # Suspects that are named, and how well they must explain the failures.
@@ -49,7 +50,7 @@ def as_text(report: Report) -> str:
         lines += ["", "Start with the first; what comes later may follow from it."]
     for failure in report.failures:
         lines += ["", *_described(failure), "  To repeat it, paste into Python:", failure.program]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def as_html(report: Report) -> str:
@@ -74,7 +75,7 @@ def as_html(report: Report) -> str:
         for name, meaning in _likely(report)
     )
     failures = "".join(_section(failure) for failure in report.failures)
-    return _PAGE.format(
+    page = _PAGE.format(
         title=f"{html.escape(report.port)}: revrnn conformance",
         port=html.escape(report.port),
         verdict="passes" if passed else "does not pass",
@@ -90,6 +91,7 @@ def as_html(report: Report) -> str:
         if failures
         else "",
     )
+    return printable(page)
 
 
 def _rows(report: Report, profile: str) -> list[str]:

@@ -59,7 +59,7 @@ def _refusal(number: int | None, code: str, message: str) -> dict[str, Any]:
 def answer_line(implementation: Implementation, line: bytes) -> dict[str, Any]:
     """Return the answer to one line."""
     try:
-        request = json.loads(line)
+        request = json.loads(line.decode())  # other encodings than UTF-8 are no requests
     except (ValueError, RecursionError) as error:
         return _refusal(None, "E_ARGUMENT", f"no JSON: {error}")
     return answer(implementation, request)

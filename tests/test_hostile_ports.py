@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from revrnn.conformance.__main__ import main
 from revrnn.conformance.adapters import Fault, Question
 from revrnn.conformance.limits import Means
 from revrnn.conformance.process import PortError, ProcessPort
@@ -65,6 +66,8 @@ DEEDS = {
     'say(\'{"id":%d,"error":"E_OP","message":5}\' % n)': ("garbage", ""),
     'say(\'{"id":%d,"error":"E_OP","message":"%s"}\' % (n, \'m\' * 50_000))': ("garbage", "text"),
     "sys.stdout.buffer.write(bytes([255, 254, 0, 10])); sys.stdout.flush()": ("garbage", ""),
+    'say(chr(0xFEFF) + \'{"id":%d,"error":"E_OP"}\' % n)': ("garbage", ""),
+    "sys.stdout.reconfigure(encoding='utf-16-be'); out('\"y\":0')": ("garbage", ""),
     "sys.stdout.write('{\"id\":%d' % n); sys.stdout.flush(); sys.exit(0)": ("garbage", ""),
     "os.close(1); time.sleep(60)": ("crash", ""),
     "os._exit(5)": ("crash", ""),
@@ -139,6 +142,34 @@ def test_greetings_that_are_none(greeting: dict[str, object]) -> None:
     with pytest.raises(PortError) as caught:
         ProcessPort([sys.executable, "-S", "-c", program], timeout=5)
     assert len(str(caught.value)) < 1200
+
+
+PAINTER = """
+import json, sys
+for line in sys.stdin:
+    n = json.loads(line).get("id")
+    hello = {"name": "\\ud800\\x1b[2J", "layouts": ["stream"], "profiles": ["gates"]}
+    hello["spec_version"] = "0.2"
+    answer = {"hello": hello} if n is None else {"id": n, "out": {"\\ud800\\x1b[31m": 0}}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def test_what_a_terminal_would_obey_is_shown_as_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = tmp_path / "painter.py"
+    port.write_text(PAINTER, encoding="utf-8")
+    page, report = tmp_path / "r.html", tmp_path / "r.json"
+    words = ["--profile", "gates", "--examples", "0", "--html", str(page), "--report", str(report)]
+    assert main(["--command", f"{sys.executable} -S {port}", *words]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("\\ud800\\u001b[2J, specification")
+    assert "\x1b" not in out + page.read_text(encoding="utf-8")
+    assert json.loads(report.read_text(encoding="utf-8"))["passed"] is False
+    complaint = f"{sys.executable} -S -c \"import sys; sys.exit('\x1b[31mred')\""
+    assert main(["--command", complaint]) == 2
+    assert "\x1b" not in capsys.readouterr().err
 
 
 @pytest.mark.rule("CONF-006")
