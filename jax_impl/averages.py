@@ -24,7 +24,7 @@ from .mixing import may_mix, mixes_steps
 
 Tree = Any
 # What does not change whether something is a mean or a sum.
-_SAME: Final = frozenset(
+SAME: Final = frozenset(
     """
     convert_element_type reshape squeeze copy neg broadcast_in_dim pvary pcast
     optimization_barrier sharding_constraint reshard mesh_cast
@@ -99,7 +99,7 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     computing = computing_of(jaxpr)
     names = tuple(jaxpr.eqns[place].primitive.name for place in computing)
     try:
-        made = _Walk(jaxpr).of(jaxpr.outvars[0])
+        made = Walk(jaxpr).of(jaxpr.outvars[0])
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
     at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
@@ -140,23 +140,25 @@ def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tr
     return pair
 
 
-class _Walk:
+class Walk:
     """From a program's result back to the sum over steps that it is made of."""
 
     def __init__(self, jaxpr: Any) -> None:
+        """Look for what varies, and for what makes each variable."""
         self.jaxpr, self.varying = jaxpr, varying_of(jaxpr)
         self.makers: dict[Any, int] = {}
         for place, equation in enumerate(jaxpr.eqns):
             self.makers.update((variable, place) for variable in equation.outvars)
 
-    def _varies(self, variable: Any) -> bool:
+    def varies(self, variable: Any) -> bool:
+        """Say whether a variable depends on anything with steps."""
         return not isinstance(variable, Constant) and variable in self.varying
 
     def of(self, variable: Any) -> Average:
         """Return how a scalar, or an array without steps, is made."""
         over, factor = 0, 1.0  # how many times it is divided by the number of steps
         while True:
-            place = self.makers.get(variable) if self._varies(variable) else None
+            place = self.makers.get(variable) if self.varies(variable) else None
             if place is None:
                 return Average("unknown")
             equation = self.jaxpr.eqns[place]
@@ -168,29 +170,29 @@ class _Walk:
                 over += sum(map(self._over, equation.invars))
                 kind: Kind = "sum" if over == 0 else "mean" if over == 1 else "other"
                 return Average(kind, factor=factor)
-            if name in _SAME or name == "reduce_sum":
+            if name in SAME or name == "reduce_sum":
                 factor = -factor if name == "neg" else factor
                 variable = first
-            elif name in ("mul", "div") and not all(map(self._varies, equation.invars)):
-                if name == "div" and self._varies(others[0]):
+            elif name in ("mul", "div") and not all(map(self.varies, equation.invars)):
+                if name == "div" and self.varies(others[0]):
                     return Average("other")
-                value = first if not self._varies(first) else others[0]
-                number = _number(value)
+                value = first if not self.varies(first) else others[0]
+                number = number_of(value)
                 if number is None:
                     factor = float("nan")  # known to the program alone
                 elif name == "div":
-                    over, factor = over + _steps_in(number), factor / number
+                    over, factor = over + steps_in(number), factor / number
                 else:
-                    over, factor = over - _steps_in(number), factor * number
+                    over, factor = over - steps_in(number), factor * number
                 variable = first if value is not first else others[0]
-            elif name == "mul" or (name == "cond" and self._varies(first)):
+            elif name == "mul" or (name == "cond" and self.varies(first)):
                 return Average("other")  # switched off for some chunks, by keep.any() for instance
             elif name == "div":
                 return self._ratio(place, first, others[0], over, factor)
             elif name == "select_n" and self._guarded(others) is not None:
                 inner = self.of(self._guarded(others))
                 ratio = inner.kind == "ratio" and inner.least is None and (over, factor) == (0, 1)
-                if inner.kind in ("mean", "sum") and self._varies(equation.invars[0]):
+                if inner.kind in ("mean", "sum") and self.varies(equation.invars[0]):
                     return Average("other")
                 return replace(inner, least=("max", _TINY)) if ratio else Average("unknown")
             elif name in ("add", "sub"):
@@ -200,7 +202,7 @@ class _Walk:
 
     def _over(self, variable: Any) -> int:
         """Return how many times an array with steps has been divided by their number."""
-        if not self._varies(variable) or variable not in self.makers:
+        if not self.varies(variable) or variable not in self.makers:
             return 0
         equation = self.jaxpr.eqns[self.makers[variable]]
         if not equation.invars:  # numbers by the place in a chunk
@@ -211,29 +213,29 @@ class _Walk:
             return self._factor_over(first) + sign * self._factor_over(others[0])
         if name == "select_n":
             return max((self._over(v) for v in others if not self._is_number(v)), default=0)
-        return self._over(first) if name in _SAME else 0
+        return self._over(first) if name in SAME else 0
 
     def _is_number(self, variable: Any) -> bool:
         """Say whether an array is one number everywhere."""
-        if not self._varies(variable) or variable not in self.makers:
-            return not self._varies(variable)
+        if not self.varies(variable) or variable not in self.makers:
+            return not self.varies(variable)
         equation = self.jaxpr.eqns[self.makers[variable]]
         return equation.primitive.name == "broadcast_in_dim" and self._is_number(equation.invars[0])
 
     def _factor_over(self, variable: Any) -> int:
         """Return the same of a factor, which may be a number."""
-        number = None if self._varies(variable) else _number(variable)
-        return self._over(variable) if number is None else -_steps_in(number)
+        number = None if self.varies(variable) else number_of(variable)
+        return self._over(variable) if number is None else -steps_in(number)
 
     def _guarded(self, cases: list[Any]) -> Any:
         """Return the case that varies, if the only other one is a number."""
-        varying = [v for v in cases if self._varies(v)]
+        varying = [v for v in cases if self.varies(v)]
         return varying[0] if len(cases) == 2 and len(varying) == 1 else None
 
     def _added(self, first: Any, second: Any, over: int) -> Average:
         """Return what the sum of two scalars is; what does not vary is the same in every mean."""
-        kinds = {self.of(v).kind for v in (first, second) if self._varies(v)}
-        both = self._varies(first) and self._varies(second)
+        kinds = {self.of(v).kind for v in (first, second) if self.varies(v)}
+        both = self.varies(first) and self.varies(second)
         if over and kinds == {"sum"} and both:
             return Average("mean" if over == 1 else "other")
         if not over and (kinds == {"mean"} or (kinds == {"sum"} and both)):
@@ -243,21 +245,19 @@ class _Walk:
     def _ratio(self, place: int, total: Any, count: Any, over: int, factor: float) -> Average:
         """Return what a quotient is: a ratio, if both sides are sums or both means."""
         least: tuple[Literal["max", "add"], float] | None = None
-        while self._varies(count) and count in self.makers:
+        while self.varies(count) and count in self.makers:
             equation = self.jaxpr.eqns[self.makers[count]]
             if not equation.invars:
                 return Average("unknown")
             name: str = equation.primitive.name
             first, *others = list(equation.invars)
             if name in ("max", "add"):
-                constant, varying = (
-                    (others[0], first) if self._varies(first) else (first, others[0])
-                )
-                number = None if self._varies(constant) else _number(constant)
+                constant, varying = (others[0], first) if self.varies(first) else (first, others[0])
+                number = None if self.varies(constant) else number_of(constant)
                 least = None if number is None else ("max" if name == "max" else "add", number)
             elif name == "select_n":
                 varying, least = self._guarded(others), ("max", _TINY)
-            elif name in _SAME and name != "neg":
+            elif name in SAME and name != "neg":
                 count = first
                 continue
             else:
@@ -266,7 +266,7 @@ class _Walk:
                 return Average("unknown")
             if self.of(count := varying).kind in ("sum", "mean"):
                 break
-        if not self._varies(count) or count not in self.makers:
+        if not self.varies(count) or count not in self.makers:
             return Average("unknown")
         above, below = self.of(total), self.of(count)
         kinds = (above.kind, below.kind)
@@ -280,14 +280,14 @@ class _Walk:
         )
 
 
-def _number(variable: Any) -> float | None:
+def number_of(variable: Any) -> float | None:
     """Return a constant's value, if the program holds it."""
     if not isinstance(variable, Constant) or np.shape(variable.val):
         return None
     return float(variable.val)
 
 
-def _steps_in(number: float) -> int:
+def steps_in(number: float) -> int:
     """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
     if not np.isfinite(number) or not number:
         return 0

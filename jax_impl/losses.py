@@ -16,6 +16,7 @@ from .apart import settled
 from .averages import Average, average_of
 from .closures import Hoisted
 from .flat import STEPS
+from .pairs import are_sums
 
 Tree = Any
 Values = tuple[jax.Array, ...]
@@ -130,7 +131,13 @@ def average_of_scalar(
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct((STEPS, *a.shape[1:]), a.dtype), tree)
 
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
-    average = average_of(function, like, longer(outputs), longer(targets))
+    longest = like, longer(outputs), longer(targets)
+    average = average_of(function, *longest)
+    sums = are_sums(function, *longest) if mean and len(results) == 2 else True
+    if sums is False:
+        given = "a pair of which one is a mean, a number or another that is no sum over steps"
+        allowed = "(sum, count), both added up over steps; a scalar; a chunk_size of all steps"
+        raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     if average.kind == "other":
         given = "a scalar that is neither a mean nor a sum over steps, for several chunks"
         allowed = "a mean or a sum over steps, or (sum, count)"
@@ -139,7 +146,8 @@ def average_of_scalar(
         given = "a scalar of steps that depend on one another, for several chunks"
         allowed = "one in which each step counts by itself, a chunk_size of all steps, (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
-    return settled(average, function, (like, outputs, targets), mean) if average.doubt else average
+    doubt = average.doubt or sums is None
+    return settled(average, function, (like, outputs, targets), mean) if doubt else average
 
 
 def _is_tree(part: Any) -> bool:

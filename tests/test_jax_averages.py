@@ -196,3 +196,36 @@ def test_what_cannot_be_put_together_is_told(name: str) -> None:
     whole = value(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=STEPS)
     wanted = readout(OUTER, apply(PARAMS, X, CONFIG).outputs, MASK)
     np.testing.assert_allclose(whole.loss, wanted, rtol=1e-6)
+
+
+PAIRS: dict[str, Callable[..., Any]] = {
+    "mean and number": lambda o, y, m: (losses(o, y).mean(), 1),
+    "mean and steps": lambda o, y, m: (losses(o, y).mean(), len(y)),
+    "two means": lambda o, y, m: ((losses(o, y) * m).mean(), m.mean()),
+    "loss and share": lambda o, y, m: (losses(o, y).sum(), (y > 0).mean()),
+    "sum and number": lambda o, y, m: (losses(o, y).sum(), jnp.float32(1)),
+    "clamped": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1)),
+    "smoothed": lambda o, y, m: (masked(o, y, m), m.sum() + 2.5),
+    "root": lambda o, y, m: (jnp.sqrt(losses(o, y).sum()), m.sum()),
+}
+SUMS: dict[str, Callable[..., Any]] = {
+    "mean times steps": lambda o, y, m: (losses(o, y).mean() * len(y), len(y)),
+    "size": lambda o, y, m: (losses(o, y).sum(), float(y.size)),
+    "kept above 0": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1e-8) + 1e-8),
+    "square of a norm": lambda o, y, m: (jnp.linalg.norm(y) ** 2, y.size),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_that_are_no_sums_are_told(name: str) -> None:
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*(no sum over|depend on one)"):
+        value(*arguments, readout=PAIRS[name], chunk_size=3)
+    given: Any = {"readout": PAIRS[name], "reduction": "sum"}
+    jax.eval_shape(lambda: value(*arguments, **given, chunk_size=STEPS))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_pairs_of_sums_are_taken(name: str) -> None:
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    jax.eval_shape(lambda: value(*arguments, readout=SUMS[name], chunk_size=3))

@@ -242,6 +242,13 @@ BAD_LOSSES: dict[str, tuple[Loss, str, str]] = {
         "E_ARGUMENT",
         "count",
     ),
+    "mean and number": (lambda h, y: (h.mean(), 1), "E_ARGUMENT", "a mean in"),
+    "mean and steps": (lambda h, y: (h.square().mean(), len(h)), "E_ARGUMENT", "a mean in"),
+    "loss and share": (
+        lambda h, y: (h.square().sum(), (h > 0).float().mean()),
+        "E_ARGUMENT",
+        "a mean in",
+    ),
     "no scalar": (lambda h, y: h.sum(2), "E_SHAPE", "scalar"),
     "a number": (lambda h, y: 1.0, "E_SHAPE", "float"),
     "three": (lambda h, y: (h.sum(), 1, 2), "E_SHAPE", "3"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .averages import Average
+from .averages import Average, Watch
 from .parts import Close, Parts, number_of
 from .quantise import LOW
 from .step_functions import OTHER
@@ -77,6 +77,14 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
         if True in answers:
             return True
     return False
+
+
+def doubt_of_pair(result: Any, watch: Watch) -> Place | None:
+    """Return a doubt if one of two scalars is a mean: it adds up only if it is multiplied."""
+    scalars = result if isinstance(result, (tuple, list)) else []
+    made = [watch.of(value) for value in scalars if isinstance(value, Tensor)]
+    means = any(one is not None and one.kind == "mean" for one in made)
+    return Place(doubt="a mean in (sum, count)") if means else None
 
 
 def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:

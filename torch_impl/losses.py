@@ -11,7 +11,7 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .apart import Form, as_mean, as_ratio, as_sum, check_apart
+from .apart import Form, as_mean, as_ratio, as_sum, check_apart, doubt_of_pair
 from .averages import Average, Watch
 from .parts import HOW, Parts
 from .quantise import wide
@@ -78,6 +78,8 @@ class Tally:
         with Watch(outputs, part) as watch:
             result = self.readout(outputs, part)
         doubt = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
+        if self.mean and several and doubt is None:
+            doubt = doubt_of_pair(result, watch)
         again = not self._apart
         if doubt is None and steps == 1:
             doubt = Place(doubt="what one step does not show")

@@ -1,0 +1,54 @@
+"""Whether both of (sum, count) are sums over the steps, as their program tells.
+
+Those of all chunks are added up. A mean, a number, or what is kept from being 0 does not add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from jax.extend.core import Literal as Constant
+
+from .averages import SAME, Kind, Walk, number_of, steps_in
+from .flat import flat_program
+
+Tree = Any
+# What may be added to a count to keep it from being 0, or be its least: it changes nothing else.
+_TINY: Final = 1e-3
+
+
+def are_sums(function: Callable[..., Tree], *arguments: Tree) -> bool | None:
+    """Say whether two scalars of arguments ``[STEPS, …]`` may be sums; ``None`` in doubt."""
+    try:
+        jaxpr = flat_program(function, arguments).jaxpr
+    except Exception:  # a function that does not take so many steps says nothing of itself
+        return True
+    walk = Walk(jaxpr)
+    total, count = jaxpr.outvars
+    number = number_of(count)
+    kinds = [_kind(walk, total), _kind(walk, count)]
+    if (number and steps_in(number) != 1) or "mean" in kinds or kinds[1] in ("ratio", "other"):
+        return False
+    return None if kinds[0] in ("ratio", "other") else True  # the square of a norm is a sum
+
+
+def _kind(walk: Walk, variable: Any) -> Kind:
+    """Return what a scalar is, but for what keeps it from being 0."""
+    while True:
+        place = None if isinstance(variable, Constant) else walk.makers.get(variable)
+        if place is None:
+            return "unknown"
+        equation = walk.jaxpr.eqns[place]
+        name: str = equation.primitive.name
+        if name in SAME:
+            variable = equation.invars[0]
+            continue
+        if name not in ("max", "add"):
+            break
+        varying = [v for v in equation.invars if number_of(v) is None]
+        numbers = [number_of(v) for v in equation.invars]
+        if len(varying) != 1 or not any(n is not None and abs(n) <= _TINY for n in numbers):
+            break
+        variable = varying[0]
+    return walk.of(variable).kind if walk.varies(variable) else "unknown"
