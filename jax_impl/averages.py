@@ -159,12 +159,9 @@ class Walk:
         over, factor = 0, 1.0  # how many times it is divided by the number of steps
         while True:
             place = self.makers.get(variable) if self.varies(variable) else None
-            if place is None:
+            if place is None or not (equation := self.jaxpr.eqns[place]).invars:
                 return Average("unknown")
-            equation = self.jaxpr.eqns[place]
             name: str = equation.primitive.name
-            if not equation.invars:
-                return Average("unknown")
             first, *others = list(equation.invars)
             if name in ("reduce_sum", "dot_general") and has_steps(*equation.invars):
                 over += sum(map(self._over, equation.invars))
@@ -181,9 +178,9 @@ class Walk:
                 if number is None:
                     factor = float("nan")  # known to the program alone
                 elif name == "div":
-                    over, factor = over + steps_in(number), factor / number
+                    over, factor = over + _steps_in(number), factor / number
                 else:
-                    over, factor = over - steps_in(number), factor * number
+                    over, factor = over - _steps_in(number), factor * number
                 variable = first if value is not first else others[0]
             elif name == "mul" or (name == "cond" and self.varies(first)):
                 return Average("other")  # switched off for some chunks, by keep.any() for instance
@@ -225,7 +222,7 @@ class Walk:
     def _factor_over(self, variable: Any) -> int:
         """Return the same of a factor, which may be a number."""
         number = None if self.varies(variable) else number_of(variable)
-        return self._over(variable) if number is None else -steps_in(number)
+        return self._over(variable) if number is None else -_steps_in(number)
 
     def _guarded(self, cases: list[Any]) -> Any:
         """Return the case that varies, if the only other one is a number."""
@@ -287,14 +284,16 @@ def number_of(variable: Any) -> float | None:
     return float(variable.val)
 
 
-def steps_in(number: float) -> int:
+def _steps_in(number: float) -> int:
     """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
     if not np.isfinite(number) or not number:
         return 0
     for sign, size in ((1, abs(number) / STEPS), (-1, abs(number) * STEPS)):
-        part = min(size, 1 / size)
-        whole = round(1 / part)
+        whole = round(max(size, 1 / size))
+        # A mean is over many elements of each step, up to millions; a part of one is no such.
+        most = 1 << 23 if (size > 1) == (sign > 0) else 1000
         # Numbers are float32. A whole number is a multiple of its own part, which says nothing.
-        if whole <= 1000 and abs(part * whole - 1) < 2e-7 and (sign > 0 or number % 1):
+        near = abs(min(size, 1 / size) * whole - 1) < 6.1e-8
+        if whole <= most and near and (sign > 0 or number % 1):
             return sign
     return 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jax.extend.core import Literal as Constant
 
-from .averages import SAME, Kind, Walk, number_of, steps_in
+from .averages import SAME, Kind, Walk, number_of
 from .flat import flat_program
 
 Tree = Any
@@ -18,17 +18,28 @@ Tree = Any
 _TINY: Final = 1e-3
 
 
-def are_sums(function: Callable[..., Tree], *arguments: Tree) -> bool | None:
-    """Say whether two scalars of arguments ``[STEPS, …]`` may be sums; ``None`` in doubt."""
+def are_sums(
+    function: Callable[..., Tree], longest: tuple[Tree, ...], example: tuple[Tree, ...]
+) -> bool | None:
+    """Say whether two scalars may be sums; ``None`` in doubt.
+
+    Args:
+        function: what gives them.
+        longest: its arguments, ``[STEPS, …]``.
+        example: the same of another number of steps.
+    """
     try:
-        jaxpr = flat_program(function, arguments).jaxpr
+        jaxpr = flat_program(function, longest).jaxpr
+        other = flat_program(function, example).jaxpr.outvars[1]
     except Exception:  # a function that does not take so many steps says nothing of itself
         return True
     walk = Walk(jaxpr)
     total, count = jaxpr.outvars
-    number = number_of(count)
+    # A narrow type does not hold so many steps.
+    number = number_of(count) if count.aval.dtype.itemsize >= 4 else None
     kinds = [_kind(walk, total), _kind(walk, count)]
-    if (number and steps_in(number) != 1) or "mean" in kinds or kinds[1] in ("ratio", "other"):
+    fixed = number and number == number_of(other)
+    if fixed or "mean" in kinds or kinds[1] in ("ratio", "other"):
         return False
     return None if kinds[0] in ("ratio", "other") else True  # the square of a norm is a sum
 

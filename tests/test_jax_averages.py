@@ -12,6 +12,7 @@ import pytest
 
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import apply, init, value, value_and_grad
+from revrnn.jax_impl.averages import average_of
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
 STEPS, ROWS = 7, 2
@@ -212,6 +213,10 @@ SUMS: dict[str, Callable[..., Any]] = {
     "mean times steps": lambda o, y, m: (losses(o, y).mean() * len(y), len(y)),
     "size": lambda o, y, m: (losses(o, y).sum(), float(y.size)),
     "kept above 0": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1e-8) + 1e-8),
+    "many elements": lambda o, y, m: (losses(o, y).sum(), len(y) * 4099),
+    "part of the steps": lambda o, y, m: (losses(o, y).sum(), len(y) / 7.5),
+    "narrow count": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("bfloat16")),
+    "count of bytes": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("uint8")),
     "square of a norm": lambda o, y, m: (jnp.linalg.norm(y) ** 2, y.size),
 }
 
@@ -229,3 +234,18 @@ def test_pairs_that_are_no_sums_are_told(name: str) -> None:
 def test_pairs_of_sums_are_taken(name: str) -> None:
     arguments = PARAMS, OUTER, X, MASK, CONFIG
     jax.eval_shape(lambda: value(*arguments, readout=SUMS[name], chunk_size=3))
+
+
+@pytest.mark.parametrize("rows", [1, 12, 125, 128, 1000, 3001])
+def test_means_over_many_elements_are_means(rows: int) -> None:
+    """Their number is larger than float32 holds exactly."""
+    y = jax.ShapeDtypeStruct((10_007, rows, 64), jnp.float32)
+    for kind, readout in (
+        ("mean", lambda _, y, __: y.mean()),
+        ("mean", lambda _, y, __: y.sum() / y.size),
+        ("mean", lambda _, y, __: y.sum() * (1 / y.size)),
+        ("sum", lambda _, y, __: y.mean() * y.size),
+        ("sum", lambda _, y, __: y.sum() / (rows * 64)),
+        ("sum", lambda _, y, __: y.sum() * (1e-3 / rows)),
+    ):
+        assert average_of(readout, {}, y, y).kind == kind
