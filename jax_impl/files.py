@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, type_name
 from revrnn.parameter_files import (
     Contents,
     Described,
@@ -59,16 +59,16 @@ def save_parameters(
     """
     named: Any = params
     own = getattr(params, "config", None)
-    if isinstance(own, Config):
+    if isinstance(own, Config) and hasattr(params, "params"):
         if config is not None and config != own:
             raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
         config, named = own, named.params
         named = named() if callable(named) else named
+    if not isinstance(named, Mapping):
+        allowed = "a mapping of arrays, or a module of revrnn.jax_impl"
+        raise RevRNNError("E_ARGUMENT", "params", type_name(params), allowed)
     if not isinstance(config, Config):
         raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
-    if not isinstance(named, Mapping):
-        given = type(params).__name__
-        raise RevRNNError("E_ARGUMENT", "params", given, "a mapping of arrays, or a module")
     arrays = {str(name): _plain(str(name), value) for name, value in named.items()}
     what = {name: Described(v.dtype.name, v.shape) for name, v in arrays.items()}
     zeros, directions = check_parameters(what, config), directions_of(list(arrays))
@@ -128,7 +128,7 @@ def save_state(path: Path, state: State) -> None:
         RevRNNError: for a wrong path or state. Then nothing has been written.
     """
     if not isinstance(state, State):
-        raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
+        raise RevRNNError("E_ARGUMENT", "state", type_name(state), "a State of revrnn.jax_impl")
     config = state.config
     if config is None:
         raise RevRNNError("E_ARGUMENT", "state.config", None, "the Config it belongs to")
@@ -217,5 +217,9 @@ def _plain(name: str, value: Any) -> Array:
         raise RevRNNError("E_DTYPE", name, value.dtype, "an array of numbers")
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         raise RevRNNError("E_ARGUMENT", name, "an array of other hosts too", "a whole array")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # another framework's, with a gradient
+        given = f"a {type_name(value)} that NumPy cannot read"
+        raise RevRNNError("E_DTYPE", name, given, "an array of JAX or NumPy") from error
     return np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape)

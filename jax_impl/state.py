@@ -14,7 +14,7 @@ import numpy as np
 from jax import export
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, type_name
 from revrnn.kinds import is_int
 from revrnn.plan import check_sizes
 
@@ -211,7 +211,7 @@ def check_config(config: Config) -> None:
 def check_state_config(state: State, config: Config) -> None:
     """Raise ``E_ARGUMENT`` unless ``state`` is a state, of this stack if it knows of which."""
     if not isinstance(state, State):
-        raise RevRNNError("E_ARGUMENT", "state", f"a {type(state).__name__}", "a State")
+        raise RevRNNError("E_ARGUMENT", "state", f"a {type_name(state)}", "a State")
     known: object = state.config
     if known is not None and not isinstance(known, Config):
         given = f"a {type(known).__name__}"

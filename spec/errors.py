@@ -51,6 +51,15 @@ class RevRNNError(ValueError):
         return (type(self), (self.code, self.argument, self.given, self.allowed))
 
 
+def type_name(value: object) -> str:
+    """Return the name of a value's type; of one of this project's with its module.
+
+    The implementations have types of the same names, which do not fit one another.
+    """
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__name__}" if "revrnn" in kind.__module__ else kind.__name__
+
+
 def one_of(values: Iterable[object]) -> str:
     """Return ``values`` as the "allowed" part of a message."""
     return ", ".join(repr(value) for value in values)

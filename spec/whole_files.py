@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
-from errno import EINVAL, EISDIR
+from errno import EACCES, EINVAL, EISDIR
 from itertools import count
+from typing import Final
 
 _numbers = count()
+_WRITABLE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -18,7 +21,8 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     former behind at worst.
 
     Args:
-        path: the file, in an existing folder. Where it is a link, the file that it leads to.
+        path: the file, in an existing folder. Where it is a link, the file that it leads to. One
+            that is there keeps its permissions; one that nobody may write stays as it is.
         data: all that will be in it.
 
     Raises:
@@ -31,8 +35,14 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
         raise IsADirectoryError(EISDIR, "it is a folder", place)
     if os.path.exists(place) and not os.path.isfile(place):
         raise OSError(EINVAL, "it is a device, a pipe or a socket", place)
+    mode = stat.S_IMODE(os.stat(place).st_mode) if os.path.exists(place) else None
+    if mode is not None and not mode & _WRITABLE:
+        raise PermissionError(EACCES, "it may only be read", place)
     try:
         with open(part, "xb") as file:
+            if mode is not None:
+                with suppress(OSError):  # some file systems have one mode for all
+                    os.chmod(part, mode)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -175,14 +176,54 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
     for device in ("nowhere", "cuda:77", 2.5):
         with pytest.raises(RevRNNError, match="device"):
             torch_impl.load_parameters(tmp_path / "good", device)  # type: ignore[arg-type]
-    for given in ((), torch.nn.GRU(3, 4), None):
-        with pytest.raises(RevRNNError, match=r"params|config"):
+    for given in ((), torch.nn.GRU(3, 4), None, torch.nn.Sequential(module)):
+        with pytest.raises(RevRNNError, match="params"):
             torch_impl.save_parameters(tmp_path / "good", given)  # type: ignore[arg-type]
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "good")
     torch_impl.save_parameters(link, torch_impl.RevGRU(3, 8))
     assert link.is_symlink()
     assert torch_impl.load_parameters(tmp_path / "good")[1].hidden_size == 8
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
+    path, module = tmp_path / "shared", torch_impl.RevGRU(3, 4)
+    torch_impl.save_parameters(path, module)
+    for mode in (0o664, 0o600):
+        path.chmod(mode)
+        torch_impl.save_parameters(path, module)
+        assert path.stat().st_mode & 0o777 == mode
+    path.chmod(0o444)
+    with pytest.raises(RevRNNError, match=r"path: got .*shared.*may only be read"):
+        torch_impl.save_parameters(path, torch_impl.RevGRU(3, 8))
+    assert torch_impl.load_parameters(path)[1].hidden_size == 4
+
+
+def test_what_is_of_the_other_framework_is_told_apart(tmp_path: Path) -> None:
+    """Both have a ``State`` and a ``RevGRU``."""
+    module, path = torch_impl.RevGRU(3, 4), tmp_path / "p"
+    config, x = module.config, np.zeros((2, 1, 3), np.float32)
+    theirs: Any
+    ours: Any
+    theirs, ours = jax_impl.initial_state(config, 1), module.initial_state(1)
+    params = jax_impl.init(jax.random.key(0), config)
+    other: Any = module
+    weights = dict(module.named_parameters())
+    for call, whose in (
+        (lambda: torch_impl.save_state(path, theirs), "jax"),
+        (lambda: module(torch.from_numpy(x), theirs), "jax"),
+        (lambda: torch_impl.rev_rnn(torch.from_numpy(x), weights, config, state=theirs), "jax"),
+        (lambda: jax_impl.save_state(path, ours), "torch"),
+        (lambda: jax_impl.apply(params, jax.numpy.asarray(x), config, state=ours), "torch"),
+        (lambda: jax_impl.save_parameters(path, other), "torch"),
+    ):
+        with pytest.raises(RevRNNError, match=rf"got .*revrnn\.{whose}_impl\."):
+            call()
+    for tensors in (weights, module.bfloat16().state_dict()):
+        with pytest.raises(RevRNNError, match=r"E_DTYPE\] weight_ih_l0: .*NumPy cannot read"):
+            jax_impl.save_parameters(path, tensors, config)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("buffer", ["stream", "wordlist"])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config, check_config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, type_name
 from revrnn.saturation import Saturation
 
 from .call import Call
@@ -200,7 +200,7 @@ def initial_floats(
         raise RevRNNError("E_ARGUMENT", "hx", "hx and state", "one of them")
     if state is not None:
         if not isinstance(state, State):
-            raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
+            raise RevRNNError("E_ARGUMENT", "state", type_name(state), "a State")
         check_state(state, config, rows, device)
         return []
     if hx is None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, type_name
 from revrnn.plan import check_shape
 
 from .checks import FLOATS, check_dense, check_state, check_tensor
@@ -149,7 +149,7 @@ def _kind(value: object) -> str:
         return "one tensor"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
-    return type(value).__name__
+    return type_name(value)
 
 
 def _packed(

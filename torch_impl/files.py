@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, type_name
 from revrnn.parameter_files import (
     Contents,
     Described,
@@ -62,11 +62,12 @@ def save_parameters(
         if config != params.config:
             raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
         named = params.named_weights()  # also of one that is parametrised or pruned
+    if not isinstance(named, Mapping):
+        # Also what wraps a module, as torch.compile and DistributedDataParallel do.
+        allowed = "a RevGRU or RevLSTM, or its state_dict()"
+        raise RevRNNError("E_ARGUMENT", "params", type_name(params), allowed)
     if not isinstance(config, Config):
         raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
-    if not isinstance(named, Mapping):
-        given = type(params).__name__
-        raise RevRNNError("E_ARGUMENT", "params", given, "a RevGRU or RevLSTM, or its state_dict()")
     for name, value in named.items():
         if not isinstance(name, str):
             raise RevRNNError("E_ARGUMENT", "params", f"the name {name!r}", "texts")
@@ -118,7 +119,7 @@ def save_state(path: Path, state: State) -> None:
         RevRNNError: for a wrong path or state. Then nothing has been written.
     """
     if not isinstance(state, State):
-        raise RevRNNError("E_ARGUMENT", "state", type(state).__name__, "a State")
+        raise RevRNNError("E_ARGUMENT", "state", type_name(state), "a State")
     if not isinstance(state.config, Config):
         given = None if state.config is None else type(state.config).__name__
         raise RevRNNError("E_ARGUMENT", "state.config", given, "the Config it belongs to")
