@@ -33,12 +33,14 @@ class StreamBuffer(NamedTuple):
         words: uint16 ``[capacity]``, bottom to top, or ``None``.
         length: words in the store, int32; beyond its capacity, or negative, after a fault.
         status: faults at the beginning.
+        parts: see :class:`Store`.
     """
 
     heads: jax.Array
     words: jax.Array | None
     length: jax.Array
     status: jax.Array
+    parts: jax.Array | None = None
 
     def push(
         self, low: jax.Array, z: jax.Array, active: jax.Array
@@ -72,7 +74,7 @@ class StreamBuffer(NamedTuple):
         if words is not None:
             word = (self.heads.reshape(-1) & 0xFFFF).astype(jnp.uint16)
             words = push_chosen(words, self.length, full.reshape(-1), place, word)
-        return StreamBuffer(heads, words, self.length + total, self.status)
+        return self._replace(heads=heads, words=words, length=self.length + total)
 
     def undo_renormalise(self, active: jax.Array) -> StreamBuffer:
         """Refill heads below 2^15 from the top of the stack (BUF-032)."""
@@ -85,7 +87,7 @@ class StreamBuffer(NamedTuple):
         place = jnp.where(short.reshape(-1), place, 0)
         word = self.words.at[place].get(mode="clip").astype(jnp.int32).reshape(short.shape)
         heads = jnp.where(short, (self.heads << 16) + word, self.heads)
-        return StreamBuffer(heads, self.words, left, self.status)
+        return self._replace(heads=heads, length=left)
 
     def faults(self) -> jax.Array:
         """Return the faults so far. Pushed too much or popped too much, the length stays so."""
@@ -195,12 +197,15 @@ class Store(NamedTuple):
         length: how many of them there are.
         flags: uint8 ``[capacity]``, or ``None`` for ``stream``.
         flags_length: how many of them there are, or ``None``.
+        parts: of an engine that shares rows among threads, a stack of how many words each share
+            has pushed in a chunk, int32 ``[chunks + 1, K]``, beneath it how many chunks there are.
     """
 
     words: jax.Array
     length: jax.Array
     flags: jax.Array | None
     flags_length: jax.Array | None
+    parts: jax.Array | None = None
 
 
 def fresh_heads(layout: str, rows: int, units: int) -> jax.Array:
@@ -258,8 +263,9 @@ def make_buffer(heads: jax.Array, store: Store | None) -> Buffer:
     none = jnp.int32(0)
     if heads.dtype == jnp.int32:
         status = flag((heads < HEAD_START).any(), RANGE)  # EVAL-006
-        words, length = (None, none) if store is None else (store.words, store.length)
-        return StreamBuffer(heads, words, length, status)
+        if store is None:
+            return StreamBuffer(heads, None, none, status)
+        return StreamBuffer(heads, store.words, store.length, status, store.parts)
     wide = join64(heads)
     status = flag((wide < 0).any(), RANGE)
     if store is None:
@@ -280,5 +286,5 @@ def store_of(buffer: Buffer) -> Store | None:
     if buffer.words is None:
         return None
     if isinstance(buffer, StreamBuffer):
-        return Store(buffer.words, buffer.length, None, None)
+        return Store(buffer.words, buffer.length, None, None, buffer.parts)
     return Store(split64(buffer.words), buffer.length, buffer.flags, buffer.flags_length)

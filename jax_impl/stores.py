@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from .buffer import Store, empty_store
+from .engines import NATIVE
+from .native.threads import shares
 from .resets import Replaced, nothing_replaced
 from .settings import Settings
 from .status import OVERFLOW, RESETS, first, flag, sized
@@ -81,6 +83,9 @@ def empty_stores(settings: Settings, steps: int, rows: int, with_resets: bool) -
     words = replaced = None
     if config.forgetting:
         words = _empty_store(config, steps, rows, settings.capacity, settings.masked)
+        if settings.method.engine == NATIVE and (count := shares(config, settings.chunk, rows)) > 1:
+            chunks = -(-steps // settings.chunk)
+            words = words._replace(parts=jnp.zeros((chunks + 1, count), jnp.int32))
     if with_resets:
         replaced = nothing_replaced(config, min(settings.reset_capacity, steps * rows))
     return Stores(words, replaced)

@@ -4,6 +4,7 @@ NumPy arrays go in and out; PyTorch's engine and JAX's call the same kernels. Re
 :mod:`.compiling`, :mod:`.tiles`, :mod:`.packing`, :mod:`.lanes`, :mod:`.vectors`, :mod:`.products`,
 :mod:`.arithmetic`, :mod:`.sums`, :mod:`.buffers`, :mod:`.gru`, :mod:`.lstm_rows` and :mod:`.lstm`,
 :mod:`.rooms`, :mod:`.copies`, :mod:`.sweeps`, :mod:`.pullback`, :mod:`.parameter_gradients`,
-:mod:`.readout`, :mod:`.plan`; for XLA :mod:`.frames` and :mod:`.handlers`. Records of arrays are
+:mod:`.readout`, :mod:`.plan`; for XLA :mod:`.frames`, :mod:`.threads`, :mod:`.tasks`,
+:mod:`.chunk_shares`, :mod:`.gradient_shares` and :mod:`.handlers`. Records of arrays are
 :mod:`.records`. All import numba.
 """

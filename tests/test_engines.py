@@ -130,8 +130,7 @@ def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> N
     from revrnn.torch_impl.native import threads
 
     wanted, state = trained(kind, "native")
-    for worth in ("_WORTH", "_WORTH_HELP"):
-        monkeypatch.setattr(threads, worth, 1)
+    monkeypatch.setattr(threads, "_WORTH", 1)
     for count in (2, 3, 40):
         native, other = trained(kind, "native", count)
         assert state == other

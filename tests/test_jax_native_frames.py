@@ -43,14 +43,14 @@ def test_a_frame_that_is_not_as_expected(kind: str, wrong: str) -> None:
     if kind == "pull":  # one layer
         arguments += empty(handlers._OF_LAYER)
         results += empty(handlers._OF_LAYER)
-        pairs = np.concatenate([pairs, [(12 + n, 3 + n) for n in range(3)]])
+        pairs = np.concatenate([pairs, [(13 + n, 3 + n) for n in range(3)]])
     free = 3  # neither aliased in any call
     if wrong == "type":
         arguments[free] = arguments[free].view(np.uint8)
     elif wrong == "axes":
         arguments[free] = arguments[free][None]
     elif wrong == "result":
-        results[-1 if kind != "pull" else 2] = np.zeros((1, 1, 1, 1, 1), np.float32)
+        results[-2 if kind != "pull" else 2] = np.zeros((1, 1, 1, 1, 1), np.float32)
     elif wrong == "fewer":
         arguments.pop(free)
         pairs = pairs - [1, 0]

@@ -17,7 +17,8 @@ import jax
 from revrnn.config import Config
 
 from ...native.compiling import SOURCES, callback
-from ...native.handlers import handler
+from ...native.handlers import handler, share_of
+from ...native.threads import make_known
 from ...native.tiles import KERNEL, PANEL
 from ..scans import vary_together
 
@@ -34,6 +35,9 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
     name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}_{_KIND}"
     with _lock:
         if name not in _known:
+            known, function = share_of(kind, cell, forgetting)
+            share = callback(function)
+            make_known(known, share.address)
             made = callback(handler(kind, cell, forgetting))
             new = ctypes.pythonapi.PyCapsule_New
             new.restype, new.argtypes = (
@@ -41,7 +45,7 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
                 [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
             )
             jax.ffi.register_ffi_target(name, new(made.address, None, None), platform="cpu")
-            _known[name] = made
+            _known[name] = share, made
     return name
 
 

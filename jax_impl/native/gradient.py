@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from revrnn.config import Config
 
@@ -16,6 +18,7 @@ from ..walk import to_operand
 from ..x64 import with_x64
 from .calls import call
 from .stack import Tape
+from .threads import shares
 from .weights import Packed
 
 
@@ -53,10 +56,11 @@ def pull(
     names = list(config.parameter_shapes())
     total = [grads[name] for name in names]
     arguments = [tape.pieces, tape.operands, tape.slopes, tape.anew, x, given, *packed.floats]
-    arguments += [dh, dc, *total]
+    count = np.full(1, shares(config, *shape[:2]), np.int32)
+    more: list[Any] = [dh, dc, count, *total]
     shapes = [(v.shape, v.dtype) for v in (dh, dc, x, *total)]
-    aliases = {10: 0, 11: 1, **{12 + n: 3 + n for n in range(len(names))}}
-    dh, dc, dx, *total = call("pull", config, arguments, shapes, aliases)
+    aliases = {10: 0, 11: 1, **{13 + n: 3 + n for n in range(len(names))}}
+    dh, dc, dx, *total = call("pull", config, [*arguments, *more], shapes, aliases)
     state = (_by_layer(dh), None if c is None else _by_layer(dc))
     return Gradients(x=dx, state=state, params=dict(zip(names, total, strict=True)))
 

@@ -10,15 +10,16 @@ from jax import lax
 
 from revrnn.config import Config
 
-from ..buffer import Buffer, StreamBuffer
+from ..buffer import Buffer, StreamBuffer, WordlistBuffer
 from ..groups import Groups
+from .threads import shares
 
 
 class Rows:
     """States and buffer as compiled calls want them."""
 
-    def __init__(self, config: Config, groups: Groups, buffer: Buffer | None) -> None:
-        """Take states and buffer as the scan has them."""
+    def __init__(self, config: Config, groups: Groups, buffer: Buffer | None, steps: int) -> None:
+        """Take states and buffer as the scan has them, for so many steps."""
         self.config = config
 
         def whole(pairs: Any) -> jax.Array:
@@ -28,18 +29,23 @@ class Rows:
         c = jnp.zeros((0, *h.shape[1:]), jnp.int32) if groups.c is None else whole(groups.c)
         heads, self.words = jnp.zeros((0, 0), jnp.int32), jnp.zeros(0, jnp.int16)
         length: Any = jnp.int32(0)
+        assert not isinstance(buffer, WordlistBuffer)
         self.buffer = buffer
         if buffer is not None:
-            assert isinstance(buffer, StreamBuffer)
             heads, length = buffer.heads, buffer.length
             if buffer.words is not None:
                 self.words = lax.bitcast_convert_type(buffer.words, jnp.int16)
         self.states = [h, c, heads]
-        self.length = length.astype(jnp.int64)[None]
+        self.arguments = [*self.states, self.words, length.astype(jnp.int64)[None]]
+        # Without words, or with a note of whose they are, shares may go their own ways.
+        free = buffer is None or buffer.words is None
+        count = shares(config, steps, h.shape[2]) if free else 1
+        kept = None if buffer is None else buffer.parts
+        self.parts = jnp.zeros((0, count), jnp.int32) if kept is None else kept
         self.shapes = list(map(described, self.states))
 
     def after(
-        self, states: list[jax.Array], words: jax.Array, length: jax.Array
+        self, states: list[jax.Array], words: jax.Array, length: jax.Array, parts: jax.Array
     ) -> tuple[Groups, Buffer | None]:
         """Return the same of what a call gave."""
         h, c, heads = states
@@ -50,11 +56,11 @@ class Rows:
         groups = Groups(pairs(h), pairs(c) if self.config.has_cell_state else None)
         if self.buffer is None:
             return groups, None
-        assert isinstance(self.buffer, StreamBuffer)
         kept = self.buffer.words
         if kept is not None:
             kept = lax.bitcast_convert_type(words, jnp.uint16)
-        now = StreamBuffer(heads, kept, length[0].astype(jnp.int32), self.buffer.status)
+        total, noted = length[0].astype(jnp.int32), self.buffer.parts is not None
+        now = StreamBuffer(heads, kept, total, self.buffer.status, parts if noted else None)
         return groups, now
 
 

@@ -69,7 +69,7 @@ class KernelStack:
         config, none = self.config, jnp.int32(0)
         length, rows, _ = steps.x.shape
         status = none if status is None else status
-        own = Rows(config, groups, buffer)
+        own = Rows(config, groups, buffer, length)
         anew, aside = self._aside(steps, replaced)
         arrays, pairs = config.state_arrays, (config.num_layers, 2, rows, config.group_size)
         shapes = [
@@ -83,11 +83,12 @@ class KernelStack:
             ((config.num_layers, 1025 if count_gates and config.forgetting else 0), jnp.int64),
             ((length,), jnp.int64),
             ((1,), jnp.int64),
+            described(own.parts),
         ]
-        arguments = [*self._common(steps, anew), *own.states, own.words, own.length, *aside]
-        aliases = {12: 0, 13: 1, 14: 2, 15: 3, 16: 4, 17: 5, 18: 6}
-        made = call("advance", config, arguments, shapes, aliases)
-        groups, now = own.after(made[:3], made[3], made[4])
+        arguments = [*self._common(steps, anew), *own.arguments, *aside, own.parts]
+        aliases = {12: 0, 13: 1, 14: 2, 15: 3, 16: 4, 17: 5, 18: 6, 19: 13}
+        *made, parts = call("advance", config, arguments, shapes, aliases)
+        groups, now = own.after(made[:3], made[3], made[4], parts)
         if replaced is not None:
             assert steps.resets is not None
             total = jnp.sum(steps.resets, dtype=jnp.int32)
@@ -133,7 +134,7 @@ class KernelStack:
             return traced_back(self.reverse, steps, groups, buffer, slices)
         config = self.config
         length, rows, _ = steps.x.shape
-        own = Rows(config, groups, buffer)
+        own = Rows(config, groups, buffer, length)
         anew, aside = self._aside(steps, replaced, back=True)
         pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
         size, above = length * rows * config.hidden_size, config.num_layers - 1
@@ -144,15 +145,16 @@ class KernelStack:
             ((pieces * config.num_layers * size,), jnp.float32),
             ((above * size,), jnp.float32),
             ((above * size,), jnp.float32),
+            described(own.parts),
         ]
         if before is None:
             pairs = (config.num_layers, 2, rows, config.group_size)
             before = jnp.zeros((0, config.state_arrays, *pairs), jnp.int32)
         scale = np.full(1, forget_scale(config), np.float32)
-        arguments = [*self._common(steps, anew), *own.states, own.words, own.length, *aside]
-        aliases = {12: 0, 13: 1, 14: 2, 16: 3}
+        arguments = [*self._common(steps, anew), *own.arguments, *aside, own.parts]
+        aliases = {12: 0, 13: 1, 14: 2, 16: 3, 19: 8}
         made = call("recover", config, [*arguments, slices, before, scale], shapes, aliases)
-        groups, now = own.after(made[:3], own.words, made[3])
+        groups, now = own.after(made[:3], own.words, made[3], made[8])
         if replaced is not None:
             assert steps.resets is not None
             left = replaced.length - jnp.sum(steps.resets, dtype=jnp.int32)

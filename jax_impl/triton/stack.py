@@ -134,7 +134,8 @@ class KernelStack:
             places = lax.cumsum(counts.reshape(-1)) + jnp.maximum(buffer.length, 0)
             words = lax.bitcast_convert_type(go.compact(places, kept), jnp.uint16)
         heads, total = go.arrays["heads"][:rows, :units], by_step.sum(dtype=jnp.int32)
-        return by_step, StreamBuffer(heads, words, buffer.length + total, buffer.status)
+        length = buffer.length + total
+        return by_step, buffer._replace(heads=heads, words=words, length=length)
 
     def reverse(
         self,

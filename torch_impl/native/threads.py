@@ -16,12 +16,11 @@ import torch
 
 Task = Callable[[], object]
 
-# Multiplications that a thread must have to be worth its start. Where each has its own rows, some
-# milliseconds: on a machine that is busy with something else, waiting for a thread to be given a
-# core takes long. Where it helps with tasks that this thread does itself if nobody comes, half of
-# one.
-_WORTH: Final = 100_000_000
-_WORTH_HELP: Final = 50_000_000
+# Multiplications that a thread must have to be worth its start, about a millisecond where each has
+# its own rows: at 200 units two threads then take a tenth less than one, and on a busy machine,
+# where waiting for a thread to be given a core takes long, no more. The same where it helps with
+# tasks that this thread does itself if nobody comes.
+_WORTH: Final = 40_000_000
 
 
 def shares(work: int, most: int) -> int:
@@ -31,7 +30,7 @@ def shares(work: int, most: int) -> int:
 
 def helpers(work: int) -> int:
     """Return how many threads are to do tasks of so many multiplications together."""
-    return max(1, min(torch.get_num_threads(), work // _WORTH_HELP))
+    return max(1, min(torch.get_num_threads(), work // _WORTH))
 
 
 @cache
