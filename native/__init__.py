@@ -5,6 +5,6 @@ NumPy arrays go in and out; PyTorch's engine and JAX's call the same kernels. Re
 :mod:`.arithmetic`, :mod:`.sums`, :mod:`.buffers`, :mod:`.gru`, :mod:`.lstm_rows` and :mod:`.lstm`,
 :mod:`.rooms`, :mod:`.copies`, :mod:`.sweeps`, :mod:`.pullback`, :mod:`.parameter_gradients`,
 :mod:`.readout`, :mod:`.plan`; for XLA :mod:`.frames`, :mod:`.threads`, :mod:`.tasks`,
-:mod:`.chunk_shares`, :mod:`.gradient_shares` and :mod:`.handlers`. Records of arrays are
-:mod:`.records`. All import numba.
+:mod:`.own_rows`, :mod:`.chunk_shares`, :mod:`.gradient_shares` and :mod:`.handlers`. Records of
+arrays are :mod:`.records`. All import numba.
 """

@@ -32,6 +32,7 @@ from .frames import (
     shorts_2,
     shorts_3,
 )
+from .own_rows import flags_of, give_rows, places_of, put_states, states_of, take_rows
 from .records import Counted, Factors, Kept, Numbers, Outputs, Stack, Steps
 from .sweeps import forward, recover
 from .tasks import (
@@ -69,34 +70,20 @@ def _numbers(frame: int) -> Any:
 
 
 @inner
-def second_axis(v: Array, first: int, end: int) -> Any:
-    """Return some rows of ``[C, B, …]``, the array itself if these are all."""
-    return v if end - first == v.shape[1] else v[:, first:end].copy()
-
-
-@inner
-def third_axis(v: Array, first: int, end: int) -> Any:
-    """Return some rows of ``[L, 2, B, G]`` or ``[C, L−1, B, H]`` likewise."""
-    return v if end - first == v.shape[2] else v[:, :, first:end].copy()
-
-
-@inner
-def put_back(v: Array, first: int, own: Array) -> None:
-    """Write a share's rows of ``[L, 2, B, G]`` where they belong."""
-    if own.shape[2] != v.shape[2]:
-        v[:, :, first : first + own.shape[2]] = own
-
-
-@inner
 def _steps(frame: int, first: int, end: int) -> Any:
     x, active = shorts_3(argument(frame, 8)), bytes_2(argument(frame, 9))
     aside_at, gains = ints_2(argument(frame, 10)), ints_4(argument(frame, 11))
-    return Steps(
-        second_axis(x, first, end),
-        second_axis(active, first, end),
-        second_axis(aside_at, first, end),
-        third_axis(gains, first, end),
-    )
+    steps, batch, length = x.shape
+    rows = end - first
+    own, own_gains = x, gains
+    if rows < batch:
+        own = np.empty((steps, rows, length), np.int16)
+        take_rows(x.ctypes.data, steps, batch, 2 * length, first, rows, own.ctypes.data)
+        some, above, _, hidden = gains.shape
+        own_gains, each = np.empty((some, above, rows, hidden), np.int32), 4 * hidden
+        to = own_gains.ctypes.data
+        take_rows(gains.ctypes.data, some * above, batch, each, first, rows, to)
+    return Steps(own, flags_of(active, first, end), places_of(aside_at, first, end), own_gains)
 
 
 @inner
@@ -106,7 +93,7 @@ def advance_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     frame, h = task[FRAME], ints_4(result(task[FRAME], 0))
     first, end = part_of(task, h.shape[2], i64(1))
     steps = _steps(frame, first, end)
-    own = third_axis(h, first, end)
+    own = states_of(h, first, end)
     aside_h, aside_c = ints_4(result(frame, 5)), ints_4(result(frame, 6))
     slices, states = ints_3(result(frame, 8)), ints_6(result(frame, 9))
     own_slices, own_states = slices, states
@@ -123,10 +110,16 @@ def advance_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     counted = Counted(gates, np.zeros(h.shape[0], np.int64), tops)
     numbers, stack = _numbers(frame), _stack(frame)
     forward(numbers, stack, w_u, own, c, heads, steps, kept, outputs, counted)
-    put_back(h, first, own)
+    put_states(h, first, own)
     if end - first < h.shape[2]:
-        slices[:, first:end] = own_slices
-        states[:, :, :, :, first:end] = own_states
+        n, batch, depth = slices.shape
+        of_own, rows = own_slices.ctypes.data, end - first
+        give_rows(slices.ctypes.data, n, batch, 4 * depth, first, rows, of_own)
+        n, arrays, layers, _, _, units = states.shape
+        outer, of_own = n * arrays * layers * 2, own_states.ctypes.data
+        give_rows(states.ctypes.data, outer, batch, 4 * units, first, rows, of_own)
+        hold(own_slices)
+        hold(own_states)
     task[WORDS], task[WRAPS] = tally[buffers.TOP], tally[buffers.WRAPS]
 
 
@@ -137,22 +130,31 @@ def take_back_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     frame, h = task[FRAME], ints_4(result(task[FRAME], 0))
     first, end = part_of(task, h.shape[2], i64(1))
     steps = _steps(frame, first, end)
-    own = third_axis(h, first, end)
+    own = states_of(h, first, end)
     aside_h, aside_c = ints_4(argument(frame, 17)), ints_4(argument(frame, 18))
     room = _carray(pointer(task[ROOM], _SHORT), (task[SIZE],))
     tally = np.zeros(buffers.TALLIES, np.int64)
     tally[buffers.TOP] = task[WORDS]
     slices, states = ints_3(argument(frame, 20)), ints_6(argument(frame, 21))
+    own_slices, own_states = slices, states
     if end - first < h.shape[2]:
-        slices, states = slices[:, first:end].copy(), states[:, :, :, :, first:end].copy()
-    kept = Kept(room, i64(1), tally, aside_h, aside_c, slices, states)
+        n, batch, depth = slices.shape
+        rows = end - first
+        own_slices = np.empty((n, rows, depth), np.int32)
+        to = own_slices.ctypes.data
+        take_rows(slices.ctypes.data, n, batch, 4 * depth, first, rows, to)
+        n, arrays, layers, _, _, units = states.shape
+        own_states = np.empty((n, arrays, layers, 2, rows, units), np.int32)
+        outer, to = n * arrays * layers * 2, own_states.ctypes.data
+        take_rows(states.ctypes.data, outer, batch, 4 * units, first, rows, to)
+    kept = Kept(room, i64(1), tally, aside_h, aside_c, own_slices, own_states)
     outputs = Outputs(ints_3(result(frame, 4)), first)
     f = (floats_1(result(frame, 5)), floats_1(result(frame, 6)), floats_1(result(frame, 7)))
     factors, scale = Factors(f[0], f[1], f[2]), floats_1(argument(frame, 22))[0]
     more = (factors, h.shape[2], scale)
     numbers, stack = _numbers(frame), _stack(frame)
     recover(numbers, stack, w_u, own, c, heads, steps, kept, outputs, *more)
-    put_back(h, first, own)
+    put_states(h, first, own)
     task[WORDS], task[SHORT] = tally[buffers.TOP], tally[buffers.UNDERFLOW]
 
 
@@ -181,6 +183,15 @@ def _give_room(frame: int, tasks: Array) -> Any:
 
 
 @inner
+def add_up(own: Array, first: int, to: Array, count: int) -> None:
+    """Write the sums of so many rows that lie one after the other."""
+    for i in range(to.size):
+        to[i] = 0
+        for k in range(count):
+            to[i] += own[first + k * to.size + i]
+
+
+@inner
 def advance(frame: int, share: int) -> bool:
     """Take a chunk forward, all shares; return whether there was memory."""
     words, length = shorts_1(result(frame, 3)), longs_1(result(frame, 4))
@@ -191,15 +202,15 @@ def advance(frame: int, share: int) -> bool:
     )
     tasks = tasks_of(frame, parts.shape[1])
     room = _give_room(frame, tasks)
-    own_counts = np.zeros((len(tasks), *counts.shape), np.int64)
-    own_tops = np.zeros((len(tasks), tops.size), np.int64)
+    own = np.zeros(len(tasks) * (counts.size + tops.size), np.int64)
+    of_tops = len(tasks) * counts.size
     for k in range(len(tasks)):
-        tasks[k, GATES] = own_counts[k].ctypes.data
-        tasks[k, TOPS] = own_tops[k].ctypes.data
+        tasks[k, GATES] = own.ctypes.data + 8 * k * counts.size
+        tasks[k, TOPS] = own.ctypes.data + 8 * (of_tops + k * tops.size)
     if not run_all(share, tasks):
         return False
-    counts[:] = own_counts.sum(0)
-    tops[:] = own_tops.sum(0)
+    add_up(own, i64(0), counts.reshape(-1), len(tasks))
+    add_up(own, of_tops, tops, len(tasks))
     at, wraps, chunks = i64(0), i64(0), i64(0)
     if parts.shape[0]:
         parts[0, 0] += 1

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .chunk_shares import put_back, second_axis, third_axis
 from .compiling import Array, Maybe, i64, inner
 from .frames import (
     argument,
@@ -23,6 +22,7 @@ from .frames import (
     pointer,
     result,
 )
+from .own_rows import places_of, put_states, states_of
 from .packing import pack_float, padded_columns
 from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
@@ -53,13 +53,13 @@ def carry_back_share(address: int, w_u: Maybe, dc: Maybe, forgetting: bool) -> N
     task = task_at(address)
     frame, dh = task[FRAME], floats_4(result(task[FRAME], 0))
     first, end = part_of(task, dh.shape[2], i64(1))
-    own = third_axis(dh, first, end)
+    own = states_of(dh, first, end)
     outputs = Outputs(floats_3(argument(frame, 5)), first)
-    aside_at = second_axis(ints_2(argument(frame, 3)), first, end)
+    aside_at = places_of(ints_2(argument(frame, 3)), first, end)
     w_l, w_h = floats_3(argument(frame, 7)), floats_3(argument(frame, 8))
     ds = _ds(task, floats_1(result(frame, 5)).size // 2)
     pull(own, dc, outputs, _factors(frame), aside_at, w_l, w_h, w_u, forgetting, ds)
-    put_back(dh, first, own)
+    put_states(dh, first, own)
 
 
 @inner

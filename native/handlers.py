@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from . import chunk_shares, gradient_shares, gru, lstm_rows
-from .chunk_shares import put_back, third_axis
 from .compiling import i64
 from .frames import (
     argument,
@@ -29,6 +28,7 @@ from .frames import (
     shorts_3,
     unexpected,
 )
+from .own_rows import put_states, states_of
 from .tasks import AGAIN, FRAME, number_of, part_of, say_failed, task_at
 from .threads import address_of
 
@@ -77,13 +77,13 @@ def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:
         w_u = shorts_3(argument(frame, 5)) if gru else None
         heads = ints_2(result(frame, 2))[first:end] if forgetting else None
         try:
-            c = None if gru else third_axis(ints_4(result(frame, 1)), first, end)
+            c = None if gru else states_of(ints_4(result(frame, 1)), first, end)
             if back:
                 chunk_shares.take_back_share(address, w_u, c, heads)
             else:
                 chunk_shares.advance_share(address, w_u, c, heads)
             if not gru:
-                put_back(ints_4(result(frame, 1)), first, c)
+                put_states(ints_4(result(frame, 1)), first, c)
         except Exception:  # the only one that there can be: memory is short
             say_failed(address)
         return 0
@@ -103,10 +103,10 @@ def _of_gradient(gru: bool, forgetting: bool) -> Handler:
             if number_of(address, AGAIN):
                 gradient_shares.parameters_share(address, view, of_u)
             else:
-                dc = None if gru else third_axis(floats_4(result(frame, 1)), first, end)
+                dc = None if gru else states_of(floats_4(result(frame, 1)), first, end)
                 gradient_shares.carry_back_share(address, w_u, dc, forgetting)
                 if not gru:
-                    put_back(floats_4(result(frame, 1)), first, dc)
+                    put_states(floats_4(result(frame, 1)), first, dc)
         except Exception:
             say_failed(address)
         return 0
