@@ -112,9 +112,10 @@ def test_gradients_are_those_of_the_plain_call(kind: Any, case: str) -> None:
 def test_values_of_transformed_calls(kind: Any) -> None:
     model, rnn = Model(kind), kind(3, 6, 2)
     rows = torch.stack([model(x) for x in X])
-    assert torch.equal(vmap(model)(X), rows)
-    assert torch.equal(vmap(vmap(model))(X.unsqueeze(1))[:, 0], rows)
-    assert torch.equal(torch.fx.symbolic_trace(model)(X[0]), rows[0])
+    # The linear layer is floats, whose bits depend on the processor and on how many rows there are.
+    assert torch.allclose(vmap(model)(X), rows)
+    assert torch.allclose(vmap(vmap(model))(X.unsqueeze(1))[:, 0], rows)
+    assert torch.allclose(torch.fx.symbolic_trace(model)(X[0]), rows[0])
     exact = vmap(lambda x: rnn(x, rnn.initial_state(2))[1])(X)
     _, state = rnn(X[3], rnn.initial_state(2))
     assert isinstance(exact, State)
