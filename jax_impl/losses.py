@@ -124,8 +124,9 @@ def average_of_scalar(
     made = readout.shapes(*example)
     results = jax.tree.leaves(made)
     # The loss of one chunk is the sequence's; what is no scalar or pair is refused later, by name.
+    parts = made if isinstance(made, (tuple, list)) else (made,)
     plain = all(not leaf.shape and _is_real(leaf.dtype) for leaf in results)
-    if steps == len(outputs) or len(results) not in (1, 2) or not plain:
+    if steps == len(outputs) or len(parts) not in (1, 2) or any(map(_is_tree, parts)) or not plain:
         return Average("unknown")
 
     def longer(tree: Tree) -> Tree:
@@ -134,8 +135,7 @@ def average_of_scalar(
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
     longest = like, longer(outputs), longer(targets)
     average = average_of(function, *longest)
-    pair = mean and isinstance(made, (tuple, list)) and len(results) == len(made) == 2
-    sums = are_sums(function, longest, example) if pair else True
+    sums = are_sums(function, longest, example) if mean and len(parts) == 2 else True
     if sums is False:
         given = "a pair of which one is a mean, a number or another that is no sum over steps"
         allowed = "(sum, count), both added up over steps; a scalar; a chunk_size of all steps"
