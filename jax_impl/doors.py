@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from revrnn.config import Config
+from revrnn.dropout_warnings import warn_of_no_key, warn_of_one_layer
 from revrnn.errors import RevRNNError, one_of
 from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
@@ -64,6 +65,7 @@ def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
     config = Config(**(fields | {"cell": cell, "formats": formats}))
     check_config(config)
     _check_sizes(config, given["chunk_size"], given["checkpoint_every"])
+    warn_of_one_layer(given["dropout"], config.num_layers)
     return config
 
 
@@ -96,7 +98,12 @@ def without_biases(params: Mapping[str, jax.Array], bias: bool) -> dict[str, jax
 
 
 def run(
-    module: Any, params: dict[str, jax.Array], x: jax.Array, key: jax.Array | None, given: Any
+    module: Any,
+    params: dict[str, jax.Array],
+    x: jax.Array,
+    key: jax.Array | None,
+    given: Any,
+    missing: tuple[str, str] | None,
 ) -> Output:
     """Call :func:`apply` with what a module's call was given, in the layout of its inputs.
 
@@ -106,6 +113,8 @@ def run(
         x: the inputs, ``[T, B, I]``, ``[B, T, I]`` with ``batch_first``, or ``[T, I]``.
         key: with it outputs between layers are dropped.
         given: settings of :func:`apply`; masks and resets in the layout of the inputs.
+        missing: in training mode, what the call lacks if ``key`` is ``None``, and how to say that
+            nothing is to be dropped.
     """
     for name in given:
         if name not in _SETTINGS:
@@ -136,12 +145,16 @@ def run(
         x = _swapped("x", x, 3)
         for name in by_step:
             settings[name] = _swapped(name, settings[name], 2)
-    if key is not None and module.dropout and module.config.num_layers > 1:
-        if settings.get("gains") is not None:
+    if module.dropout and module.config.num_layers > 1:
+        own_gains = settings.get("gains") is not None
+        if key is not None and own_gains:
             raise RevRNNError("E_ARGUMENT", "gains", "gains and a key", "one of the two")
-        settings["gains"] = module_gains(
-            key, module.dropout, module.config, x, module.locked_dropout
-        )
+        if key is not None:
+            settings["gains"] = module_gains(
+                key, module.dropout, module.config, x, module.locked_dropout
+            )
+        elif missing is not None and not own_gains:
+            warn_of_no_key(*missing)
     out = apply(params, x, module.config, **settings)
     if not batched:
         names = ("outputs", "h_n", "c_n", "slices", "context")

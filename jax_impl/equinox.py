@@ -26,6 +26,10 @@ from .parameters import init
 from .state import State
 
 
+# What a call in training mode lacks that drops nothing, and how to say that nothing is to be dropped.
+_MISSING = ("key", "call eqx.nn.inference_mode(module)")
+
+
 class Mode(eqx.Module):
     """What ``eqx.nn.inference_mode`` changes; only modules with dropout have one.
 
@@ -109,17 +113,21 @@ class _RevRNN(RecurrentModule, eqx.Module):
         """Run over a sequence, as :func:`revrnn.jax_impl.apply`, in the layout of ``x``.
 
         Arguments and result are those of a call of :class:`revrnn.jax_impl.flax.RevGRU`, but for
-        ``key``: with it outputs between layers are dropped.
+        ``key``: with it outputs between layers are dropped. Without it nothing is, and a warning
+        says so, unless the module is one of ``eqx.nn.inference_mode``.
 
         Raises:
             RevRNNError: for bad input, by the argument's name.
         """
         if key is not None:
             check_key("key", key)
-        if self.mode is not None and self.mode.inference:
+        inference = self.mode is not None and self.mode.inference
+        if inference:
             key = None
+        missing = None if inference else _MISSING
         settings |= {"hx": hx, "mask": mask, "resets": resets}
-        return run(self, with_biases(self.params, self.config, self.bias), x, key, settings)
+        params = with_biases(self.params, self.config, self.bias)
+        return run(self, params, x, key, settings, missing)
 
     @classmethod
     def load(cls, path: str | PathLike[str], **settings: Any) -> Self:

@@ -28,6 +28,10 @@ from .parameters import init
 from .state import State, check_state_config
 
 
+# What a call in training mode lacks that drops nothing, and how to say that nothing is to be dropped.
+_MISSING = ("rngs", "call eval() of the module first")
+
+
 def _drawn(rngs: nnx.Rngs | None, stream: str) -> jax.Array:
     """Return a stream's next key; raise ``E_ARGUMENT`` if there is no such stream."""
     if not isinstance(rngs, nnx.Rngs):
@@ -166,7 +170,8 @@ class _RevRNN(RecurrentModule, nnx.Module):
             x: float32 ``[T, B, I]``, ``[B, T, I]`` with ``batch_first``, or ``[T, I]``.
             hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, ``[L, B, H]`` (``[L, H]`` for
                 one sequence); or an exact state, as ``state``.
-            rngs: with it outputs between layers are dropped, by ``rngs.dropout()``.
+            rngs: with it outputs between layers are dropped, by ``rngs.dropout()``. Without it
+                nothing is, and a warning says so, unless ``eval()`` was called.
             mask: bool, shaped as ``x`` without its features: which steps a row has (SEQ-002).
             resets: bool of the same shape: where a row starts anew from zero (SEQ-013).
             settings: others of :func:`revrnn.jax_impl.apply`: ``state``, ``capacity``, …
@@ -182,7 +187,8 @@ class _RevRNN(RecurrentModule, nnx.Module):
         if rngs is not None and self.dropout and not self.deterministic:
             key = _drawn(rngs, "dropout")
         settings |= {"hx": hx, "mask": mask, "resets": resets}
-        return run(self, self.params(), x, key, settings)
+        missing = None if self.deterministic else _MISSING
+        return run(self, self.params(), x, key, settings, missing)
 
     @classmethod
     def load(cls, path: str | PathLike[str], **settings: Any) -> Self:

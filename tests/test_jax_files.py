@@ -142,7 +142,8 @@ def test_modules_are_written_read_copied() -> None:
 def test_modules_from_files(tmp_path: Path) -> None:
     module = flax.RevLSTM(3, 4, bias=False, rngs=nnx.Rngs(1), max_forget_bits=2)
     module.save(tmp_path / "m")
-    again = flax.RevLSTM.load(tmp_path / "m", bias=False, dropout=0.5)
+    with pytest.warns(UserWarning, match="num_layers=1"):
+        again = flax.RevLSTM.load(tmp_path / "m", bias=False, dropout=0.5)
     assert (again.config, again.dropout) == (module.config, 0.5)
     jax.tree.map(np.testing.assert_array_equal, again.params(), module.params())
     with pytest.raises(RevRNNError, match=r"hidden_size.*the file"):

@@ -29,7 +29,9 @@ def test_flax_module(cell: str) -> None:
     kind = getattr(in_flax, cell)
     model = kind(3, 4, 2, max_forget_bits=3, dropout=0.4, rngs=nnx.Rngs(0))
     wanted = apply(model.params(), X, model.config)
-    out = model(X)
+    with pytest.warns(UserWarning, match=r"without rngs nothing is dropped.*eval\(\)") as told:
+        out = model(X)
+    assert told[0].filename == __file__
     assert np.array_equal(out.outputs, wanted.outputs)
     wide = kind(3, 4, 2, max_forget_bits=3, batch_first=True, rngs=nnx.Rngs(0))
     assert np.array_equal(wide(X.swapaxes(0, 1)).outputs.swapaxes(0, 1), wanted.outputs)
@@ -38,6 +40,8 @@ def test_flax_module(cell: str) -> None:
     dropped = apply(model.params(), X, model.config, gains=gains)
     assert np.array_equal(model(X, rngs=nnx.Rngs(dropout=5)).outputs, dropped.outputs)
     assert not np.array_equal(dropped.outputs, wanted.outputs)
+    assert np.array_equal(model(X, gains=gains).outputs, dropped.outputs)
+    model.eval()
     optimiser = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
 
     @nnx.jit
@@ -65,13 +69,18 @@ def test_equinox_module(cell: str) -> None:
     key = jax.random.key(0)
     model = kind(3, 4, 2, max_forget_bits=3, dropout=0.4, key=key)
     wanted = apply(model.params, X, model.config)
-    assert np.array_equal(eqx.filter_jit(model)(X).outputs, wanted.outputs)
+    with pytest.warns(UserWarning, match="without key nothing is dropped.*inference_mode") as told:
+        assert np.array_equal(model(X).outputs, wanted.outputs)
+    assert told[0].filename == __file__
     wide = kind(3, 4, 2, max_forget_bits=3, batch_first=True, key=key)
     assert np.array_equal(wide(X.swapaxes(0, 1)).outputs.swapaxes(0, 1), wanted.outputs)
     gains = dropout_gains(key, 0.4, model.config, STEPS, 2)
     dropped = apply(model.params, X, model.config, gains=gains)
     assert np.array_equal(model(X, key=key).outputs, dropped.outputs)
     assert not np.array_equal(dropped.outputs, wanted.outputs)
+    assert np.array_equal(model(X, gains=gains).outputs, dropped.outputs)
+    model = eqx.nn.inference_mode(model)
+    assert np.array_equal(eqx.filter_jit(model)(X).outputs, wanted.outputs)
     optimiser = optax.sgd(0.1)
     moments = optimiser.init(eqx.filter(model, eqx.is_inexact_array))
 
@@ -92,6 +101,16 @@ def test_equinox_module(cell: str) -> None:
         losses.append(float(value))
     assert losses == sorted(losses, reverse=True)
     assert losses[-1] < losses[0]
+
+
+def test_dropout_of_one_layer_warns() -> None:
+    """At construction alone: with or without a key, a call has nothing to drop."""
+    with pytest.warns(UserWarning, match=r"dropout=0\.5 .* num_layers=1") as told:
+        model: Any = in_flax.RevGRU(3, 4, dropout=0.5, rngs=nnx.Rngs(0))
+        other = EQUINOX.RevLSTM(3, 4, dropout=0.5, key=KEY)
+    assert [warning.filename for warning in told] == [__file__] * 2
+    for module in (model, other):
+        module(X)
 
 
 def without(module: Any, name: str, **more: Any) -> Any:

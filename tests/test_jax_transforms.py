@@ -27,9 +27,10 @@ from revrnn.torch_impl import save_state as save_state_in_torch
 
 X = jax.random.normal(jax.random.key(1), (2, 2, 3))
 KEY = jax.random.key(0)
-FLAX = in_flax.RevGRU(3, 4, dropout=0.4, rngs=nnx.Rngs(0))
+FLAX: Any = in_flax.RevGRU(3, 4, 2, dropout=0.4, rngs=nnx.Rngs(0))
+FLAX.eval()
 IN: Any = in_equinox
-EQUINOX = IN.RevGRU(3, 4, dropout=0.4, key=KEY)
+EQUINOX = eqx.nn.inference_mode(IN.RevGRU(3, 4, 2, dropout=0.4, key=KEY))
 Call = Callable[..., Any]
 
 
@@ -56,7 +57,7 @@ def of_many(module: Any) -> Any:
     @nnx.split_rngs(splits=3)
     @nnx.vmap(in_axes=0, out_axes=0)
     def make(rngs: Any) -> Any:
-        return in_flax.RevGRU(3, 4, rngs=rngs)
+        return in_flax.RevGRU(3, 4, 2, rngs=rngs)
 
     many = make(nnx.Rngs(0))
     nnx.update(many, jax.tree.map(lambda a, b: b.at[0].set(a), nnx.state(module), nnx.state(many)))
@@ -79,7 +80,7 @@ IN_EQUINOX: dict[str, Call] = {
     "vmap": lambda m: eqx.filter_vmap(outputs, in_axes=(None, 1), out_axes=1)(m, X),
     "partition": lambda m: outputs(eqx.combine(*eqx.partition(m, eqx.is_inexact_array))),
     "tree_at": lambda m: outputs(eqx.tree_at(lambda m: m.params, m, m.params)),
-    "inference": lambda m: eqx.nn.inference_mode(m)(X, key=KEY).outputs,
+    "inference": lambda m: m(X, key=KEY).outputs,
     "pickle": lambda m: outputs(pickle.loads(pickle.dumps(m))),
     "deepcopy": lambda m: outputs(copy.deepcopy(m)),
 }
@@ -102,7 +103,8 @@ def test_orbax(tmp_path: Path) -> None:
         keeper.save(tmp_path / "module", nnx.state(FLAX))
         keeper.save(tmp_path / "state", {"state": state})
         keeper.wait_until_finished()
-        empty = nnx.eval_shape(lambda: in_flax.RevGRU(3, 4, dropout=0.4, rngs=nnx.Rngs(5)))
+        empty: Any = nnx.eval_shape(lambda: in_flax.RevGRU(3, 4, 2, dropout=0.4, rngs=nnx.Rngs(5)))
+        empty.eval()
         structure, shapes = nnx.split(empty)
         filled = nnx.merge(structure, keeper.restore(tmp_path / "module", shapes))
         again = keeper.restore(tmp_path / "state", {"state": FLAX.initial_state(2)})
@@ -113,7 +115,7 @@ def test_orbax(tmp_path: Path) -> None:
 def test_leaves_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "module.eqx"
     eqx.tree_serialise_leaves(path, EQUINOX)
-    shapes = eqx.filter_eval_shape(lambda: IN.RevGRU(3, 4, dropout=0.4, key=KEY))
+    shapes = eqx.filter_eval_shape(lambda: IN.RevGRU(3, 4, 2, dropout=0.4, key=KEY))
     np.testing.assert_array_equal(
         outputs(eqx.tree_deserialise_leaves(path, shapes)), outputs(EQUINOX)
     )

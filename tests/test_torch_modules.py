@@ -157,6 +157,12 @@ def test_bad_arguments(case: str) -> None:
     assert name in str(caught.value)
 
 
+def test_dropout_of_one_layer_warns() -> None:
+    with pytest.warns(UserWarning, match=r"dropout=0\.5.*num_layers=1") as told:
+        RevGRU(3, 4, dropout=0.5)
+    assert [warning.filename for warning in told] == [__file__]
+
+
 BAD_CALLS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no tensor": (lambda m: m([1.0]), "E_DTYPE"),
     "one axis": (lambda m: m(torch.zeros(3)), "E_SHAPE"),

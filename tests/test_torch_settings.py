@@ -134,6 +134,15 @@ def test_weights_of_another_stack_are_refused(name: str) -> None:
         gru().load_state_dict(RevLSTM(3, 6, 2).state_dict())
 
 
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("metadata", [3, [], {"": None}, {"": {"revrnn_config": 3}}])
+def test_metadata_of_another_kind_are_refused(metadata: Any, strict: bool) -> None:
+    state, module = gru().state_dict(), gru()
+    state._metadata = metadata  # type: ignore[attr-defined]
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] state_dict: got .*metadata"):
+        module.load_state_dict(state, strict)
+
+
 def test_saved_weights_come_back(tmp_path: Path) -> None:
     module = nn.Sequential(gru())
     file = BytesIO()

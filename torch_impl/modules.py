@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from revrnn.config import Config
+from revrnn.dropout_warnings import warn_of_one_layer
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
 
@@ -106,6 +107,7 @@ class RevRNNBase(RevRNNLayers):
             Formats() if formats is None else formats,
             p_max,
         )
+        warn_of_one_layer(self.dropout, self.num_layers)
         self._make_parameters(device, dtype)
 
     def initial_state(self, batch_size: int) -> State:

@@ -17,6 +17,14 @@ from revrnn.parameter_files import is_bias, parameter_shapes
 _METADATA: Final = "revrnn_config"
 
 
+def _checked(metadata: Any) -> Mapping[str, Any]:
+    """Return metadata, all of them or a module's; raise ``E_ARGUMENT`` unless they are a mapping."""
+    if not isinstance(metadata, Mapping):
+        given = f"a _metadata of {type(metadata).__name__}"
+        raise RevRNNError("E_ARGUMENT", "state_dict", given, "mappings, as state_dict() makes")
+    return metadata
+
+
 class SavesConfig(nn.Module):
     """A module whose ``state_dict`` holds the configuration it was trained with."""
 
@@ -40,7 +48,7 @@ class SavesConfig(nn.Module):
         *others: Any,
     ) -> None:
         """Check the saved configuration first."""
-        text = local_metadata.get(_METADATA)
+        text = _checked(local_metadata).get(_METADATA)
         other = "" if text is None else self._other_stack(text)
         if other:
             # Reported as an unexpected key: an error if strict, else in what is returned.
@@ -68,20 +76,21 @@ class SavesConfig(nn.Module):
                 As a part of another module, that module's ``load_state_dict`` raises PyTorch's own
                 error, with the field.
         """
-        metadata = getattr(state_dict, "_metadata", None) or {}
-        other = self._other_stack(metadata.get("", {}).get(_METADATA)) if strict else ""
+        metadata = getattr(state_dict, "_metadata", None)
+        own = {} if metadata is None else _checked(_checked(metadata).get("", {}))
+        other = self._other_stack(own.get(_METADATA)) if strict else ""
         if other:
             given, allowed = other.split("; here ")
             raise RevRNNError("E_ARGUMENT", "state_dict", given, f"{allowed}; or strict=False")
         return super().load_state_dict(state_dict, strict, assign)
 
-    def _other_stack(self, text: str | None) -> str:
+    def _other_stack(self, text: Any) -> str:
         """Describe how a saved stack differs from this one, or return ``""``."""
         if text is None:
             return ""
         try:
             saved = Config.from_dict(json.loads(text)).as_dict()
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             given = f"metadata {text!r}"
             raise RevRNNError("E_ARGUMENT", "state_dict", given, "those of a module") from error
         own = self.config.as_dict()
