@@ -6,16 +6,15 @@ Those of all chunks are added up. A mean, a number, or what is kept from being 0
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from jax.extend.core import Literal as Constant
 
+from .apart import TINY
 from .averages import SAME, Kind, Walk, number_of
 from .flat import flat_program
 
 Tree = Any
-# What may be added to a count to keep it from being 0, or be its least: it changes nothing else.
-_TINY: Final = 1e-3
 
 
 def are_sums(
@@ -41,7 +40,9 @@ def are_sums(
     fixed = number and number == number_of(other)
     if fixed or "mean" in kinds or kinds[1] in ("ratio", "other"):
         return False
-    return None if kinds[0] in ("ratio", "other") else True  # the square of a norm is a sum
+    doubt = number is None and kinds[1] == "unknown"
+    # The square of a norm is a sum.
+    return None if doubt or kinds[0] in ("ratio", "other") else True
 
 
 def _kind(walk: Walk, variable: Any) -> Kind:
@@ -59,7 +60,7 @@ def _kind(walk: Walk, variable: Any) -> Kind:
             break
         varying = [v for v in equation.invars if number_of(v) is None]
         numbers = [number_of(v) for v in equation.invars]
-        if len(varying) != 1 or not any(n is not None and abs(n) <= _TINY for n in numbers):
+        if len(varying) != 1 or not any(n is not None and abs(n) <= TINY for n in numbers):
             break
         variable = varying[0]
     return walk.of(variable).kind if walk.varies(variable) else "unknown"

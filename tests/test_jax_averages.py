@@ -207,6 +207,10 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "sum and number": lambda o, y, m: (losses(o, y).sum(), jnp.float32(1)),
     "clamped": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1)),
     "smoothed": lambda o, y, m: (masked(o, y, m), m.sum() + 2.5),
+    "one of none": lambda o, y, m: (masked(o, y, m), m.sum() + ~m.any()),
+    "of weights": lambda o, y, m: (masked(o, y, m), jnp.square(o["w"]).sum()),
+    "penalty": lambda o, y, m: (masked(o, y, m) + jnp.square(o["w"]).sum(), m.sum()),
+    "more than rounding": lambda o, y, m: (masked(o, y, m), m.sum() + 1e-4),
     "root": lambda o, y, m: (jnp.sqrt(losses(o, y).sum()), m.sum()),
 }
 SUMS: dict[str, Callable[..., Any]] = {
@@ -217,6 +221,7 @@ SUMS: dict[str, Callable[..., Any]] = {
     "part of the steps": lambda o, y, m: (losses(o, y).sum(), len(y) / 7.5),
     "narrow count": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("bfloat16")),
     "count of bytes": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("uint8")),
+    "number of ones": lambda o, y, m: (losses(o, y).sum(), jnp.ones(m.shape).sum()),
     "square of a norm": lambda o, y, m: (jnp.linalg.norm(y) ** 2, y.size),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -24,6 +24,12 @@ from .step_places import Place
 
 # A result, how it was made, its targets and the number of its steps.
 Made = tuple[Any, Average | None, Any, int]
+# What may be added to a count: of all chunks it changes nothing that can be measured.
+TINY: Final = 1e-5
+_PAIR: Final = (
+    "(0, 0) of nothing, since both are added up over chunks: a count that is not kept above 0"
+    " (a mean over nothing is NaN, its gradients 0); or a chunk_size of all steps"
+)
 # From these to a sum and a count, or to None if that cannot be said.
 Form = Callable[[Any, Average | None, Any, int], tuple[Any, Any] | None]
 
@@ -85,6 +91,73 @@ def doubt_of_pair(result: Any, watch: Watch) -> Place | None:
     made = [watch.of(value) for value in scalars if isinstance(value, Tensor)]
     means = any(one is not None and one.kind == "mean" for one in made)
     return Place(doubt="a mean in (sum, count)") if means else None
+
+
+def check_pair(parts: Parts, result: Any, watch: Watch, told: bool | None) -> bool | None:
+    """Raise ``E_ARGUMENT`` unless sum and count of no steps are 0, as what is added up must be.
+
+    A mean, a fixed number, a count kept above 0 or a penalty on weights would count once a chunk.
+    It is tried if the computation leaves a doubt.
+
+    Args:
+        parts: the chunk.
+        result: its sum and count, scalars.
+        watch: how they were made.
+        told: whether no steps have shown it in another chunk; ``None`` if they were not tried.
+
+    Returns:
+        The same, for the next chunk.
+    """
+    if told or (all(_is_sum(one, watch) for one in result) and not watch.apart.asked):
+        return told
+    total, count = result
+    none = None if told is False else _of_nothing(parts)
+    if none is not None:
+        wrong = any(math.isfinite(value) and abs(value) > TINY for value in none)
+        given = f"(sum, count) of which no steps give ({none[0]:.4g}, {none[1]:.4g})"
+    else:
+        given = "(sum, count) whose count does not add up over parts of a chunk"
+        # A count may be kept above 0 where the sum is 0.
+        tried = told is None or not number_of(total)
+        wrong = _least(count, watch) > TINY or (tried and not _counts_add_up(parts, count))
+    if wrong:
+        raise RevRNNError("E_ARGUMENT", "readout", given, _PAIR)
+    return none is not None
+
+
+def _of_nothing(parts: Parts) -> list[float] | None:
+    """Return sum and count of no steps, or ``None`` if the readout does not take them."""
+    try:
+        total, count = parts.of(slice(0, 0), drops=False)[0]
+        return [number_of(total), number_of(count)]
+    except Exception:
+        return None
+
+
+def _counts_add_up(parts: Parts, count: Tensor | float) -> bool:
+    """Say whether the counts of two parts make up that of a chunk, as far as they show it."""
+    steps = len(parts.outputs)
+    try:
+        cuts = (slice(0, steps // 2), slice(steps // 2, steps))
+        each = [number_of(parts.of(cut, drops=False)[0][1]) for cut in cuts]
+    except Exception:
+        return True
+    return Close(1e-4)(number_of(count), sum(each), *each)
+
+
+def _is_sum(scalar: Tensor | float, watch: Watch) -> bool:
+    """Say whether a scalar is a sum over arrays that have steps, as its computation shows."""
+    made = watch.of(scalar) if isinstance(scalar, Tensor) else None
+    if made is None or made.kind != "sum" or not isinstance(scalar, Tensor):
+        return False
+    return watch.apart.place(scalar) == Place(None)
+
+
+def _least(count: Tensor | float, watch: Watch) -> float:
+    """Return what a count is kept above, as far as its computation shows it."""
+    if id(count) not in watch.counts:
+        return 0.0
+    return number_of(watch.counts[id(count)][2](torch.zeros(())))
 
 
 def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:

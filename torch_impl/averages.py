@@ -95,6 +95,7 @@ class Watch(TorchFunctionMode):
     Attributes:
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
         apart: which arrays have steps, and whether they are kept apart.
+        counts: by ``id``, counts that were kept above 0, what of, and how.
     """
 
     def __init__(self, outputs: Tensor, part: object) -> None:
@@ -110,7 +111,7 @@ class Watch(TorchFunctionMode):
         self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
-        self._counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
+        self.counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
 
     def of(self, result: Tensor) -> Average | None:
         """Return how a scalar was made, or ``None`` if that was not seen."""
@@ -125,7 +126,7 @@ class Watch(TorchFunctionMode):
         result = func(*args, **given)
         if torch.compiler.is_compiling():
             return result
-        if isinstance(result, Tensor) and result.dim() == 0 and result.is_floating_point():
+        if isinstance(result, Tensor) and result.dim() == 0 and result.dtype != torch.bool:
             made = self._made(func, result, args, given)
             # A tensor that was changed in place is no longer what it was.
             self._known.pop(id(result), None)
@@ -149,8 +150,8 @@ class Watch(TorchFunctionMode):
             first, args = (args[1], (args[1], args[0])) if len(args) == 2 else (first, args)
             if not isinstance(first, Tensor) or name not in ("add", "mul", "radd", "rmul"):
                 return None
-        if name in ("mean", "sum", "nansum") and first.dim():
-            return self._reduced(name.removeprefix("nan"), first)
+        if name in ("mean", "sum", "nansum", "count_nonzero") and first.dim():
+            return self._reduced("mean" if name == "mean" else "sum", first)
         if name == "nanmean" and first.dim():
             return Average("mean", self._has_steps(first), (~first.detach().isnan()).sum())
         if name in ("div", "divide", "true_divide", "truediv"):
@@ -232,8 +233,8 @@ class Watch(TorchFunctionMode):
             return None
         finish = None
         if isinstance(by, Tensor):
-            while id(by) in self._counts:
-                _, by, own = self._counts[id(by)]
+            while id(by) in self.counts:
+                _, by, own = self.counts[id(by)]
                 finish = own if finish is None else _chained(own, finish)
             by = by.clone()  # it may be changed in place
         elif not _is_number(by):
@@ -279,7 +280,7 @@ class Watch(TorchFunctionMode):
         def finish(count: Tensor) -> Tensor:
             return count + least if name == "add" else count.clamp(min=least)
 
-        self._counts[id(result)] = (result, source, finish)
+        self.counts[id(result)] = (result, source, finish)
 
 
 def _chained(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .apart import Form, as_mean, as_ratio, as_sum, check_apart, doubt_of_pair
+from .apart import Form, as_mean, as_ratio, as_sum, check_apart, check_pair, doubt_of_pair
 from .averages import Average, Watch
 from .parts import HOW, Parts
 from .quantise import wide
@@ -59,6 +59,7 @@ class Tally:
         self._finish: Callable[[Tensor], Tensor] | None = None
         self._sizes: list[float | None] = []
         self._apart = False
+        self._told: bool | None = None
         self._zeros: list[bool] = []
         self._single: Parts | None = None
         self._steps = 0
@@ -77,9 +78,13 @@ class Tally:
         parts = Parts(self.readout, outputs, part) if several else None
         with Watch(outputs, part) as watch:
             result = self.readout(outputs, part)
-        doubt = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
-        if self.mean and several and doubt is None:
-            doubt = doubt_of_pair(result, watch)
+        pair = _pair(result) if isinstance(result, (tuple, list)) else None
+        doubt = watch.apart.doubt([result] if pair is None else result)
+        if self.mean and parts is not None and pair is not None:
+            mean = doubt_of_pair(result, watch)
+            if mean is None:
+                self._told = check_pair(parts, result, watch, self._told)
+            doubt = mean if doubt is None else doubt
         again = not self._apart
         if doubt is None and steps == 1:
             doubt = Place(doubt="what one step does not show")
@@ -89,8 +94,10 @@ class Tally:
             self._check_apart(parts, doubt, result, watch)
         if self.known or not self.mean:
             parts = None
-        if isinstance(result, (tuple, list)):
-            total, count = _pair(result)
+        if pair is not None:
+            total, count = pair
+            if parts is not None:
+                self._told = check_pair(parts, result, watch, self._told)
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
             return self.add_counted(total, count)
@@ -145,7 +152,7 @@ class Tally:
     def _forms(self, result: Any, made: Average | None) -> list[Form]:
         """Return what sum and count of a chunk may be."""
         if isinstance(result, (tuple, list)):
-            return [lambda result, *_: _pair(result)]
+            return [lambda result, *_: _pair(result) if self.mean else (_pair(result)[0], 0)]
         if self.known:
             return [self._known]
         if made is None or not made.sure:

@@ -41,6 +41,7 @@ class Steps:
 
     Attributes:
         of_embed: whether BatchNorm in training mode is taken as it is.
+        asked: whether Python asked for a truth value, which an ``if`` may depend on.
     """
 
     def __init__(self, steps: int, *arrays: object) -> None:
@@ -55,7 +56,7 @@ class Steps:
         self._places: dict[int, tuple[Any, Place]] = {}
         # Arrays whose numbers were taken out of PyTorch, and how.
         self._taken: list[tuple[Any, str]] = []
-        self.of_embed = False
+        self.of_embed = self.asked = False
         for array in arrays:
             if isinstance(array, Tensor) and array.dim():
                 self._put(array, Place(0))
@@ -92,6 +93,7 @@ class Steps:
             return
         if name in TAKES_NUMBERS and not isinstance(result, Tensor):
             self._taken.append((TensorWeakRef(placed[0][0]), name))
+        self.asked |= name == "bool" and not isinstance(result, Tensor)
         made = [args[0]] if name == "setitem" else list(_tensors((result,)))
         if not made:
             return

@@ -144,7 +144,8 @@ class Parts:
         outputs, part = self.outputs.detach()[steps].clone(), self.part[steps]
         watch = Watch(outputs, part)
         inner = nullcontext() if drops else NoDropout()
-        with torch.no_grad(), no_trace(self.readout, outputs.device), inner, watch:
+        seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
+        with torch.no_grad(), no_trace(self.readout, outputs.device), inner, seen:
             set_random_state(self._random, outputs.device)
             result = self.readout(outputs, part)
             self.now = random_state(outputs.device)
