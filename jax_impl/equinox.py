@@ -25,8 +25,7 @@ from .files import load_stack
 from .parameters import init
 from .state import State
 
-
-# What a call in training mode lacks that drops nothing, and how to say that nothing is to be dropped.
+# What a call in training mode lacks that drops nothing, and how to say that nothing shall drop.
 _MISSING = ("key", "call eqx.nn.inference_mode(module)")
 
 

@@ -27,8 +27,7 @@ from .files import load_stack
 from .parameters import init
 from .state import State, check_state_config
 
-
-# What a call in training mode lacks that drops nothing, and how to say that nothing is to be dropped.
+# What a call in training mode lacks that drops nothing, and how to say that nothing shall drop.
 _MISSING = ("rngs", "call eval() of the module first")
 
 

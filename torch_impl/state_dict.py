@@ -18,7 +18,7 @@ _METADATA: Final = "revrnn_config"
 
 
 def _checked(metadata: Any) -> Mapping[str, Any]:
-    """Return metadata, all of them or a module's; raise ``E_ARGUMENT`` unless they are a mapping."""
+    """Return metadata, all or a module's; raise ``E_ARGUMENT`` unless they are a mapping."""
     if not isinstance(metadata, Mapping):
         given = f"a _metadata of {type(metadata).__name__}"
         raise RevRNNError("E_ARGUMENT", "state_dict", given, "mappings, as state_dict() makes")
