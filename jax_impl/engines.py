@@ -160,8 +160,8 @@ def engine_plan(config: Config) -> EnginePlan:
             raise _refused(TRITON, lacking)
         return EnginePlan(TRITON, "signed bytes on tensor cores", refused)
     if method.engine == NATIVE:
-        tiles: Any = import_module("revrnn.native.tiles")
-        return EnginePlan(NATIVE, f"int16 pairs ({tiles.KERNEL})", refused)
+        products: Any = import_module("revrnn.native.products")
+        return EnginePlan(NATIVE, str(products.PRODUCT), refused)
     if reason is not None:
         refused[NATIVE] = reason
     return EnginePlan(SCAN, str(method.product), refused)

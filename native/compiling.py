@@ -22,6 +22,8 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.extending import intrinsic
 
+from .processor import AMX
+
 _FunctionCache: Any = FunctionCache
 _JITCodeLibrary: Any = JITCodeLibrary
 _CompilerBase: Any = CompilerBase
@@ -43,10 +45,10 @@ SOURCES = hashlib.sha256(
 
 
 class _Cache(_FunctionCache):  # type: ignore[misc]
-    """Numba's cache, keyed by all sources of this engine as well."""
+    """Numba's cache, keyed by all sources of this engine as well, and by what the system grants."""
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), SOURCES)
+        return (*super()._index_key(sig, codegen), SOURCES, AMX)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled before; ``None`` where the files are damaged."""

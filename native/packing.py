@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from .amx import SIDE, TERMS, TILE, pack_tiles
 from .compiling import Array, f32, i64, inner, native
+from .processor import AMX
 from .tiles import PANEL
+
+# Of a processor's cache lines, in bytes: vectors that lie across two of them take longer to load.
+_LINE = 64
 
 
 def padded(columns: int) -> int:
@@ -16,11 +23,27 @@ def padded(columns: int) -> int:
 padded_columns = inner(padded)
 
 
+def packed_size(columns: int, terms: int) -> int:
+    """Return how many int16 packed weights of so many columns and terms are."""
+    if AMX:
+        return -(-columns // SIDE) * -(-terms // TERMS) * TILE
+    return padded(columns) * (terms + terms % 2)
+
+
+def aligned(count: int, size: int, dtype: type) -> Array:
+    """Return room for ``count`` packed matrices of ``size`` numbers, the first at a cache line."""
+    whole = count * size * np.dtype(dtype).itemsize
+    room = np.empty(whole + _LINE, np.uint8)
+    first = -room.ctypes.data % _LINE
+    return room[first : first + whole].view(dtype).reshape(count, size)
+
+
 @native
 def pack_int16(w: Array, out: Array) -> Any:
     """Pack weights ``[N, K]`` as the right operand with N columns.
 
-    ``out``, int16, flat, has by panel, pair of indices and column the pair's two numbers.
+    ``out``, int16, flat, has by panel, pair of indices and column the pair's two numbers; where
+    there are registers for tiles, it has what :mod:`.amx` wants.
 
     Returns:
         The norm: the largest sum of a column's magnitudes.
@@ -33,6 +56,9 @@ def pack_int16(w: Array, out: Array) -> Any:
         for i in range(k):
             total += abs(i64(w[c, i]))
         norm = max(norm, total)
+    if AMX:
+        pack_tiles(w, out)
+        return norm
     for p in range(-(-n // PANEL)):
         used = min(PANEL, n - p * PANEL)
         for q in range(pairs):

@@ -3,7 +3,8 @@
 An exact product is one pass of int16 products summed in int32 where no sum can leave it: where the
 largest operand times the largest absolute sum of a column of weights is below 2^31. Else the
 operand is split into two signed bytes (FMT-003), whose products with int16 are below 2^22, and 512
-terms at a time are summed in int32, the rest in int64.
+terms at a time are summed in int32, the rest in int64. Where the processor has registers for tiles,
+:mod:`.amx` does both.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from .amx import multiply_bytes
 from .compiling import Array, i32, i64, inner, native
 from .lanes import Group, Place
-from .packing import pack_int16, padded, padded_columns
+from .packing import aligned, pack_int16, packed_size, padded, padded_columns
+from .processor import AMX
 from .records import Factor, Operand
-from .tiles import FLOAT, INT16, LANES, PANEL, TALL, VECTORS, float_add_4, float_add_8
+from .tiles import FLOAT, INT16, KERNEL, LANES, PANEL, TALL, VECTORS, float_add_4, float_add_8
 from .vectors import Kernel, kernel
 
 
@@ -33,6 +36,10 @@ def add_row(k: Kernel, n: Any, a: Place, out: Place) -> None:
 # 512 · 128 · 32512 is below 2^31.
 _PAIRS: Final = 256
 LIMIT: Final = 2**31 - 1
+
+# The exact product, and a word for its packed weights.
+KIND: Final = "AMX" if AMX else KERNEL.partition(" ")[0]
+PRODUCT: Final = "bytes in tiles (AMX)" if AMX else f"int16 pairs ({KERNEL})"
 
 
 def _panel(tiles: Any) -> Any:
@@ -110,6 +117,10 @@ def exact_product(a: Operand, f: Factor, sums: Array, wide: Array, shift: int) -
         Whether the result is in ``sums``.
     """
     width, rows, pairs = padded_columns(f.columns), a.rows, a.pairs
+    if AMX:
+        fits = a.largest * f.norm <= LIMIT
+        multiply_bytes(a, f, sums, width, fits, wide, shift)
+        return bool(fits)
     if a.largest * f.norm <= LIMIT:
         for c in range(0, f.columns, PANEL):
             left, at = min(PANEL, f.columns - c), c * 2 * pairs
@@ -211,7 +222,7 @@ def self_check() -> bool:
             a[0], w[0] = a.max(), w.max()
             wanted = a[:, :length].astype(np.int64) @ w.astype(np.int64).T
             pairs = a.shape[1] // 2
-            packed = np.empty(2 * pairs * padded(outputs), np.int16)
+            packed = aligned(1, packed_size(outputs, length), np.int16)[0]
             norm = pack_int16(w, packed)
             sums = np.zeros((rows, padded(outputs)), np.int32)
             wide = np.zeros((rows, outputs), np.int64)

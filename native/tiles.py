@@ -13,27 +13,17 @@ from typing import Any, Final
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-# Names by which a processor is asked for without its features (NUMBA_CPU_NAME).
-_AVX2: Final = ("haswell", "broadwell", "skylake", "alderlake", "znver1", "znver2", "znver3")
-_AVX512: Final = ("skylake-avx512", "icelake-server", "sapphirerapids", "znver4", "znver5")
-
-_triple, _name, _features = cpu_target.target_context.codegen().magic_tuple()
-X86: Final = _triple.startswith(("x86_64", "amd64"))
-_has = set(_features.split(","))
-# Asked for by name, numba still reports the machine's own features.
-WIDE: Final = X86 and (_name in _AVX512 or ("+avx512bw" in _has and _name not in _AVX2))
-_MIDDLE: Final = X86 and ({"+avx2", "+fma"} <= _has or _name in _AVX2)
+from .processor import MIDDLE, WIDE, X86, ZEN
 
 # 32-bit numbers in a vector, and vectors in a panel: so many that all sums of a tile fit registers.
-LANES: Final = 16 if WIDE else 8 if _MIDDLE else 4
+LANES: Final = 16 if WIDE else 8 if MIDDLE else 4
 VECTORS: Final = 2 if LANES == 8 else 3
 PANEL: Final = LANES * VECTORS
 FUSED: Final = LANES > 4 or not X86
 # MKL, which makes PyTorch's products, holds itself to less than such processors have.
-AHEAD: Final = LANES > 4 and _name.startswith("znver")
+AHEAD: Final = LANES > 4 and ZEN
 KERNEL: Final = {16: "AVX512", 8: "AVX2", 4: "128-bit vectors"}[LANES]
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()

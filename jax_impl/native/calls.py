@@ -19,12 +19,13 @@ from revrnn.config import Config
 from ...native.compiling import SOURCES, callback
 from ...native.handlers import handler, share_of
 from ...native.threads import make_known
-from ...native.tiles import KERNEL, PANEL
+from ...native.products import KIND
+from ...native.tiles import PANEL
 from ..scans import vary_together
 
 # Executables may outlive the process (JAX's persistent cache, serialised ones), where names alone
 # say what they call: of other sources, or packed for other vectors, must not be found.
-_KIND: Final = f"{KERNEL.partition(' ')[0]}_{PANEL}_{SOURCES[:16]}"
+_KIND: Final = f"{KIND}_{PANEL}_{SOURCES[:16]}"
 # What XLA knows by name must live as long as the process; no name may be given twice.
 _known: Final[dict[str, Any]] = {}
 _lock: Final = Lock()

@@ -7,10 +7,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from revrnn.config import Config
 
+from ...native.amx import SIDE, TERMS
 from ...native.packing import padded
+from ...native.processor import AMX
 from ...native.tiles import PANEL
 
 
@@ -36,6 +39,20 @@ def _panels(w: jax.Array, per: int) -> jax.Array:
     return jnp.swapaxes(cut, -3, -2).reshape(*first, width * length)
 
 
+def _exact(w: jax.Array) -> jax.Array:
+    """Return int16 ``[…, N, K]`` packed as :func:`revrnn.native.packing.pack_int16` does."""
+    if not AMX:
+        return _panels(w, 2)
+    *first, n, k = w.shape
+    pad = [(0, 0)] * len(first) + [(0, -n % SIDE), (0, -k % TERMS)]
+    by_tile = (*first, -(-n // SIDE), SIDE, -(-k // TERMS), TERMS // 4, 4)
+    cut = jnp.pad(w, pad).reshape(by_tile)
+    # Tiles of columns, tiles of terms, fours of terms, columns, terms.
+    cut = jnp.moveaxis(cut, -4, -2)
+    both = jnp.stack([cut >> 8, cut & 255], -4).astype(jnp.uint8)
+    return lax.bitcast_convert_type(both.reshape(*both.shape[:-1], 2, 2), jnp.int16).reshape(*first, -1)
+
+
 def _norm(w: jax.Array) -> jax.Array:
     """Return the largest sum of magnitudes of a column, ``[…]``; the largest uint32 for more."""
     sums = jnp.abs(w.astype(jnp.int64)).sum(-1).max(-1, initial=0)
@@ -59,8 +76,7 @@ def pack(config: Config, params: Mapping[str, jax.Array]) -> Packed:
     of_groups = [_norm(views), _norm(candidates) if gru else jnp.zeros_like(_norm(views))]
     largest = jnp.abs(bias.astype(jnp.int64)).max(1).astype(jnp.uint32)[:, None]
     norms = jnp.concatenate([of_inputs, *of_groups, largest], 1)
-    of_u = _panels(candidates, 2)
-    exact = (_panels(inputs[0], 2), _panels(above, 2), _panels(views, 2), of_u, norms, bias)
+    packed = [_exact(w) for w in (inputs[0], above, views, candidates)]
 
     def floats(w: jax.Array) -> jax.Array:
         return _panels(jnp.swapaxes(w, -1, -2).astype(jnp.float32) * scale, 1)
@@ -69,4 +85,5 @@ def pack(config: Config, params: Mapping[str, jax.Array]) -> Packed:
         return w.reshape(*w.shape[:-2], 2, w.shape[-2] // 2, w.shape[-1])
 
     w_x = floats(by_group(inputs[0]))
+    exact = (*packed, norms, bias)
     return Packed(exact, (w_x, floats(by_group(above)), floats(views), floats(candidates)))

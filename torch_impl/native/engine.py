@@ -86,9 +86,9 @@ class NativeEngine(Engine):
         return made
 
     def product(self, config: Config, device: torch.device) -> str:
-        """Return the product's name and the width of its vectors."""
-        tiles: Any = import_module("revrnn.native.tiles")
-        return f"int16 pairs ({tiles.KERNEL})"
+        """Return the product's name and what of the processor it takes."""
+        products: Any = import_module("revrnn.native.products")
+        return str(products.PRODUCT)
 
 
 ENGINE = NativeEngine()

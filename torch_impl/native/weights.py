@@ -11,7 +11,7 @@ from torch import Tensor
 from revrnn.config import Config
 
 from ...native.compiling import Array
-from ...native.packing import pack_float, pack_int16, padded
+from ...native.packing import aligned, pack_float, pack_int16, packed_size, padded
 from ...native.records import Stack
 from ...native.sums import NORMS
 
@@ -19,14 +19,14 @@ from ...native.sums import NORMS
 def _packed(parts: list[Array]) -> tuple[Array, list[int]]:
     """Pack int16 matrices ``[N, K]`` of one shape; return them and their norms."""
     n, k = parts[0].shape
-    out = np.empty((len(parts), padded(n) * (k + k % 2)), np.int16)
+    out = aligned(len(parts), packed_size(n, k), np.int16)
     return out, [pack_int16(part, to) for part, to in zip(parts, out, strict=True)]
 
 
 def _floats(parts: list[Array], scale: float) -> Array:
     """Pack int16 matrices ``[K, N]`` of one shape as real numbers."""
     k, n = parts[0].shape
-    out = np.empty((len(parts), k * padded(n)), np.float32)
+    out = aligned(len(parts), k * padded(n), np.float32)
     for part, to in zip(parts, out, strict=True):
         pack_float(part, scale, to)
     return out
