@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .amx import SIDE, TERMS, TILE, pack_tiles
+from .amx import SIDE, TERMS, TILE
+from .byte_products import pack_tiles
 from .compiling import Array, f32, i64, inner, native
 from .processor import AMX
 from .tiles import PANEL
@@ -43,7 +44,7 @@ def pack_int16(w: Array, out: Array) -> Any:
     """Pack weights ``[N, K]`` as the right operand with N columns.
 
     ``out``, int16, flat, has by panel, pair of indices and column the pair's two numbers; where
-    there are registers for tiles, it has what :mod:`.amx` wants.
+    there are registers for tiles, it has what :mod:`.byte_products` wants.
 
     Returns:
         The norm: the largest sum of a column's magnitudes.

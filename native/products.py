@@ -4,7 +4,7 @@ An exact product is one pass of int16 products summed in int32 where no sum can 
 largest operand times the largest absolute sum of a column of weights is below 2^31. Else the
 operand is split into two signed bytes (FMT-003), whose products with int16 are below 2^22, and 512
 terms at a time are summed in int32, the rest in int64. Where the processor has registers for tiles,
-:mod:`.amx` does both.
+:mod:`.byte_products` does both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .amx import multiply_bytes
+from .byte_products import multiply_bytes
 from .compiling import Array, i32, i64, inner, native
 from .lanes import Group, Place
 from .packing import aligned, pack_int16, packed_size, padded, padded_columns

@@ -18,8 +18,8 @@ from revrnn.config import Config
 
 from ...native.compiling import SOURCES, callback
 from ...native.handlers import handler, share_of
-from ...native.threads import make_known
 from ...native.products import KIND
+from ...native.threads import make_known
 from ...native.tiles import PANEL
 from ..scans import vary_together
 

@@ -50,7 +50,9 @@ def _exact(w: jax.Array) -> jax.Array:
     # Tiles of columns, tiles of terms, fours of terms, columns, terms.
     cut = jnp.moveaxis(cut, -4, -2)
     both = jnp.stack([cut >> 8, cut & 255], -4).astype(jnp.uint8)
-    return lax.bitcast_convert_type(both.reshape(*both.shape[:-1], 2, 2), jnp.int16).reshape(*first, -1)
+    return lax.bitcast_convert_type(both.reshape(*both.shape[:-1], 2, 2), jnp.int16).reshape(
+        *first, -1
+    )
 
 
 def _norm(w: jax.Array) -> jax.Array:
