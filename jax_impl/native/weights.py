@@ -12,7 +12,7 @@ from jax import lax
 from revrnn.config import Config
 
 from ...native.amx import SIDE, TERMS
-from ...native.packing import padded
+from ...native.packing import packed_size, padded
 from ...native.processor import AMX
 from ...native.tiles import PANEL
 
@@ -50,9 +50,8 @@ def _exact(w: jax.Array) -> jax.Array:
     # Tiles of columns, tiles of terms, fours of terms, columns, terms.
     cut = jnp.moveaxis(cut, -4, -2)
     both = jnp.stack([cut >> 8, cut & 255], -4).astype(jnp.uint8)
-    return lax.bitcast_convert_type(both.reshape(*both.shape[:-1], 2, 2), jnp.int16).reshape(
-        *first, -1
-    )
+    pairs = lax.bitcast_convert_type(both.reshape(*both.shape[:-1], 2, 2), jnp.int16)
+    return pairs.reshape(*first, packed_size(n, k))
 
 
 def _norm(w: jax.Array) -> jax.Array:
