@@ -15,6 +15,8 @@ TERMS: Final = 64
 # Numbers of a tile of packed weights, both of its bytes.
 TILE: Final = SIDE * TERMS
 
+# Calls leave out what intrinsics are given of typing.
+_intrinsic: Any = intrinsic
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
 _BYTES: Final = _I8.as_pointer()
 _SUMS: Final = ir.VectorType(_I32, SIDE)
@@ -45,9 +47,8 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     return builder.bitcast(builder.gep(made.data, [at]), _BYTES)
 
 
-@intrinsic
-def aligned_at(typingctx: Any, array: Any) -> Any:
-    """Return the first index of an array of bytes at a multiple of 64."""
+def _aligned_at(typingctx: Any, array: Any) -> Any:
+    """First index of an array of bytes whose place is a multiple of 64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         place = _place(context, builder, signature.args[0], args[0], _int(0))
@@ -57,8 +58,7 @@ def aligned_at(typingctx: Any, array: Any) -> Any:
     return types.intp(array), codegen
 
 
-@intrinsic
-def configure(typingctx: Any, rows: Any) -> Any:
+def _configure(typingctx: Any, rows: Any) -> Any:
     """Begin to use tiles, of that many rows."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -77,8 +77,7 @@ def configure(typingctx: Any, rows: Any) -> Any:
     return types.void(types.intp), codegen
 
 
-@intrinsic
-def release(typingctx: Any) -> Any:
+def _release(typingctx: Any) -> Any:
     """End the use of tiles."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -166,14 +165,13 @@ def _tile(whole: bool) -> Any:
         n = types.intp
         return types.void(a, n, n, n, w, n, n, out, n, n, n), codegen
 
-    return intrinsic(tile)
+    return _intrinsic(tile)
 
 
 whole_tile, three_sums = _tile(True), _tile(False)
 
 
-@intrinsic
-def split(
+def _split(
     typingctx: Any, a: Any, a_at: Any, own: Any, out: Any, to: Any, lower: Any, length: Any
 ) -> Any:
     """Write upper and lower bytes of a row of int16, zeros behind its own.
@@ -210,3 +208,9 @@ def split(
 
     n = types.intp
     return types.void(a, n, n, out, n, n, n), codegen
+
+
+aligned_at: Any = _intrinsic(_aligned_at)
+configure: Any = _intrinsic(_configure)
+release: Any = _intrinsic(_release)
+split: Any = _intrinsic(_split)

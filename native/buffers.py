@@ -13,7 +13,8 @@ from llvmlite import ir
 
 from .compiling import Array, inner
 from .lanes import I16, I32, I64, Group, Lanes, Place, Variable, vector
-from .tiles import LANES, WIDE
+from .processor import WIDE
+from .tiles import LANES
 from .vectors import Kernel
 
 # Places in the tallies that a pass keeps, int64.

@@ -51,7 +51,7 @@ def multiply_bytes(
     rows, tiles = a.rows, -(-2 * a.pairs // TERMS)
     length = tiles * TERMS
     room = np.empty(2 * rows * length + TERMS, np.int8)
-    at = aligned_at(room)
+    at: int = aligned_at(room)
     _bytes_of(a, room, at, length)
     pieces = -(-rows // SIDE)
     some = -(-rows // max(pieces, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Final
+from typing import Any, Final
 
 import numba
 from numba.core.registry import cpu_target
@@ -16,7 +16,8 @@ _AMX: Final = ("sapphirerapids", "emeraldrapids", "graniterapids", "graniterapid
 
 _triple, _name, _features = cpu_target.target_context.codegen().magic_tuple()
 _has: Final = set(_features.split(","))
-_asked_for: Final = numba.config.CPU_NAME
+_config: Any = numba.config
+_asked_for: Final = _config.CPU_NAME
 
 X86: Final = _triple.startswith(("x86_64", "amd64"))
 # Asked for by name, numba still reports the machine's own features.

@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .lanes import F32, I1, I32, I64, Group, Lanes, Place, Row, Variable, function, vector
-from .tiles import LANES, WIDE
+from .processor import WIDE
+from .tiles import LANES
 
 _Record: Any = types.BaseNamedTuple
 

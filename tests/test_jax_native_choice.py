@@ -28,10 +28,10 @@ from revrnn.jax_impl import (
     set_product_method,
 )
 from revrnn.jax_impl.engines import Method
-from revrnn.jax_impl.native import calls
+from revrnn.jax_impl.native import calls, weights
 from revrnn.jax_impl.native import engine as native_engine
 from revrnn.jax_impl.x64 import with_x64
-from revrnn.native import compiling, tiles
+from revrnn.native import compiling, packing, products, tiles
 
 CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
 PARAMS, X = init(jax.random.key(0), CONFIG), jnp.ones((2, 1, 3))
@@ -42,7 +42,7 @@ def test_it_is_taken_where_it_can_be() -> None:
         with engine(name):
             plan = engine_plan(CONFIG)
             assert (plan.engine, plan.refused) == ("native", {})
-            assert "int16" in str(plan)
+            assert products.PRODUCT in str(plan)
     assert engine_plan(WORDLIST).engine == "scan"
     assert "wordlist" in engine_plan(WORDLIST).refused["native"]
     with engine("scan"):
@@ -249,7 +249,17 @@ def test_executables_that_outlive_a_process(tmp_path: Path) -> None:
 def test_names_of_handlers_say_what_they_were_made_of() -> None:
     """Executables from other sources, or packed for other vectors, do not find them."""
     name = calls.target("advance", "revgru", True)
-    assert name.endswith(f"_{tiles.PANEL}_{compiling.SOURCES[:16]}")
+    assert name.endswith(f"_{products.KIND}_{tiles.PANEL}_{compiling.SOURCES[:16]}")
+
+
+@pytest.mark.parametrize(("columns", "terms"), [(1, 1), (30, 3), (33, 130), (200, 100)])
+def test_weights_are_packed_as_elsewhere(columns: int, terms: int) -> None:
+    """XLA's packing gives what compiled code gives, which PyTorch's engine calls."""
+    w = np.random.default_rng(0).integers(-32512, 32513, (2, columns, terms), np.int16)
+    made = packing.aligned(2, packing.packed_size(columns, terms), np.int16)
+    for part, to in zip(w, made, strict=True):
+        packing.pack_int16(part, to)
+    np.testing.assert_array_equal(weights._exact(jnp.asarray(w)), made)
 
 
 WITHOUT_NUMBA = """
