@@ -108,6 +108,12 @@ MIXED: dict[str, Reads] = {
     "BatchNorm": lambda h, y: F.mse_loss(
         F.batch_norm(h.permute(1, 2, 0), None, None, training=True).permute(2, 0, 1), y
     ),
+    "first steps": lambda h, y: (h - y).square().sum(-1)[:9].mean(),
+    "steps after the first": lambda h, y: (h - y).square().sum(-1)[STEPS - 2 :].mean(),
+    "last steps": lambda h, y: F.mse_loss(h[-6:], y[-6:]),
+    "chosen, then indexed": lambda h, y: (
+        -h.log_softmax(-1).gather(-1, y.argmax(-1)[..., None])[:9].mean()
+    ),
     "too few steps": lambda h, y: (F.max_pool1d(h.permute(1, 2, 0), 2).sum(), len(h)),
 }
 

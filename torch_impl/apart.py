@@ -17,9 +17,8 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .averages import Average, Watch
-from .parts import Close, Parts, number_of
-from .quantise import LOW
-from .step_functions import OTHER
+from .parts import Close, Parts, mixed, number_of
+from .step_functions import BEYOND, OTHER
 from .step_places import Place
 
 # A result, how it was made, its targets and the number of its steps.
@@ -49,9 +48,9 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
         Whether the chunk could show it.
     """
     steps = len(parts.outputs)
-    given = f"a loss with {doubt.doubt} along the steps, of which it sees a chunk"
-    allowed = "functions of each step alone; or a chunk_size of all steps"
-    error = RevRNNError("E_ARGUMENT", "readout", given, allowed)
+    error = mixed(doubt)
+    if doubt.doubt == BEYOND:
+        raise error
     if parts.outputs._version != parts.version or not parts.can_be_cut():
         if doubt.certain and steps > 1:
             raise error
@@ -65,7 +64,8 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
             if doubt.certain:
                 raise error
             return False  # random numbers differ between a chunk and its parts
-    whole = (result, made, parts.part, steps)
+    result, made, low = parts.precisely(result, made, drops)
+    whole, close = (result, made, parts.part, steps), Close(0.05 if low else 1e-4)
     # Other cuts are tried if in some part nothing counts.
     for inner in ((1, steps // 2 + 1), (steps // 2,), (steps - 1,)):
         cuts = [slice(*pair) for pair in pairwise(sorted({0, *inner, steps}))]
@@ -77,7 +77,7 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
             if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
                 return False
             raise error from cause
-        answers = [_adds_up(form, whole, each) for form in forms]
+        answers = [_adds_up(form, whole, each, close) for form in forms]
         if not any(one is not False for one in answers):
             raise error
         if True in answers:
@@ -160,7 +160,7 @@ def _least(count: Tensor | float, watch: Watch) -> float:
     return number_of(watch.counts[id(count)][2](torch.zeros(())))
 
 
-def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:
+def _adds_up(form: Form, whole: Made, parts: Sequence[Made], close: Close) -> bool | None:
     """Say whether sums and counts of parts add up; ``None`` if they do not show it."""
     pairs = [form(*one) for one in (whole, *parts)]
     if None in pairs:
@@ -169,9 +169,6 @@ def _adds_up(form: Form, whole: Made, parts: Sequence[Made]) -> bool | None:
     sums, counts = [a for a, _ in others], [b for _, b in others]
     if not all(math.isfinite(value) for value in (total, count, *sums, *counts)):
         return None
-    low = isinstance(whole[0], Tensor) and whole[0].dtype in LOW
-    low = low or any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda"))
-    close = Close(0.05 if low else 1e-4)
     fits = close(total, sum(sums), *sums) and close(count, sum(counts))
     return fits and (True if all(sums) else None)  # 0: nothing may count there
 

@@ -16,10 +16,12 @@ from .averages import Average, Watch
 from .parts import HOW, Parts
 from .quantise import wide
 from .readout import LinearCrossEntropy
+from .step_functions import DETACHED
 from .step_places import Place
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where")
+_FEW = 64  # losses, of which the middle one may be the same in parts
 
 
 class Tally:
@@ -58,7 +60,7 @@ class Tally:
         self._wrong: list[Tensor] = []
         self._finish: Callable[[Tensor], Tensor] | None = None
         self._sizes: list[float | None] = []
-        self._apart = False
+        self._apart = 0  # chunks that have shown it
         self._told: bool | None = None
         self._zeros: list[bool] = []
         self._single: Parts | None = None
@@ -85,7 +87,8 @@ class Tally:
             if mean is None:
                 self._told = check_pair(parts, result, watch, self._told)
             doubt = mean if doubt is None else doubt
-        again = not self._apart
+        # Few numbers may be alike by chance.
+        again = self._apart < (1 if outputs.shape[:2].numel() >= _FEW else 3)
         if doubt is None and steps == 1:
             doubt = Place(doubt="what one step does not show")
         elif steps == 1:
@@ -128,7 +131,7 @@ class Tally:
         size = None if made is None else made.size
         if self.kind == "count" and size is not None:
             return self._add_average(result, torch.tensor(size, device=result.device))
-        self._uneven += watch.uneven
+        self._uneven += watch.uneven if several else []
         self._nan.append(result.detach().isnan())
         self._sizes.append(None if size is None else size / steps)
         return self._add("mean", result * (steps / self.steps))
@@ -136,18 +139,18 @@ class Tally:
     def _check_apart(self, parts: Parts, doubt: Place, result: Any, watch: Watch) -> None:
         """Raise if steps depend on one another, which two steps or more can show."""
         made = watch.of(result) if isinstance(result, Tensor) else None
-        forms = self._forms(result, made)
+        forms = [as_ratio] if doubt.doubt == DETACHED else self._forms(result, made)
         if len(parts.outputs) == 1:
             before, self._single = self._single, parts
             joined = None if before is None else parts.joined(before)
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
-        elif made is None or not made.sure:
-            many = self.known or isinstance(result, (tuple, list))
-            if self.mean and not (many or parts.drew):
+        elif self.mean and (made is None or not made.sure):
+            many = self.known or isinstance(result, (tuple, list)) or doubt.doubt == DETACHED
+            if not (many or parts.drew):
                 return  # parts are tried anyway, see below
-        self._apart = check_apart(parts, doubt, forms, result, made)
+        self._apart += check_apart(parts, doubt, forms, result, made)
 
     def _forms(self, result: Any, made: Average | None) -> list[Form]:
         """Return what sum and count of a chunk may be."""

@@ -18,7 +18,9 @@ from torch.utils.weak import TensorWeakRef
 
 from .step_functions import (
     ALONG,
+    BEYOND,
     DEFAULTS,
+    DETACHED,
     FACTORS,
     LINEAR,
     LOSSES,
@@ -98,8 +100,11 @@ class Steps:
         if not made:
             return
         doubts = [place for _, place in placed if place.doubt]
-        if doubts:
-            made_at: Place | None = doubts[0]
+        if name == "detach" and not made[0].dim() and args[0].requires_grad:
+            made_at: Place | None = Place(doubt=DETACHED)
+        elif doubts:
+            sure = [place for place in doubts if place.doubt in (BEYOND, DETACHED)]
+            made_at = [*sure, *doubts][0]
         else:
             try:
                 made_at = self._place(name, args, given, tensors, placed, made[0])
@@ -144,6 +149,10 @@ class Steps:
             return place if alone and place.axis != x.dim() - 1 else None
         if name == "getitem":
             return self._indexed(x, place, args[1], placed)
+        if name in ("gather", "take_along_dim"):  # one number for each index
+            dim = args[1 if name == "gather" else 2] if len(args) > 2 else given.get("dim")
+            alike = len(placed) == 2 and len({one for _, one in placed}) == 1
+            return place if alike and place.axis not in axes_of(dim, x.dim()) else None
         if name == "masked_select":
             same = self._pointwise(tensors, placed, x)
             return same if same is None or same.doubt else Place(0, -1)
@@ -248,10 +257,17 @@ class Steps:
                 new += 1
                 continue
             if axis == place.axis:
-                return replace(place, axis=new) if item == slice(None) else None
+                return replace(place, axis=new) if item == slice(None) else self._cut(item, place)
             axis, new = axis + 1, new + (not isinstance(item, int))
         assert place.axis is not None
         return replace(place, axis=place.axis - axis + new)
+
+    def _cut(self, item: Any, place: Place) -> Place | None:
+        """Return a doubt about some steps that are chosen by numbers."""
+        numbers = [item.start, item.stop] if isinstance(item, slice) else []
+        fixed = [n for n in numbers if isinstance(n, int) and abs(n) > self.steps]
+        beyond = fixed or (numbers and numbers[0] == self.steps)
+        return Place(doubt=BEYOND) if beyond and place.major == 1 else None
 
 
 def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:

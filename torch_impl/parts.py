@@ -23,6 +23,8 @@ from revrnn.errors import RevRNNError
 from .averages import Average, Count, Watch
 from .quantise import LOW
 from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
+from .step_functions import BEYOND
+from .step_places import Place
 
 HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
@@ -44,6 +46,7 @@ class Parts:
         self.readout, self.outputs, self.part = readout, outputs, part
         self.version = outputs._version
         self._random = self.now = random_state(outputs.device)
+        self._exact = False
 
     def tell(self, made: Average | None, result: Tensor, nothing: bool) -> Average | None:
         """Return what the scalar is, or ``None`` if it is 0 and counts nothing.
@@ -58,7 +61,6 @@ class Parts:
                 cannot be found out because it is infinite.
         """
         steps = len(self.outputs)
-        whole = float(result.detach())
         drawn = self.drew
         even = Average("mean", True)
         if self.outputs._version != self.version or not self.can_be_cut():
@@ -72,9 +74,11 @@ class Parts:
                 "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
             )
         ends = sorted({0, 1, steps // 2 + 1, steps})
+        tried, how, low = self.precisely(result, made)
+        whole = float(tried.detach())
         scalars = [self._scalar_of(slice(*pair)) for pair in pairwise(ends)]
-        if made is not None and made.kind == "mean" and made.count is not None:
-            answer = _by_counts(made, result, scalars, values=not drawn)
+        if made is not None and how is not None and how.kind == "mean" and how.count is not None:
+            answer = _by_counts(how, tried, scalars, values=not drawn)
             if answer != "no":
                 return None if answer == "nothing" else replace(made, sure=True)
         if abs(whole) == math.inf:
@@ -85,8 +89,6 @@ class Parts:
         each = [float(scalar) for scalar, _ in scalars]
         if nothing and not any((whole, *each)):
             return None
-        low = self.outputs.dtype in LOW or result.dtype in LOW
-        low = low or torch.is_autocast_enabled(self.outputs.device.type)
         close = Close(0.05 if low else 5e-5)
         sizes = [stop - first for first, stop in pairwise(ends)]
         mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
@@ -96,6 +98,22 @@ class Parts:
             return Average("sum", True)
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
+
+    def precisely(
+        self, result: Any, made: Average | None, drops: bool = True
+    ) -> tuple[Any, Average | None, bool]:
+        """Return what to compare parts with, and whether it is of few bits.
+
+        Without autocast, if there is one and the readout also computes without it.
+        """
+        kind, low = self.outputs.device.type, self.outputs.dtype in LOW
+        if torch.is_autocast_enabled(kind):
+            self._exact = True
+            try:
+                result, made = self.of(slice(None), drops)
+            except Exception:
+                self._exact, low = False, True
+        return result, made, low or (isinstance(result, Tensor) and result.dtype in LOW)
 
     def _by_rows(self, made: Average | None, result: Tensor, values: bool) -> str:
         """Answer as :func:`_by_counts`, from halves of the rows of one step.
@@ -145,10 +163,15 @@ class Parts:
         watch = Watch(outputs, part)
         inner = nullcontext() if drops else NoDropout()
         seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
-        with torch.no_grad(), no_trace(self.readout, outputs.device), inner, seen:
+        kind = outputs.device.type
+        same = torch.autocast(kind, enabled=False) if self._exact else nullcontext()
+        with torch.no_grad(), no_trace(self.readout, outputs.device), same, inner, seen:
             set_random_state(self._random, outputs.device)
             result = self.readout(outputs, part)
             self.now = random_state(outputs.device)
+        chosen = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
+        if chosen is not None and chosen.doubt == BEYOND and len(outputs):
+            raise mixed(chosen)
         made = watch.of(result) if isinstance(result, Tensor) else None
         return result, made
 
@@ -171,6 +194,13 @@ class Parts:
     def differ(self, now: list[Tensor]) -> bool:
         """Say whether generators are not where they were before the readout was called."""
         return not all(torch.equal(a, b) for a, b in zip(now, self._random, strict=True))
+
+
+def mixed(doubt: Place) -> RevRNNError:
+    """Return the error for a loss in which steps depend on one another."""
+    given = f"a loss with {doubt.doubt} along the steps, of which it sees a chunk"
+    allowed = "functions of each step alone; or a chunk_size of all steps"
+    return RevRNNError("E_ARGUMENT", "readout", given, allowed)
 
 
 class NoDropout(TorchFunctionMode):
@@ -204,7 +234,7 @@ def _by_counts(
     (n, *each), (s, *sums) = counts, totals
     close = Close(1e-4)
     if not any(totals) and n != sum(each):
-        return "nothing"
+        return "no" if made.count == made.size is not None else "nothing"
     # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
     some = sum(count for count, total in zip(each, sums, strict=True) if total)
     if not close(n, sum(each)) and (set(each) == {n} or not close(n, some)):

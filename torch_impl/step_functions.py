@@ -97,5 +97,9 @@ MAKES: Final = _names("full ones rand randn zeros")
 TAKES_NUMBERS: Final = _names("item tolist numpy float int array dlpack")
 # An array that is neither outputs nor targets, and as long as a chunk.
 OTHER: Final = "another array"
+# Steps chosen by numbers that do not fit a chunk: the first five of four.
+BEYOND: Final = "a choice of steps by fixed numbers"
+# What has steps added up, taken as a constant: a loss may then be 1 whatever its parts are.
+DETACHED: Final = "detach() of what is added up"
 # What functions are called in messages.
 NAMES: Final = {"getitem": "indexing", "setitem": "assignment to parts"}
