@@ -2,7 +2,11 @@
 
 ``python tests/gpu/aot.py revgru`` has XLA compile a training step for an H100, with JAX's plugin
 for CUDA, which needs no GPU for it, and counts the kernels of each step of its loops. ``--engine
-scan`` does so for XLA's own kernels, ``--units 1150 --batch 20`` for a larger layer.
+scan`` does so for XLA's own kernels, ``--units 1150 --batch 20`` for a larger layer. ``--spoil``
+puts an operation that there is not into each kernel: an error, if XLA compiles them at all.
+
+Any version of JAX will do, installed with its plugin alone: ``pip install "jax[cuda12-local]"
+triton``, or ``cuda13-local``.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ platform_name: "CUDA"
 dnn_version_info { major: 9 minor: 7 }
 device_description_str: "NVIDIA H100 80GB HBM3"
 """
-PLUGIN = "jax_plugins.xla_cuda12"
+PLUGINS = ("jax_plugins.xla_cuda12", "jax_plugins.xla_cuda13")
 # Of what a program does, all that is a kernel or a copy.
 KERNELS = ("fusion", "custom-call", "copy", "dot", "sort", "scatter", "reduce", "reduce-window")
 
@@ -131,6 +135,24 @@ def kernels_in_loops(text: str) -> list[Counter[str]]:
     return counts
 
 
+def has_plugin() -> bool:
+    """Say whether JAX's plugin for CUDA is installed."""
+    return find_spec("jax_plugins") is not None and any(map(find_spec, PLUGINS))
+
+
+def spoil() -> None:
+    """Put an operation that there is not into the text of each kernel."""
+    from revrnn.jax_impl.triton import ir
+
+    text_of: Any = ir.text_of
+
+    def spoiled(*arguments: Any) -> Any:
+        made = text_of(*arguments)
+        return made._replace(text=made.text.replace("arith.addi", "arith.no_such_operation", 1))
+
+    vars(ir)["text_of"] = spoiled
+
+
 def run(*arguments: str) -> str:
     """Run this file in a process of its own, where JAX may look for its plugin for CUDA."""
     import triton
@@ -159,13 +181,16 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--units", type=int, default=32)
     parser.add_argument("--batch", type=int, default=3)
+    parser.add_argument("--spoil", action="store_true", help="kernels that do not compile")
     parser.add_argument("--here", action="store_true", help="in this process")
     options = parser.parse_args()
-    if find_spec("jax_plugins") is None or find_spec(PLUGIN) is None:
+    if not has_plugin():
         raise SystemExit("JAX's plugin for CUDA is not installed (jax-cuda12-plugin)")
     if not options.here:
         print(run(*sys.argv[1:]), end="")
         return
+    if options.spoil:
+        spoil()
     config = Config(options.cell, 8, options.units, options.layers, max_forget_bits=3)
     for counts in kernels_in_loops(compiled(config, 6, options.batch, options.engine)):
         print(*(f"{kind} {number}" for kind, number in sorted(counts.items())), sep=", ")

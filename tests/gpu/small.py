@@ -14,7 +14,6 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import torch
 
 from revrnn.config import Config
 from revrnn.conformance.adapters import InProcess, Question
@@ -27,7 +26,6 @@ from revrnn.conformance.contents import (
 )
 from revrnn.evaluation import Implementation, load, outcome
 from revrnn.gpu.sizes import interpreted
-from revrnn.torch_impl.evaluate import TorchImplementation
 
 PERSISTENT = "triton-persistent"
 JAX = "jax"  # the same kernels, launched by JAX
@@ -74,6 +72,11 @@ def implementation(engine: str) -> Implementation:
         from revrnn.jax_impl.evaluate import JaxImplementation
 
         return JaxImplementation(engine="triton")
+    # Not above: JAX's kernels are tested where there is no PyTorch, too.
+    import torch
+
+    from revrnn.torch_impl.evaluate import TorchImplementation
+
     where = "cuda" if torch.cuda.is_available() and not interpreted() else "cpu"
     return TorchImplementation(where, 2, engine=engine)
 
