@@ -66,10 +66,19 @@ def has_steps(*variables: Any) -> bool:
 def computing_of(jaxpr: Any) -> list[int]:
     """Return the places of what computes.
 
-    What is left out tells ``shard_map`` over which axes a value varies, and is not in every trace.
+    What is left out is not in every trace: what tells ``shard_map`` over which axes a value varies,
+    and scalars computed from numbers alone, which JAX 0.12 makes where it marks a number first.
     """
-    equations = enumerate(jaxpr.eqns)
-    return [k for k, equation in equations if equation.primitive.name not in ("pvary", "pcast")]
+    places: list[int] = []
+    numbers: set[Any] = set()
+    for place, equation in enumerate(jaxpr.eqns):
+        given, made = equation.invars, equation.outvars
+        number = bool(given) and all(isinstance(v, Constant) or v in numbers for v in given)
+        if number and not any(variable.aval.shape for variable in made):
+            numbers.update(made)
+        elif equation.primitive.name not in ("pvary", "pcast"):
+            places.append(place)
+    return places
 
 
 def varying_of(jaxpr: Any) -> set[Any]:

@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import apply, init, value, value_and_grad
 from revrnn.jax_impl.averages import average_of
+from revrnn.jax_impl.flat import computing_of, flat_program
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=3)
 STEPS, ROWS = 7, 2
@@ -254,3 +256,22 @@ def test_means_over_many_elements_are_means(rows: int) -> None:
         ("sum", lambda _, y, __: y.sum() * (1e-3 / rows)),
     ):
         assert average_of(readout, {}, y, y).kind == kind
+
+
+def test_numbers_made_in_a_program_are_none_of_its_computations() -> None:
+    """In ``shard_map`` JAX 0.12 makes ``x > 0`` a comparison with an integer that is converted."""
+
+    def as_written(x: jax.Array) -> jax.Array:
+        return (x > 0).sum()
+
+    def computed(x: jax.Array) -> jax.Array:
+        return (x > lax.convert_element_type(lax.neg(0), jnp.float32)).sum()
+
+    x = jnp.ones((STEPS, 2))
+    made, other = (flat_program(function, (x,)).jaxpr for function in (as_written, computed))
+    assert len(other.eqns) > len(made.eqns)
+    names, others = (
+        [jaxpr.eqns[place].primitive.name for place in computing_of(jaxpr)]
+        for jaxpr in (made, other)
+    )
+    assert names == others
