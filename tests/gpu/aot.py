@@ -27,7 +27,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import export
-from jax.extend.core import jaxprs_in_params
 
 from revrnn.config import Config
 from revrnn.jax_impl import apply, engine, init
@@ -76,6 +75,8 @@ def exported(config: Config, steps: int, batch: int) -> str:
 
 def launches(config: Config, steps: int, batch: int) -> tuple[Counter[str], list[Counter[str]]]:
     """Return the launches of kernels outside of loops over the steps, and in a step of each."""
+    from jax.extend.core import jaxprs_in_params  # since JAX 0.10; compiling takes older ones
+
     function, arguments = step_of(config, steps, batch)
     outside: Counter[str] = Counter()
     loops: list[Counter[str]] = []
@@ -121,7 +122,10 @@ def compiled(config: Config, steps: int, batch: int, name: str) -> str:
     function, arguments = step_of(config, steps, batch)
     like = jax.tree.map(lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=where), arguments)
     with engine(name):
-        return str(jax.jit(function).lower(*like).compile().as_text())
+        text = jax.jit(function).lower(*like).compile().as_text()
+    if text is None:
+        raise RuntimeError(f"XLA compiled it, but that of JAX {jax.__version__} does not show it")
+    return text
 
 
 def kernels_in_loops(text: str) -> list[Counter[str]]:
