@@ -36,7 +36,7 @@ _TINY = 1e-30
 _BENDS: Final = frozenset(
     """
     exp exp2 expm1 log log1p sqrt rsqrt cbrt pow integer_pow square tanh logistic sin cos abs
-    slice dynamic_slice reduce_max reduce_min reduce_prod max min
+    slice dynamic_slice reduce_max reduce_min reduce_prod reduce_or reduce_and max min
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
 
@@ -257,6 +257,8 @@ class Walk:
             elif name in SAME and name != "neg":
                 count = first
                 continue
+            elif name == "stop_gradient":  # a loss divided by itself is 1 whatever it is
+                return Average("other")
             else:
                 break
             if varying is None or least is None:
@@ -267,7 +269,7 @@ class Walk:
             return Average("unknown")
         above, below = self.of(total), self.of(count)
         kinds = (above.kind, below.kind)
-        if kinds not in (("sum", "sum"), ("mean", "mean")):
+        if total.aval.shape or kinds not in (("sum", "sum"), ("mean", "mean")):  # of each row
             return Average("other" if "unknown" not in kinds else "unknown")
         means = above.kind == "mean"
         if np.isnan(factor) or over or (means and least is not None):
@@ -279,9 +281,8 @@ class Walk:
 
 def number_of(variable: Any) -> float | None:
     """Return a constant's value, if the program holds it."""
-    if not isinstance(variable, Constant) or np.shape(variable.val):
-        return None
-    return float(variable.val)
+    known = isinstance(variable, Constant) and not np.shape(variable.val)
+    return float(variable.val) if known else None
 
 
 def _steps_in(number: float) -> int:

@@ -85,6 +85,11 @@ OTHERS: dict[str, Callable[..., Any]] = {
     "largest": lambda o, y, m: losses(o, y).max(),
     "sum and a term of its own": lambda o, y, m: losses(o, y).sum() + (o["w"] ** 2).sum(),
     "mean and sum": lambda o, y, m: losses(o, y).mean() + losses(o, y).sum(),
+    "rows with any": lambda o, y, m: masked(o, y, m) / m.any(0).sum(),
+    "means of rows": lambda o, y, m: ((losses(o, y) * m).sum(0) / m.sum(0)).mean(),
+    "over itself, held fixed": lambda o, y, m: (
+        losses(o, y).mean() / jax.lax.stop_gradient(losses(o, y).mean())
+    ),
 }
 
 
@@ -209,6 +214,7 @@ PAIRS: dict[str, Callable[..., Any]] = {
     "sum and number": lambda o, y, m: (losses(o, y).sum(), jnp.float32(1)),
     "clamped": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1)),
     "smoothed": lambda o, y, m: (masked(o, y, m), m.sum() + 2.5),
+    "rows with any": lambda o, y, m: (masked(o, y, m), m.any(0).sum()),
     "one of none": lambda o, y, m: (masked(o, y, m), m.sum() + ~m.any()),
     "of weights": lambda o, y, m: (masked(o, y, m), jnp.square(o["w"]).sum()),
     "penalty": lambda o, y, m: (masked(o, y, m) + jnp.square(o["w"]).sum(), m.sum()),

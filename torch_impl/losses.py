@@ -20,7 +20,7 @@ from .step_functions import DETACHED
 from .step_places import Place
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
-_GATES = ("mul", "multiply", "rmul", "imul", "where")
+_GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
 _FEW = 64  # losses, of which the middle one may be the same in parts
 
 

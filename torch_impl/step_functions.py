@@ -66,12 +66,12 @@ CERTAIN: Final = frozenset(ALONG) - {"flip", "sort", "argsort", "roll", "topk"}
 # Over some axes: sums, and others that are no mean or sum over the steps.
 SUMS: Final = _names(
     """
-    sum mean nansum nanmean any all count_nonzero
+    sum mean nansum nanmean count_nonzero
     """
 )
 OVER: Final = _names(
     """
-    amax amin argmax argmin logsumexp max min norm vector_norm prod std var median
+    all amax amin any argmax argmin logsumexp max min norm vector_norm prod std var median
     """
 )
 RESHAPES: Final = _names(
