@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,19 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let programs hear an interruption, which those that a shell starts behind it do not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="groups of processes")
 @pytest.mark.parametrize("whom", ["all", "the first alone"])
-def test_processes_end_with_the_program_and_say_nothing(whom: str, tmp_path: Path) -> None:
+def test_processes_end_with_the_program_and_say_nothing(
+    whom: str, tmp_path: Path, heard: None
+) -> None:
     """Those at work, those that wait and those that are still beginning."""
     (tmp_path / "pool.py").write_text(POOL, encoding="utf-8")
     with subprocess.Popen(
