@@ -4,6 +4,11 @@ params = init(key, config)
 out = apply(params, x, config, state=initial_state(config, batch_size))
 """
 
+# ruff: noqa: E402 - what is missing is said first
+from revrnn.extras import need
+
+need("jax")
+
 from revrnn.engine_plan import EnginePlan
 from revrnn.plan import Plan, plan
 

@@ -168,6 +168,20 @@ def test_implementations_do_not_load_one_another(name: str) -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT / "tests")
 
 
+@pytest.mark.parametrize("name", ["torch", "jax"])
+def test_a_missing_framework_is_named_with_its_extra(name: str) -> None:
+    program = (
+        "import sys, importlib.util as util; real = util.find_spec; "
+        f"util.find_spec = lambda n, *a: None if n == '{name}' else real(n, *a); "
+        f"sys.modules['{name}'] = None\n"
+        f"try: import revrnn.{name}_impl\n"
+        f"except ModuleNotFoundError as error: print(error.name, error)"
+    )
+    command = [sys.executable, "-c", program]
+    made = subprocess.run(command, check=True, cwd=ROOT / "tests", capture_output=True, text=True)
+    assert made.stdout.startswith(f"{name} No module named '{name}': pip install 'revrnn[{name}]'")
+
+
 @pytest.mark.rule("ACT-001")
 def test_table_file_is_what_its_command_writes() -> None:
     text = (ROOT / "spec" / "data" / "tanh.json").read_text(encoding="ascii")

@@ -1,5 +1,10 @@
 """revrnn in PyTorch: the same bits as the oracle, gradients by reversal."""
 
+# ruff: noqa: E402 - what is missing is said first
+from revrnn.extras import need
+
+need("torch")
+
 from revrnn.engine_plan import EnginePlan
 from revrnn.plan import Plan, plan
 

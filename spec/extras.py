@@ -1,0 +1,20 @@
+"""Packages that an extra brings."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+def need(package: str) -> None:
+    """Raise ``ModuleNotFoundError`` if a package is missing, with the extra that brings it.
+
+    Args:
+        package: ``"torch"`` or ``"jax"``, which are also the names of the extras.
+    """
+    try:
+        there = find_spec(package) is not None
+    except ValueError:  # a stand-in for it that has no specification
+        there = True
+    if not there:
+        hint = f"No module named '{package}': pip install 'revrnn[{package}]'"
+        raise ModuleNotFoundError(hint, name=package)
