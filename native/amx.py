@@ -9,6 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .tiles import place_of
+
 # Rows and columns of a tile of the result, and terms of one of the operands.
 SIDE: Final = 16
 TERMS: Final = 64
@@ -43,8 +45,7 @@ def _room(builder: Any, size: int) -> Any:
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
-    made = cgutils.create_struct_proxy(kind)(context, builder, value=array)
-    return builder.bitcast(builder.gep(made.data, [at]), _BYTES)
+    return builder.bitcast(place_of(context, builder, kind, array, at), _BYTES)
 
 
 def _aligned_at(typingctx: Any, array: Any) -> Any:

@@ -34,6 +34,12 @@ _MULTIPLY_PAIRS: Final = {
 }
 
 
+def place_of(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Return the place of element ``at`` of a flat array of numba's type ``kind``."""
+    made = cgutils.create_struct_proxy(kind)(context, builder, value=array)
+    return builder.gep(made.data, [at])
+
+
 def _int(value: int) -> Any:
     return ir.Constant(_I64, value)
 
@@ -77,9 +83,7 @@ def _make(of_int16: bool, rows: int, vectors: int = VECTORS, adds: bool = False)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def start(array: int, at: int) -> Any:
-            kind = signature.args[array]
-            made = cgutils.create_struct_proxy(kind)(context, builder, value=args[array])
-            return builder.gep(made.data, [args[at]])
+            return place_of(context, builder, signature.args[array], args[array], args[at])
 
         a, w, out = start(0, 1), start(4, 5), start(7, 8)
         by_row, by_index, length, out_by_row = args[2], args[3], args[6], args[9]

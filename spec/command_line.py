@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
 
+from .extras import how_to_install
+
 # What shells report of a program that wrote into a closed pipe: 128 + SIGPIPE.
 CUT_OFF: Final = 141
 # And of one that was interrupted: 128 + SIGINT.
@@ -50,7 +52,7 @@ def run_program(main: Callable[[], int | None], extra: str = "") -> NoReturn:
         name = (error.name or "").partition(".")[0]
         if name in ("", "revrnn"):
             raise
-        hint = f": pip install 'revrnn[{extra}]'" if extra else ""
+        hint = f": {how_to_install(extra)}" if extra else ""
         _complain(f"this needs {name}, which is not installed{hint}")
         sys.exit(2)
     except OSError as error:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs revrnn with an extra."""
+    return f"pip install 'revrnn[{extra}]'"
+
+
 def need(package: str) -> None:
     """Raise ``ModuleNotFoundError`` if a package is missing, with the extra that brings it.
 
@@ -16,5 +21,5 @@ def need(package: str) -> None:
     except ValueError:  # a stand-in for it that has no specification
         there = True
     if not there:
-        hint = f"No module named '{package}': pip install 'revrnn[{package}]'"
+        hint = f"No module named '{package}': {how_to_install(package)}"
         raise ModuleNotFoundError(hint, name=package)

@@ -82,6 +82,7 @@ class Tally:
             result = self.readout(outputs, part)
         pair = _pair(result) if isinstance(result, (tuple, list)) else None
         doubt = watch.apart.doubt([result] if pair is None else result)
+        mean: Place | None = None
         if self.mean and parts is not None and pair is not None:
             mean = doubt_of_pair(result, watch)
             if mean is None:
@@ -95,11 +96,10 @@ class Tally:
             again = True  # a mask may hide it in two steps and not in others
         if parts is not None and doubt is not None and again:
             self._check_apart(parts, doubt, result, watch)
-        if self.known or not self.mean:
-            parts = None
+        parts = None if self.known or not self.mean else parts
         if pair is not None:
             total, count = pair
-            if parts is not None:
+            if parts is not None and mean is not None:  # else it was checked above
                 self._told = check_pair(parts, result, watch, self._told)
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
