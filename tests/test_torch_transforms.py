@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import RevGRU, RevLSTM, State
+from revrnn.torch_impl import RevGRU, RevLSTM, State, encode
 
 torch.manual_seed(0)
 X = torch.randn(4, 5, 2, 3)  # four sequences
@@ -201,3 +201,28 @@ def test_a_compiled_model_around_it() -> None:
     torch._dynamo.reset()
     with pytest.raises(Exception, match="revrnn looks at numbers"):
         torch.compile(model, backend="eager", fullgraph=True)(X[0])
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("encoder", [False, True])
+def test_a_compiled_training_step(encoder: bool) -> None:
+    """The backward pass is called from within compiled code as well."""
+    results = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(1)
+        rnn = RevGRU(3, 6, 2, slice_size=2)
+        optimiser = torch.optim.SGD(rnn.parameters(), 0.1)
+
+        def step(x: Tensor, rnn: Any = rnn, optimiser: Any = optimiser) -> Tensor:
+            optimiser.zero_grad()
+            outputs = encode(rnn, x)[0] if encoder else rnn(x)[0]
+            loss = outputs.square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            return loss
+
+        run: Any = torch.compile(step, backend="eager") if compiled else step
+        results.append([*(run(x).detach() for x in X[:2]), rnn.weight_hh_l0.detach().clone()])
+    torch._dynamo.reset()
+    assert all(torch.allclose(a, b) for a, b in zip(*results, strict=True))

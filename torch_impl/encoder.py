@@ -79,6 +79,7 @@ class _Encode(torch.autograd.Function):
         return context, run.floats(end.h), None if end.c is None else run.floats(end.c)
 
     @staticmethod
+    @not_compiled
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         run, (grad_context, grad_h, grad_c) = ctx.run, gradients
         if torch.is_grad_enabled() or ctx.used:

@@ -15,7 +15,12 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .call import Call
-from .transforms import mapped_the_old_way, refuse_second_derivative, transformed
+from .transforms import (
+    mapped_the_old_way,
+    not_compiled,
+    refuse_second_derivative,
+    transformed,
+)
 
 
 def _sliced(tensors: tuple[Any, ...], dims: tuple[Any, ...], index: int) -> list[Any]:
@@ -57,6 +62,7 @@ class RevRNNFunction(torch.autograd.Function):
         ctx.mark_non_differentiable(*(t for t in output if not t.is_floating_point()))
 
     @staticmethod
+    @not_compiled  # a compiled training step calls it without the frame that forward disabled
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         """Return the gradients of all inputs of ``forward``."""
         call, saved = ctx.call, ctx.saved_tensors
