@@ -206,3 +206,23 @@ def test_parametrised_and_pruned_weights_are_used() -> None:
     plain.load_state_dict({n: v.detach() for n, v in module.named_weights().items()})
     assert torch.equal(plain(X)[0], outputs)
     assert (plain.weight_ih_l1 == 0).sum() >= 54  # type: ignore[union-attr]
+
+
+def test_parameters_that_a_subclass_adds_are_not_drawn_anew() -> None:
+    class Own(RevLSTM):
+        def __init__(self) -> None:
+            super().__init__(3, 6)
+            self.bias_of_another = nn.Parameter(torch.ones(2))
+            self.norm = nn.LayerNorm(6)
+
+    torch.manual_seed(0)
+    module = Own()
+    wanted = {name: value.clone() for name, value in module.named_parameters()}
+    torch.manual_seed(0)
+    nn.init.zeros_(module.bias_l0)  # type: ignore[arg-type]
+    module.reset_parameters()
+    assert all(torch.equal(value, wanted[name]) for name, value in module.named_parameters())
+    prune.l1_unstructured(module, "bias_l0", 0.5)  # type: ignore[no-untyped-call]
+    torch.manual_seed(0)
+    module.reset_parameters()
+    assert set(module.bias_l0_orig.tolist()) == set(wanted["bias_l0"].tolist())  # type: ignore[operator, union-attr]

@@ -165,14 +165,21 @@ class RevRNNLayers(SavesConfig):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all parameters anew, uniform in ±1/√hidden_size.
+        """Draw the module's own parameters anew, uniform in ±1/√hidden_size.
 
-        Biases of RevLSTM's input and output gates lie around 1 (``config.initial_bias()``).
+        Biases of RevLSTM's input and output gates lie around 1 (``config.initial_bias()``). What a
+        subclass has added is left alone.
         """
         bound, centre = self.hidden_size**-0.5, self.config.initial_bias()
+        shapes = self._all_shapes()
         for name, parameter in self.named_parameters():
+            # Parametrised or pruned: ``parametrizations.NAME.original``, ``NAME_orig``, ``NAME_g``.
+            first = name.removeprefix("parametrizations.").split(".")[0]
+            own = next((n for n in (first, first.rpartition("_")[0]) if n in shapes), None)
+            if own is None or ("." in name and not name.startswith("parametrizations.")):
+                continue
             nn.init.uniform_(parameter, -bound, bound)
-            if is_bias(name):
+            if is_bias(own) and parameter.shape == shapes[own]:
                 with torch.no_grad():
                     parameter.add_(parameter.new_tensor(centre))
 
