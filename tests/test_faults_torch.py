@@ -249,16 +249,14 @@ def test_control_c_anywhere(wanted: list[Any]) -> None:
 
 
 def test_a_backward_pass_that_failed_is_not_gone_on_with() -> None:
-    """Its states are half-way back: a second one must not give numbers."""
+    """Its states are half-way back: a second one begins anew."""
     rnn = RevGRU(3, 4, chunk_size=2)
     x = torch.randn(6, 2, 3)
     total = rnn(x)[0].sum()
     with pytest.raises(torch.OutOfMemoryError), OutOfMemory(20):
         total.backward(retain_graph=True)
-    with pytest.raises(ValueError, match="second backward"):
-        total.backward()
     assert rnn.weight_hh_l0.grad is None
-    rnn(x)[0].sum().backward()
+    total.backward()
     first = gradient_of(rnn).clone()
     rnn.zero_grad()
     rnn(x)[0].sum().backward()

@@ -10,7 +10,7 @@ import torch
 from torch_results import both, close, gradients_of, same
 
 from revrnn.evaluation import Implementation
-from revrnn.torch_impl import RevGRU, quantise_parameters, rev_rnn, value_and_grad
+from revrnn.torch_impl import RevGRU, quantise_parameters, rev_rnn, set_engine, value_and_grad
 from revrnn.torch_impl.quantise import quantise
 
 
@@ -138,6 +138,33 @@ def test_checkpoints_and_offloading_change_nothing(kind: Any) -> None:
     for first, others in ((0, (1, 2, 3)), (4, (5,))):
         assert all(torch.equal(outputs[first], outputs[other]) for other in others)
         assert all(same(results[first], results[other]) for other in others)
+
+
+@both
+@pytest.mark.parametrize("engine", ["eager", "native"])
+def test_a_retained_graph_gives_the_same_gradients_again(kind: Any, engine: str) -> None:
+    """What a backward pass consumed comes back from one more forward pass."""
+    torch.manual_seed(9)
+    x = torch.randn(9, 3, 2, requires_grad=True)
+    mask, resets = torch.rand(9, 3) > 0.3, torch.rand(9, 3) > 0.7
+    set_engine(engine)
+    try:
+        for every in (None, 4):
+            module = kind(2, 6, 2, dropout=0.5, weight_drop=0.3, chunk_size=2)
+            module.checkpoint_every = every
+            outputs, last = module(x, mask=mask, resets=resets)
+            h = last[0] if isinstance(last, tuple) else last
+            inputs = [x, *module.parameters()]
+            whole = [torch.autograd.grad(outputs.sum() + h.sum(), inputs, retain_graph=True)]
+            whole.append(torch.autograd.grad(outputs.sum() + h.sum(), inputs, retain_graph=True))
+            assert all(torch.equal(a, b) for a, b in zip(*whole, strict=True))
+            outputs.sum().backward(retain_graph=True)
+            h.sum().backward()
+            for one, wanted in zip(inputs, whole[0], strict=True):
+                assert torch.allclose(one.grad, wanted, rtol=1e-4, atol=1e-5)
+            x.grad = None
+    finally:
+        set_engine("auto")
 
 
 @pytest.mark.parametrize(("steps", "size"), [(17, 16), (33, 16), (9, 4), (241, 16)])

@@ -113,10 +113,10 @@ class Bptt:
         reads_outputs: bool = True,
         all_of_inputs: Tensor | None = None,
     ) -> Gradients:
-        """Run backward and return the gradients.
+        """Run backward and return the gradients; a second time, after one more forward pass.
 
         Args:
-            inputs: the same inputs again, for pieces that are run again.
+            inputs: the same inputs again, for what is run again.
             inputs_back: the same, last chunk first; each is followed by its ``grad_inputs``.
             grad_state: with respect to the final ``h`` and ``c``, float ``[L, B, H]``.
             grad_outputs: is given each chunk's first step and outputs, int32 ``[C, B, H]``, last
@@ -132,7 +132,9 @@ class Bptt:
         """
         into = Gradients.zeros(self.config, self.end)
         into.add_to_state(*grad_state)
-        end, current = self.end, self._pass
+        end, current, self._pass = self.end, self._pass, None
+        if current is None:
+            current = self._again(inputs)
         counts_outputs = self.saturation.views == 0  # else they were counted forward
         while self._checkpoints:
             start = self._checkpoints.pop()
@@ -161,8 +163,20 @@ class Bptt:
                     grad_inputs(first, dx)
             if self.settings.states == "reversed":
                 _check_same(current.state(), start, current.left_over())
-            end, current, self._pass = start, None, None
+            end, current = start, None
         return into
+
+    def _again(self, inputs: Inputs) -> Pass:
+        """Run forward once more, after a backward pass has consumed what was kept."""
+        self._checkpoints, state = [], self.start
+        for begin in range(0, max(self.steps, 1), self.every):
+            stop = min(begin + self.every, self.steps)
+            current = self.work.start(state, keep=stop == self.steps, count=False)
+            self._checkpoints.append(state)
+            self._run(current, begin, stop, inputs, None)
+            state = current.state()
+        _check_same(state, self.end, None)
+        return current
 
     def _run(
         self,

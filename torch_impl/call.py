@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt
@@ -44,7 +43,6 @@ class Call:
         saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
         abstract: whether its tensors have shapes but no numbers, known after it ran.
         children: the calls of which this is a ``vmap``, or ``None``.
-        used: whether its backward pass has run.
     """
 
     config: Config
@@ -59,7 +57,6 @@ class Call:
     saturation: Saturation | None = field(default=None, init=False)
     abstract: bool = field(default=False, init=False)
     children: list[Call] | None = field(default=None, init=False)
-    used: bool = field(default=False, init=False)
 
     @property
     def wraps(self) -> int:
@@ -151,10 +148,6 @@ class Call:
 
     def back(self, given: Named, grads: dict[str, Tensor | None], wants_x: bool) -> list[Any]:
         """Return the gradients of :attr:`differentiated`; for ``x`` ``None`` if not wanted."""
-        if self.used:
-            raise RevRNNError(
-                "E_UNSUPPORTED", "retain_graph", "a second backward pass", "one backward pass"
-            )
         if self.abstract:
             shaped = {name: torch.empty_like(value) for name, value in given.items()}
             like = given["x"].new_empty(())
@@ -162,7 +155,6 @@ class Call:
                 shape = (self.config.num_layers, given["x"].shape[1], self.config.hidden_size)
                 shaped[name] = like.new_empty(shape)
             return [shaped[name] for name in self.differentiated]
-        self.used = True
         x = given["x"]
         grad_x = torch.empty_like(x, dtype=torch.float32) if wants_x else None
         # A backward pass under autocast would round its products to fewer bits.

@@ -15,12 +15,7 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .call import Call
-from .transforms import (
-    mapped_the_old_way,
-    not_compiled,
-    refuse_second_derivative,
-    transformed,
-)
+from .transforms import mapped_the_old_way, not_compiled, refuse_second_derivative, transformed
 
 
 def _sliced(tensors: tuple[Any, ...], dims: tuple[Any, ...], index: int) -> list[Any]:

@@ -137,8 +137,8 @@ def value_and_grad(
         offload: by default the module's.
         report: whether to count what is forgotten and stored, which takes time.
         through_hx: whether the gradient of ``hx`` also goes on to what ``hx`` was made from, in the
-            same backward pass as the graphs of ``embed`` and ``readout``. A reversible encoder,
-            which allows one backward pass, needs this.
+            same backward pass as the graphs of ``embed`` and ``readout``. That spares a reversible
+            encoder a second one; :func:`encode`, which allows one alone, needs it.
 
     Raises:
         RevRNNError: bad input, by the argument's name; ``E_NONFINITE`` if ``embed`` gives NaN, or
