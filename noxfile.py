@@ -40,8 +40,11 @@ def install(session: nox.Session, *requirements: str) -> None:
     """Install requirements at the versions of the constraints file.
 
     Python compiles what is imported when it is imported; compiling all of PyTorch and JAX
-    beforehand takes longer than the rest of the installation.
+    beforehand takes longer than the rest of the installation. What was compiled is kept, even where
+    the environment says otherwise: each of the many processes that tests begin would compile all
+    that it imports again, which takes twice as long as importing it.
     """
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install("--no-compile", "-c", CONSTRAINTS, *requirements)
 
 

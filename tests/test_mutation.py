@@ -51,6 +51,15 @@ def test_numbers_of_python_are_named_with_what_they_stand_in() -> None:
     assert twice == ["module: x + y -> x - y", "module: x + y -> x - y (number 2)"]
 
 
+def test_each_mutant_of_python_has_one_change() -> None:
+    made = changes_python.mutants("def f(x):\n    return not x >> 3\n\ny: int = f(1)\n")
+    bodies = [mutant.source.partition("return ")[2].split("\ny: int = ") for mutant in made]
+    assert sorted(bodies) == [
+        *(["not not x >> 3", "f(1)"], ["not x << 3", "f(1)"], ["not x >> 2", "f(1)"]),
+        *(["not x >> 3", "f(0)"], ["not x >> 3", "f(2)"], ["not x >> 4", "f(1)"]),
+    ]
+
+
 @pytest.mark.parametrize("port", ["c", "jax", "law", "naive", "native", "numpy", "torch"])
 def test_every_survivor_with_a_reason_is_a_mutant_that_there_is(port: str) -> None:
     reasons = justified(port)

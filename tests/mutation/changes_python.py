@@ -7,7 +7,6 @@ another; of those of one name, the second is called number 2.
 from __future__ import annotations
 
 import ast
-import copy
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -103,28 +102,45 @@ def change(node: Any, way: int) -> None:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """Give every mutant of a file."""
+    """Give every mutant of a file.
+
+    One tree serves all: a node is changed, what stands around it written, and the node put back.
+    """
     tree = ast.parse(source)
-    owners, names = _owners(tree), Counter[str]()
-    for number, (node, ways) in enumerate(sites(tree)):
+    owners, above, names = _owners(tree), _above(tree), Counter[str]()
+    texts = [ast.unparse(statement) for statement in tree.body]
+    places = {id(node): number for number, top in enumerate(tree.body) for node in ast.walk(top)}
+    for node, ways in list(sites(tree)):
+        shown, number = _shown(above, node), places[id(node)]
+        before, kept = ast.unparse(shown), _fields(node)
         for way in range(ways):
-            fresh = copy.deepcopy(tree)
-            target = list(sites(fresh))[number][0]
-            shown = _shown(fresh, target)
-            before = ast.unparse(shown)
-            change(target, way)
+            change(node, way)
             name = f"{owners.get(id(node), 'module')}: {before} -> {ast.unparse(shown)}"
             names[name] += 1
             name += f" (number {names[name]})" if names[name] > 1 else ""
-            text = ast.unparse(ast.fix_missing_locations(fresh))
-            yield Mutant(name, text, getattr(node, "lineno", 0))
+            changed = [*texts[:number], ast.unparse(tree.body[number]), *texts[number + 1 :]]
+            yield Mutant(name, "\n".join(changed), getattr(node, "lineno", 0))
+            vars(node).update(kept)
+            kept = _fields(node)
 
 
-def _shown(tree: ast.Module, node: ast.AST) -> ast.AST:
+def _fields(node: ast.AST) -> dict[str, Any]:
+    """Return what a node has, such that changing the node does not change it."""
+    return {
+        name: list(value) if isinstance(value, list) else value
+        for name, value in ast.iter_fields(node)
+    }
+
+
+def _above(tree: ast.Module) -> dict[int, ast.AST]:
+    """Return which node each is directly in."""
+    return {id(inner): outer for outer in ast.walk(tree) for inner in ast.iter_child_nodes(outer)}
+
+
+def _shown(above: dict[int, ast.AST], node: ast.AST) -> ast.AST:
     """Return what names a change: the node; of a number, what tells it from the same elsewhere."""
     if not isinstance(node, ast.Constant):
         return node
-    above = {id(inner): outer for outer in ast.walk(tree) for inner in ast.iter_child_nodes(outer)}
     shown: ast.AST = node
     while isinstance(shown, ast.Constant | ast.UnaryOp | ast.Slice | ast.Tuple | ast.keyword):
         if isinstance(above[id(shown)], ast.For | ast.arguments):
