@@ -24,10 +24,8 @@ TRITON = "triton==3.6.0; sys_platform == 'linux'"
 PARTS = ("", "_apply", "_cuda", "_encoder", "_meshes", "_resets", "_status")
 AS_COMPILED = [f"tests/test_jax{part}.py" for part in PARTS]
 COMPILED_FAST = (
-    "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 EVERYTHING = "torch,flax,equinox,experiments"
 PROJECT = nox.project.load_toml("pyproject.toml")
@@ -39,21 +37,15 @@ LINTED = (*sorted(FOLDERS), "tests", "benchmarks", "docs/site", "ports", "noxfil
 def install(session: nox.Session, *requirements: str) -> None:
     """Install requirements at the versions of the constraints file.
 
-    Python compiles what is imported when it is imported; compiling all of PyTorch and JAX
-    beforehand takes longer than the rest of the installation. What was compiled is kept, even where
-    the environment says otherwise: each of the many processes that tests begin would compile all
-    that it imports again, which takes twice as long as importing it.
+    Python compiles what is imported, which is less than there is, and keeps it, even where the
+    environment says otherwise: compiling takes longer than importing, and processes are many.
     """
     session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install("--no-compile", "-c", CONSTRAINTS, *requirements)
 
 
 def install_wheel(session: nox.Session, extras: str, *tools: str) -> None:
-    """Install the project as its users do, from a wheel, with the given extras and tools.
-
-    pip builds a folder anew each time and replaces what is installed, although the version did not
-    change.
-    """
+    """Install the project as its users do, from a wheel, which pip makes anew each time."""
     install(session, f".[{extras}]" if extras else ".", *tools)
 
 
@@ -87,15 +79,14 @@ def run_tests(session: nox.Session, marked: str) -> None:
     """Run the tests that are marked so."""
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     install_triton(session)
-    # What JAX compiled for one test of a file serves the next. A worker that crashed would leave
-    # the others waiting for ever.
+    # What JAX compiled for one test of a file serves the next. A crash would leave others waiting.
     command = ("pytest", "--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
     command = (*command, "-m", marked)
     if session.posargs:
         session.run(*command, *session.posargs)
         return
     others = [f"--ignore={name}" for name in AS_COMPILED]
-    fast = {"XLA_FLAGS": " ".join(COMPILED_FAST)}
+    fast = {"XLA_FLAGS": COMPILED_FAST}
     parts = [partial(session.run, *command)]
     if marked != "slow":
         parts = [partial(parts[0], *AS_COMPILED), partial(parts[0], *others, env=fast)]
