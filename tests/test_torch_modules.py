@@ -10,13 +10,19 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
+from torch.nn.utils.rnn import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    unpack_sequence,
+)
 from torch_results import both, tensors_of
 
 from revrnn import Config, RevRNNError
 from revrnn.torch_impl import RevGRU, RevLSTM, State, rev_rnn
 
 PAIRS: tuple[tuple[Any, Any], ...] = ((RevGRU, nn.GRU), (RevLSTM, nn.LSTM))
+X = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(0))
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "two layers": {"num_layers": 2, "dropout": 0.3},
@@ -67,6 +73,65 @@ def test_packed_rows_are_as_if_alone(kind: Any, name: str) -> None:
         assert torch.equal(row_outputs, wanted)
         for a, w in zip(tensors_of(last), tensors_of(wanted_last), strict=True):
             assert torch.equal(a[:, b], w)
+
+
+@both
+@pytest.mark.parametrize("sort", [False, True])
+@pytest.mark.rule("SEQ-006")
+def test_packed_rows_go_on_from_exact_states(kind: Any, sort: bool) -> None:
+    torch.manual_seed(2)
+    module = kind(3, 6, 2)
+    rows = [torch.randn(n, 3) for n in ((5, 5, 2) if sort else (2, 5, 5))]
+    _, state = module(torch.randn(4, 3, 3), module.initial_state(3))
+    outputs, last = module(pack_sequence(rows, enforce_sorted=sort), state)
+    for b, (row, row_outputs) in enumerate(zip(rows, unpack_sequence(outputs), strict=True)):
+        wanted, wanted_last = module(row, state.index_select([b]))
+        assert torch.equal(row_outputs, wanted)
+        assert last.index_select([b]) == wanted_last
+
+
+@both
+@pytest.mark.rule("SEQ-002", "SEQ-013")
+def test_masked_and_reset_rows_in_two_directions_are_as_if_alone(kind: Any) -> None:
+    torch.manual_seed(3)
+    module = kind(3, 6, 2, bidirectional=True, batch_first=True)
+    lengths, x = torch.tensor([4, 6, 1]), torch.randn(3, 6, 3)
+    mask = torch.arange(6) < lengths[:, None]
+    outputs, last = module(x, mask=mask)
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    wanted, wanted_last = module(packed)
+    for a, w in zip(unpack_sequence(wanted), outputs, strict=True):
+        assert torch.equal(a, w[: len(a)])
+    for a, w in zip(tensors_of(last), tensors_of(wanted_last), strict=True):
+        assert torch.equal(a, w)
+    resets = torch.zeros(3, 6, dtype=torch.bool)
+    resets[0, [0, 2, 5]] = True
+    outputs, _ = module(x, resets=resets)
+    alone, _ = module(x[1:])
+    assert torch.equal(outputs[1:], alone)
+    outputs.sum().backward()
+    # A part begins in heads that the one before left, so the lowest bits are others than alone.
+    for part in (slice(2), slice(2, 5), slice(5, 6)):
+        alone, _ = module(x[:1, part])
+        assert torch.allclose(outputs[:1, part], alone, atol=1e-2)
+        assert not torch.allclose(module(x[:1])[0][:, part], alone, atol=1e-2)
+
+
+@both
+@pytest.mark.parametrize("locked", [False, True])
+def test_dropout_in_two_directions_is_that_of_outputs(kind: Any, locked: bool) -> None:
+    torch.manual_seed(4)
+    module, x = kind(3, 6, 2, bidirectional=True, dropout=0.5, locked_dropout=locked), X
+    layers = kind(3, 6, bidirectional=True), kind(12, 6, bidirectional=True)
+    for number, layer in enumerate(layers):
+        named = {n: getattr(module, n.replace("l0", f"l{number}")) for n in layer.state_dict()}
+        layer.load_state_dict(named)
+    torch.manual_seed(5)
+    outputs, _ = module(x)
+    torch.manual_seed(5)
+    between = layers[0](x)[0]
+    between = between * nn.functional.dropout(torch.ones_like(between[: 1 if locked else None]))
+    assert torch.equal(outputs, layers[1](between)[0])
 
 
 @both

@@ -163,6 +163,11 @@ def test_a_retained_graph_gives_the_same_gradients_again(kind: Any, engine: str)
             for one, wanted in zip(inputs, whole[0], strict=True):
                 assert torch.allclose(one.grad, wanted, rtol=1e-4, atol=1e-5)
             x.grad = None
+            outputs, last = module(x, module.initial_state(3))
+            outputs.sum().backward(retain_graph=True)
+            last.h.zero_()
+            outputs.sum().backward()
+            x.grad = None
     finally:
         set_engine("auto")
 

@@ -112,7 +112,10 @@ class Call:
             made["c_n"] = by.dequantise(end.c, bits)
         if depth:
             made |= {"context": by.dequantise(slices[1:], bits), "slices": slices}
-        return made | {f"state.{name}": value for name, value in end.tensors().items()}
+        for name, value in end.tensors().items():
+            # The caller may change it in place before a second backward pass compares with it.
+            made[f"state.{name}"] = value.clone() if self.differentiable else value
+        return made
 
     def _inputs(self, bptt: Bptt, x: Tensor) -> Callable[[int, int], Tensor]:
         quantise, formats = bptt.engine.conversions.quantise, self.config.formats

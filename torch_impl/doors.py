@@ -159,8 +159,6 @@ def _packed(
     for key, value in by_step.items():
         if value is not None:
             raise RevRNNError("E_ARGUMENT", key, "given", "None with a PackedSequence")
-    if isinstance(hx, State):
-        raise RevRNNError("E_ARGUMENT", "hx", "a State", "floats with a PackedSequence")
     data, sizes = packed.data, packed.batch_sizes
     check_dense(name, data)
     _check_floats(module, f"{name}.data", data, {2: "(all steps, input_size)"})
@@ -181,18 +179,9 @@ def _packed(
         given = f"{back.tolist()} beside sorted_indices {there.tolist()}"
         raise RevRNNError("E_RANGE", f"{name}.unsorted_indices", given, "the inverse order")
     x, lengths = pad_packed_sequence(PackedSequence(data, sizes))
-    floats, _ = _initial(module, hx, counts[0], True, data.device)
-    if packed.sorted_indices is not None:
-        floats = [value.index_select(1, packed.sorted_indices) for value in floats]
+    floats, state = _initial(module, hx, counts[0], True, data.device)
+    if there is not None:
+        floats = [value.index_select(1, there) for value in floats]
+        state = None if state is None else state.index_select(there)
     mask = torch.arange(len(x), device=lengths.device)[:, None] < lengths
-    return Given(x, floats, None, mask.to(x.device), None, lengths)
-
-
-def backwards(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """Return ``[T, B, F]`` with the steps of each row in reverse; padding stays where it is."""
-    if lengths is None:
-        return x.flip(0)
-    steps = torch.arange(len(x), device=x.device)[:, None]
-    ends = lengths.to(x.device)
-    source = torch.where(steps < ends, ends - 1 - steps, steps)
-    return x.gather(0, source[:, :, None].expand_as(x))
+    return Given(x, floats, state, mask.to(x.device), None, lengths)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from revrnn.config import Config
@@ -16,7 +17,8 @@ from revrnn.formats import Formats
 from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
 from .checks import check_settings, flag
-from .doors import Given, backwards, take
+from .directions import backwards, dropped, given_backwards
+from .doors import Given, take
 from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
 from .schedule import Gains
@@ -142,7 +144,8 @@ class RevRNNBase(RevRNNLayers):
             hx: the initial ``h`` ``(layers · directions, batch, hidden_size)``, for RevLSTM ``(h,
                 c)``; or the exact state that another call returned, or :meth:`initial_state`.
             mask: bool, of the input's shape without features: which steps a row has (SEQ-002).
-            resets: bool of the same shape: where a row starts anew from zero (SEQ-013).
+            resets: bool of the same shape: where a row starts anew from zero (SEQ-013), in both
+                directions: the parts of a row are as if alone.
 
         Returns:
             The outputs, of the kind of the input; and the final ``h``, for RevLSTM ``(h, c)``, or,
@@ -227,21 +230,18 @@ class RevRNNBase(RevRNNLayers):
         )
 
     def _both_ways(self, given: Given) -> tuple[Tensor, Any]:
-        for name, value in (("resets", given.resets), ("mask", given.mask)):
-            if value is not None and given.lengths is None:
-                allowed = "None, or a PackedSequence, if bidirectional"
-                raise RevRNNError("E_UNSUPPORTED", name, "given", allowed)
-        x, outs = given.x, list[Output]()
+        outs = list[Output]()
         for number, stack in enumerate(self._stacks()):
-            if number % 2 == 0 and number and self.dropout:
-                x = nn.functional.dropout(x, self.dropout, self.training)
-            hx = [value[number : number + 1] for value in given.hx]
+            if number % 2 == 0 and number and self.dropout and self.training:
+                given = replace(given, x=dropped(given.x, self.dropout, self.locked_dropout))
             reverse = stack[2] != ""
-            own = backwards(x, given.lengths) if reverse else x
-            outs.append(self._run(stack, "input", Given(own, hx, None, given.mask)))
+            own = given_backwards(given) if reverse else given
+            hx = [value[number : number + 1] for value in given.hx]
+            outs.append(self._run(stack, "input", replace(own, hx=hx)))
             if reverse:
-                x = torch.cat([outs[-2].outputs, backwards(outs[-1].outputs, given.lengths)], 2)
-        return self._cast(x), self._final(outs)
+                both = outs[-2].outputs, backwards(outs[-1].outputs, given.lengths)
+                given = replace(given, x=torch.cat(both, 2))
+        return self._cast(given.x), self._final(outs)
 
     def _final(self, outs: list[Output]) -> Any:
         h = self._cast(torch.cat([out.h_n for out in outs]))
@@ -275,7 +275,9 @@ def _packed_again(
     """Return outputs and final states as a packed input has them."""
     assert given.lengths is not None
     order = packed.unsorted_indices
-    if order is not None:
+    if order is not None and isinstance(last, State):
+        last = last.index_select(order)
+    elif order is not None:
         last = _each(last, lambda value: value.index_select(1, order))
     data = pack_padded_sequence(outputs, given.lengths).data
     return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, order), last
