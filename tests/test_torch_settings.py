@@ -208,6 +208,18 @@ def test_parametrised_and_pruned_weights_are_used() -> None:
     assert (plain.weight_ih_l1 == 0).sum() >= 54  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_parametrisations_are_computed_once_a_call(both_ways: bool) -> None:
+    """Spectral normalisation goes a step on each time."""
+    module = gru(bidirectional=both_ways)
+    parametrizations.spectral_norm(module, "weight_hh_l0")
+    other = copy.deepcopy(module)
+    module(X)
+    assert other.weight_hh_l0.shape == (18, 3)  # computes it once
+    for name, value in module.named_buffers():
+        assert torch.equal(value, other.get_buffer(name))
+
+
 def test_parameters_that_a_subclass_adds_are_not_drawn_anew() -> None:
     class Own(RevLSTM):
         def __init__(self) -> None:

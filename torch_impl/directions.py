@@ -35,7 +35,7 @@ def given_backwards(given: Given) -> Given:
 
 
 def dropped(x: Tensor, p: float, locked: bool) -> Tensor:
-    """Drop elements of ``[T, B, F]`` with probability ``p``; if ``locked``, the same at all steps."""
+    """Drop elements of ``[T, B, F]`` with probability ``p``; if ``locked``, alike at all steps."""
     if not locked:
         return nn.functional.dropout(x, p)
     return x * nn.functional.dropout(torch.ones_like(x[:1], requires_grad=False), p)

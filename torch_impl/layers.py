@@ -238,12 +238,19 @@ class RevRNNLayers(SavesConfig):
             named[name] = value
         return named
 
-    def stack_parameters(self, config: Config, layers: list[int], suffix: str) -> dict[str, Tensor]:
+    def stack_parameters(
+        self,
+        config: Config,
+        layers: list[int],
+        suffix: str,
+        weights: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Return a stack's parameters by the names of :class:`~revrnn.Config`.
 
-        In training, ``weight_drop`` has been applied to recurrent weights.
+        In training, ``weight_drop`` has been applied to recurrent weights. ``weights`` are those of
+        :meth:`named_weights`, if they are known.
         """
-        named, made = self.named_weights(), dict[str, Tensor]()
+        named, made = self.named_weights() if weights is None else weights, dict[str, Tensor]()
         for name, own in self._own_names(config, layers, suffix).items():
             if own not in named:
                 shape = config.parameter_shapes()[name]

@@ -208,8 +208,9 @@ class RevRNNBase(RevRNNLayers):
         *,
         drops: bool = False,
         with_outputs: bool = True,
+        weights: dict[str, Tensor] | None = None,
     ) -> Output:
-        params = self.stack_parameters(*stack)  # draws its random numbers before the gains
+        params = self.stack_parameters(*stack, weights)  # draws its random numbers before the gains
         x = given.x
         words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
@@ -230,14 +231,14 @@ class RevRNNBase(RevRNNLayers):
         )
 
     def _both_ways(self, given: Given) -> tuple[Tensor, Any]:
-        outs = list[Output]()
+        outs, weights = list[Output](), self.named_weights()  # parametrisations run once a call
         for number, stack in enumerate(self._stacks()):
             if number % 2 == 0 and number and self.dropout and self.training:
                 given = replace(given, x=dropped(given.x, self.dropout, self.locked_dropout))
             reverse = stack[2] != ""
             own = given_backwards(given) if reverse else given
             hx = [value[number : number + 1] for value in given.hx]
-            outs.append(self._run(stack, "input", replace(own, hx=hx)))
+            outs.append(self._run(stack, "input", replace(own, hx=hx), weights=weights))
             if reverse:
                 both = outs[-2].outputs, backwards(outs[-1].outputs, given.lengths)
                 given = replace(given, x=torch.cat(both, 2))
