@@ -64,8 +64,8 @@ class Bptt:
             every = max(steps, 1)
         chunk = settings.chunk_size
         self.every = -(-every // chunk) * chunk  # pieces are whole chunks
-        self._checkpoints: list[State] = []
-        self._pass: Pass | None = None
+        # The states at which pieces begin, and the way over the last piece, until they are used.
+        self._kept: tuple[list[State], Pass | None] | None = None
 
     def forward(
         self,
@@ -80,7 +80,7 @@ class Bptt:
             outputs: takes each chunk's first step and outputs, int32 ``[C, B, H]``.
             keep: whether there will be a backward pass; without it nothing is kept (SEQ-010).
         """
-        state, wraps = self.start, []
+        state, wraps, checkpoints = self.start, [], list[State]()
         for begin in range(0, max(self.steps, 1), self.every):
             stop = min(begin + self.every, self.steps)
             last = stop == self.steps
@@ -88,7 +88,7 @@ class Bptt:
             count = self.settings.count
             current = self.work.start(state, keep=keep and (last or count), count=count)
             if keep:
-                self._checkpoints.append(state)
+                checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)
             self._run(current, begin, stop, inputs, outputs, count_inputs=True)
             state = current.state()
@@ -96,7 +96,7 @@ class Bptt:
                 wraps.append(current.wraps)
             self._add_counts(current)
             if keep and last:
-                self._pass = current
+                self._kept = checkpoints, current
                 self.bytes_kept += current.bytes_kept()
         self.wraps = int(torch.stack(wraps).sum()) if wraps else 0
         self.end = self.saturation.end = state
@@ -132,13 +132,13 @@ class Bptt:
         """
         into = Gradients.zeros(self.config, self.end)
         into.add_to_state(*grad_state)
-        end, current, self._pass = self.end, self._pass, None
-        if current is None:
-            current = self._again(inputs)
+        kept, self._kept = self._kept, None  # used once
+        end, (checkpoints, current) = self.end, kept or self._again(inputs)
+        del kept  # a piece's words go before the next piece is run again
         counts_outputs = self.saturation.views == 0  # else they were counted forward
-        while self._checkpoints:
-            start = self._checkpoints.pop()
-            begin = len(self._checkpoints) * self.every
+        while checkpoints:
+            start = checkpoints.pop()
+            begin = len(checkpoints) * self.every
             stop = min(begin + self.every, self.steps)
             if current is None:
                 current = self.work.start(start, keep=True, count=False)
@@ -166,17 +166,17 @@ class Bptt:
             end, current = start, None
         return into
 
-    def _again(self, inputs: Inputs) -> Pass:
-        """Run forward once more, after a backward pass has consumed what was kept."""
-        self._checkpoints, state = [], self.start
+    def _again(self, inputs: Inputs) -> tuple[list[State], Pass | None]:
+        """Run forward once more, after a backward pass has used what was kept."""
+        state, checkpoints, current = self.start, list[State](), None
         for begin in range(0, max(self.steps, 1), self.every):
             stop = min(begin + self.every, self.steps)
             current = self.work.start(state, keep=stop == self.steps, count=False)
-            self._checkpoints.append(state)
+            checkpoints.append(state)
             self._run(current, begin, stop, inputs, None)
             state = current.state()
         _check_same(state, self.end, None)
-        return current
+        return checkpoints, current
 
     def _run(
         self,
