@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -112,7 +113,7 @@ def run_kernels(session: nox.Session, *arguments: str, interpreted: bool) -> Non
 def install_triton(session: nox.Session) -> None:
     """Install Triton unless PyTorch brought its own; there are wheels for Linux alone."""
     look = "import importlib.util as u; print(u.find_spec('triton') is not None)"
-    if "True" not in str(session.run("python", "-c", look, silent=True)):
+    if "True" not in str(session.run_install("python", "-c", look, silent=True)):
         install(session, TRITON)
 
 
@@ -202,9 +203,14 @@ def structure(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check the types of the installed package and of the tests."""
-    install_wheel(session, EVERYTHING, *TEST_TOOLS, "mypy")
-    session.run("python", "tests/check_types.py", *session.posargs)
+    """Check the types of the installed package, in the tests' environment, and of the tests."""
+    install(session, "mypy")
+    here = Path(session.bin)
+    there = here.parents[1]
+    once = (sys.executable, "-m", "nox", "-f", __file__, "--envdir", str(there), "--install-only")
+    session.run_install(*once, "-s", "tests", external=True)
+    python = str(there / "tests" / here.name / "python")
+    session.run("python", "tests/check_types.py", "--python-executable", python, *session.posargs)
 
 
 @nox.session

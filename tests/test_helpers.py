@@ -58,6 +58,16 @@ def test_one_flipped_bit_is_reported(oracle: Implementation, result: str) -> Non
         assert f"first difference: step {shape.steps - 1}" in str(caught.value)
 
 
+def test_an_answer_that_was_given_is_compared(oracle: Implementation) -> None:
+    arguments = sequence_arguments(*FIXED[1], np.random.default_rng(3))
+    broken = Broken(oracle, "h")
+    right, wrong = (one.evaluate("sequence_forward", arguments) for one in (oracle, broken))
+    assert_agree(oracle, oracle, "sequence_forward", arguments, right)
+    for one, pattern in ((broken, "broken differs from numpy"), (oracle, "only when asked again")):
+        with pytest.raises(AssertionError, match=pattern):
+            assert_agree(oracle, one, "sequence_forward", arguments, wrong)
+
+
 @pytest.mark.rule("BUF-003")
 def test_law_helper_notices_a_state_that_did_not_return(oracle: Implementation) -> None:
     arguments = sequence_arguments(*FIXED[1], np.random.default_rng(3))
