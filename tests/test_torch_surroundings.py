@@ -141,3 +141,19 @@ def test_memory_that_older_versions_call_read_only(monkeypatch: pytest.MonkeyPat
     tensor = torch.zeros(3, 4)[:, 1:3]
     as_array(tensor)[:] = [[1, 2], [3, 4], [5, 6]]
     assert tensor.tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+def test_a_scaler_of_gradients_scales_those_by_chunks_too() -> None:
+    rnn, linear = RevGRU(3, 6), nn.Linear(6, 4)
+    readout = LinearCrossEntropy(linear)
+    value_and_grad(rnn, X, Y, readout)
+    wanted: Any = linear.weight.grad
+    linear.zero_grad()
+    scaler: Any = torch.amp.GradScaler("cpu")  # type: ignore[attr-defined, unused-ignore]
+    optimiser = torch.optim.SGD(linear.parameters(), 0.1)
+    value_and_grad(rnn, X, Y, readout, loss_scale=scaler.scale(torch.ones(())))
+    given: Any = linear.weight.grad
+    assert torch.equal(given, wanted * scaler.get_scale())
+    before = linear.weight.detach().clone()
+    scaler.step(optimiser)
+    assert torch.allclose(linear.weight, before - 0.1 * wanted)
