@@ -81,15 +81,15 @@ def run_tests(session: nox.Session, marked: str) -> None:
     install_wheel(session, EVERYTHING, *TEST_TOOLS)
     install_triton(session)
     # What JAX compiled for one test of a file serves the next. A crash would leave others waiting.
-    command = ("pytest", "--numprocesses=auto", "--dist=loadfile", "--max-worker-restart=0")
-    command = (*command, "-m", marked)
+    command = ("pytest", "-nauto", "--dist=loadfile", "--max-worker-restart=0", "-m", marked)
     if session.posargs:
         session.run(*command, *session.posargs)
         return
-    others = [f"--ignore={name}" for name in AS_COMPILED]
-    fast = {"XLA_FLAGS": COMPILED_FAST}
+    others, fast = [f"--ignore={name}" for name in AS_COMPILED], {"XLA_FLAGS": COMPILED_FAST}
     parts = [partial(session.run, *command)]
     if marked != "slow":
+        # PyTorch's threads wait by working: two tests' hold each other up. Some tests ask for two.
+        session.env["OMP_NUM_THREADS"] = "1"
         parts = [partial(parts[0], *AS_COMPILED), partial(parts[0], *others, env=fast)]
     parts.append(partial(run_kernels, session, "-m", marked, interpreted=True))
     failed = 0
