@@ -2,12 +2,13 @@
 
 It does not if steps depend on one another. Where the program leaves a doubt
 (:func:`.mixing.may_mix`), the readout, a pure function, is computed of random numbers: of five
-steps, and of two and three of them. That happens once, while tracing.
+steps, and of two and three of them. That happens once, while tracing, with several draws, since of
+some numbers a mean, a sum and what is neither are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,13 +19,15 @@ import numpy as np
 from revrnn.errors import RevRNNError
 
 from .averages import Average, as_pair
-from .closures import Hoisted
+from .draws import CUTS, STEPS_DRAWN, Computed, Draw, cut_of, is_low, numbers_of, without
 
 Tree = Any
-_STEPS: Final = 5
 # What may be added to a count, or be its least: of all chunks it changes nothing to be measured.
 TINY: Final = 1e-5
-CUTS: Final = (slice(0, 2), slice(2, 5))
+# Masks that leave out a part, more classes, labels to be ignored.
+_DRAWS: Final = [Draw(0), Draw(10, (0, 1, 2), 0.9), Draw(20, (-100, -1, 0, 1))]
+# And a first part in which nothing counts, as in a chunk of padding.
+_PADDED: Final = Draw(30, (1, 2), 0.9)
 
 
 def settled(
@@ -42,38 +45,52 @@ def settled(
         RevRNNError: ``E_ARGUMENT`` if the results of parts do not make up that of the whole.
     """
     ratio = average.kind == "ratio"
-    call = as_pair(function, average) if ratio else function
-    outer, *by_step = like
-    outer = numbers_of(outer, None, 0)
-    by_step = [numbers_of(tree, _STEPS, seed) for seed, tree in enumerate(by_step, 1)]
-    whole = result_of(call, (outer, *by_step))
-    if whole is None:
-        return average
-    parts = [result_of(call, (outer, *(cut_of(tree, cut) for tree in by_step))) for cut in CUTS]
-    if None in parts:
-        raise _error()
-    low = any(
-        leaf.dtype.itemsize < 4 for leaf in jax.tree.leaves(by_step) if leaf.dtype.kind == "f"
-    )
-    share = 0.05 if low else 1e-3
-    values = [whole, *parts]
-    if not np.isfinite([np.abs(v).max() for v in values]).all():
-        return average
-    if len(whole) == 2 or ratio:
-        if not all(_close(whole[k], sum(p[k] for p in parts), parts, k, share) for k in (0, 1)):
+    call = Computed(as_pair(function, average) if ratio else function)
+    plain = Computed(function)
+    sums = means = True
+    outer = numbers_of(like[0], None, 0, Draw())
+    for draw in (*_DRAWS, _PADDED):
+        outputs, targets = (numbers_of(t, STEPS_DRAWN, k, draw) for k, t in enumerate(like[1:], 1))
+        targets = without(targets, CUTS[0]) if draw == _PADDED else targets
+        given = [cut_of((outputs, targets), cut) for cut in (slice(None), *CUTS)]
+        values = [call(outer, *by_step) for by_step in given]
+        whole, *parts = values
+        if whole is None:
+            return average
+        if None in parts:
             raise _error()
-        nothing = result_of(call, (outer, *(cut_of(tree, slice(0, 0)) for tree in by_step)))
+        if not np.isfinite([np.abs(v).max() for v in values]).all():
+            continue
+        share = 0.05 if is_low((outputs, targets)) else 1e-3
+        if len(whole) == 2 or ratio:
+            if not all(_close(whole[k], sum(p[k] for p in parts), parts, k, share) for k in (0, 1)):
+                raise _error()
+            if average.guarded:
+                scalars = (plain(outer, *by_step) for by_step in given)
+                _check_ratios(average, values, scalars, share)
+            continue
+        shares = [(cut.stop - cut.start) / STEPS_DRAWN for cut in CUTS]
+        weighed = sum(part[0] * of for part, of in zip(parts, shares, strict=True))
+        means &= _close(whole[0], weighed, parts, 0, share)
+        sums &= _close(whole[0], sum(part[0] for part in parts), parts, 0, share)
+    if len(whole) == 2 or ratio:
+        nothing = call(outer, *cut_of((outputs, targets), slice(0, 0)))
         if not ratio and nothing is not None and any(abs(one) > TINY for one in nothing):
             raise _error()
         return average
-    shares = [(cut.stop - cut.start) / _STEPS for cut in CUTS]
-    weighed = sum(part[0] * of for part, of in zip(parts, shares, strict=True))
-    is_mean = _close(whole[0], weighed, parts, 0, share)
-    is_sum = _close(whole[0], sum(part[0] for part in parts), parts, 0, share)
-    if not (is_sum if average.kind == "sum" else is_mean or (average.kind == "unknown" and is_sum)):
+    if not (sums if average.kind == "sum" else means or (average.kind == "unknown" and sums)):
         raise _error()
     # Losses that do not depend on the numbers, 0 for instance, are both.
-    return replace(average, kind="sum") if mean and is_sum and not is_mean else average
+    return replace(average, kind="sum") if mean and sums and not means else average
+
+
+def _check_ratios(average: Average, pairs: Any, scalars: Iterable[Any], share: float) -> None:
+    """Raise an error unless scalars are what their sums and counts say."""
+    for (total, count), scalar in zip(pairs, scalars, strict=True):
+        with jax.ensure_compile_time_eval():
+            due = total / np.asarray(average.finish(jnp.float32(count)))
+        if scalar is None or (np.isfinite(due) and abs(scalar[0] - due) > share * abs(due)):
+            raise _error()
 
 
 def _error() -> RevRNNError:
@@ -87,37 +104,3 @@ def _error() -> RevRNNError:
 def _close(whole: Any, put_together: Any, parts: list[Any], k: int, share: float) -> bool:
     largest = max(abs(float(whole)), *(abs(float(part[k])) for part in parts))
     return abs(float(whole) - float(put_together)) <= share * largest
-
-
-def numbers_of(tree: Tree, steps: int | None, seed: int) -> Tree:
-    """Return random numbers of the types and shapes of a tree, with so many steps."""
-    random = np.random.default_rng(seed)
-
-    def drawn(leaf: Any) -> Any:
-        shape = tuple(jnp.shape(leaf))
-        shape = shape if steps is None else (steps, *shape[1:])
-        dtype = jnp.result_type(leaf)
-        if jnp.issubdtype(dtype, jnp.inexact):
-            return random.normal(size=shape).astype(dtype)
-        if dtype == jnp.uint32:  # the numbers of keys
-            return random.integers(2**32, size=shape, dtype=np.uint32)
-        return random.integers(2, size=shape).astype(dtype)
-
-    return jax.tree.map(drawn, tree)
-
-
-def cut_of(tree: Tree, cut: slice) -> Tree:
-    """Return some steps of all arrays."""
-    return jax.tree.map(lambda leaf: leaf[cut], tree)
-
-
-def result_of(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
-    """Return a result's numbers; ``None`` if it cannot be computed of these."""
-    try:
-        made = Hoisted("readout", function, [arguments])
-        values, made.values = numbers_of(made.values, None, 9), []
-        with jax.ensure_compile_time_eval():
-            result = jax.jit(made.__call__)(values, *arguments)
-        return [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(result)]
-    except Exception:
-        return None

@@ -19,17 +19,20 @@ from jax.extend.core import Literal as Constant
 
 from revrnn.errors import RevRNNError
 
-from .flat import STEPS, computing_of, flat_program, has_steps, uses_length, varying_of
+from .flat import (
+    SAME,
+    computing_of,
+    flat_program,
+    has_steps,
+    number_of,
+    steps_in,
+    uses_length,
+    varying_of,
+)
+from .guards import given_instead
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
-# What does not change whether something is a mean or a sum.
-SAME: Final = frozenset(
-    """
-    convert_element_type reshape squeeze copy neg broadcast_in_dim pvary pcast
-    optimization_barrier sharding_constraint reshard mesh_cast
-    """.split()  # noqa: SIM905 - one word a line would be a page
-)
 # A count that is 0 divides nothing but 0; what is kept from dividing by it gives 0 so too.
 _TINY = 1e-30
 # What makes of a mean or sum something that is neither.
@@ -56,6 +59,7 @@ class Average:
         factor: what the ratio is multiplied by.
         means: whether both sides of the ratio are means themselves.
         least: what keeps the count from being 0: ``max`` or ``add`` with a number.
+        guarded: whether the ratio is replaced by a number where nothing counts.
         doubt: whether steps may depend on one another, or a scalar that is not known may be none of
             these, which numbers must show.
     """
@@ -67,6 +71,7 @@ class Average:
     factor: float = 1.0
     means: bool = False
     least: tuple[Literal["max", "add"], float] | None = None
+    guarded: bool = False
     doubt: bool = True
 
     def finish(self, count: jax.Array) -> jax.Array:
@@ -103,7 +108,7 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
     at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
-    unsure = doubt or made.kind == "unknown"
+    unsure = doubt or made.kind == "unknown" or made.guarded
     return replace(made, names=names, at=at, count=count, doubt=unsure)
 
 
@@ -127,11 +132,12 @@ def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tr
         jaxpr = closed.jaxpr
         equations = [jaxpr.eqns[place] for place in computing_of(jaxpr)]
         names = tuple(equation.primitive.name for equation in equations)
-        if names != average.names:  # made otherwise for chunks of this length
+        # What comes before the count may be made otherwise for chunks of this length.
+        at, of_count = (place - len(average.names) for place in (average.at, average.count))
+        if names[min(at, of_count) :] != average.names[min(at, of_count) :]:
             given = "a mean over a count, made otherwise for other numbers of steps"
             raise RevRNNError("E_ARGUMENT", "readout", given, "(sum, count)")
-        total = equations[average.at].invars[0]
-        count = equations[average.count].outvars[0]
+        total, count = equations[at].invars[0], equations[of_count].outvars[0]
         run = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[total, count]), closed.consts))
         total, count = run(*jax.tree.leaves(arguments))
         scale = len(arguments[1]) if average.means else 1
@@ -178,9 +184,9 @@ class Walk:
                 if number is None:
                     factor = float("nan")  # known to the program alone
                 elif name == "div":
-                    over, factor = over + _steps_in(number), factor / number
+                    over, factor = over + steps_in(number), factor / number
                 else:
-                    over, factor = over - _steps_in(number), factor * number
+                    over, factor = over - steps_in(number), factor * number
                 variable = first if value is not first else others[0]
             elif name == "mul" or (name == "cond" and self.varies(first)):
                 return Average("other")  # switched off for some chunks, by keep.any() for instance
@@ -188,10 +194,16 @@ class Walk:
                 return self._ratio(place, first, others[0], over, factor)
             elif name == "select_n" and self._guarded(others) is not None:
                 inner = self.of(self._guarded(others))
-                ratio = inner.kind == "ratio" and inner.least is None and (over, factor) == (0, 1)
                 if inner.kind in ("mean", "sum") and self.varies(equation.invars[0]):
                     return Average("other")
-                return replace(inner, least=("max", _TINY)) if ratio else Average("unknown")
+                instead = given_instead(self, equation)
+                if inner.kind != "ratio" or (over, factor) != (0, 1):
+                    sure = instead is None and self.varies(equation.invars[0])
+                    return Average("other" if sure else "unknown")
+                if instead == 0:
+                    return replace(inner, least=inner.least or ("max", _TINY), guarded=True)
+                bare = inner.least is None and instead is not None and np.isnan(instead)
+                return replace(inner, guarded=True) if bare else Average("other")
             elif name in ("add", "sub"):
                 return self._added(first, others[0], over)
             else:
@@ -222,7 +234,7 @@ class Walk:
     def _factor_over(self, variable: Any) -> int:
         """Return the same of a factor, which may be a number."""
         number = None if self.varies(variable) else number_of(variable)
-        return self._over(variable) if number is None else -_steps_in(number)
+        return self._over(variable) if number is None else -steps_in(number)
 
     def _guarded(self, cases: list[Any]) -> Any:
         """Return the case that varies, if the only other one is a number."""
@@ -251,9 +263,13 @@ class Walk:
             if name in ("max", "add"):
                 constant, varying = (others[0], first) if self.varies(first) else (first, others[0])
                 number = None if self.varies(constant) else number_of(constant)
+                if number is not None and steps_in(number) > 0:  # more where there are more steps
+                    return Average("other")
                 least = None if number is None else ("max" if name == "max" else "add", number)
             elif name == "select_n":
                 varying, least = self._guarded(others), ("max", _TINY)
+                if varying is not None and not given_instead(self, equation):
+                    return Average("other")
             elif name in SAME and name != "neg":
                 count = first
                 continue
@@ -277,24 +293,3 @@ class Walk:
         return Average(
             "ratio", at=place, count=self.makers[count], factor=factor, means=means, least=least
         )
-
-
-def number_of(variable: Any) -> float | None:
-    """Return a constant's value, if the program holds it."""
-    known = isinstance(variable, Constant) and not np.shape(variable.val)
-    return float(variable.val) if known else None
-
-
-def _steps_in(number: float) -> int:
-    """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
-    if not np.isfinite(number) or not number:
-        return 0
-    for sign, size in ((1, abs(number) / STEPS), (-1, abs(number) * STEPS)):
-        whole = round(max(size, 1 / size))
-        # A mean is over many elements of each step, up to millions; a part of one is no such.
-        most = 1 << 23 if (size > 1) == (sign > 0) else 1000
-        # Numbers are float32. A whole number is a multiple of its own part, which says nothing.
-        near = abs(min(size, 1 / size) * whole - 1) < 6.1e-8
-        if whole <= most and near and (sign > 0 or number % 1):
-            return sign
-    return 0

@@ -8,7 +8,7 @@ else than for the whole sequence. Where its program leaves a doubt, numbers sett
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,12 @@ import numpy as np
 
 from revrnn.errors import RevRNNError
 
-from .apart import CUTS, cut_of, numbers_of, result_of
 from .averages import goes_through_steps
-from .flat import STEPS, flat_program, has_steps, uses_length
+from .draws import CUTS, STEPS_DRAWN, Computed, Draw, cut_of, numbers_of
+from .flat import STEPS, flat_program, uses_length
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
-# What draws random numbers. Of a key that is closed over they are the same in every chunk.
-_RANDOM: Final = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 
 
 def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
@@ -48,22 +46,19 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> 
         return
     if mixes_steps(jaxpr):
         raise _error()
-    drawn = any(
-        e.primitive.name in _RANDOM and has_steps(*e.outvars) and not has_steps(*e.invars)
-        for e in jaxpr.eqns
-    )
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
-    if not drawn and (may_mix(jaxpr) or uses_length(jaxpr) or not kept):
+    if may_mix(jaxpr) or uses_length(jaxpr) or not kept:
         _try(function, outer, inputs)
 
 
 def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
     """Compare random numbers' results with those of parts, if it can be computed of them."""
-    outer, inputs = numbers_of(outer, None, 0), numbers_of(inputs, CUTS[-1].stop, 1)
-    whole = result_of(function, (outer, inputs))
+    outer, inputs = numbers_of(outer, None, 0, Draw()), numbers_of(inputs, STEPS_DRAWN, 1, Draw())
+    call = Computed(function)
+    whole = call(outer, inputs)
     if whole is None:
         return
-    parts = [result_of(function, (outer, cut_of(inputs, cut))) for cut in CUTS]
+    parts = [call(outer, cut_of(inputs, cut)) for cut in CUTS]
     if None in parts:
         raise _error()
     low = any(jnp.result_type(leaf).itemsize < 4 for leaf in jax.tree.leaves((outer, inputs)))

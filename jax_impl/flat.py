@@ -7,16 +7,26 @@ multiple of it has steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core import Literal as Constant
 
 Tree = Any
+# What draws random numbers.
+_RANDOM: Final = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
 # A prime that is hardly the size of anything.
 STEPS = 10_007
+# What does not change whether something is a mean or a sum.
+SAME: Final = frozenset(
+    """
+    convert_element_type reshape squeeze copy neg broadcast_in_dim pvary pcast
+    optimization_barrier sharding_constraint reshard mesh_cast
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
 
 
 def flat_program(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
@@ -29,7 +39,18 @@ def flat_program(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> 
     return jax.make_jaxpr(run)(*jax.tree.leaves(arguments))
 
 
-def _inline(jaxpr: Any, consts: Any, arguments: Any) -> list[Any]:
+def still(function: Callable[..., Tree]) -> Callable[..., Tree]:
+    """Return a function that has zero bits where ``function`` draws random ones."""
+
+    def drawing_nothing(*arguments: Tree) -> Tree:
+        traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        made = _inline(traced.jaxpr, traced.consts, jax.tree.leaves(arguments), draws=False)
+        return jax.tree.unflatten(jax.tree.structure(shapes), made)
+
+    return drawing_nothing
+
+
+def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> list[Any]:
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -40,7 +61,9 @@ def _inline(jaxpr: Any, consts: Any, arguments: Any) -> list[Any]:
         given = [read(variable) for variable in equation.invars]
         if equation.primitive.name in ("jit", "pjit"):
             inner = equation.params["jaxpr"]
-            made = _inline(inner.jaxpr, inner.consts, given)
+            made = _inline(inner.jaxpr, inner.consts, given, draws=draws)
+        elif equation.primitive.name in _RANDOM and not draws:
+            made = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in equation.outvars]
         else:
             made = _alone(jaxpr, equation, given)
         values.update(zip(equation.outvars, made, strict=True))
@@ -108,3 +131,24 @@ def _is_length(value: Any) -> bool:
     number = abs(float(np.asarray(value).reshape(())))
     inverse = 1 / number if number else 0.0
     return bool(number and number % STEPS == 0) or abs(inverse - STEPS) < 1
+
+
+def number_of(variable: Any) -> float | None:
+    """Return a constant's value, if the program holds it."""
+    known = isinstance(variable, Constant) and not np.shape(variable.val)
+    return float(variable.val) if known else None
+
+
+def steps_in(number: float) -> int:
+    """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
+    if not np.isfinite(number) or not number:
+        return 0
+    for sign, size in ((1, abs(number) / STEPS), (-1, abs(number) * STEPS)):
+        whole = round(max(size, 1 / size))
+        # A mean is over many elements of each step, up to millions; a part of one is no such.
+        most = 1 << 23 if (size > 1) == (sign > 0) else 1000
+        # Numbers are float32. A whole number is a multiple of its own part, which says nothing.
+        near = abs(min(size, 1 / size) * whole - 1) < 6.1e-8
+        if whole <= most and near and (sign > 0 or number % 1):
+            return sign
+    return 0

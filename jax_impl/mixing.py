@@ -71,7 +71,7 @@ _APART: Final = frozenset(
     pvary real reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rem
     reshard round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic
     shift_right_logical sign sin sinh sqrt square squeeze stop_gradient sub tan tanh transpose xor
-    argmax argmin expand_dims mesh_cast random_wrap random_unwrap
+    argmax argmin expand_dims mesh_cast random_wrap random_unwrap random_bits
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
 _INNER: Final = ("call_jaxpr", "jaxpr", "fun_jaxpr")

@@ -11,8 +11,8 @@ from typing import Any
 from jax.extend.core import Literal as Constant
 
 from .apart import TINY
-from .averages import SAME, Kind, Walk, number_of
-from .flat import flat_program
+from .averages import Kind, Walk
+from .flat import SAME, flat_program, number_of
 
 Tree = Any
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -65,6 +66,15 @@ READOUTS: dict[str, Callable[..., Any]] = {
     "masked mean, safe count": lambda o, y, m: (
         masked(o, y, m) / jnp.where(m.sum() == 0, 1, m.sum())
     ),
+    "masked mean, guarded twice": lambda o, y, m: jnp.where(
+        m.sum() > 0, masked(o, y, m) / jnp.maximum(m.sum(), 1), 0.0
+    ),
+    "masked mean, 0 for NaN": lambda o, y, m: jnp.where(
+        jnp.isnan(masked(o, y, m) / m.sum()), 0.0, masked(o, y, m) / m.sum()
+    ),
+    "masked mean by rows": lambda o, y, m: (
+        jax.vmap(partial(masked, o), 1)(y, m).sum() / jax.vmap(jnp.sum, 1)(m).sum()
+    ),
     "mean where": lambda o, y, m: losses(o, y).mean(where=m),
     "means of both": lambda o, y, m: (losses(o, y) * m).mean() / m.mean(),
     "weighted average": lambda o, y, m: jnp.average(losses(o, y), weights=m + 0.5),
@@ -87,6 +97,17 @@ OTHERS: dict[str, Callable[..., Any]] = {
     "mean and sum": lambda o, y, m: losses(o, y).mean() + losses(o, y).sum(),
     "rows with any": lambda o, y, m: masked(o, y, m) / m.any(0).sum(),
     "means of rows": lambda o, y, m: ((losses(o, y) * m).sum(0) / m.sum(0)).mean(),
+    "count and steps": lambda o, y, m: masked(o, y, m) / (m.sum() + len(y)),
+    "clamped by steps": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), len(y)),
+    "where many count": lambda o, y, m: jnp.where(m.sum() > 9, masked(o, y, m) / m.sum(), 0.0),
+    "where not too many count": lambda o, y, m: (
+        masked(o, y, m) / jnp.where(m.sum() > 9, 1, m.sum())
+    ),
+    "another number of nothing": lambda o, y, m: jnp.where(m.any(), masked(o, y, m) / m.sum(), 9),
+    "where parameters say": lambda o, y, m: jnp.where(
+        o["w"].sum() > 9, masked(o, y, m) / m.sum(), 0.0
+    ),
+    "loop where many count": lambda o, y, m: jnp.where(m.sum() > 9, added(o, y), 0.0),
     "over itself, held fixed": lambda o, y, m: (
         losses(o, y).mean() / jax.lax.stop_gradient(losses(o, y).mean())
     ),
@@ -177,6 +198,12 @@ MIXED: dict[str, Callable[..., Any]] = {
     ).mean(),
     "one by one": lambda o, y, m: sum(losses(o, y[t] - y[t - 1]).mean() for t in range(1, len(y))),
     "sum of a loop, and another": lambda o, y, m: jnp.sqrt(added(o, y)),
+    "two counts": lambda o, y, m: losses(o, y).sum() / (m.sum() + (y > 0.1).sum()),
+    "guarded by another": lambda o, y, m: jnp.where(
+        m.any(), losses(o, y).sum() / (y > -9).sum(), 0.0
+    ),
+    "counts of rows": lambda o, y, m: (masked(o, y, m) / jnp.stack([m.sum(0)] * 2)).sum(),
+    "loop switched off": lambda o, y, m: jnp.where(m.any(), added(o, y) / len(y), 0.0),
     "switched off": lambda o, y, m: losses(o, y).mean() * m.any(),
     "switched off by where": lambda o, y, m: jnp.where(m.any(), losses(o, y).mean(), 0.0),
     "switched off by cond": lambda o, y, m: jax.lax.cond(
@@ -204,49 +231,6 @@ def test_what_cannot_be_put_together_is_told(name: str) -> None:
     whole = value(PARAMS, OUTER, X, MASK, CONFIG, readout=readout, chunk_size=STEPS)
     wanted = readout(OUTER, apply(PARAMS, X, CONFIG).outputs, MASK)
     np.testing.assert_allclose(whole.loss, wanted, rtol=1e-6)
-
-
-PAIRS: dict[str, Callable[..., Any]] = {
-    "mean and number": lambda o, y, m: (losses(o, y).mean(), 1),
-    "mean and steps": lambda o, y, m: (losses(o, y).mean(), len(y)),
-    "two means": lambda o, y, m: ((losses(o, y) * m).mean(), m.mean()),
-    "loss and share": lambda o, y, m: (losses(o, y).sum(), (y > 0).mean()),
-    "sum and number": lambda o, y, m: (losses(o, y).sum(), jnp.float32(1)),
-    "clamped": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1)),
-    "smoothed": lambda o, y, m: (masked(o, y, m), m.sum() + 2.5),
-    "rows with any": lambda o, y, m: (masked(o, y, m), m.any(0).sum()),
-    "one of none": lambda o, y, m: (masked(o, y, m), m.sum() + ~m.any()),
-    "of weights": lambda o, y, m: (masked(o, y, m), jnp.square(o["w"]).sum()),
-    "penalty": lambda o, y, m: (masked(o, y, m) + jnp.square(o["w"]).sum(), m.sum()),
-    "more than rounding": lambda o, y, m: (masked(o, y, m), m.sum() + 1e-4),
-    "root": lambda o, y, m: (jnp.sqrt(losses(o, y).sum()), m.sum()),
-}
-SUMS: dict[str, Callable[..., Any]] = {
-    "mean times steps": lambda o, y, m: (losses(o, y).mean() * len(y), len(y)),
-    "size": lambda o, y, m: (losses(o, y).sum(), float(y.size)),
-    "kept above 0": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1e-8) + 1e-8),
-    "many elements": lambda o, y, m: (losses(o, y).sum(), len(y) * 4099),
-    "part of the steps": lambda o, y, m: (losses(o, y).sum(), len(y) / 7.5),
-    "narrow count": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("bfloat16")),
-    "count of bytes": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("uint8")),
-    "number of ones": lambda o, y, m: (losses(o, y).sum(), jnp.ones(m.shape).sum()),
-    "square of a norm": lambda o, y, m: (jnp.linalg.norm(y) ** 2, y.size),
-}
-
-
-@pytest.mark.parametrize("name", PAIRS)
-def test_pairs_that_are_no_sums_are_told(name: str) -> None:
-    arguments = PARAMS, OUTER, X, MASK, CONFIG
-    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*(no sum over|depend on one)"):
-        value(*arguments, readout=PAIRS[name], chunk_size=3)
-    given: Any = {"readout": PAIRS[name], "reduction": "sum"}
-    jax.eval_shape(lambda: value(*arguments, **given, chunk_size=STEPS))
-
-
-@pytest.mark.parametrize("name", SUMS)
-def test_pairs_of_sums_are_taken(name: str) -> None:
-    arguments = PARAMS, OUTER, X, MASK, CONFIG
-    jax.eval_shape(lambda: value(*arguments, readout=SUMS[name], chunk_size=3))
 
 
 @pytest.mark.parametrize("rows", [1, 12, 125, 128, 1000, 3001])
@@ -281,3 +265,20 @@ def test_numbers_made_in_a_program_are_none_of_its_computations() -> None:
         for jaxpr in (made, other)
     )
     assert names == others
+
+
+def test_dropout_of_a_key_closed_over() -> None:
+    """The same in every chunk; steps that depend on one another are told all the same."""
+    key = jax.random.key(0)
+
+    def kept(outputs: jax.Array) -> jax.Array:
+        return outputs * jax.random.bernoulli(key, 0.5, outputs.shape)
+
+    outputs = apply(PARAMS, X, CONFIG).outputs
+    cuts = [outputs[k : k + 3] for k in range(0, STEPS, 3)]
+    wanted = sum(losses(OUTER, kept(cut)).sum() for cut in cuts) / (STEPS * ROWS)
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    out = value(*arguments, readout=lambda o, y, m: losses(o, kept(y)).mean(), chunk_size=3)
+    np.testing.assert_allclose(out.loss, wanted, rtol=1e-5)
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*depend on one"):
+        value(*arguments, readout=lambda o, y, m: losses(o, smoothed(kept(y))).mean(), chunk_size=3)

@@ -79,6 +79,12 @@ CLASSES: dict[str, Read] = {
     "sum over count": lambda h, y: (each_loss(h, y) * keep(y).flatten()).sum() / keep(y).sum(),
     "sum over clamped count": lambda h, y: (h.sum(-1) * keep(y)).sum() / keep(y).sum().clamp(min=1),
     "sum over count and a bit": lambda h, y: (h.sum(-1) * keep(y)).sum() / (keep(y).sum() + 1e-8),
+    "sum over two counts": lambda h, y: (
+        (h.sum(-1) * keep(y)).sum() / (keep(y).sum() + (h > 0.1).sum())
+    ),
+    "sum over count and steps": lambda h, y: (
+        (each_loss(h, y) * keep(y).flatten()).sum() / (keep(y).sum() + len(h))
+    ),
     "sum over a number": lambda h, y: (h.sum(-1) * keep(y)).sum() / max(1, int(keep(y).sum())),
     "mean of chosen": lambda h, y: h.sum(-1)[y >= 0].mean(),
     "mse of chosen": lambda h, y: F.mse_loss(h[y >= 0], h[y >= 0].detach() + 1),

@@ -41,26 +41,12 @@ _LOSSES: Final = {
         "hinge_embedding_loss",
     )
 }
-_SAME: Final = {
-    "float",
-    "double",
-    "half",
-    "bfloat16",
-    "to",
-    "type",
-    "clone",
-    "contiguous",
-    "squeeze",
-    "view",
-    "reshape",
-    "flatten",
-    "requires_grad",
-    "mean",
-    "sum",
-    "cpu",
-    "cuda",
-    "type_as",
-}
+_SAME: Final = frozenset(
+    """
+    float double half bfloat16 to type clone contiguous squeeze view reshape flatten requires_grad
+    mean sum cpu cuda type_as
+    """.split()  # noqa: SIM905 - one word a line would be a page
+)
 
 Count = Tensor | float
 _broadcast: Any = torch.broadcast_shapes
@@ -273,8 +259,10 @@ class Watch(TorchFunctionMode):
         source, least = args[0], [*args[1:], *given.values()][0]
         fits = isinstance(source, Tensor) and source.dim() == 0 and source is not result
         if isinstance(least, Tensor) and least.dim() == 0 and not least.requires_grad:
-            least = float(least)
-        if not fits or not _is_number(least) or (given and "min" not in given):
+            least = least if self.of(least) is not None else float(least)
+        # What is added may be another count, or the number of steps: then both are one count.
+        counted = name == "add" and isinstance(least, int)
+        if not fits or counted or not _is_number(least) or (given and "min" not in given):
             return
 
         def finish(count: Tensor) -> Tensor:

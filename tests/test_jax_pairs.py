@@ -1,0 +1,56 @@
+"""A readout's (sum, count): two sums over steps, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from test_jax_averages import CONFIG, MASK, OUTER, PARAMS, STEPS, X, losses, masked
+
+from revrnn import RevRNNError
+from revrnn.jax_impl import value
+
+PAIRS: dict[str, Callable[..., Any]] = {
+    "mean and number": lambda o, y, m: (losses(o, y).mean(), 1),
+    "mean and steps": lambda o, y, m: (losses(o, y).mean(), len(y)),
+    "two means": lambda o, y, m: ((losses(o, y) * m).mean(), m.mean()),
+    "loss and share": lambda o, y, m: (losses(o, y).sum(), (y > 0).mean()),
+    "sum and number": lambda o, y, m: (losses(o, y).sum(), jnp.float32(1)),
+    "clamped": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1)),
+    "smoothed": lambda o, y, m: (masked(o, y, m), m.sum() + 2.5),
+    "rows with any": lambda o, y, m: (masked(o, y, m), m.any(0).sum()),
+    "one of none": lambda o, y, m: (masked(o, y, m), m.sum() + ~m.any()),
+    "of weights": lambda o, y, m: (masked(o, y, m), jnp.square(o["w"]).sum()),
+    "penalty": lambda o, y, m: (masked(o, y, m) + jnp.square(o["w"]).sum(), m.sum()),
+    "more than rounding": lambda o, y, m: (masked(o, y, m), m.sum() + 1e-4),
+    "root": lambda o, y, m: (jnp.sqrt(losses(o, y).sum()), m.sum()),
+}
+SUMS: dict[str, Callable[..., Any]] = {
+    "mean times steps": lambda o, y, m: (losses(o, y).mean() * len(y), len(y)),
+    "size": lambda o, y, m: (losses(o, y).sum(), float(y.size)),
+    "kept above 0": lambda o, y, m: (masked(o, y, m), jnp.maximum(m.sum(), 1e-8) + 1e-8),
+    "many elements": lambda o, y, m: (losses(o, y).sum(), len(y) * 4099),
+    "part of the steps": lambda o, y, m: (losses(o, y).sum(), len(y) / 7.5),
+    "narrow count": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("bfloat16")),
+    "count of bytes": lambda o, y, m: (losses(o, y).sum(), jnp.asarray(y.size).astype("uint8")),
+    "number of ones": lambda o, y, m: (losses(o, y).sum(), jnp.ones(m.shape).sum()),
+    "square of a norm": lambda o, y, m: (jnp.linalg.norm(y) ** 2, y.size),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pairs_that_are_no_sums_are_told(name: str) -> None:
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout.*(no sum over|depend on one)"):
+        value(*arguments, readout=PAIRS[name], chunk_size=3)
+    given: Any = {"readout": PAIRS[name], "reduction": "sum"}
+    jax.eval_shape(lambda: value(*arguments, **given, chunk_size=STEPS))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_pairs_of_sums_are_taken(name: str) -> None:
+    arguments = PARAMS, OUTER, X, MASK, CONFIG
+    jax.eval_shape(lambda: value(*arguments, readout=SUMS[name], chunk_size=3))
