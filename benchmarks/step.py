@@ -168,7 +168,7 @@ def weigh(variant: Variant) -> None:
 def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Return all cases that were asked for."""
     defaults = DEFAULTS[options.work]
-    sizes = [[int(n) for n in s.split(",")] for s in options.sizes or DEFAULT_SIZES[options.work]]
+    sizes = options.sizes or [sizes_of(one) for one in DEFAULT_SIZES[options.work]]
     return [
         {
             "framework": framework,
@@ -198,24 +198,47 @@ def cases(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
 
 
+def count(text: str) -> int:
+    """Return a whole number of at least 1, for argparse, which names the argument."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} given, a whole number of at least 1 allowed")
+    return int(text)
+
+
+def sizes_of(text: str) -> list[int]:
+    """Return inputs, units and layers."""
+    sizes = [count(part) for part in text.split(",")]
+    if len(sizes) != 3 or sizes[1] % 2:
+        allowed = "inputs,units,layers with an even number of units"
+        raise argparse.ArgumentTypeError(f"{text} given, {allowed} allowed")
+    return sizes
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", choices=["layer", "lm"], default="layer")
     parser.add_argument("--framework", nargs="+", choices=["torch", "jax"], default=["torch"])
     parser.add_argument("--cells", nargs="+", choices=["gru", "lstm"], default=["gru", "lstm"])
-    parser.add_argument("--sizes", nargs="+", help="inputs,units,layers")
-    parser.add_argument("--steps", nargs="+", type=int)
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--sizes", nargs="+", type=sizes_of, help="inputs,units,layers")
+    parser.add_argument("--steps", nargs="+", type=count)
+    parser.add_argument("--threads", nargs="+", type=count, default=[1, 2])
     parser.add_argument("--cpu", nargs="+", choices=sorted(CLASSES), default=["best"])
     parser.add_argument("--variants", nargs="+", help="labels; all are measured without it")
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--vocabulary", type=int, default=10_000)
-    parser.add_argument("--bits", type=int, default=3, help="most bits forgotten")
-    parser.add_argument("--chunk", type=int, default=16)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--batch", type=count)
+    parser.add_argument("--vocabulary", type=count, default=10_000)
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=range(1, 11),
+        default=3,
+        metavar="1 … 10",
+        help="most bits forgotten",
+    )
+    parser.add_argument("--chunk", type=count, default=16)
+    parser.add_argument("--turns", type=count, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--limit-mb", type=int, help="memory that a step may take")
+    parser.add_argument("--limit-mb", type=count, help="memory that a step may take")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     words = describe(*dict.fromkeys(["numpy", *options.framework]))
