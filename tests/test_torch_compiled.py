@@ -90,7 +90,7 @@ def test_autocast_and_compilation_around_a_step(kind: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.rule("GRAD-020")
-@pytest.mark.parametrize("buffer", ["stream", "wordlist"])
+@pytest.mark.parametrize("buffer", ["stream", pytest.param("wordlist", marks=pytest.mark.slow)])
 def test_compiled_steps_have_the_same_bits(buffer: str) -> None:
     torch.manual_seed(11)
     module, x = RevLSTM(4, 8, 2, buffer=buffer, dropout=0.2), torch.randn(9, 3, 4)
