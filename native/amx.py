@@ -1,4 +1,7 @@
-"""Registers for tiles of bytes (Intel's AMX), in LLVM's terms; see :mod:`.byte_products`."""
+"""Registers for tiles (Intel's AMX), and products of bytes by them, in LLVM's terms.
+
+See :mod:`.byte_products`; those of float32 are in :mod:`.float_tiles`.
+"""
 
 from __future__ import annotations
 
@@ -24,65 +27,78 @@ _BYTES: Final = _I8.as_pointer()
 _SUMS: Final = ir.VectorType(_I32, SIDE)
 # Registers: the three sums, the bytes of the left operand, those of the weights.
 _UPPER, _MIXED, _LOWER, _A_UPPER, _A_LOWER, _W_UPPER, _W_LOWER = range(7)
+FIRST_OF_BYTES: Final = _W_UPPER
+_REGISTERS: Final = 8
 
 
 def _int(value: int) -> Any:
     return ir.Constant(_I64, value)
 
 
-def _do(builder: Any, name: str, *values: Any) -> None:
+def do(builder: Any, name: str, *values: Any) -> None:
     """Call an operation on tiles; registers are Python's numbers."""
     given = [ir.Constant(_I8, v) if isinstance(v, int) else v for v in values]
     kind = ir.FunctionType(ir.VoidType(), [v.type for v in given])
     builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), given)
 
 
-def _room(builder: Any, size: int) -> Any:
+def room_of(builder: Any, size: int) -> Any:
     """Return ``size`` bytes of the stack."""
     room = cgutils.alloca_once(builder, ir.ArrayType(_I8, size))
     room.align = TERMS
     return builder.bitcast(room, _BYTES)
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+def bytes_of(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
+    """Return the place of element ``at`` of a flat array, as one of bytes."""
     return builder.bitcast(place_of(context, builder, kind, array, at), _BYTES)
+
+
+def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
+    """Return which of so many lanes are among the first ``count``, an int64."""
+    numbers = ir.VectorType(_I32, lanes)
+    nothing = ir.Constant(numbers, ir.Undefined)
+    one = builder.insert_element(nothing, builder.trunc(count, _I32), ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), None)
+    all_lanes = builder.shuffle_vector(one, nothing, zeros)
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), all_lanes)
 
 
 def _aligned_at(typingctx: Any, array: Any) -> Any:
     """First index of an array of bytes whose place is a multiple of 64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = _place(context, builder, signature.args[0], args[0], _int(0))
+        place = bytes_of(context, builder, signature.args[0], args[0], _int(0))
         negative = builder.neg(builder.ptrtoint(place, _I64))
         return builder.and_(negative, _int(TERMS - 1))
 
     return types.intp(array), codegen
 
 
-def _configure(typingctx: Any, rows: Any) -> Any:
-    """Begin to use tiles, of that many rows."""
+def _configure(typingctx: Any, rows: Any, weights: Any) -> Any:
+    """Begin to use tiles: of that many rows before register ``weights``, of 16 from there on."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        room = _room(builder, TERMS)
+        room = room_of(builder, TERMS)
         cgutils.memset(builder, room, _int(TERMS), 0)
         builder.store(ir.Constant(_I8, 1), room)
         own = builder.trunc(args[0], _I8)
-        for register in range(7):
-            weights = register in (_W_UPPER, _W_LOWER)
-            count = ir.Constant(_I8, SIDE) if weights else own
+        for register in range(_REGISTERS):
+            whole = builder.icmp_signed("<=", args[1], _int(register))
+            count = builder.select(whole, ir.Constant(_I8, SIDE), own)
             builder.store(ir.Constant(_I8, TERMS), builder.gep(room, [_int(16 + 2 * register)]))
             builder.store(count, builder.gep(room, [_int(48 + register)]))
-        _do(builder, "ldtilecfg", room)
+        do(builder, "ldtilecfg", room)
         return context.get_dummy_value()
 
-    return types.void(types.intp), codegen
+    return types.void(types.intp, types.intp), codegen
 
 
 def _release(typingctx: Any) -> Any:
     """End the use of tiles."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        _do(builder, "tilerelease")
+        do(builder, "tilerelease")
         return context.get_dummy_value()
 
     return types.void(), codegen
@@ -100,18 +116,18 @@ def _multiply(builder: Any, a: Any, row: Any, lower: Any, w: Any, count: Any) ->
         count: of tiles.
     """
     for register in (_UPPER, _MIXED, _LOWER):
-        _do(builder, "tilezero", register)
+        do(builder, "tilezero", register)
     with cgutils.for_range(builder, count) as loop:
         upper = builder.gep(a, [builder.mul(loop.index, _int(TERMS))])
         own = builder.gep(w, [builder.mul(loop.index, _int(2 * TILE))])
-        _do(builder, "tileloadd64", _A_UPPER, upper, row)
-        _do(builder, "tileloadd64", _W_UPPER, own, _int(TERMS))
-        _do(builder, "tdpbssd", _UPPER, _A_UPPER, _W_UPPER)
-        _do(builder, "tileloadd64", _A_LOWER, builder.gep(upper, [lower]), row)
-        _do(builder, "tdpbusd", _MIXED, _A_LOWER, _W_UPPER)
-        _do(builder, "tileloadd64", _W_LOWER, builder.gep(own, [_int(TILE)]), _int(TERMS))
-        _do(builder, "tdpbsud", _MIXED, _A_UPPER, _W_LOWER)
-        _do(builder, "tdpbuud", _LOWER, _A_LOWER, _W_LOWER)
+        do(builder, "tileloadd64", _A_UPPER, upper, row)
+        do(builder, "tileloadd64", _W_UPPER, own, _int(TERMS))
+        do(builder, "tdpbssd", _UPPER, _A_UPPER, _W_UPPER)
+        do(builder, "tileloadd64", _A_LOWER, builder.gep(upper, [lower]), row)
+        do(builder, "tdpbusd", _MIXED, _A_LOWER, _W_UPPER)
+        do(builder, "tileloadd64", _W_LOWER, builder.gep(own, [_int(TILE)]), _int(TERMS))
+        do(builder, "tdpbsud", _MIXED, _A_UPPER, _W_LOWER)
+        do(builder, "tdpbuud", _LOWER, _A_LOWER, _W_LOWER)
 
 
 def _tile(whole: bool) -> Any:
@@ -124,15 +140,15 @@ def _tile(whole: bool) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kinds = signature.args
-        a = _place(context, builder, kinds[0], args[0], args[1])
-        w = _place(context, builder, kinds[4], args[4], args[5])
-        out = _place(context, builder, kinds[7], args[7], args[8])
+        a = bytes_of(context, builder, kinds[0], args[0], args[1])
+        w = bytes_of(context, builder, kinds[4], args[4], args[5])
+        out = bytes_of(context, builder, kinds[7], args[7], args[8])
         size = SIDE * SIDE * 4
-        room = _room(builder, 3 * size) if whole else out
+        room = room_of(builder, 3 * size) if whole else out
         _multiply(builder, a, args[2], args[3], w, args[6])
         for register in (_UPPER, _MIXED, _LOWER):
             to = builder.gep(room, [_int(register * size)])
-            _do(builder, "tilestored64", register, to, _int(TERMS))
+            do(builder, "tilestored64", register, to, _int(TERMS))
         if not whole:
             return context.get_dummy_value()
         with cgutils.for_range(builder, args[10]) as loop:
@@ -184,20 +200,17 @@ def _split(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         some = 2 * SIDE
         shorts, bits = ir.VectorType(ir.IntType(16), some), ir.VectorType(ir.IntType(1), some)
-        numbers, short = ir.VectorType(_I32, some), ir.VectorType(_I8, some)
+        short = ir.VectorType(_I8, some)
         load = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(shorts, [shorts.as_pointer(), _I32, bits, shorts]),
             f"llvm.masked.load.v{some}i16.p0",
         )
-        values = _place(context, builder, signature.args[0], args[0], args[1])
-        upper = _place(context, builder, signature.args[3], args[3], args[4])
-        lanes, eight = ir.Constant(numbers, list(range(some))), ir.Constant(shorts, [8] * some)
-        nothing, zeros = ir.Constant(numbers, ir.Undefined), ir.Constant(numbers, None)
+        values = bytes_of(context, builder, signature.args[0], args[0], args[1])
+        upper = bytes_of(context, builder, signature.args[3], args[3], args[4])
+        eight = ir.Constant(shorts, [8] * some)
         with cgutils.for_range_slice(builder, _int(0), args[6], _int(some), _I64) as (i, _):
-            left = builder.trunc(builder.sub(args[2], i), _I32)
-            first = builder.insert_element(nothing, left, ir.Constant(_I32, 0))
-            inside = builder.icmp_signed("<", lanes, builder.shuffle_vector(first, nothing, zeros))
+            inside = first_lanes(builder, builder.sub(args[2], i), some)
             place = builder.gep(values, [builder.mul(i, _int(2))])
             place = builder.bitcast(place, shorts.as_pointer())
             given = [place, ir.Constant(_I32, 2), inside, ir.Constant(shorts, None)]

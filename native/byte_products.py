@@ -17,7 +17,18 @@ from typing import Final
 
 import numpy as np
 
-from .amx import SIDE, TERMS, TILE, aligned_at, configure, release, split, three_sums, whole_tile
+from .amx import (
+    FIRST_OF_BYTES,
+    SIDE,
+    TERMS,
+    TILE,
+    aligned_at,
+    configure,
+    release,
+    split,
+    three_sums,
+    whole_tile,
+)
 from .compiling import Array, i32, i64, inner
 from .records import Factor, Operand
 
@@ -57,7 +68,7 @@ def multiply_bytes(
     some = -(-rows // max(pieces, 1))
     lower = rows * length
     three = np.empty(0 if fits else 3 * SIDE * SIDE, np.int32)
-    configure(some)
+    configure(some, FIRST_OF_BYTES)
     for c in range(0, f.columns, SIDE):
         own = c * length  # int16 places of the column tile: 2 · 16 · length bytes
         for piece in range(pieces):

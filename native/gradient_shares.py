@@ -23,7 +23,7 @@ from .frames import (
     result,
 )
 from .own_rows import places_of, put_states, states_of
-from .packing import pack_float, padded_columns
+from .packing import pack_float, packed_floats, room_of_floats
 from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
 from .records import Factors, Outputs
@@ -85,7 +85,7 @@ def parameters_share(address: int, first_piece: int, of_u: int) -> None:
     for k in range(layers):
         of_input, of_state = floats_2(result(frame, 3 + 3 * k)), floats_2(result(frame, 4 + 3 * k))
         of_bias, width = floats_1(result(frame, 5 + 3 * k)), of_input.shape[1]
-        size = total * padded_columns(width)
+        size = packed_floats(width, total)
         below = _carray(pointer(task[BELOW] + 4 * at, _FLOAT), (size,))
         seen, layer, to_ = (first_piece, of_u), (i64(k), layers), (of_input, of_state, of_bias)
         add_layer(flat[k], below, pieces, seen, layer, units, *to_, task[INDEX], task[COUNT])
@@ -101,8 +101,8 @@ def pull_back(frame: int, share: int) -> bool:
     columns = floats_1(result(frame, 5)).size // 2
     tasks = tasks_of(frame, ints_1(argument(frame, 12))[0])
     ds = np.empty(layers * 2 * total * columns, np.float32)
-    of_x, above = total * padded_columns(x.shape[2]), total * padded_columns(hidden)
-    below = np.empty(of_x + (layers - 1) * above, np.float32)
+    of_x, above = packed_floats(x.shape[2], total), packed_floats(hidden, total)
+    below = room_of_floats(of_x + (layers - 1) * above)
     for k in range(len(tasks)):
         tasks[k, DS], tasks[k, BELOW] = ds.ctypes.data, below.ctypes.data
     if not run_all(share, tasks):

@@ -9,6 +9,8 @@ import numpy as np
 from .amx import SIDE, TERMS, TILE
 from .byte_products import pack_tiles
 from .compiling import Array, f32, i64, inner, native
+from .float_parts import BLOCK
+from .float_products import TWO_TILES, pack_2
 from .processor import AMX
 from .tiles import PANEL
 
@@ -29,6 +31,24 @@ def packed_size(columns: int, terms: int) -> int:
     if AMX:
         return -(-columns // SIDE) * -(-terms // TERMS) * TILE
     return padded(columns) * (terms + terms % 2)
+
+
+def float_size(columns: int, terms: int) -> int:
+    """Return how many float32 a packed right operand of so many columns and terms is."""
+    if AMX:
+        return -(-columns // BLOCK) * -(-terms // BLOCK) * TWO_TILES
+    return -(-columns // PANEL) * PANEL * terms
+
+
+packed_floats = inner(float_size)
+
+
+@inner
+def room_of_floats(size: int) -> Any:
+    """Return room for so many float32, from a cache line on."""
+    room = np.empty(size + _LINE // 4, np.float32)
+    first = -room.ctypes.data % _LINE // 4
+    return room[first : first + size]
 
 
 def aligned(count: int, size: int, dtype: type) -> Array:
@@ -74,8 +94,15 @@ def pack_int16(w: Array, out: Array) -> Any:
 
 @native
 def pack_float(w: Array, scale: float, out: Array) -> None:
-    """Pack ``w·scale``, ``[K, N]``, as the right operand with N columns, float32, flat."""
+    """Pack ``w·scale``, ``[K, N]``, as the right operand with N columns, float32, flat.
+
+    Numbers have at most 16 significant bits, as those in fixed point have.
+    """
     k, n = w.shape
+    if AMX:
+        tiles = -(-n // BLOCK) * 2
+        pack_2(w.reshape(-1), 0, n, n, k, tiles, scale, out, 0)
+        return
     for p in range(-(-n // PANEL)):
         used = min(PANEL, n - p * PANEL)
         for q in range(k):

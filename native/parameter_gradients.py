@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
+from .amx import SIDE
 from .compiling import Array, f32, i64, inner, native
-from .packing import pack_float, padded_columns
+from .packing import pack_float, packed_floats, padded_columns, room_of_floats
+from .processor import AMX
 from .products import add_outer_products, add_row, float_product
 from .tiles import TALL
+
+# Rows of parameters that are best computed together.
+_TALL: Final = 2 * SIDE if AMX else TALL
 
 
 @inner
@@ -50,11 +57,11 @@ def add_layer(
         parts: how many there are.
     """
     _, length, columns = ds.shape
-    flat, tiles, of_view = ds.reshape(-1), -(-2 * columns // TALL), columns
+    flat, tiles, of_view = ds.reshape(-1), -(-2 * columns // _TALL), columns
     if seen[1] >= 0:
         of_view -= units
-    begin, end = part * tiles // parts * TALL, (part + 1) * tiles // parts * TALL
-    view = np.empty(length * padded_columns(units), np.float32)
+    begin, end = part * tiles // parts * _TALL, (part + 1) * tiles // parts * _TALL
+    view = room_of_floats(packed_floats(units, length))
     for j in range(2):
         here = j * columns
         first, last = max(begin - here, 0), min(end - here, columns)

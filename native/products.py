@@ -15,6 +15,7 @@ import numpy as np
 
 from .byte_products import multiply_bytes
 from .compiling import Array, i32, i64, inner, native
+from .float_products import add_outer_floats, multiply_floats
 from .lanes import Group, Place
 from .packing import aligned, pack_int16, packed_size, padded, padded_columns
 from .processor import AMX
@@ -155,6 +156,9 @@ def float_product(
 ) -> None:
     """Multiply float32 ``[rows, length]`` by packed weights into whole panels of ``out``, flat."""
     width = padded_columns(columns)
+    if AMX:
+        multiply_floats(a, a_at, by_row, rows, length, w, columns, out, width)
+        return
     for c in range(0, columns, PANEL):
         left = min(PANEL, columns - c)
         float_panel(a, a_at, by_row, i64(1), rows, w, c * length, length, out, c, width, left)
@@ -187,6 +191,9 @@ def add_outer_products(
         into: float32 ``[…, columns]``.
         first: first row there.
     """
+    if AMX and by_row == 1:
+        add_outer_floats(a, a_at, by_index, rows, length, packed, columns, into, first)
+        return
     flat, work = into.reshape(-1), np.empty(TALL * PANEL, np.float32)
     for c in range(0, columns, PANEL):
         used, at = min(PANEL, columns - c), c * length

@@ -1,6 +1,6 @@
 """A linear readout and the cross-entropy of its logits, for a block of rows.
 
-Logits lie by panels of :data:`.tiles.PANEL` rows, ``[P, V, PANEL]``: a class beside the next one,
+Logits lie by panels of :data:`ROWS` rows, ``[P, V, ROWS]``: a class beside the next one,
 a row in a lane of its own. So the weight of the classes is the left operand of both products with
 it and is read as it is, and what they give is the right operand of the next one, already packed.
 """
@@ -14,11 +14,22 @@ import numpy as np
 
 from .compiling import Array, f32, i64, inner, native
 from .lanes import F32, Group, Lanes, Place, vector
-from .packing import padded_columns
+from .packing import aligned, padded, padded_columns
+from .processor import AMX
 from .products import add_outer_products, float_panel
+from .readout_tiles import (
+    PANEL_OF_TILES,
+    gradients_by_tiles,
+    logits_by_tiles,
+    pack_into_tiles,
+    sizes_of_tiles,
+    weights_by_tiles,
+)
 from .tiles import PANEL, TALL
 from .vectors import Kernel, kernel
 
+# Rows of a panel.
+ROWS: Final = PANEL_OF_TILES if AMX else PANEL
 # Numbers of a weight that stay in a processor's second cache (256 kB), and most classes whose
 # logits of a panel stay in its first.
 _CACHED: Final = 2**16
@@ -96,22 +107,35 @@ def _together(length: int) -> Any:
     return min(_MOST, max(_CACHED // length // TALL, 1) * TALL)
 
 
+def packed_outputs(panels: int, length: int) -> tuple[Array, Array]:
+    """Return room for so many panels of outputs of ``length``, packed twice."""
+    if AMX:
+        of_rows, of_columns = sizes_of_tiles(panels, length)
+        return aligned(panels, of_rows, np.float32), aligned(1, of_columns, np.float32)
+    of_rows, of_columns = length * ROWS, ROWS * padded(length)
+    return np.empty((panels, of_rows), np.float32), np.empty((panels, of_columns), np.float32)
+
+
 @native
 def pack_outputs(x: Array, of_rows: Array, of_columns: Array) -> None:
     """Pack ``[R, H]`` twice, by panels of rows; rows that fill the last one are 0.
 
-    ``of_rows``, ``[P, H·PANEL]``, has the rows as columns of a right operand, ``of_columns``,
-    ``[P, PANEL·whole panels of H]``, has each panel's rows as the terms of one.
+    ``of_rows``, ``[P, H·ROWS]``, has the rows as columns of a right operand, ``of_columns``,
+    ``[P, ROWS·whole panels of H]``, has each panel's rows as the terms of one. Where there are
+    registers for tiles, they have what :mod:`.readout_tiles` wants.
     """
+    if AMX:
+        pack_into_tiles(x, of_rows, of_columns)
+        return
     rows, length = x.shape
     for p in range(of_rows.shape[0]):
-        for i in range(PANEL):
-            r = p * PANEL + i
+        for i in range(ROWS):
+            r = p * ROWS + i
             for c in range(padded_columns(length)):
                 value = x[r, c] if r < rows and c < length else f32(0)
                 if c < length:
-                    of_rows[p, c * PANEL + i] = value
-                at = ((c // PANEL) * PANEL + i) * PANEL + c % PANEL
+                    of_rows[p, c * ROWS + i] = value
+                at = ((c // ROWS) * ROWS + i) * ROWS + c % ROWS
                 of_columns[p, at] = value
 
 
@@ -122,22 +146,25 @@ def write_logits(w: Array, bias: Array, x: Array, first: int, last: int, out: Ar
     Args:
         w: float32 ``[V, H]``.
         bias: float32 ``[V]``, or empty.
-        x: outputs packed as columns, ``[P, H·PANEL]``.
+        x: outputs packed as columns, ``[P, H·ROWS]``.
         first: the first class.
         last: the one after the last.
-        out: ``[P, V·PANEL]``.
+        out: ``[P, V·ROWS]``.
     """
     length, flat, together = w.shape[1], w.reshape(-1), _together(w.shape[1])
+    if AMX:
+        logits_by_tiles(w, x, first, last, out)
     for begin in range(first, last, together):
         count, at = min(together, last - begin), begin * length
         for p in range(x.shape[0]):
-            to, one, panel = begin * PANEL, i64(1), i64(PANEL)
-            float_panel(
-                flat, at, length, one, count, x[p], i64(0), length, out[p], to, panel, PANEL
-            )
+            to, one, panel = begin * ROWS, i64(1), i64(ROWS)
+            if not AMX:
+                float_panel(
+                    flat, at, length, one, count, x[p], i64(0), length, out[p], to, panel, ROWS
+                )
             if bias.size:
                 for v in range(begin, begin + count):
-                    _shift_row(i64(PANEL), bias[v], out[p], v * PANEL)
+                    _shift_row(i64(ROWS), bias[v], out[p], v * ROWS)
 
 
 @native
@@ -147,22 +174,22 @@ def cross_entropy(
     """Write losses of a panel of rows, and their gradients over the logits.
 
     Args:
-        logits: float32 ``[V·PANEL]``.
+        logits: float32 ``[V·ROWS]``.
         targets: int64 ``[r]``, class numbers of the panel's rows.
         weights: float32 ``[r]``: what each row's loss counts.
         factors: float32 ``[r]``: what each row's gradient is multiplied by; empty for none.
         losses: float32 ``[r]``, to be written.
     """
-    classes, rows, panel = logits.size // PANEL, targets.size, i64(PANEL)
-    most, total = np.empty(PANEL, np.float32), np.zeros(PANEL, np.float32)
-    chosen, factor = np.empty(PANEL, np.float32), np.zeros(PANEL, np.float32)
-    most[:] = logits[:PANEL]
+    classes, rows, panel = logits.size // ROWS, targets.size, i64(ROWS)
+    most, total = np.empty(ROWS, np.float32), np.zeros(ROWS, np.float32)
+    chosen, factor = np.empty(ROWS, np.float32), np.zeros(ROWS, np.float32)
+    most[:] = logits[:ROWS]
     for v in range(classes):
-        _raise_row(panel, logits, v * PANEL, most, 0)
+        _raise_row(panel, logits, v * ROWS, most, 0)
     for r in range(rows):
-        chosen[r] = logits[targets[r] * PANEL + r]
+        chosen[r] = logits[targets[r] * ROWS + r]
     for v in range(classes):
-        _exponentials_row(panel, logits, v * PANEL, most, 0, total, 0)
+        _exponentials_row(panel, logits, v * ROWS, most, 0, total, 0)
     for r in range(rows):
         if (
             most[r] == math.inf
@@ -174,9 +201,9 @@ def cross_entropy(
         for r in range(rows):
             factor[r] = factors[r] / total[r]
         for v in range(classes):
-            _scale_row(panel, factor, 0, logits, v * PANEL)
+            _scale_row(panel, factor, 0, logits, v * ROWS)
         for r in range(rows):
-            logits[targets[r] * PANEL + r] -= factors[r]
+            logits[targets[r] * ROWS + r] -= factors[r]
 
 
 @native
@@ -185,22 +212,25 @@ def write_gradients(w: Array, of_logits: Array, first: int, last: int, dx: Array
 
     Args:
         w: float32 ``[V, H]``.
-        of_logits: ``[P, V·PANEL]``.
+        of_logits: ``[P, V·ROWS]``.
         first: the first column.
         last: the one after the last.
         dx: float32 ``[R, H]``.
     """
+    if AMX:
+        gradients_by_tiles(w, of_logits, first, last, dx)
+        return
     (classes, length), flat, count = w.shape, w.reshape(-1), last - first
-    panels, panel, one = of_logits.shape[0], i64(PANEL), i64(1)
-    part, together = np.zeros((panels, count, PANEL), np.float32), _together(length)
+    panels, panel, one = of_logits.shape[0], i64(ROWS), i64(1)
+    part, together = np.zeros((panels, count, ROWS), np.float32), _together(length)
     for begin in range(0, classes, together):
         some, at = min(together, classes - begin), begin * length + first
         for p in range(panels):
-            terms = of_logits[p][begin * PANEL : (begin + some) * PANEL]
+            terms = of_logits[p][begin * ROWS : (begin + some) * ROWS]
             add_outer_products(flat, at, one, length, count, some, terms, panel, part[p], 0)
     for r in range(dx.shape[0]):
         for c in range(count):
-            dx[r, first + c] = part[r // PANEL, c, r % PANEL]
+            dx[r, first + c] = part[r // ROWS, c, r % ROWS]
 
 
 @native
@@ -210,8 +240,8 @@ def add_to_weight(
     """Add to the gradients of some classes' weights and biases.
 
     Args:
-        of_logits: ``[P, V·PANEL]``.
-        x: outputs packed as terms, ``[P, PANEL·whole panels of H]``.
+        of_logits: ``[P, V·ROWS]``.
+        x: outputs packed as terms, ``[P, ROWS·whole panels of H]``.
         first: the first class.
         last: the one after the last.
         of_weight: float32 ``[V, H]``, or of no classes.
@@ -219,18 +249,18 @@ def add_to_weight(
     """
     classes, length = of_weight.shape
     together = _together(length)
+    if AMX and classes:
+        weights_by_tiles(of_logits, x.reshape(-1), first, last, of_weight)
     for begin in range(first, last, together):
         count = min(together, last - begin)
         for p in range(of_logits.shape[0]):
             own, one = of_logits[p], i64(1)
-            if classes:
-                at, panel = begin * PANEL, i64(PANEL)
-                add_outer_products(
-                    own, at, panel, one, count, PANEL, x[p], length, of_weight, begin
-                )
+            if classes and not AMX:
+                at, panel = begin * ROWS, i64(ROWS)
+                add_outer_products(own, at, panel, one, count, ROWS, x[p], length, of_weight, begin)
             if of_bias.size:
                 for v in range(begin, begin + count):
                     total = f32(0)
-                    for i in range(PANEL):
-                        total += own[v * PANEL + i]
+                    for i in range(ROWS):
+                        total += own[v * ROWS + i]
                     of_bias[v] += total

@@ -15,15 +15,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .processor import MIDDLE, WIDE, X86, ZEN
+from .processor import AMX, MIDDLE, WIDE, X86, ZEN
 
 # 32-bit numbers in a vector, and vectors in a panel: so many that all sums of a tile fit registers.
 LANES: Final = 16 if WIDE else 8 if MIDDLE else 4
 VECTORS: Final = 2 if LANES == 8 else 3
 PANEL: Final = LANES * VECTORS
 FUSED: Final = LANES > 4 or not X86
-# MKL, which makes PyTorch's products, holds itself to less than such processors have.
-AHEAD: Final = LANES > 4 and ZEN
+# MKL, which makes PyTorch's products, holds itself to less than such processors have, and makes
+# none of float32 with registers for tiles.
+AHEAD: Final = AMX or (LANES > 4 and ZEN)
 KERNEL: Final = {16: "AVX512", 8: "AVX2", 4: "128-bit vectors"}[LANES]
 
 _I16, _I32, _I64, _F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()

@@ -25,7 +25,7 @@ def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(native, "_LARGE", 1)
     monkeypatch.setattr(tiles, "AHEAD", True)
     monkeypatch.setattr(threads, "_WORTH", 1)
-    monkeypatch.setattr(readout, "_LOGITS", 2 * CLASSES * tiles.PANEL)
+    monkeypatch.setattr(readout, "_LOGITS", 2 * CLASSES * readout.ROWS)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from revrnn.config import Config
 
 from ...native.amx import SIDE, TERMS
-from ...native.packing import packed_size, padded
+from ...native.float_parts import BLOCK
+from ...native.packing import float_size, packed_size, padded
 from ...native.processor import AMX
 from ...native.tiles import PANEL
 
@@ -54,6 +56,29 @@ def _exact(w: jax.Array) -> jax.Array:
     return pairs.reshape(*first, packed_size(n, k))
 
 
+def _floats(w: jax.Array) -> jax.Array:
+    """Return float32 ``[…, K, N]`` packed as :func:`revrnn.native.packing.pack_float` does."""
+    if not AMX:
+        return _panels(jnp.swapaxes(w, -1, -2), 1)
+    *first, k, n = w.shape
+    pad = [(0, 0)] * len(first) + [(0, -k % BLOCK), (0, -n % (2 * SIDE))]
+    words = lax.bitcast_convert_type(jnp.pad(w, pad), jnp.uint32)
+    upper = words & np.uint32(0xFFFF0000)
+    lower = lax.bitcast_convert_type(words, jnp.float32) - _real(upper)
+    both = jnp.stack([upper, lax.bitcast_convert_type(lower, jnp.uint32)], -3) >> 16
+    tiles = -(-n // (2 * SIDE)) * 2
+    cut = both.reshape(*first, 2, -(-k // BLOCK), SIDE, 2, tiles, SIDE)
+    # A pair of terms is a word, the first one its lower half.
+    pairs = cut[..., 0, :, :] | cut[..., 1, :, :] << 16
+    # Tiles of columns, tiles of terms, parts, pairs of terms, columns.
+    pairs = jnp.moveaxis(pairs, (-2, -4, -5), (-5, -4, -3))
+    return _real(pairs).reshape(*first, float_size(n, k))
+
+
+def _real(words: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(words, jnp.float32)
+
+
 def _norm(w: jax.Array) -> jax.Array:
     """Return the largest sum of magnitudes of a column, ``[…]``; the largest uint32 for more."""
     sums = jnp.abs(w.astype(jnp.int64)).sum(-1).max(-1, initial=0)
@@ -80,7 +105,7 @@ def pack(config: Config, params: Mapping[str, jax.Array]) -> Packed:
     packed = [_exact(w) for w in (inputs[0], above, views, candidates)]
 
     def floats(w: jax.Array) -> jax.Array:
-        return _panels(jnp.swapaxes(w, -1, -2).astype(jnp.float32) * scale, 1)
+        return _floats(w.astype(jnp.float32) * scale)
 
     def by_group(w: jax.Array) -> jax.Array:
         return w.reshape(*w.shape[:-2], 2, w.shape[-2] // 2, w.shape[-1])

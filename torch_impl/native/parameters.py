@@ -13,7 +13,7 @@ from revrnn.config import Config
 
 from ...native import gru, lstm_rows
 from ...native.compiling import Array
-from ...native.packing import pack_float, padded
+from ...native.packing import aligned, float_size, pack_float
 from ...native.parameter_gradients import add_layer, input_gradient
 from ...native.records import Factors
 from ..gradients import Gradients
@@ -117,6 +117,6 @@ def products(
 
 def _packed(values: Array, bits: int = 0) -> Array:
     """Pack ``[K, N]``, numbers with so many fraction bits."""
-    out = np.empty(len(values) * padded(values.shape[1]), np.float32)
+    (out,) = aligned(1, float_size(values.shape[1], len(values)), np.float32)
     pack_float(values, 2.0**-bits, out)
     return out

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from ...native.compiling import Array
-from ...native.packing import padded
 from ...native.readout import (
+    ROWS,
     add_to_weight,
     cross_entropy,
     pack_outputs,
+    packed_outputs,
     write_gradients,
     write_logits,
 )
-from ...native.tiles import PANEL, TALL
+from ...native.tiles import TALL
 from ..conversions import as_array
 from .memory import Floats
 from .threads import Task, run, shares, split
@@ -57,12 +58,12 @@ def losses_and_gradients(
     scales = none if factors is None else as_array(factors.contiguous())
     into = np.empty((0, length), np.float32) if of_weight is None else as_array(of_weight)
     into_bias = none if of_bias is None else as_array(of_bias)
-    most = max(1, _LOGITS // (classes * PANEL))
-    panels = min(most, -(-rows // PANEL))
-    memory = Floats(panels * classes * PANEL)
-    room = memory.array[: panels * classes * PANEL].reshape(panels, -1)
-    for begin in range(0, rows, panels * PANEL):
-        part = slice(begin, min(begin + panels * PANEL, rows))
+    most = max(1, _LOGITS // (classes * ROWS))
+    panels = min(most, -(-rows // ROWS))
+    memory = Floats(panels * classes * ROWS)
+    room = memory.array[: panels * classes * ROWS].reshape(panels, -1)
+    for begin in range(0, rows, panels * ROWS):
+        part = slice(begin, min(begin + panels * ROWS, rows))
         block = _Block(w, bias, rows_of_x[part], classes_of[part], counts[part], room)
         block.losses(losses[part], scales[part])
         if factors is not None:
@@ -78,12 +79,11 @@ class _Block:
     ) -> None:
         """Take rows, and room for their logits."""
         self.w, self.bias, self.targets, self.weights = w, bias, targets, weights
-        panels, length = -(-len(x) // PANEL), w.shape[1]
+        panels = -(-len(x) // ROWS)
         self.logits = room[:panels]
-        self.by_row = np.empty((panels, length * PANEL), np.float32)
-        self.by_term = np.empty((panels, PANEL * padded(length)), np.float32)
+        self.by_row, self.by_term = packed_outputs(panels, w.shape[1])
         pack_outputs(x, self.by_row, self.by_term)
-        self.threads = shares(panels * PANEL * w.size, panels * PANEL)
+        self.threads = shares(panels * ROWS * w.size, panels * ROWS)
 
     def losses(self, losses: Array, factors: Array) -> None:
         """Write losses, and with ``factors`` the gradients of logits over the logits."""
@@ -96,7 +96,7 @@ class _Block:
             self.threads,
         )
         tasks = []
-        for p, part in enumerate(split(len(losses), len(self.logits), PANEL)):
+        for p, part in enumerate(split(len(losses), len(self.logits), ROWS)):
             given = self.targets[part], self.weights[part], factors[part]
             tasks.append(partial(cross_entropy, self.logits[p], *given, losses[part]))
         run(tasks, self.threads)

@@ -11,7 +11,7 @@ from torch import Tensor
 from revrnn.config import Config
 
 from ...native.compiling import Array
-from ...native.packing import aligned, pack_float, pack_int16, packed_size, padded
+from ...native.packing import aligned, float_size, pack_float, pack_int16, packed_size
 from ...native.records import Stack
 from ...native.sums import NORMS
 
@@ -26,7 +26,7 @@ def _packed(parts: list[Array]) -> tuple[Array, list[int]]:
 def _floats(parts: list[Array], scale: float) -> Array:
     """Pack int16 matrices ``[K, N]`` of one shape as real numbers."""
     k, n = parts[0].shape
-    out = aligned(len(parts), k * padded(n), np.float32)
+    out = aligned(len(parts), float_size(n, k), np.float32)
     for part, to in zip(parts, out, strict=True):
         pack_float(part, scale, to)
     return out
