@@ -152,14 +152,28 @@ def flag(name: str, value: object) -> bool:
 
 
 def check_settings(
-    states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
+    states: str,
+    chunk_size: int | None,
+    checkpoint_every: int | None,
+    offload: bool,
+    usual: int = CHUNK_SIZE,
 ) -> Settings:
-    """Check how a sequence is to be processed."""
+    """Check how a sequence is to be processed.
+
+    Args:
+        states: ``"reversed"`` or ``"stored"``.
+        chunk_size: steps handled together, or ``None``.
+        checkpoint_every: of how many steps the state is kept, or ``None``.
+        offload: whether the buffer is kept in the host's memory.
+        usual: chunk size where none is given; 16 with ``checkpoint_every``, which is a multiple.
+    """
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
     every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
-    return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))
+    if chunk is None:
+        chunk = usual if every is None else CHUNK_SIZE
+    return Settings(chunk, states, every, flag("offload", offload))
 
 
 def check_reduction(value: object) -> str:

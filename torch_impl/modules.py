@@ -13,6 +13,7 @@ from revrnn.config import Config
 from revrnn.dropout_warnings import warn_of_one_layer
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
+from revrnn.plan import usual_chunk
 
 from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
@@ -80,7 +81,7 @@ class RevRNNBase(RevRNNLayers):
             formats: number formats (FMT-002).
             weight_drop: probability of dropping recurrent weights, once a call.
             locked_dropout: whether ``dropout`` drops the same units in all steps.
-            chunk_size: steps handled together, by default 16.
+            chunk_size: steps handled together, by default :func:`revrnn.plan.usual_chunk`.
             checkpoint_every: see :func:`revrnn.torch_impl.rev_rnn`.
             offload: keep the buffer in the host's memory.
 
@@ -215,7 +216,9 @@ class RevRNNBase(RevRNNLayers):
         words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
-        settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)
+        usual = usual_chunk(stack[0], x.shape[0], x.shape[1])
+        own = self.chunk_size, self.checkpoint_every, self.offload
+        settings = check_settings("reversed", *own, usual)
         return run(
             x,
             params,
