@@ -1,0 +1,121 @@
+"""Float32 products of the compiled kernels: by tiles of bfloat16, and by vectors (GRAD-014)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from revrnn.native import processor
+from revrnn.native.compiling import native
+from revrnn.native.packing import aligned, float_size, pack_float, padded
+from revrnn.native.products import add_outer_products, float_product
+
+BITS, LARGEST = 11, 32512
+
+
+@native
+def multiply(a: Any, rows: int, length: int, w: Any, columns: int, out: Any) -> None:
+    """Call the product from Python."""
+    float_product(a, 0, length, rows, length, w, columns, out)
+
+
+@native
+def add_outer(a: Any, length: int, rows: int, w: Any, columns: int, into: Any) -> None:
+    """Call the sum of outer products from Python; the first row of ``into`` is left alone."""
+    add_outer_products(a, 0, 1, rows, rows, length, w, columns, into, 1)
+
+
+def numbers(rows: int, columns: int, seed: int = 0) -> Any:
+    """Return float32 of very different magnitudes, all bits in use."""
+    generator = np.random.default_rng(seed)
+    shape = (rows, columns)
+    made = generator.standard_normal(shape) * np.exp(3 * generator.standard_normal(shape))
+    return made.astype(np.float32)
+
+
+def weights(terms: int, columns: int) -> tuple[Any, Any]:
+    """Return weights in fixed point, packed, and as float64."""
+    w = np.random.default_rng(1).integers(-LARGEST, LARGEST + 1, (terms, columns), np.int16)
+    packed = aligned(1, float_size(columns, terms), np.float32)[0]
+    pack_float(w, 2.0**-BITS, packed)
+    return packed, w * 2.0**-BITS
+
+
+def bound(terms: int) -> float:
+    """Return by how much of Σ|a·w| a sum of float32 products may differ from a·w.
+
+    Tiles leave out less than 2^-22 of each product, and add 32 of them at a time.
+    """
+    return float(2.0**-21 if processor.AMX else max(terms, 8) * 2.0**-24)
+
+
+def product(a: Any, packed: Any, columns: int) -> Any:
+    """Return ``a·w``."""
+    rows, terms = a.shape
+    out = np.full((rows, padded(columns)), 7, np.float32)
+    multiply(np.ascontiguousarray(a).reshape(-1), rows, terms, packed, columns, out.reshape(-1))
+    return out[:, :columns]
+
+
+SHAPES = [
+    (1, 1, 1),
+    (15, 63, 17),
+    (16, 32, 64),
+    (17, 33, 16),
+    (20, 130, 49),
+    (33, 66, 3),
+    (70, 2, 100),
+]
+shapes = pytest.mark.parametrize(("rows", "terms", "columns"), SHAPES)
+
+
+@shapes
+@pytest.mark.rule("GRAD-014")
+def test_products(rows: int, terms: int, columns: int) -> None:
+    a, (packed, w) = numbers(rows, terms), weights(terms, columns)
+    wanted, scale = a.astype(np.float64) @ w, np.abs(a).astype(np.float64) @ np.abs(w)
+    assert (np.abs(product(a, packed, columns) - wanted) <= bound(terms) * scale).all()
+
+
+@shapes
+@pytest.mark.rule("GRAD-014")
+def test_outer_products(rows: int, terms: int, columns: int) -> None:
+    """Added to what is there, and nowhere else."""
+    a, (packed, w) = numbers(terms, rows), weights(terms, columns)
+    into = np.ones((rows + 2, columns), np.float32)
+    add_outer(a.reshape(-1), terms, rows, packed, columns, into)
+    wanted, scale = a.astype(np.float64).T @ w, np.abs(a).astype(np.float64).T @ np.abs(w)
+    assert (np.abs(into[1:-1] - 1 - wanted) <= bound(terms) * (scale + 1)).all()
+    assert (into[[0, -1]] == 1).all()
+
+
+@pytest.mark.rule("GRAD-020")
+def test_rows_are_computed_alike_however_many_there_are() -> None:
+    """A batch is shared out among threads, so that a row's product may not depend on the others."""
+    a, (packed, _) = numbers(40, 130), weights(130, 50)
+    whole = product(a, packed, 50)
+    for count in (1, 10, 16, 17, 20):
+        parts = [product(a[i : i + count], packed, 50) for i in range(0, 40, count)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    """A NaN or an infinite gradient is not hidden, nor does it spread to other rows."""
+    a, (packed, _) = numbers(20, 40), weights(40, 50)
+    # A NaN whose upper half alone would be an infinite number.
+    a.view(np.uint32)[3, 5], a[4, 6], a[5, 7] = 0x7F800001, np.inf, -np.inf
+    given = product(a, packed, 50)
+    fine = np.isfinite(given).all(1)
+    assert not np.isfinite(given[3:6]).any()
+    assert fine[:3].all()
+    assert fine[6:].all()
+
+
+def test_small_numbers() -> None:
+    """Of less than 2^-110 tiles lose bits, but not the numbers."""
+    a, (packed, w) = numbers(20, 40) * np.float32(2.0**-116), weights(40, 50)
+    wanted, scale = a.astype(np.float64) @ w, np.abs(a).astype(np.float64) @ np.abs(w)
+    most = 2.0**-7 if processor.AMX else bound(40)
+    assert (np.abs(product(a, packed, 50) - wanted) <= most * scale).all()
