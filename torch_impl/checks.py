@@ -14,7 +14,7 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
-from revrnn.plan import CHUNK_SIZE
+from revrnn.plan import CHUNK_SIZE, usual_chunk
 
 from .engine import Settings
 from .state import State
@@ -174,6 +174,11 @@ def check_settings(
     if chunk is None:
         chunk = usual if every is None else CHUNK_SIZE
     return Settings(chunk, states, every, flag("offload", offload))
+
+
+def usual_settings(config: Config, x: Tensor, *own: Any) -> Settings:
+    """Check chunk_size, checkpoint_every and offload of a module for a sequence ``[T, B, I]``."""
+    return check_settings("reversed", *own, usual_chunk(config, x.shape[0], x.shape[1]))
 
 
 def check_reduction(value: object) -> str:

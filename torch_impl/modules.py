@@ -13,11 +13,10 @@ from revrnn.config import Config
 from revrnn.dropout_warnings import warn_of_one_layer
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
-from revrnn.plan import usual_chunk
 
 from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
-from .checks import check_settings, flag
+from .checks import flag, usual_settings
 from .directions import backwards, dropped, given_backwards
 from .doors import Given, take
 from .dropout import GainsOfDropout
@@ -216,9 +215,7 @@ class RevRNNBase(RevRNNLayers):
         words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
-        usual = usual_chunk(stack[0], x.shape[0], x.shape[1])
-        own = self.chunk_size, self.checkpoint_every, self.offload
-        settings = check_settings("reversed", *own, usual)
+        settings = usual_settings(stack[0], x, self.chunk_size, self.checkpoint_every, self.offload)
         return run(
             x,
             params,
