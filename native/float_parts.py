@@ -151,7 +151,7 @@ def _pack_pair(count: int) -> Callable[..., Any]:
                 rows.append(builder.fmul(_numbers(builder, kind, place, own), factor))
             first = bytes_of(context, builder, signature.args[6], args[6], integer(0))
             place = plus(builder, first, args[7])
-            for part, pair in enumerate(_pairs(builder, *rows, count)):
+            for part, pair in enumerate(_pairs(builder, rows[0], rows[1], count)):
                 at = as_vector(builder, plus(builder, place, part * PART), _WORDS)
                 builder.store(pair, at).align = 4
             return context.get_dummy_value()
@@ -214,7 +214,7 @@ def _split_columns(
                         x = _numbers(builder, kind, place, count)
                     rows.append(x)
                 at = plus(builder, room, builder.mul(loop.index, integer(TERMS)))
-                for part, pair in enumerate(_pairs(builder, *rows, PARTS)):
+                for part, pair in enumerate(_pairs(builder, rows[0], rows[1], PARTS)):
                     place = as_vector(builder, plus(builder, at, part * PART), _WORDS)
                     builder.store(pair, place)
 

@@ -14,6 +14,7 @@ from revrnn.torch_impl.native import engine as native
 from revrnn.torch_impl.native import threads
 
 tiles = pytest.importorskip("revrnn.native.tiles")
+kernels = pytest.importorskip("revrnn.native.readout")
 ROWS, UNITS, CLASSES = 35, 26, 83
 
 
@@ -25,7 +26,7 @@ def small_ones_too(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(native, "_LARGE", 1)
     monkeypatch.setattr(tiles, "AHEAD", True)
     monkeypatch.setattr(threads, "_WORTH", 1)
-    monkeypatch.setattr(readout, "_LOGITS", 2 * CLASSES * readout.ROWS)
+    monkeypatch.setattr(readout, "_LOGITS", 2 * CLASSES * kernels.ROWS)
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

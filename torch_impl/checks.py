@@ -176,9 +176,12 @@ def check_settings(
     return Settings(chunk, states, every, flag("offload", offload))
 
 
-def usual_settings(config: Config, x: Tensor, *own: Any) -> Settings:
-    """Check chunk_size, checkpoint_every and offload of a module for a sequence ``[T, B, I]``."""
-    return check_settings("reversed", *own, usual_chunk(config, x.shape[0], x.shape[1]))
+def usual_settings(
+    config: Config, x: Tensor, chunk_size: int | None, checkpoint_every: int | None, offload: bool
+) -> Settings:
+    """Check a module's own settings of a sequence ``[T, B, I]``."""
+    usual = usual_chunk(config, x.shape[0], x.shape[1])
+    return check_settings("reversed", chunk_size, checkpoint_every, offload, usual)
 
 
 def check_reduction(value: object) -> str:

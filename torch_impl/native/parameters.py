@@ -117,6 +117,6 @@ def products(
 
 def _packed(values: Array, bits: int = 0) -> Array:
     """Pack ``[K, N]``, numbers with so many fraction bits."""
-    (out,) = aligned(1, float_size(values.shape[1], len(values)), np.float32)
+    out: Array = aligned(1, float_size(values.shape[1], len(values)), np.float32)[0]
     pack_float(values, 2.0**-bits, out)
     return out
