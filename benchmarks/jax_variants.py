@@ -20,7 +20,6 @@ from flax import nnx
 from revrnn import Config
 from revrnn.experiments import process_memory
 from revrnn.jax_impl import apply, init, plan, set_engine, value_and_grad
-from revrnn.plan import CHUNK_SIZE
 
 Tree = Any
 Options = dict[str, Any]
@@ -153,7 +152,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
                 model,
                 readout=readout,
                 embed=embed,
-                chunk_size=options["chunk"] or CHUNK_SIZE,
+                chunk_size=options["chunk"],
                 checkpoint_every=facts.get("checkpoint_every"),
             )
             return result.loss, result.grads

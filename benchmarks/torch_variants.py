@@ -17,7 +17,6 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from revrnn.experiments import process_memory
-from revrnn.plan import CHUNK_SIZE
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, RevLSTM, plan, set_engine, value_and_grad
 
 MODULES: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "revgru": RevGRU, "revlstm": RevLSTM}
@@ -122,7 +121,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
         return loss
 
     # Every code path has been taken before measuring begins.
-    step(min(steps, 2 * (options["chunk"] or CHUNK_SIZE)))
+    step(min(steps, 2 * options["chunk"]))
     wanted = [tensor for tensor in (data, *model.parameters()) if tensor.requires_grad]
     gradient_bytes = sum(tensor.numel() * tensor.element_size() for tensor in wanted)
     return step, {"checkpoint_every": every, "gradient_bytes": gradient_bytes}

@@ -13,27 +13,6 @@ from .kinds import is_int
 
 # Steps that implementations handle together if nothing else is said.
 CHUNK_SIZE = 16
-# Numbers of states (steps × layers × rows × units) that a longer chunk may have: what a call costs
-# besides its arithmetic tells where steps are small.
-_SMALL_CHUNK = 2**17
-
-
-def usual_chunk(config: Config, steps: int, batch_size: int) -> int:
-    """Return how many steps PyTorch's modules handle together if nothing else is said.
-
-    16, or where states are small as many as make no more than 2^17 numbers of states, in chunks of
-    one length.
-
-    Args:
-        config: the stack.
-        steps: length of the sequence.
-        batch_size: rows.
-    """
-    of_step = config.num_layers * config.hidden_size * max(batch_size, 1)
-    most = _SMALL_CHUNK // of_step
-    if most <= CHUNK_SIZE or steps <= CHUNK_SIZE:
-        return CHUNK_SIZE
-    return math.ceil(steps / math.ceil(steps / most))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, type_name
-from revrnn.plan import usual_chunk
 from revrnn.saturation import Saturation
 
 from .call import Call
@@ -82,8 +81,7 @@ def rev_rnn(
             which must give the same in the backward pass.
         states: ``"reversed"`` recovers states in the backward pass, ``"stored"`` keeps them; the
             results are equal bit for bit (GRAD-020).
-        chunk_size: steps handled together, by default :func:`revrnn.plan.usual_chunk`. States do
-            not depend on it.
+        chunk_size: steps handled together, by default 16. States do not depend on it.
         checkpoint_every: for very long sequences: keep the exact state every so many steps and the
             buffer of one piece at a time. States and gradients do not depend on it, if it is a
             multiple of ``chunk_size`` (else it is rounded up to one).
@@ -104,8 +102,7 @@ def rev_rnn(
     if rows == 0:
         raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", "at least one row")
     check_params(params, config, x.device)
-    usual = usual_chunk(config, steps, rows)
-    settings = check_settings(states, chunk_size, checkpoint_every, offload, usual)
+    settings = check_settings(states, chunk_size, checkpoint_every, offload)
     check_schedule(config, steps, rows, x.device, mask, resets, gains)
     given = initial_floats(hx, state, config, rows, x.device)
     flag("with_outputs", with_outputs)

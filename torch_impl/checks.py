@@ -14,7 +14,7 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
-from revrnn.plan import CHUNK_SIZE, usual_chunk
+from revrnn.plan import CHUNK_SIZE
 
 from .engine import Settings
 from .state import State
@@ -152,36 +152,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def check_settings(
-    states: str,
-    chunk_size: int | None,
-    checkpoint_every: int | None,
-    offload: bool,
-    usual: int = CHUNK_SIZE,
+    states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
 ) -> Settings:
-    """Check how a sequence is to be processed.
-
-    Args:
-        states: ``"reversed"`` or ``"stored"``.
-        chunk_size: steps handled together, or ``None``.
-        checkpoint_every: of how many steps the state is kept, or ``None``.
-        offload: whether the buffer is kept in the host's memory.
-        usual: chunk size where none is given; 16 with ``checkpoint_every``, which is a multiple.
-    """
+    """Check how a sequence is to be processed."""
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
     every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
-    if chunk is None:
-        chunk = usual if every is None else CHUNK_SIZE
-    return Settings(chunk, states, every, flag("offload", offload))
-
-
-def usual_settings(
-    config: Config, x: Tensor, chunk_size: int | None, checkpoint_every: int | None, offload: bool
-) -> Settings:
-    """Check a module's own settings of a sequence ``[T, B, I]``."""
-    usual = usual_chunk(config, x.shape[0], x.shape[1])
-    return check_settings("reversed", chunk_size, checkpoint_every, offload, usual)
+    return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))
 
 
 def check_reduction(value: object) -> str:

@@ -16,7 +16,7 @@ from revrnn.formats import Formats
 
 from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
-from .checks import flag, usual_settings
+from .checks import check_settings, flag
 from .directions import backwards, dropped, given_backwards
 from .doors import Given, take
 from .dropout import GainsOfDropout
@@ -80,7 +80,7 @@ class RevRNNBase(RevRNNLayers):
             formats: number formats (FMT-002).
             weight_drop: probability of dropping recurrent weights, once a call.
             locked_dropout: whether ``dropout`` drops the same units in all steps.
-            chunk_size: steps handled together, by default :func:`revrnn.plan.usual_chunk`.
+            chunk_size: steps handled together, by default 16.
             checkpoint_every: see :func:`revrnn.torch_impl.rev_rnn`.
             offload: keep the buffer in the host's memory.
 
@@ -215,7 +215,7 @@ class RevRNNBase(RevRNNLayers):
         words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
-        settings = usual_settings(stack[0], x, self.chunk_size, self.checkpoint_every, self.offload)
+        settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)
         return run(
             x,
             params,
