@@ -16,7 +16,7 @@ from .float_parts import BLOCK, PART, PARTS, split_row
 from .float_products import add_outer_of_3, pack_3, row_length
 from .float_tiles import FIRST_BY_ROWS, add_three_part_tiles, three_part_tiles
 
-# Rows of a panel, and its tiles of columns.
+# Rows of a panel, whole tiles of terms, and its tiles of columns.
 PANEL_OF_TILES: Final = 64
 _TILES: Final = PANEL_OF_TILES // SIDE
 # Float32 in the room of three parts of a tile of weights.
@@ -126,7 +126,7 @@ def gradients_by_tiles(w: Array, of_logits: Array, first: int, last: int, dx: Ar
 def weights_by_tiles(of_logits: Array, x: Array, first: int, last: int, of_weight: Array) -> None:
     """Add to the gradients of some weights, as :func:`.readout.add_to_weight` does."""
     length, panels, flat = of_weight.shape[1], of_logits.shape[0], of_weight.reshape(-1)
-    blocks = -(-panels * PANEL_OF_TILES // BLOCK)
+    blocks = panels * PANEL_OF_TILES // BLOCK
     by, strip = row_length(blocks), blocks * PARTS * PART
     lower = _ROWS * by
     room = np.empty(PARTS * lower + TERMS, np.int8)
@@ -135,8 +135,6 @@ def weights_by_tiles(of_logits: Array, x: Array, first: int, last: int, of_weigh
     for begin in range(first, last, _ROWS):
         count = min(_ROWS, last - begin)
         for p in range(panels):
-            # The last panel's rows are made up to whole tiles of terms.
-            whole = blocks * BLOCK - p * PANEL_OF_TILES if p == panels - 1 else PANEL_OF_TILES
             for r in range(count):
                 to = at + r * by + 2 * p * PANEL_OF_TILES
                 split_row(

@@ -54,9 +54,10 @@ def bound(terms: int) -> float:
 def product(a: Any, packed: Any, columns: int) -> Any:
     """Return ``a·w``."""
     rows, terms = a.shape
-    out = np.full((rows, padded(columns)), 7, np.float32)
+    out = np.full((rows + 3, padded(columns)), 7, np.float32)
     multiply(np.ascontiguousarray(a).reshape(-1), rows, terms, packed, columns, out.reshape(-1))
-    return out[:, :columns]
+    assert (out[rows:] == 7).all(), "rows that there are not were written"
+    return out[:rows, :columns]
 
 
 SHAPES = [
@@ -103,7 +104,7 @@ def test_rows_are_computed_alike_however_many_there_are() -> None:
 
 def test_what_is_not_a_number_stays_so() -> None:
     """A NaN or an infinite gradient is not hidden, nor does it spread to other rows."""
-    a, (packed, _) = numbers(20, 40), weights(40, 50)
+    a, (packed, _) = numbers(20, 50), weights(50, 50)
     # A NaN whose upper half alone would be an infinite number.
     a.view(np.uint32)[3, 5], a[4, 6], a[5, 7] = 0x7F800001, np.inf, -np.inf
     given = product(a, packed, 50)
@@ -111,6 +112,15 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert not np.isfinite(given[3:6]).any()
     assert fine[:3].all()
     assert fine[6:].all()
+
+
+def test_only_the_weights_are_packed() -> None:
+    """What lies behind them in memory is not read, whatever it is."""
+    w = np.full((34, 20), np.nan, np.float32)
+    w[:33] = np.random.default_rng(1).integers(-9, 9, (33, 20))
+    packed = aligned(1, float_size(20, 33), np.float32)[0]
+    pack_float(w[:33], 1.0, packed)
+    assert np.isfinite(product(numbers(20, 33), packed, 20)).all()
 
 
 def test_small_numbers() -> None:

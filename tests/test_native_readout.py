@@ -113,6 +113,23 @@ def test_what_is_not_finite_stays_so(number: float) -> None:
         assert torch.equal(a.isfinite(), b.isfinite())
 
 
+def test_many_classes() -> None:
+    """More than are handled together."""
+    torch.manual_seed(0)
+    linear, x = nn.Linear(UNITS, 1025), torch.randn(ROWS, UNITS)
+    targets, ones = torch.arange(ROWS) * 29 + 38, torch.ones(ROWS)
+    of_weight, of_bias = torch.zeros(1025, UNITS), torch.zeros(1025)
+    compiled = native.compiled_readout(linear, x)
+    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, of_bias)
+    x.requires_grad_()
+    wanted = nn.functional.cross_entropy(linear(x), targets, reduction="none")
+    wanted.sum().backward()  # type: ignore[no-untyped-call]
+    given = (losses, wanted.detach()), (dx, x.grad), (of_weight, linear.weight.grad)
+    for a, b in (*given, (of_bias, linear.bias.grad)):
+        assert b is not None
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_logits_of_any_size() -> None:
     """Differences far beyond what exp can hold are 0 or 1."""
     linear = nn.Linear(1, 3, bias=False)
