@@ -144,7 +144,7 @@ def weights_by_tiles(of_logits: Array, x: Array, first: int, last: int, of_weigh
                     room,
                     to,
                     lower,
-                    whole,
+                    PANEL_OF_TILES,
                 )
         for r in range(0, count, 2 * SIDE):
             for c in range(0, length, 2 * SIDE):  # along rows, as memory is best read
