@@ -31,7 +31,8 @@ FIRST_OF_BYTES: Final = _W_UPPER
 _REGISTERS: Final = 8
 
 
-def _int(value: int) -> Any:
+def integer(value: int) -> Any:
+    """Return a constant int64."""
     return ir.Constant(_I64, value)
 
 
@@ -54,23 +55,28 @@ def bytes_of(context: Any, builder: Any, kind: Any, array: Any, at: Any) -> Any:
     return builder.bitcast(place_of(context, builder, kind, array, at), _BYTES)
 
 
+def in_all_lanes(builder: Any, vector: Any, value: Any) -> Any:
+    """Return a vector that has a number in all lanes."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, vector.count), None)
+    return builder.shuffle_vector(one, nothing, zeros)
+
+
 def first_lanes(builder: Any, count: Any, lanes: int) -> Any:
     """Return which of so many lanes are among the first ``count``, an int64."""
     numbers = ir.VectorType(_I32, lanes)
-    nothing = ir.Constant(numbers, ir.Undefined)
-    one = builder.insert_element(nothing, builder.trunc(count, _I32), ir.Constant(_I32, 0))
-    zeros = ir.Constant(ir.VectorType(_I32, lanes), None)
-    all_lanes = builder.shuffle_vector(one, nothing, zeros)
-    return builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), all_lanes)
+    counts = in_all_lanes(builder, numbers, builder.trunc(count, _I32))
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(lanes))), counts)
 
 
 def _aligned_at(typingctx: Any, array: Any) -> Any:
     """First index of an array of bytes whose place is a multiple of 64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        place = bytes_of(context, builder, signature.args[0], args[0], _int(0))
+        place = bytes_of(context, builder, signature.args[0], args[0], integer(0))
         negative = builder.neg(builder.ptrtoint(place, _I64))
-        return builder.and_(negative, _int(TERMS - 1))
+        return builder.and_(negative, integer(TERMS - 1))
 
     return types.intp(array), codegen
 
@@ -80,14 +86,14 @@ def _configure(typingctx: Any, rows: Any, weights: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         room = room_of(builder, TERMS)
-        cgutils.memset(builder, room, _int(TERMS), 0)
+        cgutils.memset(builder, room, integer(TERMS), 0)
         builder.store(ir.Constant(_I8, 1), room)
         own = builder.trunc(args[0], _I8)
         for register in range(_REGISTERS):
-            whole = builder.icmp_signed("<=", args[1], _int(register))
+            whole = builder.icmp_signed("<=", args[1], integer(register))
             count = builder.select(whole, ir.Constant(_I8, SIDE), own)
-            builder.store(ir.Constant(_I8, TERMS), builder.gep(room, [_int(16 + 2 * register)]))
-            builder.store(count, builder.gep(room, [_int(48 + register)]))
+            builder.store(ir.Constant(_I8, TERMS), builder.gep(room, [integer(16 + 2 * register)]))
+            builder.store(count, builder.gep(room, [integer(48 + register)]))
         do(builder, "ldtilecfg", room)
         return context.get_dummy_value()
 
@@ -118,14 +124,14 @@ def _multiply(builder: Any, a: Any, row: Any, lower: Any, w: Any, count: Any) ->
     for register in (_UPPER, _MIXED, _LOWER):
         do(builder, "tilezero", register)
     with cgutils.for_range(builder, count) as loop:
-        upper = builder.gep(a, [builder.mul(loop.index, _int(TERMS))])
-        own = builder.gep(w, [builder.mul(loop.index, _int(2 * TILE))])
+        upper = builder.gep(a, [builder.mul(loop.index, integer(TERMS))])
+        own = builder.gep(w, [builder.mul(loop.index, integer(2 * TILE))])
         do(builder, "tileloadd64", _A_UPPER, upper, row)
-        do(builder, "tileloadd64", _W_UPPER, own, _int(TERMS))
+        do(builder, "tileloadd64", _W_UPPER, own, integer(TERMS))
         do(builder, "tdpbssd", _UPPER, _A_UPPER, _W_UPPER)
         do(builder, "tileloadd64", _A_LOWER, builder.gep(upper, [lower]), row)
         do(builder, "tdpbusd", _MIXED, _A_LOWER, _W_UPPER)
-        do(builder, "tileloadd64", _W_LOWER, builder.gep(own, [_int(TILE)]), _int(TERMS))
+        do(builder, "tileloadd64", _W_LOWER, builder.gep(own, [integer(TILE)]), integer(TERMS))
         do(builder, "tdpbsud", _MIXED, _A_UPPER, _W_LOWER)
         do(builder, "tdpbuud", _LOWER, _A_LOWER, _W_LOWER)
 
@@ -147,20 +153,20 @@ def _tile(whole: bool) -> Any:
         room = room_of(builder, 3 * size) if whole else out
         _multiply(builder, a, args[2], args[3], w, args[6])
         for register in (_UPPER, _MIXED, _LOWER):
-            to = builder.gep(room, [_int(register * size)])
-            do(builder, "tilestored64", register, to, _int(TERMS))
+            to = builder.gep(room, [integer(register * size)])
+            do(builder, "tilestored64", register, to, integer(TERMS))
         if not whole:
             return context.get_dummy_value()
         with cgutils.for_range(builder, args[10]) as loop:
             total = None
             for register in (_UPPER, _MIXED, _LOWER):
-                at = builder.add(builder.mul(loop.index, _int(TERMS)), _int(register * size))
+                at = builder.add(builder.mul(loop.index, integer(TERMS)), integer(register * size))
                 sums = builder.load(builder.bitcast(builder.gep(room, [at]), _SUMS.as_pointer()))
                 if total is None:
                     total = sums
                     continue
                 total = builder.add(builder.shl(total, ir.Constant(_SUMS, [8] * SIDE)), sums)
-            at = builder.mul(builder.mul(loop.index, args[9]), _int(4))
+            at = builder.mul(builder.mul(loop.index, args[9]), integer(4))
             place = builder.bitcast(builder.gep(out, [at]), _SUMS.as_pointer())
             builder.store(total, place).align = 4
         return context.get_dummy_value()
@@ -209,13 +215,13 @@ def _split(
         values = bytes_of(context, builder, signature.args[0], args[0], args[1])
         upper = bytes_of(context, builder, signature.args[3], args[3], args[4])
         eight = ir.Constant(shorts, [8] * some)
-        with cgutils.for_range_slice(builder, _int(0), args[6], _int(some), _I64) as (i, _):
+        with cgutils.for_range_slice(builder, integer(0), args[6], integer(some), _I64) as (i, _):
             inside = first_lanes(builder, builder.sub(args[2], i), some)
-            place = builder.gep(values, [builder.mul(i, _int(2))])
+            place = builder.gep(values, [builder.mul(i, integer(2))])
             place = builder.bitcast(place, shorts.as_pointer())
             given = [place, ir.Constant(_I32, 2), inside, ir.Constant(shorts, None)]
             row = builder.call(load, given)
-            for which, part in ((_int(0), builder.ashr(row, eight)), (args[5], row)):
+            for which, part in ((integer(0), builder.ashr(row, eight)), (args[5], row)):
                 at = builder.gep(upper, [builder.add(i, which)])
                 builder.store(builder.trunc(part, short), builder.bitcast(at, short.as_pointer()))
         return context.get_dummy_value()

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .amx import SIDE, TERMS, bytes_of, first_lanes, room_of
+from .amx import SIDE, TERMS, bytes_of, first_lanes, in_all_lanes, integer, room_of
 
 # Terms of a tile; bytes of one part of a tile of packed weights, and of a tile of sums.
 BLOCK: Final = 2 * SIDE
@@ -30,11 +30,6 @@ _SHORTS: Final = ir.VectorType(_I16, SIDE)
 _PAIRS: Final = ir.VectorType(_I16, BLOCK)
 _UPPER_HALF: Final = ir.Constant(_WORDS, [0xFFFF0000] * SIDE)
 _HALF: Final = ir.Constant(_WORDS, [16] * SIDE)
-
-
-def integer(value: int) -> Any:
-    """Return a constant int64."""
-    return ir.Constant(_I64, value)
 
 
 def _constant(values: list[int]) -> Any:
@@ -63,11 +58,15 @@ def masked(builder: Any, name: str, vector: Any, *values: Any) -> Any:
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
 
 
-def _numbers(builder: Any, kind: Any, place: Any, count: Any) -> Any:
-    """Return 16 numbers as float32, of an array of numba's type, zeros behind the first."""
+def _numbers(builder: Any, kind: Any, place: Any, count: Any = None) -> Any:
+    """Return 16 numbers as float32, of an array of numba's type, zeros behind the first ones."""
     vector = FLOATS if kind.dtype == types.float32 else _SHORTS
-    inside = first_lanes(builder, count, SIDE)
-    given = masked(builder, "load", vector, as_vector(builder, place, vector), inside)
+    at = as_vector(builder, place, vector)
+    if count is None:
+        given = builder.load(at)
+        given.align = 4 if vector is FLOATS else 2
+    else:
+        given = masked(builder, "load", vector, at, first_lanes(builder, count, SIDE))
     return given if vector is FLOATS else builder.sitofp(given, FLOATS)
 
 
@@ -106,12 +105,8 @@ def _split_row(
             vectors = []
             for v in range(0, some, SIDE):
                 place = plus(builder, row, builder.mul(builder.add(i, integer(v)), integer(4)))
-                if left is None:
-                    x = builder.load(as_vector(builder, place, FLOATS))
-                    x.align = 4
-                else:
-                    x = _numbers(builder, kinds[0], place, builder.sub(left, integer(v)))
-                vectors.append(_parts(builder, x, PARTS))
+                count = None if left is None else builder.sub(left, integer(v))
+                vectors.append(_parts(builder, _numbers(builder, kinds[0], place, count), PARTS))
             at = plus(builder, first, builder.mul(i, integer(2)))
             upper = [2 * q + 1 for q in range(some)]
             for p in range(PARTS):
@@ -142,10 +137,7 @@ def _pack_pair(count: int) -> Callable[..., Any]:
     ) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             kind, rows = signature.args[0], []
-            zero = ir.Constant(_I32, 0)
-            factor = builder.insert_element(ir.Constant(FLOATS, ir.Undefined), args[5], zero)
-            nothing, zeros = ir.Constant(FLOATS, ir.Undefined), ir.Constant(_WORDS, None)
-            factor = builder.shuffle_vector(factor, nothing, zeros)
+            factor = in_all_lanes(builder, FLOATS, args[5])
             for begin, own in ((args[1], args[3]), (args[2], args[4])):
                 place = bytes_of(context, builder, kind, args[0], begin)
                 rows.append(builder.fmul(_numbers(builder, kind, place, own), factor))
@@ -205,14 +197,11 @@ def _split_columns(
                     row = builder.add(builder.mul(loop.index, integer(2)), integer(which))
                     at = builder.mul(builder.mul(row, args[2]), integer(4))
                     place = plus(builder, first, at)
-                    if whole:
-                        x = builder.load(as_vector(builder, place, FLOATS))
-                        x.align = 4
-                    else:
+                    count = None
+                    if not whole:
                         inside = builder.icmp_signed("<", row, args[4])
                         count = builder.select(inside, args[3], integer(0))
-                        x = _numbers(builder, kind, place, count)
-                    rows.append(x)
+                    rows.append(_numbers(builder, kind, place, count))
                 at = plus(builder, room, builder.mul(loop.index, integer(TERMS)))
                 for part, pair in enumerate(_pairs(builder, rows[0], rows[1], PARTS)):
                     place = as_vector(builder, plus(builder, at, part * PART), _WORDS)

@@ -50,6 +50,14 @@ def row_length(blocks: int) -> Any:
     return (blocks | 1) * TERMS
 
 
+@inner
+def left_room(rows: int, by: int) -> Any:
+    """Return room for rows of ``by`` bytes in three parts, where it begins, and a part's size."""
+    room = np.empty(PARTS * rows * by + TERMS, np.int8)
+    at: int = aligned_at(room)
+    return room, at, rows * by
+
+
 def _pack(pack_pair: Any, parts: int) -> Any:
     @inner
     def pack(
@@ -58,17 +66,18 @@ def _pack(pack_pair: Any, parts: int) -> Any:
         by_row: int,
         columns: int,
         terms: int,
+        blocks: int,
         tiles: int,
         scale: float,
         out: Array,
         to: int,
     ) -> None:
-        """Pack ``w·scale`` into so many tiles of columns, from byte ``to`` of ``out`` on.
+        """Pack ``w·scale`` into so many tiles of terms and columns, from byte ``to`` of ``out`` on.
 
         Element ``[k, c]`` of ``w``, flat, is at ``at + k·by_row + c``.
         """
         for c in range(0, tiles * SIDE, SIDE):
-            for block in range(-(-terms // BLOCK)):
+            for block in range(blocks):
                 for pair in range(SIDE):
                     k = block * BLOCK + 2 * pair
                     n = columns - c if k < terms else 0
@@ -98,9 +107,7 @@ def multiply_floats(
     """Multiply as :func:`.products.float_product` does, into rows of ``width``."""
     blocks, pieces = -(-length // BLOCK), 1 if rows <= SIDE else -(-rows // (2 * SIDE)) * 2
     some, by, strip = -(-rows // pieces), row_length(blocks), blocks * 2 * PART
-    lower = pieces * some * by
-    room = np.empty(PARTS * lower + TERMS, np.int8)
-    at: int = aligned_at(room)
+    room, at, lower = left_room(pieces * some, by)
     for r in range(rows):
         split_row(a, a_at + r * by_row, length, room, at + r * by, lower, blocks * BLOCK)
     configure(some, FIRST_BY_COLUMNS if pieces == 1 else FIRST_BY_ROWS)
@@ -136,9 +143,7 @@ def _add_outer(add_tiles: Any, parts: int) -> Any:
         by, strip = row_length(blocks), blocks * parts * PART
         most = max(_CACHED // (PARTS * by) // (2 * SIDE), 1) * 2 * SIDE
         some = min(most, -(-rows // (2 * SIDE)) * 2 * SIDE)
-        lower = some * by
-        room = np.empty(PARTS * lower + TERMS, np.int8)
-        at: int = aligned_at(room)
+        room, at, lower = left_room(some, by)
         configure(SIDE, FIRST_BY_ROWS)
         for begin in range(0, rows, some):
             count = min(some, rows - begin)

@@ -9,8 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .amx import SIDE, TERMS, bytes_of, do, first_lanes, room_of
-from .float_parts import FLOATS, PART, PARTS, as_vector, integer, masked, plus
+from .amx import SIDE, TERMS, bytes_of, do, first_lanes, integer, room_of
+from .float_parts import FLOATS, PART, PARTS, as_vector, masked, plus
 
 # Calls leave out what intrinsics are given of typing.
 _intrinsic: Any = intrinsic

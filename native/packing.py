@@ -100,8 +100,8 @@ def pack_float(w: Array, scale: float, out: Array) -> None:
     """
     k, n = w.shape
     if AMX:
-        tiles = -(-n // BLOCK) * 2
-        pack_2(w.reshape(-1), 0, n, n, k, tiles, scale, out, 0)
+        blocks, tiles = -(-k // BLOCK), -(-n // BLOCK) * 2
+        pack_2(w.reshape(-1), 0, n, n, k, blocks, tiles, scale, out, 0)
         return
     for p in range(-(-n // PANEL)):
         used = min(PANEL, n - p * PANEL)

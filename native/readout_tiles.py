@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from .amx import SIDE, TERMS, aligned_at, configure, release
-from .compiling import Array, f32, inner
+from .compiling import Array, f32, i64, inner
 from .float_parts import BLOCK, PART, PARTS, split_row
-from .float_products import add_outer_of_3, pack_3, row_length
+from .float_products import add_outer_of_3, left_room, pack_3, row_length
 from .float_tiles import FIRST_BY_ROWS, add_three_part_tiles, three_part_tiles
 
 # Rows of a panel, whole tiles of terms, and its tiles of columns.
@@ -43,14 +43,11 @@ def pack_into_tiles(x: Array, of_rows: Array, of_columns: Array) -> None:
             r = p * PANEL_OF_TILES + i
             for c in range(length):
                 turned[c * PANEL_OF_TILES + i] = x[r, c] if r < rows else f32(0)
-        pack_3(turned, 0, PANEL_OF_TILES, PANEL_OF_TILES, length, _TILES, f32(1), of_rows[p], 0)
-    whole, flat = of_rows.shape[0] * PANEL_OF_TILES, x.reshape(-1)
-    padded = np.zeros(0 if rows == whole else whole * length, np.float32)
-    for i in range(flat.size if rows < whole else 0):
-        padded[i] = flat[i]
-    given = flat if rows == whole else padded
-    tiles = -(-length // (2 * SIDE)) * 2
-    pack_3(given, 0, length, length, whole, tiles, f32(1), of_columns.reshape(-1), 0)
+        n, blocks = i64(PANEL_OF_TILES), -(-length // BLOCK)
+        pack_3(turned, 0, n, n, length, blocks, _TILES, f32(1), of_rows[p], 0)
+    blocks, tiles = of_rows.shape[0] * PANEL_OF_TILES // BLOCK, -(-length // (2 * SIDE)) * 2
+    terms = of_columns.reshape(-1)
+    pack_3(x.reshape(-1), 0, length, length, rows, blocks, tiles, f32(1), terms, 0)
 
 
 @inner
@@ -58,9 +55,7 @@ def logits_by_tiles(w: Array, x: Array, first: int, last: int, out: Array) -> No
     """Write logits without biases, as :func:`.readout.write_logits` does."""
     length, flat, blocks = w.shape[1], w.reshape(-1), -(-w.shape[1] // BLOCK)
     by, strip = row_length(blocks), blocks * PARTS * PART
-    lower = _ROWS * by
-    room = np.empty(PARTS * lower + TERMS, np.int8)
-    at: int = aligned_at(room)
+    room, at, lower = left_room(_ROWS, by)
     configure(SIDE, FIRST_BY_ROWS)
     for begin in range(first, last, _ROWS):
         count = min(_ROWS, last - begin)
@@ -96,25 +91,15 @@ def gradients_by_tiles(w: Array, of_logits: Array, first: int, last: int, dx: Ar
     (classes, length), flat, count = w.shape, w.reshape(-1), last - first
     panels = of_logits.shape[0]
     part = np.zeros((count, panels * PANEL_OF_TILES), np.float32)
-    own = _TILES * _TERMS // BLOCK * PARTS * PART
-    packed = np.empty(panels * own + TERMS, np.int8)
+    most = _TILES * _TERMS // BLOCK * PARTS * PART
+    packed = np.empty(panels * most + TERMS, np.int8)
     start: int = aligned_at(packed)
     for begin in range(0, classes, _TERMS):
         some, at = min(_TERMS, classes - begin), begin * length + first
-        size = _TILES * -(-some // BLOCK) * PARTS * PART
+        blocks, n = -(-some // BLOCK), i64(PANEL_OF_TILES)
         for p in range(panels):
-            to = start + p * size
-            pack_3(
-                of_logits[p],
-                begin * PANEL_OF_TILES,
-                PANEL_OF_TILES,
-                PANEL_OF_TILES,
-                some,
-                _TILES,
-                f32(1),
-                packed,
-                to,
-            )
+            own, to = begin * n, start + p * _TILES * blocks * PARTS * PART
+            pack_3(of_logits[p], own, n, n, some, blocks, _TILES, f32(1), packed, to)
         terms = packed[start:]
         add_outer_of_3(flat, at, length, count, some, terms, panels * PANEL_OF_TILES, part, 0)
     for r in range(dx.shape[0]):
@@ -128,9 +113,7 @@ def weights_by_tiles(of_logits: Array, x: Array, first: int, last: int, of_weigh
     length, panels, flat = of_weight.shape[1], of_logits.shape[0], of_weight.reshape(-1)
     blocks = panels * PANEL_OF_TILES // BLOCK
     by, strip = row_length(blocks), blocks * PARTS * PART
-    lower = _ROWS * by
-    room = np.empty(PARTS * lower + TERMS, np.int8)
-    at: int = aligned_at(room)
+    room, at, lower = left_room(_ROWS, by)
     configure(SIDE, FIRST_BY_ROWS)
     for begin in range(first, last, _ROWS):
         count = min(_ROWS, last - begin)
