@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mutation import changes_c, changes_python, record
+from mutation.asking import Asking
 from mutation.ports import files, jobs
+from mutation.reach import IMPORT, function_at, functions_run
 from mutation.record import Record
 from mutation.survivors import justified
+
+from revrnn.evaluation import load
 
 C = """int f(int a, const int *b)
 {
@@ -85,6 +93,81 @@ def test_what_was_tried_is_kept_and_survivors_are_asked_anew_with_other_vectors(
     assert noticed not in again
 
 
+RUN = """
+from functools import cache
+
+@cache
+def table(n, more=len("default")):
+    return [i for i in range(n)]
+
+def entry(n):
+    return max(table(n), key=lambda i: -i)
+
+def other():
+    return 0
+"""
+
+
+def test_what_a_request_runs_is_known_and_what_was_kept_before_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run_of_a_test.py"
+    path.write_text(RUN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = import_module("run_of_a_test")
+    lines = {name: RUN.splitlines().index(text) + 1 for name, text in HEADS.items()}
+    for _ in range(2):
+        ran = functions_run(lambda: run.entry(3), {str(path): RUN})
+        assert ran == {(str(path), lines["table"]), (str(path), lines["entry"])}
+    assert functions_run(run.other, {str(path): RUN}) == {(str(path), lines["other"])}
+    for name, line in lines.items():
+        assert function_at(RUN, line + 1) == line, name
+        assert function_at(RUN, line) == IMPORT, name
+
+
+HEADS = {
+    "table": 'def table(n, more=len("default")):',
+    "entry": "def entry(n):",
+    "other": "def other():",
+}
+
+
+class Halves:
+    """Answers rightly, but for one operation; keeps what it was asked."""
+
+    name, layouts = "halves", ("stream",)
+
+    def __init__(self, wrong: str) -> None:
+        self.wrong, self.asked = wrong, list[str]()
+
+    def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(operation)
+        if operation == self.wrong:
+            raise ValueError
+        return load("numpy").evaluate(operation, arguments)
+
+
+def test_a_vector_that_noticed_a_mutant_is_put_to_the_next_one_first() -> None:
+    asking = Asking(("gates",))
+    first, second = Halves("sigmoid"), Halves("sigmoid")
+    assert asking.verdict("product", asking.noticed([first], "product")) == "vectors"
+    assert first.asked[0] == "product"
+    asking.noticed([second], "product")
+    assert second.asked == ["sigmoid"]
+
+
+def test_requests_that_do_not_run_the_changed_function_are_left_out() -> None:
+    asking = Asking(("gates",))
+    activations: Any = sys.modules["revrnn.numpy_ref.activations"]
+    path, text = activations.__file__, Path(activations.__file__).read_text(encoding="utf-8")
+    assert asking.learn([load("numpy")], {path: text})
+    line = inspect.getsourcelines(activations.sigmoid)[1]
+    mutant = Halves("product")
+    assert asking.noticed([mutant], "activations", (path, line)) == -1
+    assert set(mutant.asked) == {"sigmoid", "forget_gate"}
+    assert asking.noticed([mutant], "activations") > 0
+
+
 # A process of its own: JAX warns of a fork in one where it has been at work.
 WAITING = """
 import sys, time
@@ -93,13 +176,14 @@ from mutation import ask_python
 
 def waits(given):
     time.sleep(1.5)
-    return ""
+    return -1
 
 def works(given):
     while True:
         pass
 
-print([ask_python._forked(what, ("numpy", "product", ""), 1) for what in (waits, works)])
+given = ask_python.Given("numpy", "product", "")
+print([ask_python._forked(what, given, 1) for what in (waits, works)])
 """
 
 

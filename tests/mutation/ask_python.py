@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation, load
 
-from .asking import PROFILES, ByMethod, noticed, prepare_questions
+from .asking import AT_ONCE, PROFILES, Asking, ByMethod, prepare_questions
 from .placing import Changed, place, source_of
+from .reach import IMPORT, function_at
 
 # In the order in which they import one another.
 FILES: Final = {
@@ -67,7 +67,13 @@ _LIMIT: Final = 60
 _COMPILING: Final = 240
 
 
-Given = tuple[str, str, str]
+class Given(NamedTuple):
+    """A port, one of its files, the file's changed text, and the line that was changed."""
+
+    port: str
+    file: str
+    source: str
+    line: int = 0
 
 
 def text_of(port: str, file: str) -> str:
@@ -78,13 +84,21 @@ def text_of(port: str, file: str) -> str:
 def passes(port: str) -> bool:
     """Load everything, and say whether the port passes as it is."""
     file = FILES[port][0]
-    return not verdict((port, file, text_of(port, file)))
+    return _load(port) and not verdict(Given(port, file, text_of(port, file)))
 
 
 @cache
-def _load(port: str) -> None:
-    """Load what every mutant needs: for native kernels all but them."""
-    prepare_questions(_SEQUENCES if port == "native" else PROFILES)
+def _asking(port: str) -> Asking:
+    """Return what the mutants of a port are asked."""
+    if port == "native":
+        return Asking(_SEQUENCES)
+    return Asking(PROFILES, len(METHODS.get(port, ())))
+
+
+@cache
+def _load(port: str) -> bool:
+    """Load what every mutant needs, for native kernels all but them; say if answers are right."""
+    prepare_questions(_asking(port).profiles)
     for name in _LOADED.get(port, (f"{PACKAGES[port]}.evaluate",)):
         import_module(name)
     if port == "jax":
@@ -95,55 +109,70 @@ def _load(port: str) -> None:
         # JAX knows what it compiled by contexts too: a second one would have all compiled again.
         jax: Any = sys.modules["jax"]
         jax.make_user_context = cache(jax.make_user_context)
-        # Once without a limit: afterwards little is left to compile.
-        file = FILES[port][0]
-        _executed((port, file, text_of(port, file)))
+    if port in _LOADED:
+        return True
+    # Once without a limit: of JAX little is left to compile afterwards.
+    sources = {_path(port, file): text_of(port, file) for file in FILES[port]}
+    return _asking(port).learn(_implementations(port), sources)
+
+
+def _path(port: str, file: str) -> str:
+    """Return the name of a port's file as its code has it."""
+    return str(sys.modules[f"{PACKAGES[port]}.{file}"].__file__)
 
 
 def verdict(given: Given) -> str:
-    """Return what notices a mutant: ``vectors``, ``random``, ``time`` (no end) or ``""``.
-
-    Args:
-        given: the port, the file, and its changed text.
-    """
-    port = given[0]
-    _load(port)
-    if port == "jax":
+    """Return what notices a mutant: ``vectors``, ``random``, ``time`` (no end) or ``""``."""
+    _load(given.port)
+    if given.port == "jax":
         return _in_this_process(given)
-    if port == "law":
+    if given.port == "law":
         return _forked(_renewed, given, _LIMIT)
-    if port == "native":
+    if given.port == "native":
         return _forked(_compiled, given, _COMPILING)
     return _forked(_executed, given, _LIMIT)
 
 
-def _forked(asked: Callable[[Given], str], given: Given, limit: int) -> str:
+def _forked(asked: Callable[[Given], int], given: Given, limit: int) -> str:
+    told, tell = os.pipe()
     child = os.fork()
     if child == 0:
         # Of its own work: how long others make it wait says nothing.
         used = int(time.process_time())
         resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit + 10))
-        os._exit({"": 7, "random": 8}.get(asked(given), 0))
+        os.write(tell, str(asked(given)).encode())
+        os._exit(0)
+    os.close(tell)
+    with os.fdopen(told) as answer:
+        place = answer.read()
     _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return {7: "", 8: "random", -signal.SIGXCPU: "time"}.get(code, "vectors")
+    if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
+        return "time"
+    return _asking(given.port).verdict(given.file, int(place)) if place else "vectors"
 
 
-def _executed(given: Given) -> str:
+def _executed(given: Given) -> int:
     """Ask a mutant whose text is executed in its module."""
-    port, file, source = given
-    package = PACKAGES[port]
+    port, file, source, line = given
     try:
-        place(f"{package}.{file}", source)
-        evaluate: Any = sys.modules[f"{package}.evaluate"]
-        whole: Implementation = evaluate.IMPLEMENTATION
-        if port == "jax":
-            whole = evaluate.JaxImplementation(jit=False, engine="scan")
-        product = sys.modules.get(f"{package}.product")
+        place(f"{PACKAGES[port]}.{file}", source)
+        implementations = _implementations(port)
     except Exception:
-        return "vectors"
-    methods = [ByMethod(whole, product, method) for method in METHODS.get(port, ())]
-    return noticed([whole, *methods], file, getattr(whole, "profiles", PROFILES))
+        return AT_ONCE
+    function = function_at(text_of(port, file), line)
+    changed = None if function == IMPORT else (_path(port, file), function)
+    return _asking(port).noticed(implementations, file, changed)
+
+
+def _implementations(port: str) -> list[Implementation]:
+    """Return what is asked: the port, then the port with each of its products."""
+    package = PACKAGES[port]
+    evaluate: Any = sys.modules[f"{package}.evaluate"]
+    whole: Implementation = evaluate.IMPLEMENTATION
+    if port == "jax":
+        whole = evaluate.JaxImplementation(jit=False, engine="scan")
+    product = sys.modules.get(f"{package}.product")
+    return [whole, *(ByMethod(whole, product, method) for method in METHODS.get(port, ()))]
 
 
 class _Renewed:
@@ -162,9 +191,9 @@ class _Renewed:
             raise RevRNNError(code, "", "", "") from error
 
 
-def _renewed(given: Given) -> str:
+def _renewed(given: Given) -> int:
     """Ask the oracle, imported once more on a law of which one file is changed."""
-    _, file, source = given
+    _, file, source, _ = given
     changed = Changed(f"revrnn.{file}", source)
     for name in [name for name in sys.modules if name.partition(".")[0] == "revrnn"]:
         del sys.modules[name]
@@ -172,8 +201,8 @@ def _renewed(given: Given) -> str:
         sys.meta_path.insert(0, changed)
         whole: Implementation = import_module("revrnn.numpy_ref.evaluate").IMPLEMENTATION
     except Exception:
-        return "vectors"
-    return noticed([_Renewed(whole)], file)
+        return AT_ONCE
+    return _asking("law").noticed([_Renewed(whole)], file)
 
 
 class _TooLate(BaseException):
@@ -182,7 +211,7 @@ class _TooLate(BaseException):
 
 def _in_this_process(given: Given) -> str:
     """Ask a mutant, and put the text that there was in its place."""
-    port, file, _ = given
+    port, file, *_ = given
 
     def too_late(*_: object) -> None:
         raise _TooLate
@@ -190,7 +219,7 @@ def _in_this_process(given: Given) -> str:
     before = signal.signal(signal.SIGPROF, too_late)
     signal.setitimer(signal.ITIMER_PROF, _COMPILING)
     try:
-        return _executed(given)
+        return _asking(port).verdict(file, _executed(given))
     except _TooLate:
         return "time"
     finally:
@@ -199,9 +228,9 @@ def _in_this_process(given: Given) -> str:
         place(f"{PACKAGES[port]}.{file}", text_of(port, file))
 
 
-def _compiled(given: Given) -> str:
+def _compiled(given: Given) -> int:
     """Ask a mutant of a native kernel, which this process imports and compiles."""
-    _, file, source = given
+    _, file, source, _ = given
     numba: Any = sys.modules["numba"]
     with TemporaryDirectory() as folder:
         # What was compiled from the files as they are must not be met again.
@@ -211,6 +240,6 @@ def _compiled(given: Given) -> str:
         sys.meta_path.insert(0, Changed(name, source))
         try:
             whole = load("torch-native")
-            return noticed([whole], Path(file).stem, _SEQUENCES)
+            return _asking("native").noticed([whole], file)
         except Exception:
-            return "vectors"
+            return AT_ONCE

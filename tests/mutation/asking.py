@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Final
 
 import numpy as np
@@ -13,8 +15,11 @@ from revrnn.conformance.checking import left_out
 from revrnn.evaluation import Implementation, outcome
 
 from .questions import Asked, operations_of, random_requests, vectors
+from .reach import Functions, functions_run
 
 PROFILES: Final = ("gates", "buffer", "cell", "sequence", "gradient")
+# What a mutant has that fails before it is asked anything, in the place of a request's.
+AT_ONCE: Final = -2
 # So many small requests of every operation come before the others.
 _FEW: Final = 12
 
@@ -27,6 +32,7 @@ _FIRST: Final = {
     "revmul": ("revmul", "revmul_inverse"),
     "cells": ("cell_forward", "cell_reverse"),
     "sequence": ("sequence_forward", "sequence_reverse"),
+    "groups": ("cell_forward", "cell_reverse"),
     "walk": ("sequence_forward", "sequence_reverse"),
 }
 
@@ -48,33 +54,106 @@ class ByMethod:
             self.product.set_product_method("auto")
 
 
-def noticed(
-    implementations: list[Implementation], file: str, profiles: tuple[str, ...] = PROFILES
-) -> str:
-    """Return what notices a mutant: ``vectors``, ``random`` or ``""``; a fault counts as noticed.
+@dataclass(frozen=True)
+class Put:
+    """A request as it is put to an implementation.
 
-    Args:
-        implementations: that have the changed file; the first is asked everything, the others
-            products alone.
-        file: that was changed.
-        profiles: of the operations that are asked.
+    Attributes:
+        kind: ``vectors`` or ``random``.
+        asked: the request and its answer.
+        to: which of the implementations that have the file: the first one is asked everything.
     """
-    for kind, operation, every in _parts(file, profiles):
-        asking = implementations if operation == "product" else implementations[:1]
-        if any(_is_wrong(one, asked) for asked in every for one in asking):
-            return kind
-    return ""
+
+    kind: str
+    asked: Asked
+    to: int
 
 
-def _parts(file: str, profiles: tuple[str, ...]) -> Iterator[tuple[str, str, tuple[Asked, ...]]]:
-    """Give what is asked, in parts: what asks the file most directly and is small comes first."""
+class Asking:
+    """What the mutants of a port are asked, and in which order.
+
+    Vectors that noticed mutants of a file are put to the next ones first. A request that does not
+    run the changed function is left out, where it is known what it runs.
+    """
+
+    def __init__(self, profiles: tuple[str, ...] = PROFILES, methods: int = 0) -> None:
+        """Take the profiles of the operations, and how many implementations multiply alone."""
+        self.profiles, self.methods = profiles, methods
+        self._noticed: dict[str, list[int]] = {}
+        self._runs: dict[tuple[str, int], Functions] = {}
+
+    def learn(self, implementations: Sequence[Implementation], sources: Mapping[str, str]) -> bool:
+        """Ask a port as it is, note which functions of its texts each request runs.
+
+        Returns:
+            Whether all answers are right.
+        """
+        wrong = []
+
+        def ask(put: Put) -> None:
+            if _is_wrong(implementations[put.to], put.asked):
+                wrong.append(put)
+
+        for put in self.puts(""):
+            self._runs[put.asked.name, put.to] = functions_run(partial(ask, put), sources)
+        return not wrong
+
+    def noticed(
+        self,
+        implementations: Sequence[Implementation],
+        file: str,
+        function: tuple[str, int] | None = None,
+    ) -> int:
+        """Return the place of the request that notices a mutant, -1 if none does.
+
+        Args:
+            implementations: that have the changed file; the first is asked everything, the others
+                products alone.
+            file: that was changed.
+            function: where it was changed, as in :class:`Functions`; ``None`` if any request may
+                come to it.
+        """
+        puts, early = self.puts(file), self._noticed.get(file, [])
+        late = (place for place in range(len(puts)) if place not in early)
+        for place in (*early, *late):
+            put = puts[place]
+            runs = self._runs.get((put.asked.name, put.to))
+            if function is not None and runs is not None and function not in runs:
+                continue
+            if _is_wrong(implementations[put.to], put.asked):
+                return place
+        return -1
+
+    def verdict(self, file: str, place: int) -> str:
+        """Return what noticed a mutant, ``""`` for -1; a vector comes first from now on."""
+        if place < 0:
+            return "vectors" if place == AT_ONCE else ""
+        kind = self.puts(file)[place].kind
+        # What random requests notice alone is told apart: they come after all vectors.
+        if kind == "vectors":
+            early = self._noticed.setdefault(file, [])
+            if place in early:
+                early.remove(place)
+            early.insert(0, place)
+        return kind
+
+    def puts(self, file: str) -> tuple[Put, ...]:
+        """Return all requests; those that ask a file most directly and are small come first."""
+        return _puts(file, self.profiles, self.methods)
+
+
+@cache
+def _puts(file: str, profiles: tuple[str, ...], methods: int) -> tuple[Put, ...]:
     first = _FIRST.get(file, ())
     order = sorted(operations_of(profiles), key=lambda operation: operation not in first)
+    puts = []
     for kind, questions in (("vectors", vectors), ("random", random_requests)):
         every = {name: tuple(sorted(questions(name), key=_size)) for name in order}
         for part in (slice(_FEW), slice(_FEW, None)):
             for operation in order:
-                yield kind, operation, every[operation][part]
+                asked_to = range(1 + methods if operation == "product" else 1)
+                puts += [Put(kind, one, to) for one in every[operation][part] for to in asked_to]
+    return tuple(puts)
 
 
 def _size(asked: Asked) -> int:

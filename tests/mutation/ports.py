@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 from . import ask_c, ask_python, changes_c, changes_python
+from .ask_python import Given
 from .mutant import Mutant
 
 
@@ -83,7 +84,8 @@ def trial(port: str, processes: int) -> Iterator[Trial]:
             raise SystemExit(f"{port} gives a wrong answer as it is")
 
         def executed(jobs: list[Job]) -> Iterator[tuple[Job, str]]:
-            given = [(port, job.file, job.mutant.source) for job in jobs]
+            mutants = [(job.file, job.mutant) for job in jobs]
+            given = [Given(port, file, mutant.source, mutant.line) for file, mutant in mutants]
             yield from zip(jobs, pool.imap(ask_python.verdict, given), strict=True)
 
         yield executed
