@@ -135,7 +135,8 @@ HEADS = {
 class Halves:
     """Answers rightly, but for one operation; keeps what it was asked."""
 
-    name, layouts = "halves", ("stream",)
+    name = "halves"
+    layouts: tuple[str, ...] = ("stream",)
 
     def __init__(self, wrong: str) -> None:
         self.wrong, self.asked = wrong, list[str]()

@@ -64,7 +64,7 @@ def _functions(source: str) -> tuple[ast.FunctionDef, ...]:
 
 
 def _start(node: ast.FunctionDef) -> int:
-    return min(part.lineno for part in (node, *node.decorator_list))
+    return min([node.lineno, *(part.lineno for part in node.decorator_list)])
 
 
 def _end(node: ast.FunctionDef) -> int:
