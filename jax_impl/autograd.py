@@ -11,7 +11,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.plan import CHUNK_SIZE
 
-from .call import Call, Inputs, Output
+from .call import Call, Inputs, Output, of_no_rows
 from .checks import Params, check_arrays, check_initial, check_trees, in_binary32
 from .meshes import batches_of, on_automatic_axes
 from .scans import vary_together
@@ -82,6 +82,8 @@ def apply(
     check_trees(config, params, state, arrays, hx=hx)
     params, x, floats = in_binary32((dict(params), x, floats))
     check_arrays(params, x, config, floats, state, mask, gains, resets)
+    if not x.shape[1]:
+        return of_no_rows(config, x.shape[0] if with_outputs else 0, x.shape[0], state)
     if mask is None:
         mask = jnp.ones(x.shape[:2], jnp.bool_)
     if floats is None and state is None:

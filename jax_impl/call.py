@@ -20,7 +20,7 @@ from .parameters import quantise_parameters
 from .passing import Data, Pullback, Recover, Remembered
 from .quantise import nonfinite, quantise
 from .settings import Settings
-from .state import State, floats_of, initial_state
+from .state import State, carried, floats_of, fresh_state, initial_state
 from .status import NONFINITE, check, first, flag, is_concrete, mark
 from .walk import gains_fault
 from .x64 import with_x64
@@ -166,6 +166,20 @@ def _delivered(
         return outputs, None, None
     later = made[1] if steps else jnp.zeros((0, shape[0], depth), jnp.int32)
     return outputs, jnp.concatenate([start.h[-1:, :, :depth], later]), later
+
+
+def of_no_rows(config: Config, outputs: int, steps: int, start: State | None) -> Output:
+    """Return what a batch of no rows gives: arrays without numbers, whose gradients are 0."""
+    end, depth = fresh_state(config, 0), config.slice_size
+    floats = [None if v is None else v.astype(jnp.float32) for v in (end.h, end.c)]
+    return Output(
+        jnp.zeros((outputs, 0, config.hidden_size), jnp.float32),
+        *floats,  # type: ignore[arg-type]
+        carried(end, start, config),
+        jnp.zeros((steps + 1, 0, depth), jnp.int32) if depth else None,
+        jnp.zeros((steps, 0, depth), jnp.float32) if depth else None,
+        *[jnp.int32(0)] * 2,
+    )
 
 
 def _data(inputs: Inputs, own: Any) -> Data:

@@ -16,7 +16,7 @@ from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
 from .settings import Settings
-from .state import State, check_state_config, initial_state
+from .state import State, check_state_config, fresh_state
 from .status import is_array_or_number, is_concrete, kind_of
 
 Params = Mapping[str, jax.Array]
@@ -171,10 +171,10 @@ def check_arrays(
             allowed = " or ".join(map(str, _FLOATS)) if dtype == "float32" else dtype
             raise RevRNNError("E_DTYPE", key, kind_of(value), allowed)
     for key, value, _, shape in wanted:
-        if np.shape(value) != shape or (key == name and length[1] == 0):
+        if np.shape(value) != shape:
             allowed = f"{list(shape)}"
-            if key == name and (value.ndim != 3 or length[1] == 0):
-                allowed = f"[T, B, {config.input_size}], B at least 1"
+            if key == name and value.ndim != 3:
+                allowed = f"[T, B, {config.input_size}]"
             raise RevRNNError("E_SHAPE", key, f"shape {list(np.shape(value))}", allowed)
 
 
@@ -199,7 +199,7 @@ def _of_state(
     state: State, config: Config, rows: int
 ) -> list[tuple[str, Any, str, tuple[int, ...]]]:
     """Return what the arrays of an exact state must be; raise if there are others."""
-    fresh = jax.eval_shape(lambda: initial_state(config, rows))
+    fresh = jax.eval_shape(lambda: fresh_state(config, rows))
     wanted = []
     for name, value, like in zip(State._fields, state, fresh, strict=True):
         if (value is None) != (like is None):

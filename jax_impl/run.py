@@ -129,6 +129,8 @@ def prepare(
         raise RevRNNError("E_SHAPE", name, f"shape {list(x.shape)}", f"{max(lengths)} steps")
     check_arrays(params, x, config, floats, state, mask, gains, resets, name=name)
     rows = x.shape[1]
+    if not rows:
+        raise RevRNNError("E_SHAPE", name, f"shape {list(x.shape)}", "[T, B, …], B at least 1")
     mask = jnp.ones((steps, rows), jnp.bool_) if mask is None else mask
     start, fault = _start(config, rows, dict(params), floats, state, gains)
     start, fault, mask, _ = vary_together((start, fault, mask, (outer, inputs, targets)))

@@ -180,6 +180,11 @@ def initial_state(config: Config, batch_size: int) -> State:
             "E_ARGUMENT", "batch_size", repr(batch_size), "a whole number, at least 1"
         )
     check_sizes(config, int(batch_size))
+    return fresh_state(config, int(batch_size))
+
+
+def fresh_state(config: Config, batch_size: int) -> State:
+    """Return :func:`initial_state`, without checks."""
     h = jnp.zeros((config.num_layers, batch_size, config.hidden_size), jnp.int32)
     heads = None
     if config.forgetting:

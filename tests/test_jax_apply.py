@@ -260,3 +260,21 @@ def test_two_devices_give_the_gradients_of_one() -> None:
     )
     assert process.returncode == 0, process.stderr
     assert process.stdout.endswith("done\n")
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_batch_may_have_no_rows(cell: str) -> None:
+    config = dataclasses.replace(CELLS[cell], slice_size=2)
+    (params, x), (_, full) = problem(config, 5, 0), problem(config, 5, 7)
+    out, whole = (jax.eval_shape(lambda p, x: apply(p, x, config), params, v) for v in (x, full))
+
+    def same_but_rows(none: jax.ShapeDtypeStruct, some: jax.ShapeDtypeStruct) -> bool:
+        shape = tuple(0 if n == 7 else n for n in some.shape)
+        return (none.shape, none.dtype) == (shape, some.dtype)
+
+    assert all(jax.tree.leaves(jax.tree.map(same_but_rows, out, whole)))
+    out = apply(params, x, config)
+    grads = jax.jit(jax.grad(lambda p, x: apply(p, x, config).outputs.sum(), (0, 1)))(params, x)
+    assert grads[1].shape == x.shape
+    assert not any(g.any() for g in grads[0].values())
+    assert apply(params, x, config, with_outputs=False, state=out.state).outputs.shape == (0, 0, 6)

@@ -51,13 +51,6 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "(batch, seq,",
     ),
     "axes": (lambda: gru()(X[None]), "E_SHAPE", "input", "(seq, input_size=3) or"),
-    "no rows": (lambda: gru()(X[:, :0]), "E_SHAPE", "input", "at least one row"),
-    "no rows, batch first": (
-        lambda: gru(batch_first=True)(X[:0]),
-        "E_SHAPE",
-        "input",
-        "at least one row",
-    ),
     "device": (lambda: gru()(X.to("meta")), "E_ARGUMENT", "input", "of the parameters"),
     "nested": (
         lambda: gru()(torch.nested.nested_tensor([X[:, 0], X[:2, 0]], layout=torch.jagged)),

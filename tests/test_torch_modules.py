@@ -52,6 +52,23 @@ def test_shapes_are_those_of_the_module_it_replaces(kinds: tuple[Any, Any], name
     assert set(ours.state_dict()) == prefixes
 
 
+@pytest.mark.parametrize("kinds", PAIRS, ids=["gru", "lstm"])
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_batch_may_have_no_rows(kinds: tuple[Any, Any], name: str) -> None:
+    """As the last share of a filtered batch may: empty outputs, gradients of zero."""
+    results = []
+    for kind in kinds:
+        module = kind(3, 6, **SETTINGS[name])
+        x = X[:0] if module.batch_first else X[:, :0]
+        hx = torch.zeros((1 + module.bidirectional) * module.num_layers, 0, 6)
+        x, hx = x.clone().requires_grad_(), hx.requires_grad_()
+        outputs, last = module(x, (hx, hx) if kind in PAIRS[1] else hx)
+        (outputs.sum() + sum(t.sum() for t in tensors_of(last))).backward()
+        assert all(p.grad is not None and not p.grad.any() for p in module.parameters())
+        results.append([t.shape for t in (outputs, *tensors_of(last), x.grad, hx.grad)])
+    assert results[0] == results[1]
+
+
 @both
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.rule("SEQ-002")

@@ -99,8 +99,6 @@ def rev_rnn(
     check_config(config)
     check_tensor("x", x, None, (None, None, config.input_size))
     steps, rows, _ = x.shape
-    if rows == 0:
-        raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", "at least one row")
     check_params(params, config, x.device)
     settings = check_settings(states, chunk_size, checkpoint_every, offload)
     check_schedule(config, steps, rows, x.device, mask, resets, gains)

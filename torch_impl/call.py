@@ -41,7 +41,7 @@ class Call:
         results: names of what the function returns, known after it ran.
         bptt: the pass, after it ran.
         saturation: what saturated in it, after it ran; ``None`` where nothing is computed.
-        abstract: whether its tensors have shapes but no numbers, known after it ran.
+        abstract: whether its results have shapes but no numbers, known after it ran.
         children: the calls of which this is a ``vmap``, or ``None``.
     """
 
@@ -75,7 +75,7 @@ class Call:
     def run(self, given: Named) -> Named:
         """Compute outputs, context and final state, float and exact."""
         config, x = self.config, given["x"]
-        self.abstract = is_abstract(given.values())
+        self.abstract = is_abstract(given.values()) or not x.shape[1]  # of no rows only shapes
         if self.abstract:
             return self._shapes(x)
         engine = choose(config, x.device, self.settings)
@@ -152,7 +152,7 @@ class Call:
     def back(self, given: Named, grads: dict[str, Tensor | None], wants_x: bool) -> list[Any]:
         """Return the gradients of :attr:`differentiated`; for ``x`` ``None`` if not wanted."""
         if self.abstract:
-            shaped = {name: torch.empty_like(value) for name, value in given.items()}
+            shaped = {name: torch.zeros_like(value) for name, value in given.items()}
             like = given["x"].new_empty(())
             for name in self._initial():
                 shape = (self.config.num_layers, given["x"].shape[1], self.config.hidden_size)

@@ -103,9 +103,6 @@ def _check_floats(
         raise RevRNNError("E_SHAPE", name, shape, " or ".join(lengths[n] for n in sorted(axes)))
     if value.shape[-1] != size:
         raise RevRNNError("E_SHAPE", name, shape, lengths[value.dim()])
-    rows = axes[value.dim()].strip("()").split(", ").index("batch") if value.dim() == 3 else None
-    if rows is not None and value.shape[rows] == 0:
-        raise RevRNNError("E_SHAPE", name, shape, f"at least one row, {axes[3]}")
     place = module.any_weight().device
     if value.device != place:
         allowed = f"device {place}, that of the parameters"
