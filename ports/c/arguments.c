@@ -82,20 +82,13 @@ static bool is_weight(const struct json *key, int64_t layers)
     return false;
 }
 
-static bool is_listed(const struct json *key, const char *const *names)
-{
-    for (; *names != NULL; names++)
-        if (json_is_string(key, *names))
-            return true;
-    return false;
-}
-
 enum error_code check_names(const struct call *call, const char *const *required,
                             const char *const *optional, int64_t layers)
 {
     for (size_t i = 0; i < call->count; i++) {
         const struct json *key = call->arguments[i].name;
-        if (!is_listed(key, required) && !is_listed(key, optional) && !is_weight(key, layers))
+        if (!json_is_listed(key, required) && !json_is_listed(key, optional)
+            && !is_weight(key, layers))
             return set_fault(call->fault, E_ARGUMENT, "%s takes no argument '%.*s' here",
                              call->operation, (int)(key->length < 40 ? key->length : 40),
                              key->u.text);

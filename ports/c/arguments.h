@@ -14,6 +14,7 @@ struct argument {
 struct call {
     struct arena *arena;
     const char *operation;
+    int which;                      /* of the operations that one function computes */
     struct argument *arguments;     /* sorted by name */
     size_t count;
     struct results *results;

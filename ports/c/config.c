@@ -17,20 +17,12 @@ static bool member(const struct json *object, const char *name, struct value *va
     return true;
 }
 
-static bool known_name(const struct json *key, const char *const *names, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (json_is_string(key, names[i]))
-            return true;
-    return false;
-}
-
 /* ERR-002, 2: unknown names in config and formats. */
 static enum error_code check_names(const struct json *object, const char *what,
-                                   const char *const *names, size_t count, struct fault *fault)
+                                   const char *const *names, struct fault *fault)
 {
     for (const struct json *key = object->u.child; key != NULL; key = key->next->next)
-        if (!known_name(key, names, count))
+        if (!json_is_listed(key, names))
             return set_fault(fault, E_ARGUMENT, "%s has no name '%.*s'", what,
                              (int)(key->length < 40 ? key->length : 40), key->u.text);
     return NO_ERROR;
@@ -67,7 +59,7 @@ enum error_code parse_formats(const struct value *value, struct formats *formats
                               struct fault *fault)
 {
     static const char *const names[] = {
-        "state_bits", "operand_bits", "lstm_view_bits", "weight_bits"
+        "state_bits", "operand_bits", "lstm_view_bits", "weight_bits", NULL
     };
     const struct json *object = NULL;
     formats->state_bits = 23;
@@ -79,7 +71,7 @@ enum error_code parse_formats(const struct value *value, struct formats *formats
         if (value->kind != KIND_OBJECT)
             return wrong_value(value, E_ARGUMENT, "formats", "an object", fault);
         object = value->json;
-        if (check_names(object, "formats", names, 4, fault) != NO_ERROR)
+        if (check_names(object, "formats", names, fault) != NO_ERROR)
             return fault->code;
     }
     if (parse_bits(object, names[0], 16, 24, &formats->state_bits, fault) != NO_ERROR
@@ -177,7 +169,7 @@ enum error_code parse_config(const struct value *value, struct config *config, s
 {
     static const char *const names[] = {
         "cell", "input_size", "hidden_size", "num_layers", "max_forget_bits", "forgetting",
-        "buffer", "slice_size", "z_max", "formats", "p_max"
+        "buffer", "slice_size", "z_max", "formats", "p_max", NULL
     };
     const struct json *object = value->json;
     struct value inner;
@@ -190,7 +182,7 @@ enum error_code parse_config(const struct value *value, struct config *config, s
     if (parse_formats(member(object, "formats", &inner) ? &inner : NULL, &config->formats,
                       fault) != NO_ERROR)
         return fault->code;
-    if (check_names(object, "config", names, sizeof names / sizeof *names, fault) != NO_ERROR)
+    if (check_names(object, "config", names, fault) != NO_ERROR)
         return fault->code;
     for (int i = 0; i < 3; i++)
         if (json_member(object, names[i]) == NULL)

@@ -321,6 +321,14 @@ bool json_is_string(const struct json *node, const char *text)
            && memcmp(node->u.text, text, node->length) == 0;
 }
 
+bool json_is_listed(const struct json *node, const char *const *names)
+{
+    for (; *names != NULL; names++)
+        if (json_is_string(node, *names))
+            return true;
+    return false;
+}
+
 const struct json *json_member(const struct json *object, const char *name)
 {
     const struct json *last = NULL;

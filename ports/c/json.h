@@ -38,6 +38,9 @@ enum json_status json_parse(struct arena *arena, const char *text, size_t length
 
 bool json_is_string(const struct json *node, const char *text);
 
+/* Whether it is one of the names, which end with NULL. */
+bool json_is_listed(const struct json *node, const char *const *names);
+
 /* The value of a name, the last one where it stands more than once; NULL where there is none. */
 const struct json *json_member(const struct json *object, const char *name);
 

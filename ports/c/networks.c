@@ -213,23 +213,20 @@ static enum error_code check_network_arrays(struct network *network)
     return check_arrays(network->call, network->wanted, network->count, network->bound);
 }
 
-/* The elements of an array that was taken, or NULL. */
-static int64_t *taken(const struct network *network, const char *name)
+/* An array that was taken, or NULL. */
+static const struct array *taken_array(const struct network *network, const char *name)
 {
     for (size_t i = network->count; i > 0; i--)
         if (strcmp(network->wanted[i - 1].name, name) == 0)
-            return network->wanted[i - 1].array == NULL
-                       ? NULL
-                       : network->wanted[i - 1].array->integers;
+            return network->wanted[i - 1].array;
     return NULL;
 }
 
-static int64_t taken_count(const struct network *network, const char *name)
+/* Its elements. */
+static int64_t *taken(const struct network *network, const char *name)
 {
-    for (size_t i = network->count; i > 0; i--)
-        if (strcmp(network->wanted[i - 1].name, name) == 0)
-            return network->wanted[i - 1].array->count;
-    return 0;
+    const struct array *array = taken_array(network, name);
+    return array == NULL ? NULL : array->integers;
 }
 
 static bool prepare_layers(struct network *network)
@@ -258,8 +255,10 @@ static bool prepare_buffer(struct network *network)
                      taken(network, "heads")) != NO_ERROR)
         return false;
     if (takes_store(network)) {
-        fill_stack(&buffer->words, taken(network, "words"), taken_count(network, "words"));
-        fill_stack(&buffer->flags, taken(network, "flags"), taken_count(network, "flags"));
+        const struct array *words = taken_array(network, "words");
+        const struct array *flags = taken_array(network, "flags");
+        fill_stack(&buffer->words, words->integers, words->count);
+        fill_stack(&buffer->flags, flags->integers, flags->count);
     }
     buffer->gate_counts = network->gate_counts;
     network->sequence.buffer = buffer;

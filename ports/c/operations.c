@@ -78,22 +78,6 @@ static enum error_code run_dequantise(struct call *call)
     return NO_ERROR;
 }
 
-static enum error_code run_round_shift(struct call *call)
-{
-    static const char *const required[] = {"k", "v", NULL};
-    const int64_t end = ((int64_t)1 << 62) - 1;
-    struct wanted wanted[] = {{"v", I64, 0, {0}, -end, end, NULL}};
-    int64_t bound[DIM_COUNT];
-    int64_t k;
-    if (check_names(call, required, no_names, 0) != NO_ERROR
-        || integer_argument(call, "k", 0, 31, E_ARGUMENT, &k) != NO_ERROR
-        || check_arrays(call, wanted, 1, bound) != NO_ERROR)
-        return call->fault->code;
-    for (int64_t i = 0; i < wanted[0].array->count; i++)
-        wanted[0].array->integers[i] = rounding_shift(wanted[0].array->integers[i], (int)k);
-    return map_result(call, "v", I64, wanted[0].array, wanted[0].array->integers);
-}
-
 static enum error_code run_product(struct call *call)
 {
     static const char *const required[] = {"a", "w", NULL};
@@ -117,30 +101,39 @@ static enum error_code run_product(struct call *call)
     return add_array(call->results, "s", I64, 2, shape, s) ? NO_ERROR : out_of_memory(call);
 }
 
-static enum error_code run_activation(struct call *call, int64_t most_bits,
-                                      int64_t (*function)(int64_t, int))
+/* Operations of each element and one integer. */
+enum map { ROUND_SHIFT, TANH, SIGMOID };
+
+static const struct {
+    const char *argument;
+    int64_t lo, hi;             /* of its elements, where lo < hi */
+    const char *setting;
+    int64_t least, most;
+    const char *result;
+    enum dtype dtype;
+    int64_t (*function)(int64_t, int);
+} maps[] = {
+    [ROUND_SHIFT] = {"v", 1 - ((int64_t)1 << 62), ((int64_t)1 << 62) - 1, "k", 0, 31, "v", I64,
+                     rounding_shift},
+    [TANH] = {"s", 0, 0, "bits", 8, 27, "y", I32, fixed_tanh},          /* ACT-002 */
+    [SIGMOID] = {"s", 0, 0, "bits", 8, 26, "y", I32, fixed_sigmoid}     /* ACT-003 */
+};
+
+static enum error_code run_map(struct call *call)
 {
-    static const char *const required[] = {"bits", "s", NULL};
-    struct wanted wanted[] = {{"s", I64, 0, {0}, 0, 0, NULL}};
+    const int at = call->which;
+    const char *const required[] = {maps[at].setting, maps[at].argument, NULL};
+    struct wanted wanted = {maps[at].argument, I64, 0, {0}, maps[at].lo, maps[at].hi, NULL};
     int64_t bound[DIM_COUNT];
-    int64_t bits;
+    int64_t setting;
     if (check_names(call, required, no_names, 0) != NO_ERROR
-        || integer_argument(call, "bits", 8, most_bits, E_ARGUMENT, &bits) != NO_ERROR
-        || check_arrays(call, wanted, 1, bound) != NO_ERROR)
+        || integer_argument(call, maps[at].setting, maps[at].least, maps[at].most, E_ARGUMENT,
+                            &setting) != NO_ERROR
+        || check_arrays(call, &wanted, 1, bound) != NO_ERROR)
         return call->fault->code;
-    for (int64_t i = 0; i < wanted[0].array->count; i++)
-        wanted[0].array->integers[i] = function(wanted[0].array->integers[i], (int)bits);
-    return map_result(call, "y", I32, wanted[0].array, wanted[0].array->integers);
-}
-
-static enum error_code run_tanh(struct call *call)
-{
-    return run_activation(call, 27, fixed_tanh);        /* ACT-002 */
-}
-
-static enum error_code run_sigmoid(struct call *call)
-{
-    return run_activation(call, 26, fixed_sigmoid);     /* ACT-003 */
+    for (int64_t i = 0; i < wanted.array->count; i++)
+        wanted.array->integers[i] = maps[at].function(wanted.array->integers[i], (int)setting);
+    return map_result(call, maps[at].result, maps[at].dtype, wanted.array, wanted.array->integers);
 }
 
 static enum error_code run_forget_gate(struct call *call)
@@ -181,7 +174,7 @@ static enum error_code run_view(struct call *call)
 }
 
 /* EVAL-005 */
-static enum error_code run_multiplication(struct call *call, bool inverse)
+static enum error_code run_multiplication(struct call *call)
 {
     static const char *const required[] = {
         "layout", "slice_size", "h", "z", "mask", "heads", "words", "flags", "restore", NULL
@@ -195,6 +188,7 @@ static enum error_code run_multiplication(struct call *call, bool inverse)
         {"mask", BOOL, 1, {DIM_B}, 0, 0, NULL}
     };
     const struct wanted restore = {"restore", I32, 2, {DIM_B, 0}, 0, 0, NULL};
+    const bool inverse = call->which != 0;
     const struct array *mask;
     const struct value *h;
     struct buffer buffer;
@@ -241,66 +235,33 @@ static enum error_code run_multiplication(struct call *call, bool inverse)
     return NO_ERROR;
 }
 
-static enum error_code run_revmul(struct call *call)
+static enum error_code run_network(struct call *call)
 {
-    return run_multiplication(call, false);
+    return evaluate_network(call, (enum network_operation)call->which);
 }
 
-static enum error_code run_revmul_inverse(struct call *call)
-{
-    return run_multiplication(call, true);
-}
-
-static enum error_code run_cell_forward(struct call *call)
-{
-    return evaluate_network(call, CELL_FORWARD);
-}
-
-static enum error_code run_cell_reverse(struct call *call)
-{
-    return evaluate_network(call, CELL_REVERSE);
-}
-
-static enum error_code run_sequence_forward(struct call *call)
-{
-    return evaluate_network(call, SEQUENCE_FORWARD);
-}
-
-static enum error_code run_sequence_reverse(struct call *call)
-{
-    return evaluate_network(call, SEQUENCE_REVERSE);
-}
-
-static enum error_code run_sequence_storage(struct call *call)
-{
-    return evaluate_network(call, SEQUENCE_STORAGE);
-}
-
-static enum error_code run_sequence_gradient(struct call *call)
-{
-    return evaluate_network(call, SEQUENCE_GRADIENT);
-}
-
+/* What computes an operation, and which of those that it computes. */
 static const struct {
     const char *name;
-    enum error_code (*run)(struct call *);
+    enum error_code (*run)(struct call *call);
+    int which;
 } operations[] = {
-    {"quantise", run_quantise},
-    {"dequantise", run_dequantise},
-    {"round_shift", run_round_shift},
-    {"product", run_product},
-    {"tanh", run_tanh},
-    {"sigmoid", run_sigmoid},
-    {"forget_gate", run_forget_gate},
-    {"view", run_view},
-    {"revmul", run_revmul},
-    {"revmul_inverse", run_revmul_inverse},
-    {"cell_forward", run_cell_forward},
-    {"cell_reverse", run_cell_reverse},
-    {"sequence_forward", run_sequence_forward},
-    {"sequence_reverse", run_sequence_reverse},
-    {"sequence_storage", run_sequence_storage},
-    {"sequence_gradient", run_sequence_gradient}
+    {"quantise", run_quantise, 0},
+    {"dequantise", run_dequantise, 0},
+    {"round_shift", run_map, ROUND_SHIFT},
+    {"product", run_product, 0},
+    {"tanh", run_map, TANH},
+    {"sigmoid", run_map, SIGMOID},
+    {"forget_gate", run_forget_gate, 0},
+    {"view", run_view, 0},
+    {"revmul", run_multiplication, false},
+    {"revmul_inverse", run_multiplication, true},
+    {"cell_forward", run_network, CELL_FORWARD},
+    {"cell_reverse", run_network, CELL_REVERSE},
+    {"sequence_forward", run_network, SEQUENCE_FORWARD},
+    {"sequence_reverse", run_network, SEQUENCE_REVERSE},
+    {"sequence_storage", run_network, SEQUENCE_STORAGE},
+    {"sequence_gradient", run_network, SEQUENCE_GRADIENT}
 };
 
 /* EVAL-001 */
@@ -308,7 +269,7 @@ enum json_status evaluate(struct arena *arena, const struct json *operation,
                           const struct json *arguments, struct results *results,
                           struct fault *fault)
 {
-    struct call call = {arena, NULL, NULL, 0, results, fault};
+    struct call call = {arena, NULL, 0, NULL, 0, results, fault};
     const enum json_status status = read_arguments(&call, arguments);
     if (status != JSON_OK)
         return status;
@@ -317,6 +278,7 @@ enum json_status evaluate(struct arena *arena, const struct json *operation,
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++)
         if (json_is_string(operation, operations[i].name)) {
             call.operation = operations[i].name;
+            call.which = operations[i].which;
             operations[i].run(&call);
             return JSON_OK;
         }
