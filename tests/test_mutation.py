@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mutation import changes_c, changes_python, record
+from mutation import ask_python, changes_c, changes_python, record
 from mutation.asking import Asking
 from mutation.ports import files, jobs
 from mutation.reach import IMPORT, function_at, functions_run
 from mutation.record import Record
 from mutation.survivors import justified
 
+from folders import ROOT
 from revrnn.evaluation import load
 
 C = """int f(int a, const int *b)
@@ -74,6 +75,12 @@ def test_every_survivor_with_a_reason_is_a_mutant_that_there_is(port: str) -> No
     made = {job.name for file in files(port) for job in jobs(port, file)}
     assert set(reasons.mutants) <= made
     assert set(reasons.functions) <= {name.partition(":")[0] for name in made}
+
+
+def test_every_file_of_the_native_kernels_is_changed_or_left_out_for_a_reason() -> None:
+    there = {path.stem for path in (ROOT / "native").glob("[!_]*.py")}
+    assert len(there) == len(files("native")) + len(ask_python.LEFT_OUT)
+    assert there == {*files("native"), *ask_python.LEFT_OUT}
 
 
 def test_what_was_tried_is_kept_and_survivors_are_asked_anew_with_other_vectors(

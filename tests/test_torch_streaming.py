@@ -15,6 +15,7 @@ from revrnn.torch_impl import (
     LockedDropout,
     RevGRU,
     RevLSTM,
+    engine,
     value,
     value_and_grad,
 )
@@ -47,10 +48,16 @@ def tokens() -> Tensor:
 @both
 @pytest.mark.rule("GRAD-020", "SEQ-008")
 @pytest.mark.parametrize("settings", [{}, {"num_layers": 2, "dropout": 0.3, "weight_drop": 0.2}])
+@pytest.mark.parametrize("name", ["auto", "eager"])
 def test_streaming_equals_the_drop_in_path(
-    kind: Any, settings: dict[str, Any], tokens: Tensor
+    kind: Any, name: str, settings: dict[str, Any], tokens: Tensor
 ) -> None:
     """States and the recurrent gradients bit for bit at one chunk size, all close at others."""
+    with engine(name):
+        compare_with_the_drop_in_path(kind, settings, tokens)
+
+
+def compare_with_the_drop_in_path(kind: Any, settings: dict[str, Any], tokens: Tensor) -> None:
     model = Model(kind, **settings)
     state = model.rnn.initial_state(ROWS)
     torch.manual_seed(1)

@@ -43,9 +43,25 @@ FILES: Final = {
         *("sequence", "walk"),
     ),
     "native": (
-        *("tiles", "lanes", "vectors", "compiling", "plan", "arithmetic", "packing", "products"),
-        *("buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
+        *("processor", "tiles", "lanes", "vectors", "compiling", "records", "plan", "arithmetic"),
+        *("amx", "byte_products", "float_parts", "float_tiles", "float_products", "packing"),
+        *("products", "buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
+        *("parameter_gradients", "pullback"),
     ),
+}
+# The kernels that no request comes to by PyTorch's engine, which is the one that is asked.
+_XLA: Final = "XLA's handlers: of JAX's engine alone, whose sequences test_jax_native.py compares"
+LEFT_OUT: Final = {
+    "conversions": "floats of modules, where requests have integers; test_native_conversions.py",
+    "readout": "a module's loss, which no operation has; test_native_readout.py",
+    "readout_tiles": "as readout",
+    "frames": _XLA,
+    "handlers": _XLA,
+    "tasks": _XLA,
+    "threads": _XLA,
+    "own_rows": _XLA,
+    "chunk_shares": _XLA,
+    "gradient_shares": _XLA,
 }
 PACKAGES: Final = {
     "law": "revrnn",

@@ -191,14 +191,16 @@ def _pops() -> Iterator[Draft]:
         yield case(few, ("BUF-032",), "underflow", error="E_UNDERFLOW")
     zeros = np.zeros((2, 2), np.int64)
     empty = pushed("wordlist", h, 1024, zeros)
-    yield case(empty, ("BUF-023",), "underflow", error="E_UNDERFLOW")
+    # There is no flag, though there is a plane.
+    plane = {"words": np.arange(4, dtype=np.int64).reshape(1, 2, 2)}
+    yield case(empty | plane, ("BUF-023",), "underflow", error="E_UNDERFLOW")
     flag = pushed("wordlist", h, 1024, zeros, flags=np.ones(1, np.uint8))
     yield case(flag, ("BUF-023",), "underflow", error="E_UNDERFLOW")
     idle = empty | {"mask": rows_present(False, False)}
     yield case(idle, ("BUF-023",), "underflow", "flag_always", error="E_UNDERFLOW")
     older = pushed("wordlist", h, 1024, zeros, flags=np.array([1, 0], np.uint8))
     yield case(older, ("BUF-023",))
-    plane = {"words": np.arange(4, dtype=np.int64).reshape(1, 2, 2), "flags": np.ones(1, np.uint8)}
+    plane["flags"] = np.ones(1, np.uint8)
     part = pushed("wordlist", h, 1024, zeros, mask=rows_present(False, True), **plane)
     yield case(part, ("BUF-023",), "spill_restore")
     none = pushed("wordlist", h, 1024, zeros, flags=np.zeros(1, np.uint8))
