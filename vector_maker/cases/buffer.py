@@ -192,7 +192,7 @@ def _pops() -> Iterator[Draft]:
     zeros = np.zeros((2, 2), np.int64)
     empty = pushed("wordlist", h, 1024, zeros)
     # There is no flag, though there is a plane.
-    plane = {"words": np.arange(4, dtype=np.int64).reshape(1, 2, 2)}
+    plane: Arguments = {"words": np.arange(4, dtype=np.int64).reshape(1, 2, 2)}
     yield case(empty | plane, ("BUF-023",), "underflow", error="E_UNDERFLOW")
     flag = pushed("wordlist", h, 1024, zeros, flags=np.ones(1, np.uint8))
     yield case(flag, ("BUF-023",), "underflow", error="E_UNDERFLOW")
