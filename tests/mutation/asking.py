@@ -83,7 +83,7 @@ class Asking:
         self._runs: dict[tuple[str, int], Functions] = {}
 
     def learn(self, implementations: Sequence[Implementation], sources: Mapping[str, str]) -> bool:
-        """Ask a port as it is, note which functions of its texts each request runs.
+        """Ask a port as it is, note which functions of its texts, if any, each request runs.
 
         Returns:
             Whether all answers are right.
@@ -95,7 +95,10 @@ class Asking:
                 wrong.append(put)
 
         for put in self.puts(""):
-            self._runs[put.asked.name, put.to] = functions_run(partial(ask, put), sources)
+            if sources:
+                self._runs[put.asked.name, put.to] = functions_run(partial(ask, put), sources)
+            else:
+                ask(put)
         return not wrong
 
     def noticed(
