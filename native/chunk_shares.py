@@ -14,7 +14,7 @@ import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
 from . import buffers
-from .compiling import Array, Maybe, i64, inner
+from .compiling import Array, Maybe, hold, i64, inner
 from .frames import (
     argument,
     bytes_2,
@@ -38,13 +38,14 @@ from .sweeps import forward, recover
 from .tasks import (
     FRAME,
     GATES,
+    KEEP,
+    PUSHED,
     ROOM,
     SHORT,
     SIZE,
     TOPS,
     WORDS,
     WRAPS,
-    hold,
     part_of,
     run_all,
     task_at,
@@ -105,9 +106,10 @@ def advance_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     bins, tally = longs_2(result(frame, 10)).shape[1], np.zeros(buffers.TALLIES, np.int64)
     gates = _carray(pointer(task[GATES], _LONG), (h.shape[0], bins))
     tops = _carray(pointer(task[TOPS], _LONG), (steps.active.shape[0],))
-    kept = Kept(room, i64(1), tally, aside_h, aside_c, own_slices, own_states)
+    pushed = _carray(pointer(task[PUSHED], _LONG), (h.shape[0],))
+    kept = Kept(room, task[KEEP], tally, aside_h, aside_c, own_slices, own_states)
     outputs = Outputs(ints_3(result(frame, 7)), first)
-    counted = Counted(gates, np.zeros(h.shape[0], np.int64), tops)
+    counted = Counted(gates, pushed, tops)
     numbers, stack = _numbers(frame), _stack(frame)
     forward(numbers, stack, w_u, own, c, heads, steps, kept, outputs, counted)
     put_states(h, first, own)
@@ -202,12 +204,16 @@ def advance(frame: int, share: int) -> bool:
     )
     tasks = tasks_of(frame, parts.shape[1])
     room = _give_room(frame, tasks)
-    own = np.zeros(len(tasks) * (counts.size + tops.size), np.int64)
+    layers = counts.shape[0]
+    own = np.zeros(len(tasks) * (counts.size + tops.size + layers), np.int64)
     of_tops = len(tasks) * counts.size
+    of_layers = of_tops + len(tasks) * tops.size
     for k in range(len(tasks)):
+        tasks[k, KEEP] = 1
         tasks[k, GATES] = own.ctypes.data + 8 * k * counts.size
         tasks[k, TOPS] = own.ctypes.data + 8 * (of_tops + k * tops.size)
-    if not run_all(share, tasks):
+        tasks[k, PUSHED] = own.ctypes.data + 8 * (of_layers + k * layers)
+    if not run_all(share, tasks, i64(len(tasks)), i64(0)):
         return False
     add_up(own, i64(0), counts.reshape(-1), len(tasks))
     add_up(own, of_tops, tops, len(tasks))
@@ -251,7 +257,7 @@ def take_back(frame: int, share: int) -> bool:
         for i in range(count):
             room[at + i] = words[top + i] if top + i < words.size else 0
         tasks[k, WORDS] = count
-    enough = run_all(share, tasks)
+    enough = run_all(share, tasks, i64(len(tasks)), i64(0))
     hold(room)
     if not enough:
         return False

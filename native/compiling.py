@@ -155,6 +155,12 @@ def round_shift(v: Any, k: Any) -> Any:
     return sar(i32(sar(v, k - 1) + 1), 1)
 
 
+@inner
+def hold(array: Array) -> Any:
+    """Keep an array whose address others know until here; Numba lets go of it at its last use."""
+    return array.size
+
+
 def callback(function: Callable[..., Any]) -> Any:
     """Return a function of an address, compiled to be called from C; it has an ``address``."""
     made: Any = CFunc(function, ((types.int64,), types.int64), {}, {"error_model": "numpy"})

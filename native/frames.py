@@ -23,11 +23,11 @@ _carray: Any = carray
 _with: Any = tuple_setitem
 
 # In bytes. Of the frame: first extension, the interface, arguments and results.
-_EXTENSION, _API, _ARGUMENTS, _RESULTS = 8, 16, 40, 80
+_EXTENSION, _API, ARGUMENTS, RESULTS = 8, 16, 40, 80
 # Of arguments and results: how many there are, and pointers to them.
-_COUNT, _POINTERS = 16, 32
+_COUNT, POINTERS = 16, 32
 # Of a buffer: its type, its numbers, how many axes it has, and their lengths.
-_TYPE, _DATA, _RANK, _DIMENSIONS = 16, 24, 32, 40
+_TYPE, DATA, _RANK, DIMENSIONS = 16, 24, 32, 40
 # What a frame, arguments or results, and a buffer must say of their own sizes at least.
 _FRAME_SIZE, _LIST_SIZE, _BUFFER_SIZE = 168, 40, 48
 # Of an extension: its kind, 1 for a question about the handler, and what is to be answered.
@@ -161,11 +161,11 @@ def unexpected(frame: int, arguments: Array, results: Array, layer: Array, same:
     """
     if load(frame, _I64) < _FRAME_SIZE:
         return _of_another_kind(frame)
-    for at in (_ARGUMENTS, _RESULTS):
+    for at in (ARGUMENTS, RESULTS):
         if load(frame + at, _I64) < _LIST_SIZE:
             return _of_another_kind(frame)
-    more = load(frame + _ARGUMENTS + _COUNT, _I64) - len(arguments)
-    if more < 0 or load(frame + _RESULTS + _COUNT, _I64) - len(results) != more:
+    more = load(frame + ARGUMENTS + _COUNT, _I64) - len(arguments)
+    if more < 0 or load(frame + RESULTS + _COUNT, _I64) - len(results) != more:
         return _of_another_kind(frame)
     for n in range(len(arguments)):
         if _differs(argument(frame, n), arguments, n):
@@ -191,24 +191,24 @@ def _apart(given: int, made: int) -> Any:
     """Return whether a result that was to be an argument changed in place is another array."""
     if _elements(given) != _elements(made):
         return True
-    return _elements(made) > 0 and load(given + _DATA, _I64) != load(made + _DATA, _I64)
+    return _elements(made) > 0 and load(given + DATA, _I64) != load(made + DATA, _I64)
 
 
 @inner
 def argument(frame: int, n: int) -> Any:
     """Return the address of an argument's buffer."""
-    return load(load(frame + _ARGUMENTS + _POINTERS, _I64) + 8 * n, _I64)
+    return load(load(frame + ARGUMENTS + POINTERS, _I64) + 8 * n, _I64)
 
 
 @inner
 def result(frame: int, n: int) -> Any:
     """Return the address of a result's buffer."""
-    return load(load(frame + _RESULTS + _POINTERS, _I64) + 8 * n, _I64)
+    return load(load(frame + RESULTS + POINTERS, _I64) + 8 * n, _I64)
 
 
 @inner
 def _size(buffer: int, axis: int) -> Any:
-    return load(load(buffer + _DIMENSIONS, _I64) + 8 * axis, _I64)
+    return load(load(buffer + DIMENSIONS, _I64) + 8 * axis, _I64)
 
 
 def _reader(kind: Any, axes: int) -> Any:
@@ -221,7 +221,7 @@ def _reader(kind: Any, axes: int) -> Any:
         shape = places
         for axis in places:
             shape = _with(shape, axis, _size(buffer, axis))
-        return _carray(pointer(load(buffer + _DATA, _I64), element), shape)
+        return _carray(pointer(load(buffer + DATA, _I64), element), shape)
 
     return read
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .compiling import Array, Maybe, i64, inner
+from .compiling import Array, Maybe, hold, i64, inner
 from .frames import (
     argument,
     floats_1,
@@ -27,7 +27,7 @@ from .packing import pack_float, packed_floats, room_of_floats
 from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
 from .records import Factors, Outputs
-from .tasks import AGAIN, BELOW, COUNT, DS, FRAME, INDEX, hold, part_of, run_all, task_at, tasks_of
+from .tasks import AGAIN, BELOW, COUNT, DS, FRAME, INDEX, part_of, run_all, task_at, tasks_of
 
 _carray: Any = carray
 _FLOAT: Any = types.float32
@@ -78,7 +78,7 @@ def parameters_share(address: int, first_piece: int, of_u: int) -> None:
     total, columns = ds.shape[2] * ds.shape[3], ds.shape[4]
     flat, dx = ds.reshape(layers, 2, total, columns), floats_3(result(frame, 2))
     first, end = part_of(task, total, i64(8))
-    if first < end:
+    if first < end and dx.size:
         to = dx.reshape(total, x.shape[2])[first:end]
         input_gradient(flat[0], floats_2(argument(frame, 6)), first, to)
     pieces, at = floats_1(argument(frame, 0)), i64(0)
@@ -105,7 +105,7 @@ def pull_back(frame: int, share: int) -> bool:
     below = room_of_floats(of_x + (layers - 1) * above)
     for k in range(len(tasks)):
         tasks[k, DS], tasks[k, BELOW] = ds.ctypes.data, below.ctypes.data
-    if not run_all(share, tasks):
+    if not run_all(share, tasks, i64(len(tasks)), i64(0)):
         return False
     pack_float(x.reshape(total, x.shape[2]), 1.0, below[:of_x])
     for k in range(1, layers):
@@ -114,7 +114,7 @@ def pull_back(frame: int, share: int) -> bool:
         pack_float(seen, 1.0, below[to : to + above])
     for k in range(len(tasks)):
         tasks[k, AGAIN] = 1
-    enough: bool = run_all(share, tasks)
+    enough: bool = run_all(share, tasks, i64(len(tasks)), i64(0))
     hold(ds)
     hold(below)
     return enough

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from threading import Lock
+from typing import Any, Final
 
 import numpy as np
 
 from . import chunk_shares, gradient_shares, gru, lstm_rows
-from .compiling import i64
+from .compiling import callback, i64
 from .frames import (
     argument,
     asks_for_metadata,
@@ -30,7 +31,7 @@ from .frames import (
 )
 from .own_rows import put_states, states_of
 from .tasks import AGAIN, FRAME, number_of, part_of, say_failed, task_at
-from .threads import address_of
+from .threads import address_of, make_known, prepare
 
 Handler = Callable[[int], int]
 
@@ -63,6 +64,10 @@ _EXPECTED = {
     "recover": (*_RECOVERED, _NONE, _KEPT),
     "pull": (_PULLED, _GRADIENTS, _OF_LAYER, _ADDED),
 }
+
+# Compiled functions must live as long as the process.
+_shares: Final[dict[str, Any]] = {}
+_lock: Final = Lock()
 
 # Pieces of the tape.
 _VIEW, _U, _OF_LSTM = gru.VIEW, gru.U, lstm_rows.VIEW
@@ -114,21 +119,38 @@ def _of_gradient(gru: bool, forgetting: bool) -> Handler:
     return share
 
 
-def share_of(kind: str, cell: str, forgetting: bool) -> tuple[str, Handler]:
-    """Return what does a share of a handler's work, and the name that LLVM must know it by.
+def _name(kind: str, cell: str, forgetting: bool) -> str:
+    """Return the name that LLVM knows a share's function by."""
+    return f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}"
 
-    It is compiled apart, since threads begin with it.
+
+def share(kind: str, cell: str, forgetting: bool) -> Any:
+    """Return what does a share of a chunk's work, compiled when it is first asked for.
+
+    It is a function of a task's address (:mod:`.tasks`), and threads begin with it.
     """
-    name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}"
-    if kind == "pull":
-        return name, _of_gradient(cell == "revgru", forgetting)
-    return name, _of_chunk(kind == "recover", cell == "revgru", forgetting)
+    name = _name(kind, cell, forgetting)
+    with _lock:
+        if name not in _shares:
+            prepare()
+            gru = cell == "revgru"
+            if kind == "pull":
+                function = _of_gradient(gru, forgetting)
+            else:
+                function = _of_chunk(kind == "recover", gru, forgetting)
+            made = callback(function)
+            make_known(name, made.address)
+            _shares[name] = made
+        return _shares[name]
 
 
 @cache
 def handler(kind: str, cell: str, forgetting: bool) -> Handler:
-    """Return a handler to be compiled: ``"advance"``, ``"recover"`` or ``"pull"``."""
-    name, _ = share_of(kind, cell, forgetting)
+    """Return a handler to be compiled: ``"advance"``, ``"recover"`` or ``"pull"``.
+
+    It calls :func:`share`'s function of the same kind, which must have been compiled before.
+    """
+    name = _name(kind, cell, forgetting)
     given, made, layer, same = _EXPECTED[kind]
     back, gradient = kind == "recover", kind == "pull"
 
@@ -138,14 +160,14 @@ def handler(kind: str, cell: str, forgetting: bool) -> Handler:
         error = unexpected(frame, given, made, layer, same)
         if error != 0:
             return error
-        share = address_of(name)
+        own = address_of(name)
         try:
             if gradient:
-                enough = gradient_shares.pull_back(frame, share)
+                enough = gradient_shares.pull_back(frame, own)
             elif back:
-                enough = chunk_shares.take_back(frame, share)
+                enough = chunk_shares.take_back(frame, own)
             else:
-                enough = chunk_shares.advance(frame, share)
+                enough = chunk_shares.advance(frame, own)
         except Exception:  # the only one that there can be
             return out_of_memory(frame)
         return 0 if enough else out_of_memory(frame)

@@ -11,51 +11,60 @@ from typing import Any, Final
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .compiling import Array, i64, inner
+from .compiling import Array, i64, inner, native
 from .frames import load, pointer, put
 from .threads import run
 
 _carray: Any = carray
 _LONG: Any = types.int64
 
-# What a share is told, int64: the frame, which of how many it is, where its words are and how many
-# there is room for, where it counts words by step and gates, where gradients of pre-activations
-# are, where packed inputs, and whether it is the second turn of a gradient.
-FRAME, INDEX, COUNT, ROOM, SIZE, TOPS, GATES, DS, BELOW, AGAIN = range(10)
+# What a share is told, int64: the frame, which of how many it is, where its words are, how many
+# there is room for and whether they are kept, where it counts words by step and by layer and gates,
+# where gradients of pre-activations are, where packed inputs, and whether it is the second turn of
+# a gradient.
+FRAME, INDEX, COUNT, ROOM, SIZE, KEEP, TOPS, PUSHED, GATES, DS, BELOW, AGAIN = range(12)
 # What it says: whether memory was short, its words, whether it wanted more of them, and wraps.
-FAILED, WORDS, SHORT, WRAPS = range(10, 14)
-_NUMBERS: Final = 14
+FAILED, WORDS, SHORT, WRAPS = range(12, 16)
+NUMBERS: Final = 16
 
 
 @inner
 def tasks_of(frame: int, count: int) -> Any:
     """Return what each of so many shares is told, int64 ``[K, n]``."""
-    tasks = np.zeros((count, _NUMBERS), np.int64)
+    tasks = np.zeros((count, NUMBERS), np.int64)
     for k in range(count):
         tasks[k, FRAME], tasks[k, INDEX], tasks[k, COUNT] = frame, k, count
     return tasks
 
 
+def tasks_for(count: int) -> Array:
+    """Return the same for a caller in Python, who sets the frame before each call."""
+    tasks = np.zeros((count, NUMBERS), np.int64)
+    tasks[:, INDEX], tasks[:, COUNT] = np.arange(count), count
+    return tasks
+
+
 @inner
-def run_all(share: int, tasks: Array) -> bool:
+def run_all(share: int, tasks: Array, threads: int, region: int) -> bool:
     """Call a function of that address for all shares; return whether there was memory."""
-    run(share, tasks)
+    run(share, tasks, threads, region)
     enough = True
     for k in range(len(tasks)):
         enough &= tasks[k, FAILED] == 0
     return enough
 
 
-@inner
-def hold(array: Array) -> Any:
-    """Keep an array whose address shares know until here; Numba lets go of it at its last use."""
-    return array.size
+@native
+def run_shares(share: int, tasks: Array, threads: int, region: int) -> bool:
+    """Do so for a caller in Python."""
+    enough: bool = run_all(share, tasks, threads, region)
+    return enough
 
 
 @inner
 def task_at(address: int) -> Any:
     """Return what a share is told."""
-    return _carray(pointer(address, _LONG), (_NUMBERS,))
+    return _carray(pointer(address, _LONG), (NUMBERS,))
 
 
 @inner
@@ -68,6 +77,11 @@ def number_of(address: int, which: int) -> Any:
 def say_failed(address: int) -> None:
     """Say that memory was short."""
     put(address + 8 * FAILED, i64(1))
+
+
+def bounds(length: int, count: int) -> Array:
+    """Return where :func:`part_of` has the parts of so many begin and end, ``[count + 1]``."""
+    return np.arange(count + 1) * length // count
 
 
 @inner

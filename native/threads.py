@@ -1,13 +1,20 @@
-"""Shares of a compiled call on threads of their own, without Python.
+"""Tasks of a compiled call side by side, without Python.
 
 A handler that XLA calls may not wait for the interpreter's lock, so threads are the operating
-system's: one is started for each share but the first, and ends with it. Where the system has no
-POSIX threads, or gives none, the calling thread does all shares.
+system's. A core at rest takes a fifth of a millisecond until it begins, as long as a small task, so
+helpers look for the next task for half a millisecond before they end. Whoever calls takes tasks
+too, and waits for none that nobody has begun: on a busy machine it does all of them by itself.
+Where the system has no POSIX threads, or gives none, it does so anyway. A caller whose process has
+OpenMP's threads, as PyTorch's, can have those instead, which then do not compete with helpers.
+
+Jobs are put up on a board, that is a number of places which callers take and helpers look at.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from typing import Any, Final
 
 import numpy as np
@@ -16,18 +23,47 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compiling import Array, i64, inner
+from .atomics import add_now, load_now, pause, store_now, take
+from .compiling import Array, callback, hold, i64, inner
 
 _intrinsic: Any = intrinsic
 _ExternalFunction: Any = types.ExternalFunction
 _insert: Any = cgutils.get_or_insert_function
 _LONG: Any = types.int64
+_INT: Any = types.int32
 
 # Whether threads can be had.
 POSIX: Final = os.name == "posix"
-# Of the system: pthread_create(where its number goes, 0, function, argument), and pthread_join.
-_create = _ExternalFunction("pthread_create", types.int32(_LONG, _LONG, _LONG, _LONG))
-_join = _ExternalFunction("pthread_join", types.int32(_LONG, _LONG))
+# Of the system: pthread_create(where its number goes, 0, function, argument), pthread_detach,
+# sched_yield, and clock_gettime(which, where seconds and nanoseconds go).
+_create = _ExternalFunction("pthread_create", _INT(_LONG, _LONG, _LONG, _LONG))
+_detach = _ExternalFunction("pthread_detach", _INT(_LONG))
+_yield = _ExternalFunction("sched_yield", _INT())
+_clock = _ExternalFunction("clock_gettime", _INT(_INT, _LONG))
+_CLOCK: Final = getattr(time, "CLOCK_MONOTONIC", 0)
+
+# Of the board, int64: the functions of helpers and of members of a region, how many helpers there
+# are, whether they are to end, and places from the next cache line on. Of a place: whether it is
+# taken, its job's address, and how many helpers look at it. Of a job: its function, where its tasks
+# are, bytes of one, how many there are, and the next one that nobody has begun.
+_SERVE, _MEMBER, _ACTIVE, _STOP, _FIRST = 0, 1, 2, 3, 8
+_TAKEN, _JOB, _READERS = 0, 1, 2
+_FUNCTION, _TASKS, _WIDTH, _COUNT, _NEXT = range(5)
+_PLACES: Final = 8
+# How long a helper without work looks for some, in nanoseconds, and how often between two looks at
+# the clock; how often a caller looks before it lets others have its core.
+_IDLE: Final = 500_000
+_LOOKS: Final = 16
+_PATIENCE: Final = 4096
+
+_room = np.zeros(_FIRST + 8 * _PLACES + 8, np.int64)
+_at = -_room.ctypes.data % 64 // 8
+_board = _room[_at : _at + _FIRST + 8 * _PLACES]
+
+
+def make_known(name: str, address: int) -> None:
+    """Let LLVM know an address by a name, for :func:`address_of`."""
+    binding.add_symbol(name, address)
 
 
 def _address_of(typingctx: Any, name: Any) -> Any:
@@ -48,33 +84,140 @@ def _call(typingctx: Any, address: Any, argument: Any) -> Any:
     return _LONG(types.int64, types.int64), codegen
 
 
-# Of a function that is known to LLVM by a name, and the call of one.
+def _begin(typingctx: Any, parallel: Any, member: Any, job: Any, threads: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        word, number = ir.IntType(64), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [word, word, number, number]).as_pointer()
+        count = builder.trunc(values[3], number)
+        function = builder.inttoptr(values[0], kind)
+        builder.call(function, [values[1], values[2], count, number(0)])
+        return context.get_dummy_value()
+
+    return types.void(_LONG, _LONG, _LONG, _LONG), codegen
+
+
+# Of a name's address, and the call of a function of one.
 address_of, call = _intrinsic(prefer_literal=True)(_address_of), _intrinsic(_call)
+_begin_region = _intrinsic(_begin)
+
+make_known("revrnn_board", _board.ctypes.data)
 
 
 @inner
-def run(function: int, tasks: Array) -> None:
+def _work(job: int) -> bool:
+    """Do tasks of a job that nobody has begun; return whether there was one."""
+    function, tasks = load_now(job + 8 * _FUNCTION), load_now(job + 8 * _TASKS)
+    width, count, did = load_now(job + 8 * _WIDTH), load_now(job + 8 * _COUNT), False
+    while True:
+        k = add_now(job + 8 * _NEXT, i64(1))
+        if k >= count:
+            return did
+        call(function, tasks + width * k)
+        did = True
+
+
+def _join(job: int) -> int:
+    """Do so as a member of an OpenMP region."""
+    _work(job)
+    return 0
+
+
+def _serve(board: int) -> int:
+    """Do tasks that are put up, until there have been none for a while."""
+    now, since = np.zeros(2, np.int64), i64(-1)
+    while load_now(board + 8 * _STOP) == 0:
+        did = False
+        for _ in range(_LOOKS):
+            for place in range(_PLACES):
+                at = board + 8 * (_FIRST + 8 * place)
+                if load_now(at + 8 * _JOB):
+                    add_now(at + 8 * _READERS, i64(1))
+                    job = load_now(at + 8 * _JOB)
+                    if job and _work(job):
+                        did = True
+                    add_now(at + 8 * _READERS, i64(-1))
+            pause()
+        _clock(_CLOCK, now.ctypes.data)
+        moment = now[0] * 1_000_000_000 + now[1]
+        if did or since < 0:
+            since = moment
+        elif moment - since > _IDLE:
+            break
+    add_now(board + 8 * _ACTIVE, i64(-1))
+    return 0
+
+
+@inner
+def run(function: int, tasks: Array, threads: int, region: int) -> None:
     """Call a function of an address with that of each row of ``tasks``, int64 ``[K, n]``.
 
-    It must not raise. The first row's call is on this thread.
+    It must not raise. So many threads do so, this one among them: helpers or, with the address of
+    ``GOMP_parallel``, those of an OpenMP region.
     """
     count, width = tasks.shape
-    first, threads = tasks.ctypes.data, np.zeros(count, np.int64)
-    left = np.ones(count, np.uint8)
-    if POSIX:
-        for k in range(1, count):
-            where = threads.ctypes.data + 8 * k
-            failed = _create(where, i64(0), function, first + 8 * width * k)
-            left[k] = 1 if failed else 0
-    for k in range(count):
-        if left[k]:
-            call(function, first + 8 * width * k)
-    if POSIX:
-        for k in range(1, count):
-            if not left[k]:
-                _join(threads[k], i64(0))
+    job = np.zeros(5, np.int64)
+    address, first = job.ctypes.data, tasks.ctypes.data
+    job[_FUNCTION], job[_TASKS], job[_WIDTH], job[_COUNT] = function, first, 8 * width, count
+    board, at = address_of("revrnn_board"), i64(0)
+    member, helpers = load_now(board + 8 * _MEMBER), min(threads, count) - 1
+    if region and helpers > 0 and member:
+        _begin_region(region, member, address, threads)
+        hold(job)
+        return
+    if POSIX and helpers > 0 and load_now(board + 8 * _SERVE):
+        for place in range(_PLACES):
+            if at == 0 and take(board + 8 * (_FIRST + 8 * place + _TAKEN)):
+                at = board + 8 * (_FIRST + 8 * place)
+    if at:
+        store_now(at + 8 * _JOB, address)
+        _call_helpers(board, helpers)
+    _work(address)
+    if at:
+        store_now(at + 8 * _JOB, i64(0))
+        looks = 0
+        while load_now(at + 8 * _READERS):
+            pause()
+            looks += 1
+            if looks > _PATIENCE:
+                _yield()
+        store_now(at + 8 * _TAKEN, i64(0))
+    hold(job)
 
 
-def make_known(name: str, address: int) -> None:
-    """Let LLVM know a function by a name, for :func:`address_of`."""
-    binding.add_symbol(name, address)
+@inner
+def _call_helpers(board: int, wanted: int) -> None:
+    """Start helpers where there are fewer than that."""
+    number = np.zeros(1, np.int64)
+    for _ in range(wanted - load_now(board + 8 * _ACTIVE)):
+        add_now(board + 8 * _ACTIVE, i64(1))
+        if _create(number.ctypes.data, i64(0), load_now(board + 8 * _SERVE), board):
+            add_now(board + 8 * _ACTIVE, i64(-1))
+            return
+        _detach(number[0])
+
+
+def prepare() -> None:
+    """Compile what helpers do; until then every caller does its tasks by itself."""
+    global _compiled
+    if POSIX and not _compiled:
+        _compiled = callback(_serve), callback(_join)
+        _board[_SERVE], _board[_MEMBER] = (made.address for made in _compiled)
+        os.register_at_fork(after_in_child=_forget)
+        atexit.register(_end)
+
+
+_compiled: tuple[Any, ...] = ()
+
+
+def _forget() -> None:
+    """Clear the board: a child process has none of its parent's threads."""
+    _board[_ACTIVE] = _board[_STOP] = 0
+    _board[_FIRST:] = 0
+
+
+def _end() -> None:
+    """Let helpers end before the code that they run is gone."""
+    _board[_STOP] = 1
+    deadline = time.monotonic() + 1
+    while _board[_ACTIVE] and time.monotonic() < deadline:
+        time.sleep(1e-4)

@@ -124,13 +124,18 @@ def test_modules_agree_with_the_eager_engine(kind: Any) -> None:
 
 
 @pytest.mark.rule("GEN-001", "BUF-036")
+@pytest.mark.parametrize("whose", ["PyTorch's", "helpers", "Python's"])
 @kinds
-def test_threads_change_nothing(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rows go together: states and gradients are the same bits."""
+def test_threads_change_nothing(kind: Any, whose: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows go together, on whose threads: states and gradients are the same bits."""
     from revrnn.torch_impl.native import threads
 
     wanted, state = trained(kind, "native")
-    monkeypatch.setattr(threads, "_WORTH", 1)
+    monkeypatch.setattr(threads, "_WORTH_A_SHARE", 1)
+    if whose != "PyTorch's":
+        monkeypatch.setattr(threads, "_region", lambda: 0)
+    if whose == "Python's":  # as where the system has no POSIX threads
+        monkeypatch.setattr(threads, "POSIX", False)
     for count in (2, 3, 40):
         native, other = trained(kind, "native", count)
         assert state == other

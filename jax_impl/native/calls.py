@@ -17,9 +17,8 @@ import jax
 from revrnn.config import Config
 
 from ...native.compiling import SOURCES, callback
-from ...native.handlers import handler, share_of
+from ...native.handlers import handler, share
 from ...native.products import KIND
-from ...native.threads import make_known
 from ...native.tiles import PANEL
 from ..scans import vary_together
 
@@ -36,9 +35,7 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
     name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}_{_KIND}"
     with _lock:
         if name not in _known:
-            known, function = share_of(kind, cell, forgetting)
-            share = callback(function)
-            make_known(known, share.address)
+            share(kind, cell, forgetting)  # which the handler calls
             made = callback(handler(kind, cell, forgetting))
             new = ctypes.pythonapi.PyCapsule_New
             new.restype, new.argtypes = (
@@ -46,7 +43,7 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
                 [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p],
             )
             jax.ffi.register_ffi_target(name, new(made.address, None, None), platform="cpu")
-            _known[name] = share, made
+            _known[name] = made
     return name
 
 

@@ -39,9 +39,9 @@ class CompiledConversions(Conversions):
         scale, short = 2.0 ** fraction_bits(kind, formats), kind in ("operand", "weight")
         out = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32, device="cpu")
         if short:
-            kernels.quantise(_flat(x), scale, float(OPERAND_MAX), _flat(out))
+            kernels.quantise(_flat(x), scale, float(OPERAND_MAX), out.numpy().reshape(-1))
         else:
-            kernels.quantise_wide(_flat(x), scale, _flat(out))
+            kernels.quantise_wide(_flat(x), scale, out.numpy().reshape(-1))
         return out
 
     def dequantise(self, q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:

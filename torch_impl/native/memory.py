@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from ...native.compiling import Array
+from ...native.packing import aligned
 
 # Elements, float32, that are kept in all (16 MB).
 _MOST: Final = 2**22
@@ -19,7 +20,12 @@ _stock: list[Array] = []  # its pop and append are atomic
 
 
 class Floats:
-    """Flat float32 memory that goes back to the stock with its last user."""
+    """Flat float32 memory that goes back to the stock with its last user.
+
+    Attributes:
+        array: as many numbers as were asked for, or more.
+        address: of the first, in a cache line of its own.
+    """
 
     def __init__(self, size: int) -> None:
         """Take memory of the stock, or new one."""
@@ -34,7 +40,8 @@ class Floats:
                 break
             _keep(taken)
         if self.array.size < size:
-            self.array = np.empty(size, np.float32)
+            self.array = aligned(1, size, np.float32)[0]
+        self.address = int(self.array.__array_interface__["data"][0])
 
     def __del__(self) -> None:
         """Give it back."""

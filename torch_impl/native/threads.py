@@ -1,36 +1,46 @@
 """Compiled calls side by side, on as many threads as PyTorch would use.
 
-Compiled calls do not hold the interpreter's lock. One of them runs on the calling thread; threads
-are started only where the work is worth it, and wait without spinning.
+Shares of a chunk are done by the threads of PyTorch's own operations, where these are OpenMP's:
+they are at hand for a while after each operation, and others would compete with them. Else
+:mod:`revrnn.native.threads` has helpers. Tasks in Python have threads that wait without spinning;
+compiled calls do not hold the interpreter's lock.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import torch
 
+from revrnn.config import Config
+
+from ...native.compiling import Array
+from ...native.handlers import share
+from ...native.tasks import FAILED, run_shares
+from ...native.threads import POSIX
+
 Task = Callable[[], object]
 
-# Multiplications that a thread must have to be worth its start, about a millisecond where each has
-# its own rows: at 200 units two threads then take a tenth less than one, and on a busy machine,
-# where waiting for a thread to be given a core takes long, no more. The same where it helps with
-# tasks that this thread does itself if nobody comes.
+# Multiplications that a thread must have to be worth its start: of tasks in Python, about a
+# millisecond; of shares of a chunk less, whose threads are at hand.
 _WORTH: Final = 40_000_000
+_WORTH_A_SHARE: Final = 10_000_000
 
 
 def shares(work: int, most: int) -> int:
-    """Return into how many calls to split so many multiplications, at most ``most``."""
+    """Return into how many tasks to split so many multiplications, at most ``most``."""
     return max(1, min(torch.get_num_threads(), most, work // _WORTH))
 
 
-def helpers(work: int) -> int:
-    """Return how many threads are to do tasks of so many multiplications together."""
-    return max(1, min(torch.get_num_threads(), work // _WORTH))
+def chunk_shares(work: int, most: int | None = None) -> int:
+    """Return by how many threads a chunk is done, at most ``most``."""
+    threads = torch.get_num_threads()
+    return max(1, min(threads, threads if most is None else most, work // _WORTH_A_SHARE))
 
 
 @cache
@@ -63,6 +73,44 @@ def run(tasks: Sequence[Task], count: int) -> None:
         other.result()
 
 
+@cache
+def _region() -> int:
+    """Return the address of what begins a region of PyTorch's own threads, or 0."""
+    try:
+        begin = ctypes.CDLL(None).GOMP_parallel
+    except (OSError, AttributeError, TypeError):  # another OpenMP, or none
+        return 0
+    of_torch = "parallel backend: OpenMP" in torch.__config__.parallel_info()
+    return (ctypes.cast(begin, ctypes.c_void_p).value or 0) if of_torch else 0
+
+
+def call(kind: str, config: Config, tasks: Array, threads: int) -> None:
+    """Let shares of a chunk be done side by side, one of them on this thread.
+
+    Args:
+        kind: ``"advance"``, ``"recover"`` or ``"pull"``.
+        config: the stack.
+        tasks: what each share is told, see :mod:`revrnn.native.tasks`.
+        threads: how many may do them.
+
+    Raises:
+        MemoryError: if there is not enough.
+    """
+    function = share(kind, config.cell, config.forgetting)
+    if POSIX or len(tasks) == 1:
+        region = _region() if threads > 1 else 0
+        # Of PyTorch's number: a region of another would end some of its threads.
+        count = torch.get_num_threads() if region else threads
+        enough = run_shares(function.address, tasks, count, region)
+    else:  # compiled code starts no threads there
+        compiled = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function.address)
+        run([partial(compiled, int(task.ctypes.data)) for task in tasks], threads)
+        enough = not tasks[:, FAILED].any()
+    if not enough:
+        tasks[:, FAILED] = 0
+        raise MemoryError("not enough memory for a chunk of steps")
+
+
 def split(length: int, count: int, multiple: int = 1) -> list[slice]:
     """Return ``count`` slices or fewer of ``length`` rows, whole multiples but the last."""
     units = -(-length // multiple)
@@ -70,6 +118,12 @@ def split(length: int, count: int, multiple: int = 1) -> list[slice]:
     return [slice(at, min(at + each, length)) for at in range(0, length, each)]
 
 
-# A child process has none of its parent's threads.
+def _forget() -> None:
+    """Begin anew: a child process has none of its parent's threads, and OpenMP waits for them."""
+    global _region
+    _pool.cache_clear()
+    _region = cache(lambda: 0)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_forget)

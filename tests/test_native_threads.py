@@ -1,0 +1,99 @@
+"""Tasks of compiled calls side by side: each is done once, whoever helps and whoever calls."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from revrnn.native import threads
+from revrnn.native.atomics import add_now
+from revrnn.native.compiling import callback, i64
+from revrnn.native.tasks import FAILED, NUMBERS, run_shares
+from revrnn.torch_impl.native.threads import _region
+
+TASKS = 7
+regions = pytest.mark.parametrize("region", [0, _region()], ids=["helpers", "region"])
+
+
+def _count(address: int) -> Any:
+    add_now(address, i64(1))
+    return 0
+
+
+@pytest.fixture(scope="module")
+def count() -> Any:
+    """Return a function that counts in its task how often it was called."""
+    threads.prepare()
+    return callback(_count)
+
+
+def tasks_of() -> np.ndarray[Any, Any]:
+    return np.zeros((TASKS, NUMBERS), np.int64)
+
+
+@regions
+@pytest.mark.parametrize("number", [1, 2, 3, 20])
+def test_each_task_is_done_once(count: Any, number: int, region: int) -> None:
+    """By fewer threads than tasks and by more; again and again, as between two chunks."""
+    for _ in range(100):
+        tasks = tasks_of()
+        assert run_shares(count.address, tasks, number, region)
+        assert tasks[:, 0].tolist() == [1] * TASKS
+
+
+@regions
+def test_callers_at_once(count: Any, region: int) -> None:
+    """More callers than the board has places: those that find none do all by themselves."""
+    results: list[list[int]] = []
+
+    def call() -> None:
+        tasks = tasks_of()
+        for _ in range(200):
+            run_shares(count.address, tasks, 3, region)
+        results.append(tasks[:, 0].tolist())
+
+    callers = [threading.Thread(target=call) for _ in range(threads._PLACES + 3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert results == [[200] * TASKS] * len(callers)
+    assert not threads._board[threads._FIRST :].any()
+
+
+def test_a_task_without_memory_is_told(count: Any) -> None:
+    tasks = tasks_of()
+    tasks[3, FAILED] = 1
+    assert not run_shares(count.address, tasks, 2, 0)
+
+
+@pytest.mark.skipif(not threads.POSIX, reason="helpers are POSIX threads")
+def test_helpers_end_when_nothing_is_to_be_done(count: Any) -> None:
+    for _ in range(20):
+        run_shares(count.address, tasks_of(), 3, 0)
+    for _ in range(200):
+        if not threads._board[threads._ACTIVE]:
+            break
+        threading.Event().wait(0.02)
+    assert threads._board[threads._ACTIVE] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_a_child_process_has_helpers_of_its_own(count: Any) -> None:
+    """It has none of its parent's threads, whatever the board says when it begins."""
+    from revrnn.torch_impl.native import threads as torch_threads
+
+    threads._board[threads._ACTIVE] += 5
+    child = os.fork()
+    if not child:
+        tasks = tasks_of()
+        started = threads._board[threads._ACTIVE] == 0 and torch_threads._region() == 0
+        run_shares(count.address, tasks, 3, 0)
+        os._exit(0 if started and tasks[:, 0].tolist() == [1] * TASKS else 1)
+    threads._board[threads._ACTIVE] -= 5
+    assert os.waitpid(child, 0)[1] == 0
