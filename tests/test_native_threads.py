@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from revrnn.native import threads
-from revrnn.native.atomics import add_now
+from revrnn.native.atomics import add_now, pause
 from revrnn.native.compiling import callback, i64
 from revrnn.native.tasks import FAILED, NUMBERS, run_shares
 from revrnn.torch_impl.native.threads import _region
@@ -20,6 +20,13 @@ regions = pytest.mark.parametrize("region", [0, _region()], ids=["helpers", "reg
 
 
 def _count(address: int) -> Any:
+    add_now(address, i64(1))
+    return 0
+
+
+def _count_late(address: int) -> Any:
+    for _ in range(100_000):
+        pause()
     add_now(address, i64(1))
     return 0
 
@@ -63,6 +70,17 @@ def test_callers_at_once(count: Any, region: int) -> None:
         caller.join()
     assert results == [[200] * TASKS] * len(callers)
     assert not threads._board[threads._FIRST :].any()
+
+
+@regions
+def test_tasks_of_others_are_waited_for(region: int) -> None:
+    """They write to what is the caller's."""
+    threads.prepare()
+    late = callback(_count_late)
+    for _ in range(20):
+        tasks = tasks_of()[:2]
+        run_shares(late.address, tasks, 2, region)
+        assert tasks[:, 0].tolist() == [1, 1]
 
 
 def test_a_task_without_memory_is_told(count: Any) -> None:
