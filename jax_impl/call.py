@@ -171,14 +171,15 @@ def _delivered(
 def of_no_rows(config: Config, outputs: int, steps: int, start: State | None) -> Output:
     """Return what a batch of no rows gives: arrays without numbers, whose gradients are 0."""
     end, depth = fresh_state(config, 0), config.slice_size
-    floats = [None if v is None else v.astype(jnp.float32) for v in (end.h, end.c)]
     return Output(
         jnp.zeros((outputs, 0, config.hidden_size), jnp.float32),
-        *floats,  # type: ignore[arg-type]
+        end.h.astype(jnp.float32),
+        None if end.c is None else end.c.astype(jnp.float32),
         carried(end, start, config),
         jnp.zeros((steps + 1, 0, depth), jnp.int32) if depth else None,
         jnp.zeros((steps, 0, depth), jnp.float32) if depth else None,
-        *[jnp.int32(0)] * 2,
+        wraps=jnp.int32(0),
+        status=jnp.int32(0),
     )
 
 
