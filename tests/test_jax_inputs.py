@@ -98,7 +98,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
         "E_ARGUMENT",
         "hidden_size",
     ),
-    "no rows": (lambda: apply(PARAMS, X[:, :0], CONFIG), "E_SHAPE", "x"),
     "readout of one": (lambda: _read(lambda outputs: outputs.mean()), "E_ARGUMENT", "readout"),
     "readout with more": (
         lambda: _read(lambda o, y, t: (y.mean(), {"n": 1})),

@@ -46,22 +46,19 @@ FILES: Final = {
         *("processor", "tiles", "lanes", "vectors", "compiling", "records", "plan", "arithmetic"),
         *("amx", "byte_products", "float_parts", "float_tiles", "float_products", "packing"),
         *("products", "buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
-        *("parameter_gradients", "pullback"),
+        *("parameter_gradients", "pullback", "frames", "frame_writer", "tasks", "chunk_shares"),
+        *("gradient_shares", "handlers"),
     ),
 }
 # The kernels that no request comes to by PyTorch's engine, which is the one that is asked.
-_XLA: Final = "XLA's handlers: of JAX's engine alone, whose sequences test_jax_native.py compares"
+_SHARED: Final = "several threads, which requests do not have; test_native_threads.py"
 LEFT_OUT: Final = {
     "conversions": "floats of modules, where requests have integers; test_native_conversions.py",
     "readout": "a module's loss, which no operation has; test_native_readout.py",
     "readout_tiles": "as readout",
-    "frames": _XLA,
-    "handlers": _XLA,
-    "tasks": _XLA,
-    "threads": _XLA,
-    "own_rows": _XLA,
-    "chunk_shares": _XLA,
-    "gradient_shares": _XLA,
+    "atomics": _SHARED,
+    "threads": _SHARED,
+    "own_rows": "rows of several threads; test_engines.py, test_jax_native_threads.py",
 }
 PACKAGES: Final = {
     "law": "revrnn",

@@ -135,6 +135,8 @@ class NativePass:
         tops = np.empty((len(rows.tasks), count), np.int64)
         rows.tasks[:, TOPS] = _places(tops)
         call("advance", self.config, rows.tasks, len(rows.tasks))
+        # Not kept until the way back: for many modules that would be as much as their words.
+        frame.arguments[_X], results[_OUTPUTS_TO] = _NONE, _NONE
         self._wraps += sum(rows.tasks[:, WRAPS].tolist())
         rows.close(kept, count)
 
