@@ -1,7 +1,8 @@
-"""Chunks of steps for handlers, forward and back, each share of the rows by itself.
+"""Chunks of steps, forward and back, each share of the rows by itself, and handlers of those.
 
 A share takes copies of its rows; one that has all rows works on the arrays themselves. Arguments
-and results by number are those of :mod:`revrnn.jax_impl.native.stack`; what a handler changes in
+and results by number are those of :mod:`revrnn.jax_impl.native.stack`, and of
+:mod:`revrnn.torch_impl.native.work`, which calls shares itself; what a handler changes in
 place XLA has made a result of already. Words of a chunk lie on the stack share by share, and how
 many each has pushed is kept beside them; with one share the order is BUF-005's.
 """
@@ -47,7 +48,7 @@ from .tasks import (
     WORDS,
     WRAPS,
     part_of,
-    run_all,
+    run_by_helpers,
     task_at,
     tasks_of,
 )
@@ -213,7 +214,7 @@ def advance(frame: int, share: int) -> bool:
         tasks[k, GATES] = own.ctypes.data + 8 * k * counts.size
         tasks[k, TOPS] = own.ctypes.data + 8 * (of_tops + k * tops.size)
         tasks[k, PUSHED] = own.ctypes.data + 8 * (of_layers + k * layers)
-    if not run_all(share, tasks, i64(len(tasks)), i64(0)):
+    if not run_by_helpers(share, tasks):
         return False
     add_up(own, i64(0), counts.reshape(-1), len(tasks))
     add_up(own, of_tops, tops, len(tasks))
@@ -257,7 +258,7 @@ def take_back(frame: int, share: int) -> bool:
         for i in range(count):
             room[at + i] = words[top + i] if top + i < words.size else 0
         tasks[k, WORDS] = count
-    enough = run_all(share, tasks, i64(len(tasks)), i64(0))
+    enough = run_by_helpers(share, tasks)
     hold(room)
     if not enough:
         return False

@@ -15,7 +15,7 @@ _BUFFER: Final = DIMENSIONS // 8 + 1
 _AXES: Final = 6
 
 
-def place_of(array: Array) -> int:
+def begin_of(array: Array) -> int:
     """Return an array's address; ``array.ctypes.data`` takes ten times as long."""
     return int(array.__array_interface__["data"][0])
 
@@ -34,7 +34,7 @@ class Arrays:
             return
         assert array.flags.c_contiguous
         at = self._first + n * (_BUFFER + _AXES)
-        self._words[at + DATA // 8] = place_of(array)
+        self._words[at + DATA // 8] = begin_of(array)
         self._words[at + _BUFFER : at + _BUFFER + array.ndim] = array.shape
         self._held[n] = array
 

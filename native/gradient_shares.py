@@ -1,6 +1,7 @@
-"""Gradients of a chunk for handlers: recurrence by shares of the rows, then products by parts.
+"""Gradients of a chunk: recurrence by shares of the rows, then products by parts; its handler.
 
-Arguments and results by number are those of :mod:`revrnn.jax_impl.native.gradient`.
+Arguments and results by number are those of :mod:`revrnn.jax_impl.native.gradient`, and of
+:mod:`revrnn.torch_impl.native.gradient`, which calls shares itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .packing import pack_float, packed_floats, room_of_floats
 from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
 from .records import Factors, Outputs
-from .tasks import AGAIN, BELOW, COUNT, DS, FRAME, INDEX, part_of, run_all, task_at, tasks_of
+from .tasks import AGAIN, BELOW, COUNT, DS, FRAME, INDEX, part_of, run_by_helpers, task_at, tasks_of
 
 _carray: Any = carray
 _FLOAT: Any = types.float32
@@ -105,7 +106,7 @@ def pull_back(frame: int, share: int) -> bool:
     below = room_of_floats(of_x + (layers - 1) * above)
     for k in range(len(tasks)):
         tasks[k, DS], tasks[k, BELOW] = ds.ctypes.data, below.ctypes.data
-    if not run_all(share, tasks, i64(len(tasks)), i64(0)):
+    if not run_by_helpers(share, tasks):
         return False
     pack_float(x.reshape(total, x.shape[2]), 1.0, below[:of_x])
     for k in range(1, layers):
@@ -114,7 +115,7 @@ def pull_back(frame: int, share: int) -> bool:
         pack_float(seen, 1.0, below[to : to + above])
     for k in range(len(tasks)):
         tasks[k, AGAIN] = 1
-    enough: bool = run_all(share, tasks, i64(len(tasks)), i64(0))
+    enough: bool = run_by_helpers(share, tasks)
     hold(ds)
     hold(below)
     return enough

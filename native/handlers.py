@@ -1,4 +1,4 @@
-"""The handlers that XLA calls: forward, back, gradients of a chunk, by cell.
+"""The handlers that XLA calls, and shares of their work: forward, back, gradients, by cell.
 
 Arguments and results by number are those of :mod:`revrnn.jax_impl.native.stack` and
 :mod:`revrnn.jax_impl.native.gradient`. What a handler changes in place XLA

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from .amx import SIDE
-from .compiling import Array, f32, i64, inner, native
+from .compiling import Array, f32, i64, inner
 from .packing import pack_float, packed_floats, padded_columns, room_of_floats
 from .processor import AMX
 from .products import add_outer_products, add_row, float_product
@@ -26,7 +26,7 @@ def _add_bias(ds: Array, at: int, by: int, count: int, length: int, into: Array,
     add_row(count, total, 0, into, to)
 
 
-@native
+@inner
 def add_layer(
     ds: Array,
     below: Array,
@@ -83,7 +83,7 @@ def add_layer(
                 )
 
 
-@native
+@inner
 def input_gradient(ds: Array, w: Array, first: int, dx: Array) -> None:
     """Write rows of the gradient of layer 0's input.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import gru
 from . import lstm_rows as lstm
-from .compiling import Array, Maybe, inner, native
+from .compiling import Array, Maybe, inner
 from .copies import clear_rows
 from .lanes import Group, Lanes, Place
 from .packing import padded_columns
@@ -172,7 +172,7 @@ def pull_below(
             add_multiplied_row(units, room, of_room, slopes, of_slope * units, dh, to)
 
 
-@native
+@inner
 def pull(
     dh: Array,
     dc: Maybe,

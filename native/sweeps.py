@@ -23,7 +23,7 @@ from .arithmetic import (
     views_back,
 )
 from .buffers import TOP, UNDERFLOW
-from .compiling import Array, Maybe, f32, i64, inner, native
+from .compiling import Array, Maybe, f32, i64, inner
 from .copies import (
     begin_anew,
     clear_rows,
@@ -71,7 +71,7 @@ def _sums_above(stack: Stack, k: int, a: Array, rows: int, room: Inputs) -> Any:
     return Inputs(room.sums, room.wide, bound, i64(0), room.bias, room.shift)
 
 
-@native
+@inner
 def forward(
     numbers: Numbers,
     stack: Stack,
@@ -170,7 +170,7 @@ def forward(
                 copy_all(c, kept.states[t + 1, 1])
 
 
-@native
+@inner
 def recover(
     numbers: Numbers,
     stack: Stack,

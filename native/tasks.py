@@ -1,4 +1,4 @@
-"""What the shares of a handler's call are told, and how they are run side by side.
+"""What the shares of a call are told, and how they are run side by side.
 
 Rows do not see one another (BUF-036), so each share of a batch can be gone over on a thread of its
 own, and the parts of large products too.
@@ -37,13 +37,6 @@ def tasks_of(frame: int, count: int) -> Any:
     return tasks
 
 
-def tasks_for(count: int) -> Array:
-    """Return the same for a caller in Python, who sets the frame before each call."""
-    tasks = np.zeros((count, NUMBERS), np.int64)
-    tasks[:, INDEX], tasks[:, COUNT] = np.arange(count), count
-    return tasks
-
-
 @inner
 def run_all(share: int, tasks: Array, threads: int, region: int) -> bool:
     """Call a function of that address for all shares; return whether there was memory."""
@@ -51,6 +44,13 @@ def run_all(share: int, tasks: Array, threads: int, region: int) -> bool:
     enough = True
     for k in range(len(tasks)):
         enough &= tasks[k, FAILED] == 0
+    return enough
+
+
+@inner
+def run_by_helpers(share: int, tasks: Array) -> bool:
+    """Do so with a thread for each share."""
+    enough: bool = run_all(share, tasks, i64(len(tasks)), i64(0))
     return enough
 
 
@@ -79,14 +79,13 @@ def say_failed(address: int) -> None:
     put(address + 8 * FAILED, i64(1))
 
 
-def bounds(length: int, count: int) -> Array:
-    """Return where :func:`part_of` has the parts of so many begin and end, ``[count + 1]``."""
-    return np.arange(count + 1) * length // count
-
-
 @inner
 def part_of(task: Array, length: int, multiple: int) -> Any:
     """Return the first and the end of a share's part of so many, in whole multiples."""
     units = (length + multiple - 1) // multiple
     first = task[INDEX] * units // task[COUNT] * multiple
     return first, min((task[INDEX] + 1) * units // task[COUNT] * multiple, length)
+
+
+# The same for callers in Python.
+tasks_for, part_for = tasks_of.py_func, part_of.py_func

@@ -35,7 +35,7 @@ class Output(NamedTuple):
         wraps: how often a state wrapped; 0 without a look where none can (FMT-006).
         context: float32 ``[T, B, D]``, the first D units after each step, differentiable, or
             ``None`` without slices.
-        saturation: what saturated; ``None`` under ``vmap`` and for meta and fake tensors.
+        saturation: what saturated; ``None`` under ``vmap``, of no rows, for meta and fake tensors.
     """
 
     outputs: Tensor

@@ -16,7 +16,7 @@ from revrnn.config import Config
 from ...native.compiling import Array
 from ...native.frame_writer import Frame
 from ...native.packing import float_size, pack_float
-from ...native.tasks import AGAIN, BELOW, DS, FRAME, tasks_for
+from ...native.tasks import AGAIN, BELOW, DS, tasks_for
 from ..conversions import as_array
 from ..gradients import Gradients
 from .memory import Floats
@@ -25,7 +25,7 @@ from .threads import call, chunk_shares
 from .weights import Weights
 
 # Numbers of arguments and results.
-_ASIDE_AT, _X, _OUTPUTS, _WEIGHTS = 3, 4, 5, 6
+_X, _OUTPUTS, _OF_INPUT, _WEIGHTS = 4, 5, 6, 7
 _H, _C, _DX, _PARAMS = 0, 1, 2, 3
 
 _NONE: Final = np.empty((0, 0, 0), np.float32)
@@ -53,8 +53,8 @@ class GradientPass:
     def __init__(self, config: Config, weights: Weights, count: int) -> None:
         """Take packed weights, and how many shares of the rows there are."""
         self.config, self.weights = config, weights
-        self._frame, self._tasks = Frame(10, 3 + 3 * config.num_layers), tasks_for(count)
-        self._tasks[:, FRAME], self._parts = self._frame.address, tasks_for(0)
+        self._frame = Frame(10, 3 + 3 * config.num_layers)
+        self._tasks, self._parts = tasks_for(self._frame.address, count), tasks_for(0, 0)
         for n, array in enumerate(weights.floats):
             self._frame.arguments[_WEIGHTS + n] = array
         self._given: tuple[Tensor | None, Tensor | None] = None, None
@@ -77,8 +77,10 @@ class GradientPass:
         written = dx
         if dx is not None and not dx.is_contiguous():
             written = torch.empty(dx.shape, dtype=torch.float32, device="cpu")
-        to = np.empty((steps, batch, 0), np.float32) if written is None else written.numpy()
-        frame.results[_DX] = to
+        frame.results[_DX] = np.empty((steps, batch, 0), np.float32)
+        if written is not None:
+            frame.results[_DX] = written.numpy()
+            frame.arguments[_OF_INPUT] = self.weights.of_input
         size = config.num_layers * 2 * steps * batch * config.num_gates * config.group_size
         tasks, ds = self._tasks, Floats(size)
         tasks[:, DS] = ds.address
@@ -103,8 +105,8 @@ class GradientPass:
         threads = chunk_shares(self.weights.multiplications * total * 2)
         count = 1 if threads == 1 else 2 * threads
         if len(self._parts) != count:
-            self._parts = tasks_for(count)
-            self._parts[:, FRAME], self._parts[:, AGAIN] = self._frame.address, 1
+            self._parts = tasks_for(self._frame.address, count)
+            self._parts[:, AGAIN] = 1
         self._parts[:, DS], self._parts[:, BELOW] = ds.address, below.address
         call("pull", config, self._parts, threads)
 

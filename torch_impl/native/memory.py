@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from ...native.compiling import Array
+from ...native.frame_writer import begin_of
 from ...native.packing import aligned
 
 # Elements, float32, that are kept in all (16 MB).
@@ -41,7 +42,7 @@ class Floats:
             _keep(taken)
         if self.array.size < size:
             self.array = aligned(1, size, np.float32)[0]
-        self.address = int(self.array.__array_interface__["data"][0])
+        self.address = begin_of(self.array)
 
     def __del__(self) -> None:
         """Give it back."""

@@ -16,8 +16,8 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from ...native.compiling import Array
-from ...native.frame_writer import place_of
-from ...native.tasks import FRAME, KEEP, ROOM, SHORT, SIZE, WORDS, bounds, tasks_for
+from ...native.frame_writer import begin_of
+from ...native.tasks import FRAME, KEEP, ROOM, SHORT, SIZE, WORDS, part_for, tasks_for
 from ...native.tiles import LANES
 from ..conversions import as_array
 from ..engine import Store
@@ -87,9 +87,10 @@ class Rows:
         self.heads = np.zeros((state.h.shape[1], config.group_size), np.int32)
         if state.heads is not None:
             self.heads = np.array(as_array(state.heads), order="C")
-        self.tasks = tasks_for(count)
+        self.tasks = tasks_for(0, count)
         self.tasks[:, KEEP] = keeps_words
-        self._rows = np.diff(bounds(len(self.heads), count))
+        parts = [part_for(task, len(self.heads), 1) for task in self.tasks]
+        self._rows = np.array([end - first for first, end in parts])
         self.blocks: list[list[Array]] = []
         self.kept: list[Kept] = []
         self.left_over = 0
@@ -115,7 +116,7 @@ class Rows:
         total = int(first[-1] + each[-1])
         if self._block.size < total:
             self._block = np.empty(total, np.int16)  # untouched pages cost nothing
-        self._tell(frame, place_of(self._block) + 2 * first, each)
+        self._tell(frame, begin_of(self._block) + 2 * first, each)
         keeps_rows = anew if self.keep and not self.stored else 0
         if keeps_rows or self.config.slice_size or (self.stored and self.keep):
             return self._room(keeps_rows, steps + 1)
@@ -146,7 +147,7 @@ class Rows:
         """Tell shares where the words of the last chunk are, and return what else was kept."""
         words = self.blocks.pop() if self.blocks else self._no_words
         self._words, lengths = words, [len(own) for own in words]
-        self._tell(frame, [place_of(own) for own in words], lengths)
+        self._tell(frame, [begin_of(own) for own in words], lengths)
         self.tasks[:, WORDS] = lengths
         if self.kept:
             return self.kept.pop()

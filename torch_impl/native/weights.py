@@ -70,21 +70,24 @@ class Weights:
         self.multiplications = sum(w.size for w in (*self._inputs, *both))
 
     @cached_property
-    def floats(self) -> tuple[Array, Array, Array, Array]:
-        """Weights for gradients by group: of layer 0's input, ``w_l``, ``w_h`` and ``w_u``.
+    def floats(self) -> tuple[Array, Array, Array]:
+        """What :func:`revrnn.native.pullback.pull` takes as ``w_l``, ``w_h`` and ``w_u``.
 
-        See :func:`revrnn.native.pullback.pull`; RevLSTM's ``w_u`` has no layers.
+        RevLSTM's ``w_u`` has no layers.
         """
         scale = 2.0**-self.config.formats.weight_bits
         none = np.empty((0, 2, 0), np.float32)
         w_l = none
         if len(self._inputs) > 1:
             w_l = _by_group(_floats([g for w in self._inputs[1:] for g in _halves(w)], scale))
-        w_u = none
-        if self._candidates:
-            w_u = _by_group(_floats(self._candidates, scale))
-        w_x = _floats(_halves(self._inputs[0]), scale)
-        return w_x, w_l, _by_group(_floats(self._views, scale)), w_u
+        w_u = _by_group(_floats(self._candidates, scale)) if self._candidates else none
+        return w_l, _by_group(_floats(self._views, scale)), w_u
+
+    @cached_property
+    def of_input(self) -> Array:
+        """Layer 0's input weights for the gradient of the input, ``[2, …]``."""
+        scale = 2.0**-self.config.formats.weight_bits
+        return _floats(_halves(self._inputs[0]), scale)
 
 
 def _halves(w: Array) -> list[Array]:

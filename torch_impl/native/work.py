@@ -17,7 +17,7 @@ from revrnn.config import Config
 
 from ...native import gru, lstm_rows
 from ...native.compiling import Array
-from ...native.frame_writer import Frame, place_of
+from ...native.frame_writer import Frame, begin_of
 from ...native.plan import forget_scale, numbers
 from ...native.tasks import GATES, PUSHED, TOPS, WRAPS
 from ..conversions import as_array
@@ -251,7 +251,7 @@ class NativePass:
 
 def _places(arrays: Array) -> Array:
     """Return the addresses of so many arrays of one."""
-    return place_of(arrays) + np.arange(len(arrays)) * arrays.strides[0]
+    return begin_of(arrays) + np.arange(len(arrays)) * arrays.strides[0]
 
 
 def _operands(x: Tensor) -> Array:
