@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from safetensors.numpy import save_file
 
@@ -31,6 +30,7 @@ from .demo_runs import Job, Run, name_of, train_all
 from .lm.settings import LmSettings
 from .plots import Curve, Panel, write
 from .processes import Processes, interrupts_put_off
+from .progress import bar
 from .runs import Arrays, uniform_parameters
 from .settings import FRAMEWORKS, LAYOUTS, REVERSIBLE, check
 from .text import batches, help_topics
@@ -184,37 +184,26 @@ def initial_weights(settings: LmSettings, vocabulary: int) -> Arrays:
 
 def train_beside(jobs: list[Job], console: Console) -> list[Run]:
     """Train all jobs at the same time, each in a process of its own, and show how they go on."""
-    columns = (
-        TextColumn("{task.description:14}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[word]}"),
-    )
     with interrupts_put_off():
         messages = multiprocessing.get_context("spawn").Manager()
-    with (
-        messages as manager,
-        Processes(len(jobs)) as pool,
-        Progress(*columns, console=console) as progress,
-    ):
+    with messages as manager, Processes(len(jobs)) as pool, bar(console) as progress:
         reports: Any = manager.Queue()
         futures = [pool.submit(train_all, job, reports.put) for job in jobs]
         tasks = {
             name_of(own.cell, job.framework): progress.add_task(
-                name_of(own.cell, job.framework), total=len(job.data), word="", start=False
+                name_of(own.cell, job.framework), total=len(job.data), note="", start=False
             )
             for own, _ in jobs[0].starts
             for job in jobs
         }
         while not all(future.done() for future in futures) or not reports.empty():
             try:
-                name, done, word = reports.get(timeout=0.1)
+                name, done, note = reports.get(timeout=0.1)
             except Empty:
                 continue
             if not done:
                 progress.start_task(tasks[name])
-            progress.update(tasks[name], completed=done, word=word)
+            progress.update(tasks[name], completed=done, note=note)
         by_framework = [future.result() for future in futures]
     # Cell by cell, as the table shows them.
     return [run for runs in zip(*by_framework, strict=True) for run in runs]

@@ -18,6 +18,7 @@ from revrnn.config import Config
 
 from .runs import Arrays
 from .settings import FRAMEWORKS, REVERSIBLE
+from .training import Trainer
 
 Array = Any
 Tree = Any
@@ -207,7 +208,7 @@ class Optimiser:
     weight_decay: float = 0.0
 
 
-class Training(Protocol):
+class Training(Trainer, Protocol):
     """A model's parameters and optimiser, as updates change them and checkpoints hold them."""
 
     def update(self, state: Tree, batch: Tree, at: tuple[int, int], rate: float) -> Any:
@@ -237,20 +238,8 @@ class Training(Protocol):
         """
         ...
 
-    def parameters(self) -> Arrays:
-        """Return a copy of the parameters, float32, by name."""
-        ...
-
     def set_parameters(self, arrays: Arrays) -> None:
         """Take parameters that :meth:`parameters` gave."""
-        ...
-
-    def arrays(self) -> Arrays:
-        """Return a copy of parameters and optimiser."""
-        ...
-
-    def restore(self, arrays: Arrays) -> None:
-        """Go on from what :meth:`arrays` gave."""
         ...
 
 

@@ -11,10 +11,10 @@ from jax import export
 from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
 
 from .bptt import Bptt
 from .checks import check_reset_capacity
+from .lowered import refuse_derivative
 from .meshes import Rows, state_specs
 from .parameters import quantise_parameters
 from .passing import Data, Pullback, Recover, Remembered
@@ -250,9 +250,4 @@ def _backward_once(settings: Settings, inputs: Inputs, kept: Remembered, gradien
     return grads
 
 
-def _refuse(*_: object) -> Any:
-    """Raise ``E_UNSUPPORTED`` where a gradient is differentiated again (GRAD-022)."""
-    raise RevRNNError("E_UNSUPPORTED", "apply", "the derivative of a gradient", "first derivatives")
-
-
-_backward_once.defvjp(_refuse, _refuse)
+_backward_once.defvjp(refuse_derivative, refuse_derivative)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from inspect import signature
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from revrnn.plan import CHUNK_SIZE
 from .autograd import apply
 from .call import Output
 from .dropout import check_gain_rate, module_gains
-from .files import save_parameters
+from .files import load_stack, save_parameters
 from .settings import check_flag, settings_of
 from .state import State, check_config, initial_state
 
@@ -34,6 +34,7 @@ class RecurrentModule:
     """What modules of either library can do besides being called."""
 
     config: Config
+    _cell: ClassVar[str]
 
     def initial_state(self, batch_size: int) -> State:
         """Return a fresh exact state, to be given as ``state`` (SEQ-006)."""
@@ -42,6 +43,25 @@ class RecurrentModule:
     def save(self, path: str | PathLike[str]) -> None:
         """Write parameters and configuration: :func:`revrnn.jax_impl.save_parameters`."""
         save_parameters(path, self)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
+        """Return a module with the parameters of a file that any implementation wrote.
+
+        Args:
+            path: the file.
+            settings: arguments that the file does not decide: ``batch_first``, ``dropout``, …
+
+        Raises:
+            RevRNNError: for a file that cannot be read, or is of another cell or two directions.
+        """
+        params, config = load_stack(path, cls._cell, settings.get("bias", True))
+        return cls._filled(params, _loaded_arguments(config, settings))
+
+    @classmethod
+    def _filled(cls, params: dict[str, jax.Array], arguments: dict[str, Any]) -> Self:
+        """Return a module made with these arguments that has these parameters."""
+        raise NotImplementedError
 
 
 def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
@@ -69,7 +89,7 @@ def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
     return config
 
 
-def loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a module for a stack from a file, and other settings.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -180,14 +181,8 @@ _encode.defvjp(_encode_forward, _encode_backward, symbolic_zeros=True)
 
 
 @jax.tree_util.register_static
+@dataclass(frozen=True)
 class _Wanted:
     """Which leaves the result is differentiated by: static among arrays."""
 
-    def __init__(self, leaves: tuple[bool, ...]) -> None:
-        self.leaves = leaves
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Wanted) and other.leaves == self.leaves
-
-    def __hash__(self) -> int:
-        return hash(self.leaves)
+    leaves: tuple[bool, ...]

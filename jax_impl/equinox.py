@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os import PathLike
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -13,15 +12,7 @@ from revrnn.formats import Formats
 
 from .call import Output
 from .checks import check_key
-from .doors import (
-    RecurrentModule,
-    checked_config,
-    loaded_arguments,
-    run,
-    with_biases,
-    without_biases,
-)
-from .files import load_stack
+from .doors import RecurrentModule, checked_config, run, with_biases, without_biases
 from .parameters import init
 from .state import State
 
@@ -60,7 +51,6 @@ class _RevRNN(RecurrentModule, eqx.Module):
     locked_dropout: bool = eqx.field(static=True)
     chunk_size: int | None = eqx.field(static=True)
     checkpoint_every: int | None = eqx.field(static=True)
-    _cell: ClassVar[str]
 
     def __init__(
         self,
@@ -129,18 +119,8 @@ class _RevRNN(RecurrentModule, eqx.Module):
         return run(self, params, x, key, settings, missing)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
-        """Return a module with the parameters of a file that any implementation wrote.
-
-        Args:
-            path: the file.
-            settings: arguments that the file does not decide: ``batch_first``, ``dropout``, …
-
-        Raises:
-            RevRNNError: for a file that cannot be read, or is of another cell or two directions.
-        """
-        params, config = load_stack(path, cls._cell, settings.get("bias", True))
-        module = cls(**loaded_arguments(config, settings), key=jax.random.key(0))
+    def _filled(cls, params: dict[str, jax.Array], arguments: dict[str, Any]) -> Self:
+        module = cls(**arguments, key=jax.random.key(0))
         filled: Self = eqx.tree_at(lambda m: m.params, module, params)
         return filled
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -15,15 +14,7 @@ from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 
 from .call import Output
-from .doors import (
-    RecurrentModule,
-    checked_config,
-    loaded_arguments,
-    run,
-    with_biases,
-    without_biases,
-)
-from .files import load_stack
+from .doors import RecurrentModule, checked_config, run, with_biases, without_biases
 from .parameters import init
 from .state import State, check_state_config
 
@@ -88,8 +79,6 @@ class _RevRNN(RecurrentModule, nnx.Module):
         deterministic: whether nothing is dropped, whatever a call is given: ``eval()`` sets it,
             ``train()`` unsets it.
     """
-
-    _cell: ClassVar[str]
 
     def __init__(
         self,
@@ -190,18 +179,8 @@ class _RevRNN(RecurrentModule, nnx.Module):
         return run(self, self.params(), x, key, settings, missing)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], **settings: Any) -> Self:
-        """Return a module with the parameters of a file that any implementation wrote.
-
-        Args:
-            path: the file.
-            settings: arguments that the file does not decide: ``batch_first``, ``dropout``, …
-
-        Raises:
-            RevRNNError: for a file that cannot be read, or is of another cell or two directions.
-        """
-        params, config = load_stack(path, cls._cell, settings.get("bias", True))
-        module = cls(**loaded_arguments(config, settings), rngs=nnx.Rngs(0))
+    def _filled(cls, params: dict[str, jax.Array], arguments: dict[str, Any]) -> Self:
+        module = cls(**arguments, rngs=nnx.Rngs(0))
         for name, value in params.items():
             getattr(module, name)[...] = value
         return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,21 +53,8 @@ class Numbers:
         return np.array(picked, dtype).reshape(shape)
 
 
-def i16(values: Any) -> Array:
-    """Return an int16 array."""
-    return np.array(values, np.int16)
-
-
-def i32(values: Any) -> Array:
-    """Return an int32 array."""
-    return np.array(values, np.int32)
-
-
-def i64(values: Any) -> Array:
-    """Return an int64 array."""
-    return np.array(values, np.int64)
-
-
-def f32(values: Any) -> Array:
-    """Return a float32 array."""
-    return np.array(values, np.float32)
+# From values to an array of a type.
+i16 = partial(np.array, dtype=np.int16)
+i32 = partial(np.array, dtype=np.int32)
+i64 = partial(np.array, dtype=np.int64)
+f32 = partial(np.array, dtype=np.float32)
