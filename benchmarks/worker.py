@@ -8,12 +8,10 @@ take turns, and the peak is the variant's own.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 from processors import keep_to
@@ -30,7 +28,6 @@ def serve(options: dict[str, Any]) -> None:
     step, facts = variants.build(options)
     if options.get("limit_mb"):
         process_memory.limit(options["limit_mb"] * 2**20)
-    trim()
     before = variants.reset_peak(options)
     say({"ready": True, **facts})
     for line in sys.stdin:
@@ -43,12 +40,6 @@ def serve(options: dict[str, Any]) -> None:
         loss = step()
         cpu, wall = time.process_time() - start_cpu, time.perf_counter() - start
         say({"seconds": wall, "cpu_seconds": cpu, "loss": loss})
-
-
-def trim() -> None:
-    """Have the C library give what is free back to the system (glibc)."""
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def say(answer: dict[str, Any]) -> None:

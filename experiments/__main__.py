@@ -10,30 +10,19 @@ from typing import Any
 from revrnn.command_line import INTERRUPTED, run_program
 from revrnn.errors import RevRNNError
 
-# What each command runs; imported when asked for, since frameworks take seconds to import.
+# By command, what it runs, imported when asked for, since frameworks take seconds to import, and
+# what it does.
 COMMANDS = {
-    "lm": ("revrnn.experiments.lm.command", "language modelling: Penn Treebank, WikiText-2"),
-    "lm-sweep": (
-        "revrnn.experiments.lm.sweep",
-        "all language models of the comparison, and a table",
-    ),
-    "nmt": ("revrnn.experiments.nmt.command", "translation with attention: Multi30K, IWSLT"),
-    "nmt-sweep": (
-        "revrnn.experiments.nmt.sweep",
-        "all translation models of the comparison, and a table",
-    ),
+    "lm": (".lm.command", "language modelling: Penn Treebank, WikiText-2"),
+    "lm-sweep": (".lm.sweep", "all language models of the comparison, and a table"),
+    "nmt": (".nmt.command", "translation with attention: Multi30K, IWSLT"),
+    "nmt-sweep": (".nmt.sweep", "all translation models of the comparison, and a table"),
     "memory": (
-        "revrnn.experiments.memory_task.command",
+        ".memory_task.command",
         "repeating a sequence: what a network that cannot forget cannot do",
     ),
-    "steps": (
-        "revrnn.experiments.steps",
-        "the memory of an update against the length of a segment",
-    ),
-    "forgetting": (
-        "revrnn.experiments.forgetting",
-        "what each unit of a trained RevGRU forgets, word by word",
-    ),
+    "steps": (".steps", "the memory of an update against the length of a segment"),
+    "forgetting": (".forgetting", "what each unit of a trained RevGRU forgets, word by word"),
 }
 
 
@@ -46,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, (module, text) in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text)
         if words[:1] == [name]:
-            importlib.import_module(module).add_arguments(own)
+            importlib.import_module(module, __package__).add_arguments(own)
     given = vars(parser.parse_args(words))
     module = COMMANDS[given.pop("command")][0]
     # Imported here, where a package that is missing has its message.
@@ -54,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     console = PlainConsole()
     try:
-        importlib.import_module(module).run(given, console)
+        importlib.import_module(module, __package__).run(given, console)
     except RevRNNError as error:
         _tell(console, str(error))
         return 2

@@ -150,11 +150,9 @@ class RevStack(JaxStack):
 
     def select(self, state: Tree, rows: jax.Array) -> Tree:
         """Return these rows of a state."""
-        if not isinstance(state, State):
-            return jax.tree.map(lambda v: v[:, rows], state)
-        heads = None if state.heads is None else state.heads[rows]
-        c = None if state.c is None else state.c[:, rows]
-        return state._replace(h=state.h[:, rows], c=c, heads=heads)
+        if isinstance(state, State):
+            return state.index_select(rows)
+        return jax.tree.map(lambda v: v[:, rows], state)
 
 
 def _start(start: Tree) -> dict[str, Any]:

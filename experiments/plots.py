@@ -86,8 +86,10 @@ def plot_trades(path: Path, trades: Sequence[Trade], saving: str, quality: str) 
     return write(path, {"trades": Panel("Memory against quality", saving, quality, curves)})
 
 
-def plot_losses(path: Path, folders: Mapping[str, RunFolder]) -> list[Path]:
-    """Draw training and validation losses of runs, by their labels, over the updates."""
+def plot_losses(
+    path: Path, folders: Mapping[str, RunFolder], more: Mapping[str, Panel] | None = None
+) -> list[Path]:
+    """Draw losses of runs, by their labels, over the updates, and more panels beside them."""
     panels = {}
     for event, title, style in (("train", "Training", "-"), ("valid", "Validation", "o-")):
         curves = []
@@ -96,4 +98,4 @@ def plot_losses(path: Path, folders: Mapping[str, RunFolder]) -> list[Path]:
             x, y = [r["update"] for r in records], [r["loss"] for r in records]
             curves.append(Curve(label, x, y, style))
         panels[event] = Panel(title, "update", "loss (nats a word)", curves)
-    return write(path, panels)
+    return write(path, panels | dict(more or {}))

@@ -29,15 +29,9 @@ class TorchStack:
 
     def select(self, state: Tree, rows: Tensor) -> Tree:
         """Return these rows of a state."""
-
-        def chosen(value: Tensor) -> Tensor:
-            return value.index_select(1, rows)
-
-        if not isinstance(state, State):
-            return _pytree.tree_map(chosen, state)
-        heads = None if state.heads is None else state.heads.index_select(0, rows)
-        c = None if state.c is None else chosen(state.c)
-        return State(chosen(state.h), c, heads, state.config)
+        if isinstance(state, State):
+            return state.index_select(rows)
+        return _pytree.tree_map(lambda value: value.index_select(1, rows), state)
 
 
 class RevStack(TorchStack):

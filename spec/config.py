@@ -204,7 +204,7 @@ class Config:
         if not isinstance(given, Mapping):
             raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping of its fields")
         formats = formats_from_dict(mapping.get("formats"))  # its faults come first (ERR-002)
-        check_names(mapping, "config")
+        check_names(mapping, RECORDS["config"], "config.")
         return cls(**{**mapping, "formats": formats})
 
 
@@ -216,7 +216,7 @@ def formats_from_dict(mapping: object) -> Formats:
         return mapping
     if not isinstance(mapping, Mapping):
         raise RevRNNError("E_ARGUMENT", "formats", repr(mapping), "a mapping")
-    check_names(mapping, "formats")
+    check_names(mapping, RECORDS["formats"], "formats.")
     return Formats(**mapping)
 
 

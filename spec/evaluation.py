@@ -19,7 +19,7 @@ from .array_checks import check_arrays
 from .config import LAYOUTS, Config, formats_from_dict
 from .errors import RevRNNError, one_of
 from .formats import HEAD_START, Formats
-from .kinds import DTYPES, RECORDS, Field, check_values, plain
+from .kinds import DTYPES, RECORDS, Field, check_names, check_values, plain
 from .operations import OPERATIONS, Operation, arguments_of, axes_of, results_of
 
 # The implementations of this project, by the names used in tests and reports.
@@ -175,7 +175,7 @@ def prepare(
         given = f"{config.num_layers} layers and {len(arguments)} arguments"
         raise RevRNNError("E_ARGUMENT", "num_layers", given, "three arrays for each layer")
     expected = arguments_of(operation, config)
-    _check_names(arguments, expected)
+    check_names(arguments, expected)
     settings |= {
         field.name: field.default
         for field in expected
@@ -211,17 +211,6 @@ def _config(settings: dict[str, Any]) -> Config:
     if not isinstance(given, Config | Mapping):
         raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping (EVAL-003)")
     return Config.of(given)
-
-
-def _check_names(arguments: Mapping[str, Any], expected: tuple[Field, ...]) -> None:
-    """Check for unknown, then for missing names (ERR-002, 3)."""
-    known = [field.name for field in expected]
-    for name in arguments:
-        if name not in known:
-            raise RevRNNError("E_ARGUMENT", name, "an unknown name", one_of(known))
-    for field in expected:
-        if field.name not in arguments and not field.is_optional:
-            raise RevRNNError("E_ARGUMENT", field.name, "nothing", "it must be given")
 
 
 def _length(axis: str, expected: tuple[Field, ...], arguments: Mapping[str, Any]) -> int | None:

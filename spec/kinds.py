@@ -239,16 +239,16 @@ def check_record(record: object, name: str, length: Lengths = lambda name: None)
     check_values(RECORDS[name], values, length)
 
 
-def check_names(given: Iterable[str], name: str) -> None:
-    """Raise ``E_ARGUMENT`` for names that a record of :data:`RECORDS` lacks, or that it misses."""
-    fields, given = RECORDS[name], list(given)
+def check_names(given: Iterable[str], fields: Iterable[Field], of: str = "") -> None:
+    """Check for unknown, then for missing names (ERR-002, 3), which errors begin with ``of``."""
+    given, fields = list(given), list(fields)
     known = [field.name for field in fields]
-    for one in given:
-        if one not in known:
-            raise RevRNNError("E_ARGUMENT", f"{name}.{one}", "an unknown name", one_of(known))
+    for name in given:
+        if name not in known:
+            raise RevRNNError("E_ARGUMENT", f"{of}{name}", "an unknown name", one_of(known))
     for field in fields:
         if field.name not in given and not field.is_optional:
-            raise RevRNNError("E_ARGUMENT", f"{name}.{field.name}", "nothing", "it must be given")
+            raise RevRNNError("E_ARGUMENT", f"{of}{field.name}", "nothing", "it must be given")
 
 
 def is_int(value: object) -> TypeGuard[int]:

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from .config import Config
-from .kinds import KINDS, TABLE, Field
+from .kinds import TABLE, Field
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +71,6 @@ class Operation:
         """Names of its arguments that are not arrays."""
         return tuple(field.name for field in self.arguments if not field.is_array)
 
-    @property
-    def possible_errors(self) -> set[str]:
-        """The codes that a request for it can end in."""
-        kinds = [KINDS[kind] for field in self.arguments for kind in _kinds(field)]
-        codes = {"E_ARGUMENT", "E_DTYPE", "E_SHAPE", *self.errors}
-        codes |= {kind.error for kind in kinds if kind.error != "E_RANGE" or kind.low is not None}
-        if any(kind.type == "f32" for kind in kinds):
-            codes.add("E_NONFINITE")
-        if "config" in self.settings:
-            codes |= {"E_HIDDEN_SIZE", "E_FORGET_BITS", "E_SLICE"}
-        if {"config", "formats"} & {*self.settings}:
-            codes.add("E_FORMAT")
-        return codes | ({"E_UNSUPPORTED"} if {"config", "layout"} & {*self.settings} else set())
-
 
 def _fields(entries: Iterable[Any]) -> Iterator[Field]:
     """Give the fields of a list in the table; a text stands for a list of its own."""
@@ -93,13 +79,6 @@ def _fields(entries: Iterable[Any]) -> Iterator[Field]:
             yield from _fields(TABLE["lists"][entry])
         else:
             yield Field.read(entry)
-
-
-def _kinds(field: Field) -> list[str]:
-    """Return the names of all kinds that a field may have."""
-    if isinstance(field.of, str):
-        return [field.of]
-    return [kind for choice, kind in field.of.items() if choice != "by"]
 
 
 OPERATIONS: Final = {

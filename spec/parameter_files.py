@@ -97,15 +97,12 @@ def directions_of(names: Sequence[str]) -> int:
     return 2 if any(name.endswith("_reverse") for name in names) else 1
 
 
-def check_parameters(
-    given: Mapping[str, Described], config: Config, argument: str = "params"
-) -> list[str]:
+def check_parameters(given: Mapping[str, Described], config: Config) -> list[str]:
     """Check parameters that are to be written.
 
     Args:
         given: what they are, by name. All biases may be missing.
         config: the stack.
-        argument: what the caller calls them.
 
     Returns:
         The names of missing biases, to be written as zeros.
@@ -118,7 +115,7 @@ def check_parameters(
     missing = [] if any(name in given for name in biases) else biases
     wanted = [name for name in shapes if name not in missing]
     if set(given) != set(wanted):
-        raise RevRNNError("E_ARGUMENT", argument, sorted(given), f"the names {list(shapes)}")
+        raise RevRNNError("E_ARGUMENT", "params", sorted(given), f"the names {list(shapes)}")
     for name in wanted:
         _check_array(name, f"{name}: ", given[name], FLOATS, shapes[name])
     return missing

@@ -90,9 +90,7 @@ def take(
     return Given(value, floats, state, by_step["mask"], by_step["resets"], None, batched)
 
 
-def _check_floats(
-    module: RevRNNLayers, name: str, value: Tensor, axes: dict[int, str], packed: bool = False
-) -> None:
+def _check_floats(module: RevRNNLayers, name: str, value: Tensor, axes: dict[int, str]) -> None:
     """Check type, shape and device of the input, or of a packed one's data."""
     if value.dtype not in FLOATS:
         raise RevRNNError("E_DTYPE", name, value.dtype, "a floating-point tensor")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import markdown
-from ..plots import Curve, Panel, Trade, plot_trades, write
+from ..plots import Curve, Panel, Trade, plot_losses, plot_trades
 from ..runs import RunFolder
 from ..settings import LAYOUTS, REVERSIBLE, limit
 
@@ -61,7 +61,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[st
         lines += [f"- {name}: {text}" for name, text in example.items()] + [""]
     lines += ["## Settings", "", *markdown.settings(config)]
     folder.write("report.md", "\n".join(lines).encode())
-    _plot(folder)
+    plot_losses(folder.path / "losses", {describe(config): folder}, _saving_over_updates(folder))
 
 
 def _savings(savings: list[dict[str, Any]]) -> list[str]:
@@ -103,9 +103,8 @@ def plot_trade(path: Path, folders: Sequence[RunFolder]) -> None:
         stored = [s["stored"] for s in summary["savings"] if (s["part"], s["layout"]) == kind]
         if stored:
             note += f", {limit(config['encoder_max_forget_bits'])}"
-        trades.append(
-            Trade(config["cell"], note, stored[0] if stored else 1.0, summary["bleu_beam"])
-        )
+        saving = stored[0] if stored else 1.0
+        trades.append(Trade(config["cell"], note, saving, summary["bleu_beam"]))
     plot_trades(path, trades, "plain bits / bits stored, encoder", "BLEU, beam search")
 
 
@@ -134,22 +133,15 @@ def table(folders: Sequence[RunFolder]) -> str:
     return "\n".join(markdown.table(heads, rows, texts=2)) + "\n"
 
 
-def _plot(folder: RunFolder) -> None:
-    """Draw losses over the updates, and savings if there are any."""
-    panels = {}
-    curves = []
-    for event, style in (("train", "-"), ("valid", "o-")):
-        records = folder.records(event)
-        x, y = [r["update"] for r in records], [r["loss"] for r in records]
-        curves.append(Curve(event, x, y, style))
-    panels["loss"] = Panel("Loss", "update", "nats a word", curves)
+def _saving_over_updates(folder: RunFolder) -> dict[str, Panel]:
+    """Return a panel of what a run saves, if it saves anything."""
     bits = folder.records("bits")
-    if bits:
-        x = [r["update"] for r in bits]
-        savings = [
-            Curve(f"{part}, {kind}", x, [r[part][kind] for r in bits], style)
-            for part in ("encoder", "decoder")
-            for kind, style in (("stored", "o-"), ("ideal", "o--"))
-        ]
-        panels["saving"] = Panel("Memory of states", "update", "plain bits / bits", savings)
-    write(folder.path / "losses", panels)
+    if not bits:
+        return {}
+    x = [r["update"] for r in bits]
+    savings = [
+        Curve(f"{part}, {kind}", x, [r[part][kind] for r in bits], style)
+        for part in ("encoder", "decoder")
+        for kind, style in (("stored", "o-"), ("ideal", "o--"))
+    ]
+    return {"saving": Panel("Memory of states", "update", "plain bits / bits", savings)}

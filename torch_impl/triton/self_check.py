@@ -28,7 +28,7 @@ def _random(shape: tuple[int, ...], scale: float, generator: torch.Generator) ->
     return values if scale > 2**15 else values.clamp(-32512, 32512)
 
 
-def _there_and_back(work: Work, config: Config, x: Tensor, start: int = 0) -> list[Tensor]:
+def _there_and_back(work: Work, config: Config, x: Tensor) -> list[Tensor]:
     """Return states, words, slices and gradients, after the forward and the backward pass."""
     current = work.start(initial_state(config, _ROWS, x.device), keep=True, count=False)
     firsts = range(0, len(x), _CHUNK)

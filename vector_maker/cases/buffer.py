@@ -9,50 +9,35 @@ import numpy as np
 
 from revrnn.evaluation import fresh_heads
 
-from .draft import Arguments, Draft, Evaluate, Mistakes, i32
+from .draft import Arguments, Draft, Evaluate, i32, mistakes
 from .requests import pushed, rows_present
 
-MISTAKES: Final[Mistakes] = {
-    "signed_digit": (
-        "BUF-001",
-        "The digit and quotient of a negative state are those of division towards 0.",
-    ),
-    "residue_lost": ("MUL-001", "The product lacks the residue."),
-    "push_threshold": ("BUF-031", "A head of exactly z·2^21 does not push a word."),
-    "threshold_z": ("BUF-031", "The threshold for pushing does not depend on the gate."),
-    "pop_threshold": ("BUF-032", "A head of exactly 2^15 takes a word back."),
-    "stack_order": (
-        "BUF-005",
-        "Words enter the stack by unit and then row instead of by row and then unit.",
-    ),
-    "pop_order": (
-        "BUF-005",
-        "Units take words in the order in which they pushed instead of the reverse.",
-    ),
-    "mask_after_push": ("MUL-004", "Units of masked rows use the buffer."),
-    "slice_pushes": ("MUL-005", "Sliced units use the buffer."),
-    "slice_residue": (
-        "MUL-005",
-        "Sliced units that are masked out lose their digits, or take stored values.",
-    ),
-    "head_width": ("BUF-001", "The number n = 1024·x + low is reduced to 32 bits."),
-    "head_float": ("BUF-001", "A head is divided in floating point."),
-    "bigint_width": ("BUF-010", "Heads of layout bigint are reduced to 64 bits."),
-    "spill_any": (
-        "BUF-022",
-        "Only the units that are full are spilled instead of all active ones.",
-    ),
-    "spill_inactive": ("BUF-022", "Inactive units decide about a spill."),
-    "spill_plane": ("BUF-022", "A plane holds the heads of inactive units instead of 0."),
-    "spill_threshold": ("BUF-021", "A head of exactly 2^53 does not spill."),
-    "spill_restore": ("BUF-023", "Inactive units take their heads from a plane."),
-    "flag_always": ("BUF-021", "An operation without an active unit appends no flag."),
-    "underflow": ("BUF-032", "Popping from an empty store delivers zeros."),
-    "pop_range": ("BUF-024", "A pop that passes 2^63 is carried out."),
-    "wrap_vs_saturation": ("MUL-006", "A state that leaves int32 saturates instead of wrapping."),
-    "wraps_zero": ("MUL-006", "Wraps are not counted."),
-    "wraps_masked": ("MUL-006", "Wraps that a masked row would have made are counted."),
-}
+MISTAKES: Final = mistakes("""
+signed_digit BUF-001 The digit and quotient of a negative state are those of division towards 0.
+residue_lost MUL-001 The product lacks the residue.
+push_threshold BUF-031 A head of exactly z·2^21 does not push a word.
+threshold_z BUF-031 The threshold for pushing does not depend on the gate.
+pop_threshold BUF-032 A head of exactly 2^15 takes a word back.
+stack_order BUF-005 Words enter the stack by unit and then row instead of by row and then unit.
+pop_order BUF-005 Units take words in the order in which they pushed instead of the reverse.
+mask_after_push MUL-004 Units of masked rows use the buffer.
+slice_pushes MUL-005 Sliced units use the buffer.
+slice_residue MUL-005 Sliced units that are masked out lose their digits, or take stored values.
+head_width BUF-001 The number n = 1024·x + low is reduced to 32 bits.
+head_float BUF-001 A head is divided in floating point.
+bigint_width BUF-010 Heads of layout bigint are reduced to 64 bits.
+spill_any BUF-022 Only the units that are full are spilled instead of all active ones.
+spill_inactive BUF-022 Inactive units decide about a spill.
+spill_plane BUF-022 A plane holds the heads of inactive units instead of 0.
+spill_threshold BUF-021 A head of exactly 2^53 does not spill.
+spill_restore BUF-023 Inactive units take their heads from a plane.
+flag_always BUF-021 An operation without an active unit appends no flag.
+underflow BUF-032 Popping from an empty store delivers zeros.
+pop_range BUF-024 A pop that passes 2^63 is carried out.
+wrap_vs_saturation MUL-006 A state that leaves int32 saturates instead of wrapping.
+wraps_zero MUL-006 Wraps are not counted.
+wraps_masked MUL-006 Wraps that a masked row would have made are counted.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

@@ -9,37 +9,22 @@ from revrnn.config import Config
 from revrnn.evaluation import empty_store
 from revrnn.formats import Formats
 
-from .draft import Arguments, Draft, Evaluate, Mistakes, i32
+from .draft import Arguments, Draft, Evaluate, i32, mistakes
 from .requests import CARRIED_HEADS, FORGETFUL, Contents, rules_of, sequence
 
-MISTAKES: Final[Mistakes] = {
-    "group_order": ("CELL-004", "Group 2 is updated before group 1."),
-    "group_old": ("CELL-004", "Group 2 is updated from the old group 1."),
-    "weight_rows": (
-        "CELL-003",
-        "The rows of the weights are read gate by gate, both groups in each.",
-    ),
-    "gate_order": (
-        "CELL-002",
-        "The gates are taken from the rows of the weights in another order.",
-    ),
-    "reset_rounding": (
-        "CELL-011",
-        "The product of reset gate and view is cut off instead of rounded.",
-    ),
-    "reset_ignored": (
-        "CELL-011",
-        "The candidate is computed from the view without the reset gate.",
-    ),
-    "hard_coded_shift": ("CELL-012", "The update is shifted as if the state had 23 fraction bits."),
-    "old_cell": ("CELL-022", "The hidden state is updated from the old cell state."),
-    "cell_tanh_bits": (
-        "CELL-022",
-        "Tanh of the cell state reads it with the fraction bits of sums.",
-    ),
-    "undo_order": ("CELL-040", "The reverse undoes the cell state before the hidden state."),
-    "keeping_limit": ("CELL-030", "The non-forgetting RevGRU ignores the limit."),
-}
+MISTAKES: Final = mistakes("""
+group_order CELL-004 Group 2 is updated before group 1.
+group_old CELL-004 Group 2 is updated from the old group 1.
+weight_rows CELL-003 The rows of the weights are read gate by gate, both groups in each.
+gate_order CELL-002 The gates are taken from the rows of the weights in another order.
+reset_rounding CELL-011 The product of reset gate and view is cut off instead of rounded.
+reset_ignored CELL-011 The candidate is computed from the view without the reset gate.
+hard_coded_shift CELL-012 The update is shifted as if the state had 23 fraction bits.
+old_cell CELL-022 The hidden state is updated from the old cell state.
+cell_tanh_bits CELL-022 Tanh of the cell state reads it with the fraction bits of sums.
+undo_order CELL-040 The reverse undoes the cell state before the hidden state.
+keeping_limit CELL-030 The non-forgetting RevGRU ignores the limit.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

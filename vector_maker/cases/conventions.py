@@ -7,20 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from .draft import Draft, Evaluate, Mistakes, i64
+from .draft import Draft, Evaluate, i64, mistakes
 
-MISTAKES: Final[Mistakes] = {
-    "floor_vs_truncation": (
-        "GEN-003",
-        "A shift of a negative number rounds towards zero instead of down.",
-    ),
-    "tie_direction": (
-        "GEN-003",
-        "A rounding shift takes negative ties away from zero instead of upwards.",
-    ),
-    "shift_zero": ("GEN-003", "A rounding shift by 0 bits changes the value."),
-    "shift_width": ("GEN-003", "The sum inside a rounding shift is reduced to 32 bits."),
-}
+MISTAKES: Final = mistakes("""
+floor_vs_truncation GEN-003 A shift of a negative number rounds towards zero instead of down.
+tie_direction GEN-003 A rounding shift takes negative ties away from zero instead of upwards.
+shift_zero GEN-003 A rounding shift by 0 bits changes the value.
+shift_width GEN-003 The sum inside a rounding shift is reduced to 32 bits.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

@@ -29,6 +29,12 @@ class Draft:
     error: str | None = None
 
 
+def mistakes(table: str) -> Mistakes:
+    """Return the mistakes of a table: in each line a flag, the rule, and the sentence."""
+    rows = (line.split(maxsplit=2) for line in table.strip().splitlines())
+    return {flag: (rule, sentence) for flag, rule, sentence in rows}
+
+
 class Numbers:
     """A 64-bit linear congruential generator (Knuth's MMIX), started from a name."""
 

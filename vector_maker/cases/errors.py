@@ -11,21 +11,15 @@ import numpy as np
 from revrnn.config import Config
 from revrnn.evaluation import empty_store
 
-from .draft import Arguments, Draft, Evaluate, Mistakes, f32, i16, i32, i64
+from .draft import Arguments, Draft, Evaluate, f32, i16, i32, i64, mistakes
 from .requests import Contents, configured, pushed, rows_present, sequence, tiny, without, wrong
 
-MISTAKES: Final[Mistakes] = {
-    "unchecked_name": ("ERR-002", "A name that is unknown or missing is let through."),
-    "unchecked_value": (
-        "ERR-002",
-        "A setting outside its allowed values is let through, or wrongly reported.",
-    ),
-    "unchecked_array": ("ERR-002", "A wrong type, shape or content of an array is let through."),
-    "error_order": (
-        "ERR-002",
-        "Of several faults another one than the first in order is reported.",
-    ),
-}
+MISTAKES: Final = mistakes("""
+unchecked_name ERR-002 A name that is unknown or missing is let through.
+unchecked_value ERR-002 A setting outside its allowed values is let through, or wrongly reported.
+unchecked_array ERR-002 A wrong type, shape or content of an array is let through.
+error_order ERR-002 Of several faults another one than the first in order is reported.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

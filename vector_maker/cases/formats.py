@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .draft import Draft, Evaluate, Mistakes, i32
+from .draft import Draft, Evaluate, i32, mistakes
 
-MISTAKES: Final[Mistakes] = {
-    "z_max_cap": ("FMT-005", "The forget gate is not capped at z_max."),
-    "view_rounding": ("FMT-004", "The view of a state is cut off instead of rounded."),
-    "z_max_default": ("FMT-005", "RevLSTM's forget gates are capped at 1024 by default."),
-    "p_max_of_z": ("FMT-007", "A cap given for z_max is the default of p_max, however large."),
-    "p_max_default": ("FMT-007", "RevLSTM's gate p is capped as f is by default."),
-    "p_max_cap": ("FMT-007", "RevLSTM's gate p is capped at the default, whatever p_max says."),
-}
+MISTAKES: Final = mistakes("""
+z_max_cap FMT-005 The forget gate is not capped at z_max.
+view_rounding FMT-004 The view of a state is cut off instead of rounded.
+z_max_default FMT-005 RevLSTM's forget gates are capped at 1024 by default.
+p_max_of_z FMT-007 A cap given for z_max is the default of p_max, however large.
+p_max_default FMT-007 RevLSTM's gate p is capped as f is by default.
+p_max_cap FMT-007 RevLSTM's gate p is capped at the default, whatever p_max says.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

@@ -10,19 +10,16 @@ import numpy as np
 
 from revrnn.config import Config
 
-from .draft import Arguments, Array, Draft, Evaluate, Mistakes, Numbers, i32
+from .draft import Arguments, Array, Draft, Evaluate, Numbers, i32, mistakes
 from .requests import HOLES, LENGTHS, USUAL, Contents, Mask, sequence
 
-MISTAKES: Final[Mistakes] = {
-    "saturated_view": ("GRAD-002", "A saturated view of a state passes its gradient."),
-    "clipped_gate": ("GRAD-010", "A clipped forget gate passes its gradient."),
-    "limit_gradient": ("GRAD-010", "The gradient of the forget gate lacks the factor 1 - 2^-n."),
-    "masked_gradient": ("GRAD-015", "A masked step contributes to gradients."),
-    "keeping_gradient": (
-        "GRAD-012",
-        "The non-forgetting RevGRU's gradients contain the terms of revmul.",
-    ),
-}
+MISTAKES: Final = mistakes("""
+saturated_view GRAD-002 A saturated view of a state passes its gradient.
+clipped_gate GRAD-010 A clipped forget gate passes its gradient.
+limit_gradient GRAD-010 The gradient of the forget gate lacks the factor 1 - 2^-n.
+masked_gradient GRAD-015 A masked step contributes to gradients.
+keeping_gradient GRAD-012 The non-forgetting RevGRU's gradients contain the terms of revmul.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

@@ -7,29 +7,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from .draft import Draft, Evaluate, Mistakes, Numbers, i16
+from .draft import Draft, Evaluate, Numbers, i16, mistakes
 
-MISTAKES: Final[Mistakes] = {
-    "product_width": ("PROD-001", "A sum of products is accumulated in 32 bits."),
-    "product_float32": ("PROD-001", "A sum of products is accumulated in binary32."),
-    "byte_split": (
-        "PROD-003",
-        "Operands are split in bytes without carrying the low byte's sign upwards.",
-    ),
-    "byte_saturation": ("PROD-003", "Pairs of byte products saturate at the ends of int16."),
-    "bias_scale": (
-        "PROD-004",
-        "The bias is scaled as if it had the fraction bits of another product.",
-    ),
-    "sum_parts_width": (
-        "PROD-004",
-        "The products of a pre-activation are reduced to 32 bits before they are added.",
-    ),
-    "view_scale": (
-        "PROD-004",
-        "The view's product is not brought to the fraction bits of the input's.",
-    ),
-}
+MISTAKES: Final = mistakes("""
+product_width PROD-001 A sum of products is accumulated in 32 bits.
+product_float32 PROD-001 A sum of products is accumulated in binary32.
+byte_split PROD-003 Operands are split in bytes without carrying the low byte's sign upwards.
+byte_saturation PROD-003 Pairs of byte products saturate at the ends of int16.
+bias_scale PROD-004 The bias is scaled as if it had the fraction bits of another product.
+sum_parts_width PROD-004 The products of a pre-activation are reduced to 32 bits before they are \
+added.
+view_scale PROD-004 The view's product is not brought to the fraction bits of the input's.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

@@ -8,36 +8,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from .draft import Draft, Evaluate, Mistakes, f32, i32
+from .draft import Draft, Evaluate, f32, i32, mistakes
 
-MISTAKES: Final[Mistakes] = {
-    "half_even_vs_half_up": (
-        "QNT-001",
-        "Quantisation rounds ties upwards instead of to the even integer.",
-    ),
-    "half_even_vs_away": (
-        "QNT-001",
-        "Quantisation rounds ties away from zero instead of to the even integer.",
-    ),
-    "truncation_vs_nearest": (
-        "QNT-001",
-        "Quantisation cuts fraction bits off instead of rounding.",
-    ),
-    "clip_vs_wrap": (
-        "QNT-002",
-        "A value beyond the end of its range wraps around instead of saturating.",
-    ),
-    "operand_range": (
-        "QNT-002",
-        "Operands and weights saturate at the ends of int16 instead of at 32512.",
-    ),
-    "kind_bits": ("QNT-002", "A kind of quantity is given another kind's number of fraction bits."),
-    "zero_sign": ("QNT-006", "Zero is dequantised to a negative zero."),
-    "dequantise_rounding": (
-        "QNT-006",
-        "An int32 becomes a float by truncation instead of to the nearest.",
-    ),
-}
+MISTAKES: Final = mistakes("""
+half_even_vs_half_up QNT-001 Quantisation rounds ties upwards instead of to the even integer.
+half_even_vs_away QNT-001 Quantisation rounds ties away from zero instead of to the even integer.
+truncation_vs_nearest QNT-001 Quantisation cuts fraction bits off instead of rounding.
+clip_vs_wrap QNT-002 A value beyond the end of its range wraps around instead of saturating.
+operand_range QNT-002 Operands and weights saturate at the ends of int16 instead of at 32512.
+kind_bits QNT-002 A kind of quantity is given another kind's number of fraction bits.
+zero_sign QNT-006 Zero is dequantised to a negative zero.
+dequantise_rounding QNT-006 An int32 becomes a float by truncation instead of to the nearest.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

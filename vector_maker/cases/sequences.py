@@ -10,53 +10,35 @@ import numpy as np
 from revrnn.config import Config
 from revrnn.formats import Formats
 
-from .draft import Arguments, Draft, Evaluate, Mistakes, i32
+from .draft import Arguments, Draft, Evaluate, i32, mistakes
 from .requests import CARRIED_HEADS, FORGETFUL, HOLES, LENGTHS, Contents, Mask, rules_of, sequence
 
-MISTAKES: Final[Mistakes] = {
-    "mask_ignored": ("SEQ-002", "A masked row's state is updated."),
-    "layer_order": ("SEQ-001", "The layers of a step are updated from the top."),
-    "carry_heads": ("SEQ-006", "The heads that are given are replaced by fresh ones."),
-    "layer_heads": ("SEQ-003", "Each layer has heads of its own."),
-    "group_heads": ("SEQ-003", "Each group has heads of its own."),
-    "upper_input_time": (
-        "SEQ-004",
-        "A layer's input is the layer below before this step's update.",
-    ),
-    "upper_input_order": (
-        "SEQ-004",
-        "A layer's input has the groups of the layer below in reverse order.",
-    ),
-    "upper_input_scale": (
-        "SEQ-004",
-        "A layer's input from below is read with the input's fraction bits.",
-    ),
-    "gain_rounding": (
-        "SEQ-012",
-        "An input multiplied by a gain is rounded down instead of to the nearest.",
-    ),
-    "gain_clip": ("SEQ-012", "An input multiplied by a gain leaves the operands' range."),
-    "gain_layer": ("SEQ-012", "A layer's input is multiplied by another layer's gains."),
-    "gain_step": ("SEQ-012", "Undoing a step multiplies by the first step's gains."),
-    "slice_index": ("SEQ-007", "Undoing a step restores the sliced units of after it."),
-    "slice_layer": ("SEQ-007", "The bottom layer is sliced instead of the top one."),
-    "slice_group": ("SEQ-007", "Group 2 is sliced instead of group 1."),
-    "slice_cell_state": ("SEQ-007", "RevLSTM's cell state is sliced too."),
-    "output_masked": (
-        "SEQ-005",
-        "The output of a masked step is 0 instead of the unchanged state.",
-    ),
-    "count_masked": ("ACC-001", "Gates of masked rows are counted."),
-    "count_sliced": ("ACC-001", "Gates of sliced units are counted."),
-    "padding_counts": ("ACC-004", "Masked steps count as plain bits."),
-    "slice_bits": ("ACC-003", "The slices of masked steps, or not the first slices, are charged."),
-    "head_bits": ("ACC-003", "Heads are not charged."),
-    "plane_bits": (
-        "ACC-003",
-        "A plane is charged for the units that spilled instead of as a whole.",
-    ),
-    "flag_bits": ("ACC-003", "Flags are not charged."),
-}
+MISTAKES: Final = mistakes("""
+mask_ignored SEQ-002 A masked row's state is updated.
+layer_order SEQ-001 The layers of a step are updated from the top.
+carry_heads SEQ-006 The heads that are given are replaced by fresh ones.
+layer_heads SEQ-003 Each layer has heads of its own.
+group_heads SEQ-003 Each group has heads of its own.
+upper_input_time SEQ-004 A layer's input is the layer below before this step's update.
+upper_input_order SEQ-004 A layer's input has the groups of the layer below in reverse order.
+upper_input_scale SEQ-004 A layer's input from below is read with the input's fraction bits.
+gain_rounding SEQ-012 An input multiplied by a gain is rounded down instead of to the nearest.
+gain_clip SEQ-012 An input multiplied by a gain leaves the operands' range.
+gain_layer SEQ-012 A layer's input is multiplied by another layer's gains.
+gain_step SEQ-012 Undoing a step multiplies by the first step's gains.
+slice_index SEQ-007 Undoing a step restores the sliced units of after it.
+slice_layer SEQ-007 The bottom layer is sliced instead of the top one.
+slice_group SEQ-007 Group 2 is sliced instead of group 1.
+slice_cell_state SEQ-007 RevLSTM's cell state is sliced too.
+output_masked SEQ-005 The output of a masked step is 0 instead of the unchanged state.
+count_masked ACC-001 Gates of masked rows are counted.
+count_sliced ACC-001 Gates of sliced units are counted.
+padding_counts ACC-004 Masked steps count as plain bits.
+slice_bits ACC-003 The slices of masked steps, or not the first slices, are charged.
+head_bits ACC-003 Heads are not charged.
+plane_bits ACC-003 A plane is charged for the units that spilled instead of as a whole.
+flag_bits ACC-003 Flags are not charged.
+""")
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:
