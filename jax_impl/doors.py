@@ -84,7 +84,8 @@ def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
     fields = {name: given[name] for name in Config.__dataclass_fields__ if name in given}
     config = Config(**(fields | {"cell": cell, "formats": formats}))
     check_config(config)
-    _check_sizes(config, given["chunk_size"], given["checkpoint_every"])
+    chunk = CHUNK_SIZE if given["chunk_size"] is None else given["chunk_size"]
+    settings_of(config, chunk, given["checkpoint_every"])
     warn_of_one_layer(given["dropout"], config.num_layers)
     return config
 
@@ -184,11 +185,6 @@ def run(
     if module.batch_first:
         return out._replace(outputs=out.outputs.swapaxes(0, 1))
     return out
-
-
-def _check_sizes(config: Config, chunk_size: Any, checkpoint_every: Any) -> None:
-    size = CHUNK_SIZE if chunk_size is None else chunk_size
-    settings_of(config, size, checkpoint_every)
 
 
 def _wider(name: str, value: Any, axes: int) -> Any:

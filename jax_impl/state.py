@@ -15,8 +15,7 @@ from jax import export
 
 from revrnn.config import Config
 from revrnn.errors import RevRNNError, one_of, type_name
-from revrnn.kinds import is_int
-from revrnn.plan import check_sizes
+from revrnn.plan import check_size, check_sizes
 
 from .buffer import LAYOUTS, fresh_heads
 from .quantise import dequantise
@@ -175,12 +174,9 @@ def initial_state(config: Config, batch_size: int) -> State:
         RevRNNError: ``E_ARGUMENT`` or ``E_UNSUPPORTED``.
     """
     check_config(config)
-    if not is_int(batch_size) or batch_size < 1:
-        raise RevRNNError(
-            "E_ARGUMENT", "batch_size", repr(batch_size), "a whole number, at least 1"
-        )
-    check_sizes(config, int(batch_size))
-    return fresh_state(config, int(batch_size))
+    rows = check_size("batch_size", batch_size)
+    check_sizes(config, rows)
+    return fresh_state(config, rows)
 
 
 def fresh_state(config: Config, batch_size: int) -> State:

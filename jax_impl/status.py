@@ -57,7 +57,7 @@ _FAULTS: Final = (
 
 
 def flag(condition: jax.Array, bit: int) -> jax.Array:
-    """Return ``bit`` if ``condition`` (a scalar) holds, else 0, int32."""
+    """Return ``bit`` where ``condition`` holds, else 0, int32."""
     return jnp.where(condition, jnp.int32(bit), jnp.int32(0))
 
 

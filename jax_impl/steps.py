@@ -16,40 +16,48 @@ from .groups import Groups
 from .resets import Replaced
 from .scans import scan
 from .sequence import Steps
-from .status import OVERFLOW, RESETS, first
+from .state import floats_of
+from .status import NONFINITE, OVERFLOW, RESETS, first, flag
 from .walk import Forward, Reverse, trace_of
 
 
-def faults_by_step(
+def delivered(
+    config: Config,
+    steps: Steps,
+    outputs: jax.Array,
     status: jax.Array,
-    bad: jax.Array,
     buffer: Buffer | None,
     pushed: jax.Array,
     replaced: Replaced | None,
-    resets: jax.Array | None,
-) -> jax.Array:
-    """Return the faults up to each step, as a scan would have met them, int32 ``[C]``.
+) -> tuple[jax.Array, jax.Array]:
+    """Return a chunk's outputs as a scan gives them, and the faults so far, of inputs too.
 
     Args:
+        config: the stack.
+        steps: what was given; of floats the outputs are floats, NaN from the first fault on.
+        outputs: int32 ``[C, B, H]``.
         status: faults before the chunk.
-        bad: bool ``[C]``, where inputs are not finite.
         buffer: as it was before.
         pushed: words that were pushed up to each step, ``[C]``.
         replaced: the states that resets replaced, after the chunk.
-        resets: bool ``[C, B]``.
     """
-    status = jnp.where(lax.cumsum(bad.astype(jnp.int32)) > 0, first(status, jnp.int32(1)), status)
+    if steps.x.dtype != jnp.float32:
+        return outputs, status
+    bad = ~jnp.isfinite(steps.x).all((1, 2))
+    after = first(status, flag(bad.any(), NONFINITE))
+    # The faults up to each step, int32 [C].
+    faults = first(status, flag(lax.cumsum(bad.astype(jnp.int32)) > 0, NONFINITE))
     if buffer is not None:
         assert isinstance(buffer, StreamBuffer)
-        status |= buffer.status
+        faults |= buffer.status
         if buffer.words is not None:
             over = buffer.length.astype(jnp.int64) + pushed > buffer.words.shape[0]
-            status |= jnp.where(over, jnp.int32(OVERFLOW), 0)
-    if replaced is not None and resets is not None:
-        count = lax.cumsum(resets.sum(1, dtype=jnp.int32))
+            faults |= flag(over, OVERFLOW)
+    if replaced is not None and steps.resets is not None:
+        count = lax.cumsum(steps.resets.sum(1, dtype=jnp.int32))
         total = replaced.length - count[-1] + count if len(count) else count
-        status |= jnp.where(total > replaced.h.shape[0], jnp.int32(RESETS), 0)
-    return status
+        faults |= flag(total > replaced.h.shape[0], RESETS)
+    return floats_of(config, outputs, faults[:, None, None]), after
 
 
 def traced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -128,9 +128,9 @@ class Forward:
     slices: Ints
     wraps: int
     gate_counts: Ints
-    states: list[State]
-    heads_steps: list[Ints]
-    words_steps: list[int]
+    states: list[State] = field(default_factory=list)
+    heads_steps: list[Ints] = field(default_factory=list)
+    words_steps: list[int] = field(default_factory=list)
 
 
 def gained(a: Ints, gain: Ints) -> Ints:
@@ -169,22 +169,13 @@ def sequence_forward(
     top, depth = config.num_layers - 1, config.slice_size
     context = Context(config, mask[:0], buffer, 0, np.zeros(1025, np.int64))
     slices = [state.h[top][:, :depth].copy()]
-    result = Forward(
-        np.zeros((len(x), x.shape[1], config.hidden_size), np.int64),
-        state,
-        buffer,
-        slices[0],
-        0,
-        context.gate_counts,
-        [],
-        [],
-        [],
-    )
+    outputs = np.zeros((len(x), x.shape[1], config.hidden_size), np.int64)
+    result = Forward(outputs, state, buffer, slices[0], 0, context.gate_counts)
     for t in range(len(x)):
         context.rows = mask[t]
         context.gains = None if gains is None else gains[t]
         stack.step(context, x[t], state)
-        result.outputs[t] = state.h[top]
+        outputs[t] = state.h[top]
         result.states.append(state.copy())
         slices.append(state.h[top][:, :depth].copy())
         if buffer is not None:

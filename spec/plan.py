@@ -71,6 +71,13 @@ class Plan:
 _MOST_NUMBERS, _MOST_LAYERS = 2**36, 2**16
 
 
+def check_size(name: str, size: object) -> int:
+    """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``."""
+    if not is_int(size) or size < 1:
+        raise RevRNNError("E_ARGUMENT", name, repr(size), "a whole number, at least 1")
+    return int(size)
+
+
 def check_sizes(config: Config, batch_size: int = 1) -> None:
     """Raise before memory is asked for that no machine has.
 
@@ -130,11 +137,8 @@ def plan(
         RevRNNError: ``E_ARGUMENT`` for sizes below 1 or bits out of range.
     """
     check_config(config)
-    chunk = CHUNK_SIZE if chunk_size is None else chunk_size
-    for name, given in (("steps", steps), ("batch_size", batch_size), ("chunk_size", chunk)):
-        if not is_int(given) or given < 1:
-            raise RevRNNError("E_ARGUMENT", name, repr(given), "a whole number, at least 1")
-    steps, batch_size, chunk = int(steps), int(batch_size), int(chunk)
+    steps, batch_size = check_size("steps", steps), check_size("batch_size", batch_size)
+    chunk = check_size("chunk_size", CHUNK_SIZE if chunk_size is None else chunk_size)
     bits = config.forget_limit / 2 if expected_bits is None else expected_bits
     number: object = bits
     real = isinstance(number, Real) and not isinstance(number, bool)

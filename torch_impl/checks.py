@@ -14,7 +14,7 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
-from revrnn.plan import CHUNK_SIZE
+from revrnn.plan import CHUNK_SIZE, check_size
 
 from .engine import Settings
 from .state import State
@@ -139,9 +139,7 @@ def whole(name: str, value: object) -> int:
 
     Python's and NumPy's integers are taken; a number beyond any sequence's length means all steps.
     """
-    if not is_int(value) or value < 1:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, at least 1")
-    return min(int(value), 2**31 - 1)
+    return min(check_size(name, value), 2**31 - 1)
 
 
 def flag(name: str, value: object) -> bool:

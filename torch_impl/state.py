@@ -14,8 +14,7 @@ from torch.utils import _pytree
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
-from revrnn.kinds import is_int
-from revrnn.plan import check_sizes
+from revrnn.plan import check_size, check_sizes
 
 from .buffer import fresh_heads
 from .quantise import quantise
@@ -220,11 +219,9 @@ def initial_state(
     """
     check_config(config)
     check_device("device", device)
-    if not is_int(batch_size) or batch_size < 1:
-        allowed = "a whole number, at least 1"
-        raise RevRNNError("E_ARGUMENT", "batch_size", repr(batch_size), allowed)
-    check_sizes(config, int(batch_size))
-    return fresh_state(config, int(batch_size), device)
+    rows = check_size("batch_size", batch_size)
+    check_sizes(config, rows)
+    return fresh_state(config, rows, device)
 
 
 def fresh_state(config: Config, batch_size: int, device: torch.device | str | None = None) -> State:

@@ -33,20 +33,7 @@ def pull(
     grad_outputs: jax.Array | None,
     grads: dict[str, jax.Array],
 ) -> Gradients:
-    """Carry gradients back over a chunk.
-
-    Args:
-        config: the stack.
-        packed: its weights.
-        tape: of the chunk.
-        steps: what the forward pass was given.
-        grad_state: with respect to ``h`` and ``c`` after it, float32 ``[L, B, H]``.
-        grad_outputs: with respect to its outputs, float32 ``[C, B, H]``.
-        grads: of parameters so far.
-
-    Returns:
-        The gradients of the chunk's operands, of parameters, and of the state before.
-    """
+    """Do as :func:`revrnn.jax_impl.gradients.chunk_gradient`, and add to ``grads`` so far."""
     shape = (*steps.x.shape[:2], config.hidden_size)
     given = jnp.zeros((0, *shape[1:]), jnp.float32) if grad_outputs is None else grad_outputs
     x = real(to_operand(config, steps.x), config.layer_input_bits(0))

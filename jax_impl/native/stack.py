@@ -19,9 +19,7 @@ from ..buffer import Buffer
 from ..groups import Groups
 from ..resets import Replaced
 from ..sequence import Steps
-from ..state import floats_of
-from ..status import NONFINITE, first, flag
-from ..steps import faults_by_step, traced, traced_back
+from ..steps import delivered, traced, traced_back
 from ..walk import Forward, Reverse, status_of, to_operand
 from .calls import call
 from .rows import Rows, described
@@ -94,28 +92,14 @@ class KernelStack:
             total = jnp.sum(steps.resets, dtype=jnp.int32)
             replaced = _replaced(replaced, made[5], made[6], replaced.length + total)
         outputs, slices, states, counts, tops, wraps = made[7:]
+        outputs, status = delivered(config, steps, outputs, status, buffer, tops, replaced)
         end = status | status_of(now, replaced)
-        if steps.x.dtype == jnp.float32:
-            bad = ~jnp.isfinite(steps.x).all((1, 2))
-            faults = faults_by_step(status, bad, buffer, tops, replaced, steps.resets)
-            end = first(status, flag(bad.any(), NONFINITE)) | status_of(now, replaced)
-            outputs = floats_of(config, outputs, faults[:, None, None])
         if not config.slice_size:
             slices = jnp.zeros((length + 1, rows, 0), jnp.int32)
         gates = counts.sum(0) if count_gates and config.forgetting else None
         past: Any = states if before else None
-        return Forward(
-            outputs,
-            groups,
-            now,
-            replaced,
-            slices,
-            wraps[0].astype(jnp.int32),
-            gates,
-            end,
-            None,
-            past,
-        )
+        ends = (slices, wraps[0].astype(jnp.int32), gates, end, None, past)
+        return Forward(outputs, groups, now, replaced, *ends)
 
     def reverse(
         self,

@@ -35,20 +35,7 @@ def pull(
     grad_outputs: jax.Array | None,
     grads: dict[str, jax.Array],
 ) -> Gradients:
-    """Carry gradients back over a chunk.
-
-    Args:
-        config: the stack.
-        packed: its weights.
-        tape: of the chunk.
-        steps: what the forward pass was given.
-        grad_state: with respect to ``h`` and ``c`` after it, float32 ``[L, B, H]``.
-        grad_outputs: with respect to its outputs, float32 ``[C, B, H]``.
-        grads: of parameters so far.
-
-    Returns:
-        The gradients of the chunk's operands, of parameters, and of the state before.
-    """
+    """Do as :func:`revrnn.jax_impl.gradients.chunk_gradient`, and add to ``grads`` so far."""
     length, rows = steps.mask.shape
     sizes = Sizes(config, rows, length, Tiles.for_batch(rows))
     padded, gates, slots = sizes.padded_units, config.num_gates, sizes.slots

@@ -19,9 +19,7 @@ from ..buffer import Buffer, StreamBuffer
 from ..groups import Groups
 from ..resets import Replaced, replace_rows, restore_rows
 from ..sequence import Steps
-from ..state import floats_of
-from ..status import NONFINITE, first, flag
-from ..steps import faults_by_step, traced, traced_back
+from ..steps import delivered, traced, traced_back
 from ..walk import Forward, Reverse, status_of, to_operand
 from .arrays import before_steps, of_chunk, of_tape, put_groups, take_groups
 from .launch import BACK, FORWARD, Launcher
@@ -114,12 +112,9 @@ class KernelStack:
             if buffer is not None:
                 counts, now = self._pushed(go, buffer)
         slices = jnp.concatenate([start, outputs[:, :, :depth]])
+        pushed = lax.cumsum(counts)
+        outputs, status = delivered(config, steps, outputs, status, buffer, pushed, replaced)
         end = status | status_of(now, replaced)
-        if steps.x.dtype == jnp.float32:
-            bad = ~jnp.isfinite(steps.x).all((1, 2))
-            faults = faults_by_step(status, bad, buffer, lax.cumsum(counts), replaced, steps.resets)
-            end = first(status, flag(bad.any(), NONFINITE)) | status_of(now, replaced)
-            outputs = floats_of(config, outputs, faults[:, None, None])
         ends: tuple[Any, ...] = (slices, wraps, None, end, None, past)
         return Forward(outputs, groups, now, replaced, *ends)
 

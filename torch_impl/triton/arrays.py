@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +27,7 @@ class Arrays(Sizes):
         self.device = device
         layers, gates, units = config.num_layers, config.num_gates, self.units
         rows, padded = self.padded_rows, self.padded_units
-
-        def new(*shape: int, kind: torch.dtype = torch.int32) -> Tensor:
-            return torch.zeros(shape, dtype=kind, device=device)
-
-        byte = torch.int8
+        new, byte = self._new, torch.int8
         self.h = new(self.slots, rows, padded)
         self.c = new(self.slots, rows, padded) if config.has_cell_state else self.h
         # Views, what layers take in with gains, RevGRU's u.
@@ -49,48 +45,43 @@ class Arrays(Sizes):
         self.table = packed_table(device)
         self._operations()
         self._weights()
-        self.none = torch.zeros(1, dtype=torch.float32, device=device)
+        self.none = new(1, kind=torch.float32)
         # Made when a pass goes back or keeps states.
         self._tape: tuple[Tensor, Tensor] | None = None
         self._gradients: tuple[Tensor, ...] | None = None
         self._past: tuple[Tensor, Tensor] | None = None
 
+    def _new(self, *shape: int, kind: torch.dtype = torch.int32) -> Tensor:
+        return torch.zeros(shape, dtype=kind, device=self.device)
+
     def _operations(self) -> None:
         count = max(self.steps * self.operations, 1)
-        device, rows = self.device, self.padded_rows
-        shape = (count, rows, self.across)
-        self.stage = torch.empty((*shape, self.tiles.units), dtype=torch.int16, device=device)
-        self.counts = torch.zeros(shape, dtype=torch.int32, device=device)
-        self.places = torch.zeros(count * rows * self.across, dtype=torch.int32, device=device)
-        self.tops = torch.zeros(count + 1, dtype=torch.int32, device=device)
+        shape = (count, self.padded_rows, self.across)
+        staged = (*shape, self.tiles.units)
+        self.stage = torch.empty(staged, dtype=torch.int16, device=self.device)
+        self.counts, self.places = self._new(*shape), self._new(math.prod(shape))
+        self.tops = self._new(count + 1)
         bound = self.config.words_bound(self.steps) * self.batch * self.units
-        self.words = torch.zeros(bound + 1, dtype=torch.int16, device=device)
+        self.words = self._new(bound + 1, kind=torch.int16)
 
     def _weights(self) -> None:
-        gates, padded, device = self.config.num_gates, self.padded_units, self.device
-        real: dict[str, Any] = {"dtype": torch.float32, "device": device}
+        gates, padded, real = self.config.num_gates, self.padded_units, torch.float32
         self.bytes: list[tuple[Tensor, Tensor]] = []
         self.bias: list[Tensor] = []
         self.floats: list[Tensor] = []
         self.floats_in: list[Tensor] = []
         # Those of the layers above the first lie one after another.
-        for layers, width in (
-            (1, self.config.input_size),
-            (self.config.num_layers - 1, 2 * padded),
-        ):
+        above = self.config.num_layers - 1
+        for layers, width in ((1, self.config.input_size), (above, 2 * padded)):
             shape = (layers, 2, gates, padded)
             length = padded if not self.bytes else 3 * padded
-            pair = [
-                torch.zeros((*shape, length), dtype=torch.int8, device=device) for _ in range(2)
-            ]
+            pair = [self._new(*shape, length, kind=torch.int8) for _ in range(2)]
             self.bytes += zip(*pair, strict=True)
-            self.bias += torch.zeros(shape, dtype=torch.int32, device=device)
-            self.floats += torch.zeros((*shape, padded), **real)
-            self.floats_in += torch.zeros((*shape, width), **real)
+            self.bias += self._new(*shape)
+            self.floats += self._new(*shape, padded, kind=real)
+            self.floats_in += self._new(*shape, width, kind=real)
         shape = (2, gates, padded, self.length)
-        self.input_bytes = tuple(
-            torch.zeros(shape, dtype=torch.int8, device=device) for _ in range(2)
-        )
+        self.input_bytes = tuple(self._new(*shape, kind=torch.int8) for _ in range(2))
         self.loaded: object = None
 
     def load_weights(self, params: Mapping[str, Tensor]) -> None:
@@ -121,36 +112,30 @@ class Arrays(Sizes):
     def tape(self) -> tuple[Tensor, Tensor]:
         """Factors ``[2·L, planes, C, B, Gp]`` and inputs of upper layers ``[2·L, 2, C, B, Gp]``."""
         if self._tape is None:
-            shape = (self.steps, self.batch, self.padded_units)
-            factors = torch.zeros(
-                (self.slots, self.planes, *shape), dtype=torch.float32, device=self.device
-            )
+            shape, real = (self.steps, self.batch, self.padded_units), torch.float32
+            factors = self._new(self.slots, self.planes, *shape, kind=real)
             below = (self.slots, 2, *shape) if self.slots > 2 else (1,)
-            lower = torch.zeros(below, dtype=torch.float32, device=self.device)
-            self._tape = factors, lower
+            self._tape = factors, self._new(*below, kind=real)
         return self._tape
 
     @property
     def gradients(self) -> tuple[Tensor, ...]:
         """``dh``, ``dc`` ``[2, 2·L, Bp, Gp]``; ``ds`` ``[2·L, C, B, N, Gp]``; scratch; outputs'."""
         if self._gradients is None:
-            rows, padded = self.padded_rows, self.padded_units
-            real: dict[str, Any] = {"dtype": torch.float32, "device": self.device}
-            dh = torch.zeros((2, self.slots, rows, padded), **real)
-            dc = torch.zeros_like(dh)
+            rows, padded, real = self.padded_rows, self.padded_units, torch.float32
+            dh = self._new(2, self.slots, rows, padded, kind=real)
             shape = (self.slots, self.steps, self.batch, self.config.num_gates, padded)
-            ds = torch.zeros(shape, **real)
-            through = torch.zeros((rows, padded), **real)
-            given = torch.zeros((self.steps, self.batch, 2 * self.units), **real)
-            self._gradients = dh, dc, ds, through, given
+            through = self._new(rows, padded, kind=real)
+            given = self._new(self.steps, self.batch, 2 * self.units, kind=real)
+            ds = self._new(*shape, kind=real)
+            self._gradients = dh, torch.zeros_like(dh), ds, through, given
         return self._gradients
 
     @property
     def past(self) -> tuple[Tensor, Tensor]:
         """``h`` and ``c`` before each step and after the last, ``[C+1, 2·L, B, G]`` (GRAD-020)."""
         if self._past is None:
-            shape = (self.steps + 1, self.slots, self.batch, self.units)
-            h = torch.zeros(shape, dtype=torch.int32, device=self.device)
+            h = self._new(self.steps + 1, self.slots, self.batch, self.units)
             self._past = h, torch.zeros_like(h) if self.config.has_cell_state else h
         return self._past
 
@@ -185,12 +170,8 @@ class Arrays(Sizes):
     def by_layers(self, groups: Tensor) -> Tensor:
         """Return ``[2·L, B, G]`` as ``[L, B, 2·G]``, in memory of its own."""
         slots, rows, units = groups.shape
-        return (
-            groups.view(slots // 2, 2, rows, units)
-            .transpose(1, 2)
-            .reshape(slots // 2, rows, 2 * units)
-            .clone()
-        )
+        pairs = groups.view(slots // 2, 2, rows, units).transpose(1, 2)
+        return pairs.reshape(slots // 2, rows, 2 * units).clone()
 
     def put_state(self, state: State) -> None:
         """Copy a state into the padded arrays."""
