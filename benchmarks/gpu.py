@@ -13,7 +13,8 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,19 @@ def kernels_of(step: Callable[[], None]) -> list[list[Any]]:
     return sorted(rows, key=lambda row: -row[2])[:16]
 
 
+@contextmanager
+def noted(row: dict[str, Any], results: dict[str, Any], path: Path) -> Iterator[None]:
+    """Write a row and show it, with what went wrong while it was measured."""
+    try:
+        yield
+    except Exception as error:
+        row["error"] = f"{type(error).__name__}: {error}"
+        traceback.print_exc(limit=-4)
+    results["rows"].append(row)
+    print(json.dumps(row), flush=True)
+    save(path, results)
+
+
 def main() -> int:
     """Measure all and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -149,7 +163,7 @@ def main() -> int:
         "compared": {},
         "kernels": {},
     }
-    sizes = [tuple(int(n) for n in text.split("x")) for text in options.sizes.split(",")]
+    sizes = [(int(a), int(b)) for a, b in (text.split("x") for text in options.sizes.split(","))]
     for cell in CELLS:
         for size, layers, shape in (
             ((200, 200), 1, (70, 20)),
@@ -166,8 +180,7 @@ def main() -> int:
                     traceback.print_exc(limit=-4)
                 print(key, results["compared"][key], flush=True)
                 save(options.out, results)
-    for wide, hidden in sizes:
-        size = wide, hidden
+    for size in sizes:
         for cell in CELLS:
             for name in ("cudnn", *engines):
                 if time.monotonic() - begin > options.seconds:
@@ -175,7 +188,7 @@ def main() -> int:
                 ours = name != "cudnn"
                 x = torch.randn(70, 20, size[0], device="cuda")
                 row: dict[str, Any] = {"cell": cell, "size": size, "engine": name}
-                try:
+                with noted(row, results, options.out):
                     torch.cuda.empty_cache()
                     module = make(cell, ours, size, 1)
                     step, no_grad = step_of(module, x), forward_only(module, x)
@@ -184,25 +197,13 @@ def main() -> int:
                         row["forward_ms"] = measure(no_grad, 10, 2.0)["ms"]
                         if name != "eager":
                             results["kernels"][f"{cell} {size} {name}"] = kernels_of(step)
-                except Exception as error:
-                    row["error"] = f"{type(error).__name__}: {error}"
-                    traceback.print_exc(limit=-4)
-                results["rows"].append(row)
-                print(json.dumps(row), flush=True)
-                save(options.out, results)
     if options.compiled:
         set_compiled_steps(True)
         for cell in CELLS:
             row = {"cell": cell, "size": (200, 200), "engine": "eager compiled"}
-            try:
+            with noted(row, results, options.out), engine("eager"):
                 module = make(cell, True, (200, 200), 1)
-                with engine("eager"):
-                    row |= measure(step_of(module, torch.randn(70, 20, 200, device="cuda")), 10)
-            except Exception as error:
-                row["error"] = f"{type(error).__name__}: {error}"
-            results["rows"].append(row)
-            print(json.dumps(row), flush=True)
-            save(options.out, results)
+                row |= measure(step_of(module, torch.randn(70, 20, 200, device="cuda")), 10)
     for name, rows in results["kernels"].items():
         print(name, *rows, sep="\n  ")
     return 0

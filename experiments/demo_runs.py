@@ -7,7 +7,6 @@ costs no waiting for the other. What they report on the way goes through a queue
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from revrnn.evaluation import fresh_heads, load
 from .agreement import Agreement, compare_batch, exact_arguments
 from .lm.settings import LmSettings
 from .lm.trainer import Trainer
+from .processes import use_part_of_cores
 from .runs import Arrays
 from .settings import FRAMEWORKS, LAYOUTS
 from .text import Batch
@@ -100,9 +100,11 @@ def name_of(cell: str, framework: str) -> str:
 def train_all(job: Job, report: Report) -> list[Run]:
     """Train every cell of a job, one after the other."""
     if job.framework == "torch":
-        use_half_the_cores()
-    else:
-        use_no_kernels()
+        use_part_of_cores(len(FRAMEWORKS))
+    else:  # compiling kernels takes longer than the whole demo trains
+        from ..jax_impl import set_engine
+
+        set_engine("scan")
     runs = []
     for settings, file in job.starts:
         report((name_of(settings.cell, job.framework), 0, "compiling"))
@@ -111,20 +113,6 @@ def train_all(job: Job, report: Report) -> list[Run]:
         trainer.set_parameters(weights)
         runs.append(train(trainer, job.data, job.checks, report))
     return runs
-
-
-def use_half_the_cores() -> None:
-    """Leave the other half to the framework that trains beside this one."""
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // len(FRAMEWORKS)))
-
-
-def use_no_kernels() -> None:
-    """Have JAX go by its scan: compiling kernels takes longer than the whole demo trains."""
-    from ..jax_impl import set_engine
-
-    set_engine("scan")
 
 
 def carried(trainer: Trainer) -> Arrays:

@@ -65,6 +65,13 @@ class Processes(ProcessPoolExecutor):
         return super().__exit__(kind, error, traceback)
 
 
+def use_part_of_cores(parts: int) -> None:
+    """Have PyTorch use one of so many parts of the cores: the others are for those beside it."""
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // parts))
+
+
 @contextmanager
 def interrupts_put_off() -> Iterator[None]:
     """Have an interrupt wait for the end of a ``with`` block, where the system can do that."""

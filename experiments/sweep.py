@@ -12,7 +12,6 @@ run is repeated, from other first weights and with other dropouts.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -28,7 +27,7 @@ from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
 from .outputs import write_file, write_json, written
 from .plots import plot_losses
-from .processes import Processes
+from .processes import Processes, use_part_of_cores
 from .runs import RunFolder
 from .settings import add_options, check_rates, chosen, restored
 
@@ -208,8 +207,7 @@ class Comparison:
                 else:
                     yield name, None
             return
-        threads = max(1, (os.cpu_count() or 1) // processes)
-        with Processes(processes, _few_threads, threads) as pool:
+        with Processes(processes, use_part_of_cores, processes) as pool:
             names = {pool.submit(_run, self.run, own): name for name, own in waiting.items()}
             left: set[Future[RevRNNError | None]] = set(names)
             try:
@@ -283,13 +281,6 @@ def _run(run: Callable[[Given, Console], None], own: Given) -> RevRNNError | Non
     except RevRNNError as error:
         return error
     return None
-
-
-def _few_threads(threads: int) -> None:
-    """Leave the other cores to the runs beside this one."""
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def _count(word: str) -> int:

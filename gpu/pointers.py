@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 class Pointers(NamedTuple):
     """The arrays that kernels work in, with the weights of the first layer or of all above it.
 
+    Triton finds them by their annotations.
+
     Attributes:
         wh: high bytes of the weights; ``wl`` low bytes.
         w: recurrent weights, float32; ``w_in`` input weights.

@@ -7,10 +7,10 @@ would be done with them where they are arguments of their own.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 
-class Numbers(NamedTuple):
+class Numbers(namedtuple("Numbers", "plan table")):
     """What a configuration comes to.
 
     Attributes:
@@ -18,11 +18,8 @@ class Numbers(NamedTuple):
         table: of tanh, int32 ``[1025]``: 512 times a value, plus the step to the next.
     """
 
-    plan: Any
-    table: Any
 
-
-class Stack(NamedTuple):
+class Stack(namedtuple("Stack", "w_x w_l w_h norms bias")):
     """The packed weights of a stack of layers.
 
     Attributes:
@@ -33,14 +30,8 @@ class Stack(NamedTuple):
         bias: int32 ``[L, 2·N·G]``.
     """
 
-    w_x: Any
-    w_l: Any
-    w_h: Any
-    norms: Any
-    bias: Any
 
-
-class Steps(NamedTuple):
+class Steps(namedtuple("Steps", "x active aside_at gains")):
     """C steps of R rows.
 
     Attributes:
@@ -51,13 +42,8 @@ class Steps(NamedTuple):
         gains: int32 ``[C, L−1, R, H]``, or of no steps (SEQ-012).
     """
 
-    x: Any
-    active: Any
-    aside_at: Any
-    gains: Any
 
-
-class Kept(NamedTuple):
+class Kept(namedtuple("Kept", "words keep tally aside_h aside_c slices states")):
     """What is kept of a chunk to go back.
 
     Attributes:
@@ -70,23 +56,12 @@ class Kept(NamedTuple):
         states: int32 ``[C+1, 1 or 2, L, 2, R, G]``, or of no steps (GRAD-020).
     """
 
-    words: Any
-    keep: Any
-    tally: Any
-    aside_h: Any
-    aside_c: Any
-    slices: Any
-    states: Any
 
-
-class Outputs(NamedTuple):
+class Outputs(namedtuple("Outputs", "h b0")):
     """Where the top layer's ``h`` goes: int32 ``[C, B, H]``, or of no steps, from row ``b0`` on."""
 
-    h: Any
-    b0: Any
 
-
-class Counted(NamedTuple):
+class Counted(namedtuple("Counted", "gates pushed tops")):
     """What is counted, int64.
 
     Attributes:
@@ -95,12 +70,8 @@ class Counted(NamedTuple):
         tops: words pushed up to the end of each step, ``[C]``, or of no steps.
     """
 
-    gates: Any
-    pushed: Any
-    tops: Any
 
-
-class Factors(NamedTuple):
+class Factors(namedtuple("Factors", "pieces operands slopes")):
     """What the gradients of a chunk are made of, for a batch of B rows.
 
     Attributes:
@@ -109,12 +80,8 @@ class Factors(NamedTuple):
         slopes: the same: their derivatives by the states below.
     """
 
-    pieces: Any
-    operands: Any
-    slopes: Any
 
-
-class Operand(NamedTuple):
+class Operand(namedtuple("Operand", "values by_row rows pairs largest")):
     """The left operand of an exact product.
 
     Attributes:
@@ -125,22 +92,12 @@ class Operand(NamedTuple):
         largest: its largest magnitude.
     """
 
-    values: Any
-    by_row: Any
-    rows: Any
-    pairs: Any
-    largest: Any
 
-
-class Factor(NamedTuple):
+class Factor(namedtuple("Factor", "w norm columns")):
     """The right operand: packed weights, their norm, and columns of the result."""
 
-    w: Any
-    norm: Any
-    columns: Any
 
-
-class Inputs(NamedTuple):
+class Inputs(namedtuple("Inputs", "sums wide bound first bias shift")):
     """Sums of a layer's input with all gates, or room for them.
 
     Attributes:
@@ -152,15 +109,8 @@ class Inputs(NamedTuple):
         shift: their left shift.
     """
 
-    sums: Any
-    wide: Any
-    bound: Any
-    first: Any
-    bias: Any
-    shift: Any
 
-
-class Sums(NamedTuple):
+class Sums(namedtuple("Sums", "recurrent width inputs inputs_at across bias bias_at left shift")):
     """The sums of some gates in all rows.
 
     Attributes:
@@ -175,18 +125,8 @@ class Sums(NamedTuple):
         shift: left shift of input sums.
     """
 
-    recurrent: Any
-    width: Any
-    inputs: Any
-    inputs_at: Any
-    across: Any
-    bias: Any
-    bias_at: Any
-    left: Any
-    shift: Any
 
-
-class Room(NamedTuple):
+class Room(namedtuple("Room", "units by_row operand u z y r later")):
     """Room for one group in one step, R rows of G units.
 
     Attributes:
@@ -200,17 +140,8 @@ class Room(NamedTuple):
         later: int16: words that wait, and a vector more.
     """
 
-    units: Any
-    by_row: Any
-    operand: Any
-    u: Any
-    z: Any
-    y: Any
-    r: Any
-    later: Any
 
-
-class GroupStep(NamedTuple):
+class GroupStep(namedtuple("GroupStep", "h c active depth words keep tally")):
     """One group in one step.
 
     Attributes:
@@ -223,16 +154,8 @@ class GroupStep(NamedTuple):
         tally: see :class:`Kept`.
     """
 
-    h: Any
-    c: Any
-    active: Any
-    depth: Any
-    words: Any
-    keep: Any
-    tally: Any
 
-
-class Back(NamedTuple):
+class Back(namedtuple("Back", "old_h old_c recovers unit_h unit_view scale pieces base size")):
     """What taking one group back needs besides.
 
     Attributes:
@@ -247,18 +170,8 @@ class Back(NamedTuple):
         size: of a piece.
     """
 
-    old_h: Any
-    old_c: Any
-    recovers: Any
-    unit_h: Any
-    unit_view: Any
-    scale: Any
-    pieces: Any
-    base: Any
-    size: Any
 
-
-class Pull(NamedTuple):
+class Pull(namedtuple("Pull", "group pieces base size ds at forgetting du dv")):
     """Carrying gradients back over one group's update.
 
     Attributes:
@@ -272,13 +185,3 @@ class Pull(NamedTuple):
         du: float32, flat, room for R times whole panels.
         dv: the same.
     """
-
-    group: Any
-    pieces: Any
-    base: Any
-    size: Any
-    ds: Any
-    at: Any
-    forgetting: Any
-    du: Any
-    dv: Any

@@ -10,7 +10,7 @@ from revrnn.evaluation import empty_store
 from revrnn.formats import Formats
 
 from .draft import Arguments, Draft, Evaluate, i32, mistakes
-from .requests import CARRIED_HEADS, FORGETFUL, Contents, rules_of, sequence
+from .requests import CARRIED_HEADS, FORGETFUL, STILL, Contents, rules_of, sequence
 
 MISTAKES: Final = mistakes("""
 group_order CELL-004 Group 2 is updated before group 1.
@@ -112,12 +112,11 @@ def _tuned_cells(pair: Callable[..., Iterator[Draft]]) -> Iterator[Draft]:
     config = Config("revgru", 1, 4)
     yield from pair("gru full heads", config, 4, (), (), drop, heads=(2**31 - 1,))
     # States that leave int32.
-    still = Contents(weights=0, inputs=0, bias=0, state=0)
     wraps = ("wrap_vs_saturation",)
     ends = i32([[[2**31 - 9, 2**31 - 1]] * 2])
     changes: Arguments = {"bias_l0": i32([2**30] * 10), "h": ends, "c": ends}
     config = Config("revlstm", 1, 2, z_max=1024, p_max=1024)
-    yield from pair("lstm wraps", config, 2, wraps, wraps, still, **changes)
+    yield from pair("lstm wraps", config, 2, wraps, wraps, STILL, **changes)
     changes = {"bias_l0": i32([-(2**30), 0, -(2**30)] * 2), "h": -ends}
     config = Config("revgru", 1, 2, forgetting=False)
-    yield from pair("gru wraps", config, 2, wraps, wraps, still, **changes)
+    yield from pair("gru wraps", config, 2, wraps, wraps, STILL, **changes)

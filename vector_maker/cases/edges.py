@@ -9,9 +9,7 @@ import numpy as np
 from revrnn.config import Config
 
 from .draft import Arguments, Draft, Evaluate, Numbers, i16, i32, i64
-from .requests import Contents, configured, pushed, sequence, tiny, without, wrong
-
-_STILL = Contents(weights=0, inputs=0, bias=0, state=0)
+from .requests import STILL, Contents, configured, pushed, sequence, tiny, without, wrong
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:
@@ -26,7 +24,7 @@ def _ends_of_int32(evaluate: Evaluate) -> Iterator[Draft]:
     """Give sums that are the last within int32, and the first beyond, of either sign."""
     config = Config("revgru", 1, 4, forgetting=False)
     for sign in (1, -1):
-        args = sequence("ends", config, [[1]], _STILL)
+        args = sequence("ends", config, [[1]], STILL)
         args["bias_l0"] = i32(([-(2**30)] * 4 + [sign * 2**30] * 2) * 2)
         change = int(evaluate("sequence_forward", args)["h"][0, 0, 0])
         last = 2**31 - 1 if sign > 0 else -(2**31)
@@ -45,7 +43,7 @@ def _stores() -> Iterator[Draft]:
     yield Draft("revmul", many, ("BUF-031", "BUF-005"))
     # A plane of more than 1024 units.
     config = Config("revgru", 1, 16, buffer="wordlist")
-    wide = sequence("wide plane", config, [[1] * 129], _STILL, heads=(2**53,))
+    wide = sequence("wide plane", config, [[1] * 129], STILL, heads=(2**53,))
     yield Draft("sequence_storage", wide, ("BUF-021", "ACC-003"))
 
 
@@ -79,7 +77,7 @@ def _refused() -> Iterator[Draft]:
         beyond = {"a": i16([[value]]), "w": i16([[1]])}
         yield wrong("product", beyond, "E_RANGE", array, "PROD-002")
     config = Config("revgru", 1, 2, 2)
-    gained = sequence("gains beyond", config, [[1]], _STILL)
+    gained = sequence("gains beyond", config, [[1]], STILL)
     for value in (65537, -1):
         beyond = gained | {"gains": i32([4096, value]).reshape(1, 1, 1, 2)}
         yield wrong("sequence_forward", beyond, "E_RANGE", array, "SEQ-012")
@@ -118,7 +116,7 @@ def _settings() -> Iterator[Draft]:
     yield wrong("sequence_forward", narrow, "E_FORMAT", value, "FMT-002")
     yield wrong("sequence_storage", configured(input_size=0), "E_ARGUMENT", value, "EVAL-003")
     # No layers, and arrays of no layers: all else is right.
-    bare = sequence("no layers", Config("revgru", 1, 2), [[1]], _STILL)
+    bare = sequence("no layers", Config("revgru", 1, 2), [[1]], STILL)
     bare = {n: v for n, v in bare.items() if not n.endswith("_l0")} | {
         "h": i32([]).reshape(0, 1, 2)
     }

@@ -11,9 +11,8 @@ from revrnn.config import Config
 from revrnn.formats import Formats
 
 from .draft import Arguments, Draft, Evaluate, f32, i16, i32, i64
-from .requests import Contents, pushed, sequence, tiny
+from .requests import STILL, Contents, pushed, sequence, tiny
 
-_STILL = Contents(weights=0, inputs=0, bias=0, state=0)
 _MOST, _LEAST = 2**31 - 1, -(2**31)
 
 
@@ -48,11 +47,11 @@ def _sequences() -> Iterator[Draft]:
     masked = tiny(mask=np.zeros((1, 1), np.bool_), slices=i32([77, 88]).reshape(2, 1, 1), **store)
     yield Draft("sequence_reverse", masked, ("SEQ-007", "SEQ-002"))
     keeping = Config("revlstm", 1, 2, forgetting=False)
-    last = sequence("the last h", keeping, [[1]], _STILL)
+    last = sequence("the last h", keeping, [[1]], STILL)
     last |= {"h": i32([[[_MOST, _MOST]]]), "c": i32([[[2**23, 2**23]]])}
     yield Draft("sequence_forward", last, ("MUL-006", "CELL-031"), ("wraps_zero",))
     # No update to the least cell state there is.
-    least = sequence("the least c", keeping, [[1]], _STILL)
+    least = sequence("the least c", keeping, [[1]], STILL)
     least |= {"c": i32([[[_LEAST, _LEAST]]]), "bias_l0": i32([_LEAST, 0, 0] * 2)}
     yield Draft("sequence_forward", least, ("ACT-002", "CELL-031"))
     bits = sequence("bits of no head", Config("revgru", 1, 2, buffer="bigint"), np.zeros((0, 1)))

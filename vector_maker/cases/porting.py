@@ -17,7 +17,6 @@ from .draft import Arguments, Draft, Evaluate, Numbers, f32, i16, i32, i64
 from .requests import Contents, pushed, rules_of, sequence
 
 _TOP = 32512
-_STILL = Contents(weights=0, inputs=0, bias=0, state=0)
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:

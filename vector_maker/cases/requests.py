@@ -65,6 +65,7 @@ class Contents:
 
 USUAL: Final = Contents()
 FORGETFUL: Final = Contents(forget=-(2**24))
+STILL: Final = Contents(weights=0, inputs=0, bias=0, state=0)
 
 
 def parameters(config: Config, numbers: Numbers, contents: Contents) -> Arguments:

@@ -10,7 +10,7 @@ import numpy as np
 from revrnn.config import Config
 
 from .draft import Arguments, Draft, Evaluate, f32, i32, i64
-from .requests import Contents, configured, pushed, rows_present, sequence, tiny, without, wrong
+from .requests import STILL, configured, pushed, rows_present, sequence, tiny, without, wrong
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:
@@ -56,9 +56,8 @@ def cases(evaluate: Evaluate) -> Iterator[Draft]:
         args |= {"mask": rows_present(False, False), "restore": np.zeros((2, 0), np.int32)}
         yield Draft("revmul_inverse", args, ("BUF-023", "MUL-004"))
     # Sliced units wrap and are counted; their gates are not. One row is masked out.
-    still = Contents(weights=0, inputs=0, bias=0, state=0)
     config = Config("revlstm", 1, 4, z_max=1024, p_max=1024, slice_size=2)
-    args = sequence("sliced wraps", config, [[1, 0], [1, 0]], still)
+    args = sequence("sliced wraps", config, [[1, 0], [1, 0]], STILL)
     args |= {
         "bias_l0": i32([2**30] * 20),
         "h": i32([[[2**31 - 1] * 4] * 2]),
