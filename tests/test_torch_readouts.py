@@ -131,7 +131,7 @@ NEITHER: dict[str, Read] = {
     "last step": lambda h, y: (h[-1] - y[-1]).square().mean(),
     "differences": lambda h, y: (h[1:] - h[:-1]).square().mean(),
     "largest": lambda h, y: h.max(),
-    "other power": lambda h, y: (h.sum(-1) * y.exp()[:, :, 0]).sum() / y.exp().sum() ** 1.5,
+    "other power": lambda h, y: (h.sum(-1) * y.exp()[:, :, 0]).sum() / float(y.exp().sum()) ** 1.5,
     "scaled by what is kept": lambda h, y: F.mse_loss(h, y) * (y > 0).float().mean(),
     "over the steps": lambda h, y: ((h.softmax(0) - y).square()).sum() ** 2,
     "lengths of the whole": lambda h, y: F.ctc_loss(
@@ -153,7 +153,9 @@ def test_what_is_neither_mean_nor_sum_is_refused(name: str) -> None:
     for run in (value_and_grad, value):
         with pytest.raises(RevRNNError, match=r"readout: .*(count|chunk_size)") as caught:
             run(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
-        assert caught.value.code == ("E_NONFINITE" if "lengths" in name else "E_ARGUMENT")
+        # An infinite chunk, or two chunks whose mean is not that of both, whichever comes first.
+        infinite = ("E_NONFINITE",) if "lengths" in name else ()
+        assert caught.value.code in ("E_ARGUMENT", *infinite)
         assert not gradients_of(model)
     # In one chunk any scalar is the loss of the whole.
     loss: Any = read(model.rnn(model.embed(x))[0], y)
@@ -264,5 +266,6 @@ def test_trying_parts_leaves_no_trace() -> None:
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
-    assert len(calls) == 12 + 3 + 3 * 4
+    # Of a mean that only parts show, each chunk is tried in three, and with the one before.
+    assert len(calls) == 12 + 3 + 3 * 4 + 3 * 4
     assert all(torch.allclose(value, once[name]) for name, value in norm.state_dict().items())

@@ -11,20 +11,18 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-import torch
 from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
 from .averages import Average, Watch
+from .counts import TINY
 from .parts import Close, Parts, mixed, number_of
 from .step_functions import BEYOND, OTHER
 from .step_places import Place
 
 # A result, how it was made, its targets and the number of its steps.
 Made = tuple[Any, Average | None, Any, int]
-# What may be added to a count: of all chunks it changes nothing that can be measured.
-TINY: Final = 1e-5
 _PAIR: Final = (
     "(0, 0) of nothing, since both are added up over chunks: a count that is not kept above 0"
     " (a mean over nothing is NaN, its gradients 0); or a chunk_size of all steps"
@@ -93,7 +91,9 @@ def doubt_of_pair(result: Any, watch: Watch) -> Place | None:
     return Place(doubt="a mean in (sum, count)") if means else None
 
 
-def check_pair(parts: Parts, result: Any, watch: Watch, told: bool | None) -> bool | None:
+def check_pair(
+    parts: Parts, result: Any, watch: Watch, told: bool | None, before: Parts | None
+) -> bool | None:
     """Raise ``E_ARGUMENT`` unless sum and count of no steps are 0, as what is added up must be.
 
     A mean, a fixed number, a count kept above 0 or a penalty on weights would count once a chunk.
@@ -104,22 +104,28 @@ def check_pair(parts: Parts, result: Any, watch: Watch, told: bool | None) -> bo
         result: its sum and count, scalars.
         watch: how they were made.
         told: whether no steps have shown it in another chunk; ``None`` if they were not tried.
+        before: another chunk, which shows it together with one of one step.
 
     Returns:
         The same, for the next chunk.
     """
-    if told or (all(_is_sum(one, watch) for one in result) and not watch.apart.asked):
+    sums = all(isinstance(one, Tensor) and watch.is_sum(one) for one in result)
+    if told or (sums and not watch.apart.asked):
         return told
     total, count = result
+    given = "(sum, count) whose count does not add up over parts of a chunk"
+    place = watch.apart.place(count) if isinstance(count, Tensor) else None
+    made_of_sums = place is not None and place.of_sums and watch.counts.of(count) is None
+    if made_of_sums or not watch.counts.adds_up(count):
+        raise RevRNNError("E_ARGUMENT", "readout", given, _PAIR)
     none = None if told is False else _of_nothing(parts)
     if none is not None:
         wrong = any(math.isfinite(value) and abs(value) > TINY for value in none)
         given = f"(sum, count) of which no steps give ({none[0]:.4g}, {none[1]:.4g})"
     else:
-        given = "(sum, count) whose count does not add up over parts of a chunk"
         # A count may be kept above 0 where the sum is 0.
         tried = told is None or not number_of(total)
-        wrong = _least(count, watch) > TINY or (tried and not _counts_add_up(parts, count))
+        wrong = tried and not _counts_add_up(parts, count, before)
     if wrong:
         raise RevRNNError("E_ARGUMENT", "readout", given, _PAIR)
     return none is not None
@@ -134,30 +140,18 @@ def _of_nothing(parts: Parts) -> list[float] | None:
         return None
 
 
-def _counts_add_up(parts: Parts, count: Tensor | float) -> bool:
+def _counts_add_up(parts: Parts, count: Tensor | float, before: Parts | None) -> bool:
     """Say whether the counts of two parts make up that of a chunk, as far as they show it."""
-    steps = len(parts.outputs)
+    joined = None if before is None or len(parts.outputs) > 1 else parts.joined(before)
     try:
+        if joined is not None:
+            parts, count = joined, joined.whole()[0][1]
+        steps = 2 if joined is not None else len(parts.outputs)
         cuts = (slice(0, steps // 2), slice(steps // 2, steps))
         each = [number_of(parts.of(cut, drops=False)[0][1]) for cut in cuts]
     except Exception:
         return True
     return Close(1e-4)(number_of(count), sum(each), *each)
-
-
-def _is_sum(scalar: Tensor | float, watch: Watch) -> bool:
-    """Say whether a scalar is a sum over arrays that have steps, as its computation shows."""
-    made = watch.of(scalar) if isinstance(scalar, Tensor) else None
-    if made is None or made.kind != "sum" or not isinstance(scalar, Tensor):
-        return False
-    return watch.apart.place(scalar) == Place(None)
-
-
-def _least(count: Tensor | float, watch: Watch) -> float:
-    """Return what a count is kept above, as far as its computation shows it."""
-    if id(count) not in watch.counts:
-        return 0.0
-    return number_of(watch.counts[id(count)][2](torch.zeros(())))
 
 
 def _adds_up(form: Form, whole: Made, parts: Sequence[Made], close: Close) -> bool | None:

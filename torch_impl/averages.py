@@ -18,7 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from .counts import Counts
 from .mixing import Steps
+from .step_functions import DETACHED, TAKES_NUMBERS
+from .step_places import Place
 
 # What PyTorch averages over the targets that count, not over all.
 _CROSS: Final[dict[Any, inspect.Signature]] = {
@@ -65,6 +68,7 @@ class Average:
         total: what was divided by ``count``, with its graph, if that is known.
         finish: what is done to a count before it divides, ``clamp(min=1)`` for instance.
         size: elements of what was reduced, if that is known.
+        doubt: the function that made what is divided by of sums over steps, so that it is none.
     """
 
     kind: Literal["mean", "sum"]
@@ -73,6 +77,7 @@ class Average:
     total: Tensor | None = None
     finish: Callable[[Tensor], Tensor] | None = None
     size: float | None = None
+    doubt: Place | None = None
 
 
 class Watch(TorchFunctionMode):
@@ -81,7 +86,9 @@ class Watch(TorchFunctionMode):
     Attributes:
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
         apart: which arrays have steps, and whether they are kept apart.
-        counts: by ``id``, counts that were kept above 0, what of, and how.
+        counts: what was made of counts.
+        taken: of each time that numbers left PyTorch, what they are of: ``"count"``; ``"chunk"``
+            if they depend on the chunk otherwise; or ``""``.
     """
 
     def __init__(self, outputs: Tensor, part: object) -> None:
@@ -97,7 +104,13 @@ class Watch(TorchFunctionMode):
         self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
-        self.counts: dict[int, tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]] = {}
+        self.counts = Counts(self.is_sum, lambda t: self.apart.place(t) is not None, self.steps)
+        self.taken: list[str] = []
+
+    def is_sum(self, scalar: Tensor) -> bool:
+        """Say whether a scalar is a sum over arrays that have steps, as its computation shows."""
+        made = self.of(scalar)
+        return made is not None and made.kind == "sum" and self.apart.place(scalar) == Place(None)
 
     def of(self, result: Tensor) -> Average | None:
         """Return how a scalar was made, or ``None`` if that was not seen."""
@@ -119,9 +132,23 @@ class Watch(TorchFunctionMode):
             if made is not None:
                 self._known[id(result)] = (result, made)
         if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
-            self._note_count(_name(func), result, args, given)
+            self.counts.note(func, _name(func), result, args, given)
+        if _name(func) in TAKES_NUMBERS and not isinstance(result, Tensor):
+            self.taken.append(self._kind_of_numbers(args[0]))
+        if _name(func) == "bool" and self.counts.depends_on_size(args[0]):
+            self.apart.put_doubt("an if on a count")
         self.apart.follow(_name(func), args, given, result)
         return result
+
+    def _kind_of_numbers(self, x: Tensor) -> str:
+        place = self.apart.place(x)
+        if place is None or x.dim():
+            return ""
+        if x.requires_grad or place.doubt == DETACHED:
+            return "chunk"
+        if self.is_sum(x) or self.counts.grows(x):
+            return "count"
+        return "" if self.counts.of(x) is None else "chunk"
 
     # --- scalars from arrays -----------------------------------------------------------------
 
@@ -217,16 +244,17 @@ class Watch(TorchFunctionMode):
             return replace(known, total=total)
         if isinstance(by, Tensor) and (by.dim() or by.requires_grad):
             return None
-        finish = None
+        finish, place = None, None
         if isinstance(by, Tensor):
-            while id(by) in self.counts:
-                _, by, own = self.counts[id(by)]
-                finish = own if finish is None else _chained(own, finish)
+            made = self.counts.of(by)
+            by, finish = (by, None) if made is None else (made.root, made.make)
+            place = self.apart.place(by)
             by = by.clone()  # it may be changed in place
         elif not _is_number(by):
             return None
         # Whether ``by`` is a count is found out later, so the dividend is kept.
-        return Average("mean", False, by, first, finish)
+        doubt = place if place is not None and place.of_sums else None
+        return Average("mean", False, by, first, finish, doubt=doubt)
 
     def _combined(
         self, name: str, known: Average, args: Any, given: dict[str, Any]
@@ -250,31 +278,6 @@ class Watch(TorchFunctionMode):
     def _is_constant(self, value: object) -> bool:
         """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""
         return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
-
-    def _note_count(self, name: str, result: Tensor, args: Any, given: dict[str, Any]) -> None:
-        """Remember a count that was kept above 0, by ``clamp(min=1)`` for instance."""
-        at_least = ("clamp", "clamp_min", "clip", "add", "maximum")
-        if name not in at_least or len(args) + len(given) != 2 or not args:
-            return
-        source, least = args[0], [*args[1:], *given.values()][0]
-        fits = isinstance(source, Tensor) and source.dim() == 0 and source is not result
-        if isinstance(least, Tensor) and least.dim() == 0 and not least.requires_grad:
-            least = least if self.of(least) is not None else float(least)
-        # What is added may be another count, or the number of steps: then both are one count.
-        counted = name == "add" and isinstance(least, int)
-        if not fits or counted or not _is_number(least) or (given and "min" not in given):
-            return
-
-        def finish(count: Tensor) -> Tensor:
-            return count + least if name == "add" else count.clamp(min=least)
-
-        self.counts[id(result)] = (result, source, finish)
-
-
-def _chained(
-    inner: Callable[[Tensor], Tensor], outer: Callable[[Tensor], Tensor]
-) -> Callable[[Tensor], Tensor]:
-    return lambda count: outer(inner(count))
 
 
 def _is_number(value: object) -> bool:

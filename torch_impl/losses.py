@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +12,17 @@ from revrnn.errors import RevRNNError
 
 from .apart import Form, as_mean, as_ratio, as_sum, check_apart, check_pair, doubt_of_pair
 from .averages import Average, Watch
-from .parts import HOW, Parts
+from .parts import HOW, Parts, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
-from .step_functions import DETACHED
+from .results import check_loss, pair_of
+from .step_functions import DETACHED, TAKEN
 from .step_places import Place
+from .taken import uses_numbers
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
+_OVER_SOME = Place(doubt="a mean over what counts", of_sums=True)
 _FEW = 64  # losses, of which the middle one may be the same in parts
 
 
@@ -64,6 +66,8 @@ class Tally:
         self._told: bool | None = None
         self._zeros: list[bool] = []
         self._single: Parts | None = None
+        self._last: Parts | None = None
+        self._uses_numbers: bool | None = None
         self._steps = 0
         self._used = False
 
@@ -80,16 +84,23 @@ class Tally:
         parts = Parts(self.readout, outputs, part) if several else None
         with Watch(outputs, part) as watch:
             result = self.readout(outputs, part)
-        pair = _pair(result) if isinstance(result, (tuple, list)) else None
+        pair = pair_of(result) if isinstance(result, (tuple, list)) else None
         doubt = watch.apart.doubt([result] if pair is None else result)
+        if parts is not None and self.mean and watch.apart.sure is not None:
+            raise mixed(watch.apart.sure)
+        if parts is not None and self._uses_numbers is None:
+            self._uses_numbers = uses_numbers(parts, watch.taken)
+        if self._uses_numbers:
+            raise mixed(Place(doubt=TAKEN, of_sums=True))
         mean: Place | None = None
         if self.mean and parts is not None and pair is not None:
             mean = doubt_of_pair(result, watch)
             if mean is None:
-                self._told = check_pair(parts, result, watch, self._told)
+                self._told = check_pair(parts, result, watch, self._told, self._last)
             doubt = mean if doubt is None else doubt
-        # Few numbers may be alike by chance.
+        # Few numbers may be alike by chance, and weights of one chunk while others' are not.
         again = self._apart < (1 if outputs.shape[:2].numel() >= _FEW else 3)
+        again |= doubt is not None and doubt.of_sums
         if doubt is None and steps == 1:
             doubt = Place(doubt="what one step does not show")
         elif steps == 1:
@@ -100,11 +111,12 @@ class Tally:
         if pair is not None:
             total, count = pair
             if parts is not None and mean is not None:  # else it was checked above
-                self._told = check_pair(parts, result, watch, self._told)
+                self._told = check_pair(parts, result, watch, self._told, self._last)
+            self._last = parts
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
             return self.add_counted(total, count)
-        _check_loss(result)
+        check_loss(result)
         self._used |= result.requires_grad
         if self.known and (self.mean or self.readout.reduction == "mean"):
             averaged = self.readout.reduction == "mean"
@@ -112,16 +124,22 @@ class Tally:
         if not self.mean:
             return self._add("mean", result * 1.0)
         made = watch.of(result)
+        if parts is not None and made is not None and made.doubt is not None:
+            raise mixed(made.doubt)
         if parts is not None and (made is None or not made.sure):
             gate = doubt is not None and doubt.doubt in _GATES
-            made = parts.tell(made, result, gate or made is not None or not result.requires_grad)
+            made = parts.tell(made, result)
             if made is None:
                 self._zeros.append(gate)
                 nothing: Tensor = result * 0
                 return nothing
+            if made.kind == "mean" and made.count is None and not result.isnan():
+                self._check_beside(parts, _OVER_SOME)
         if made is not None and made.kind == "sum" and parts is not None:
             return self.add_counted(result, None)
         if made is not None and made.kind == "mean" and made.count is not None:
+            if self.kind == "count" and (made.finish is None) != (self._finish is None):
+                raise mixed(Place(doubt="a count made in several ways", of_sums=True))
             self._finish = made.finish
             self._count_from_here()
             count = torch.as_tensor(made.count, device=result.device)
@@ -151,11 +169,21 @@ class Tally:
             if not (many or parts.drew):
                 return  # parts are tried anyway, see below
         self._apart += check_apart(parts, doubt, forms, result, made)
+        if doubt.of_sums:
+            self._check_beside(parts, doubt)
+
+    def _check_beside(self, parts: Parts, doubt: Place) -> None:
+        """Raise if the chunk and the last one show together what neither shows alone."""
+        before, self._last = self._last, parts
+        joined = None if before is None else parts.joined(before)
+        if joined is not None:
+            whole, made = joined.whole()
+            check_apart(joined, doubt, self._forms(whole, made), whole, made)
 
     def _forms(self, result: Any, made: Average | None) -> list[Form]:
         """Return what sum and count of a chunk may be."""
         if isinstance(result, (tuple, list)):
-            return [lambda result, *_: _pair(result) if self.mean else (_pair(result)[0], 0)]
+            return [lambda result, *_: pair_of(result) if self.mean else (pair_of(result)[0], 0)]
         if self.known:
             return [self._known]
         if made is None or not made.sure:
@@ -267,34 +295,3 @@ class Tally:
 
     def _whole(self, count: Tensor) -> Tensor:
         return count if self._finish is None else self._finish(count)
-
-
-def _check_loss(loss: object, name: str = "a scalar tensor, or (sum, count)") -> None:
-    if not isinstance(loss, Tensor) or loss.dim() != 0:
-        given = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise RevRNNError("E_SHAPE", "readout", given, name)
-    if not loss.is_floating_point():
-        raise RevRNNError("E_DTYPE", "readout", loss.dtype, f"{name}, of a float type")
-
-
-def _pair(result: Any) -> tuple[Tensor, Tensor]:
-    """Return sum and count as tensors."""
-    if len(result) != 2:
-        raise RevRNNError("E_SHAPE", "readout", f"{len(result)} results", "a scalar, (sum, count)")
-    total, count = result
-    _check_loss(total, "(sum, count), both scalars")
-    if isinstance(count, Tensor):
-        if count.numel() != 1 or count.is_complex() or count.dtype == torch.bool:
-            given = f"a count of shape {list(count.shape)}, {count.dtype}"
-            raise RevRNNError("E_SHAPE", "readout", given, "(sum, count), both scalars")
-        return total, count.detach().reshape(())
-    try:
-        if isinstance(count, bool):
-            raise TypeError
-        number = float(operator.index(count) if not hasattr(count, "is_integer") else count)
-    except (TypeError, ValueError):
-        given = f"a count of type {type(count).__name__}"
-        raise RevRNNError("E_ARGUMENT", "readout", given, "a number or a scalar tensor") from None
-    if not 0 <= number < float("inf"):
-        raise RevRNNError("E_ARGUMENT", "readout", f"a count of {number}", "0 or more")
-    return total, torch.tensor(number, device=total.device)

@@ -22,6 +22,7 @@ from .step_functions import (
     DEFAULTS,
     DETACHED,
     FACTORS,
+    LIMITS,
     LINEAR,
     LOSSES,
     MAKES,
@@ -44,6 +45,7 @@ class Steps:
     Attributes:
         of_embed: whether BatchNorm in training mode is taken as it is.
         asked: whether Python asked for a truth value, which an ``if`` may depend on.
+        sure: what certainly makes the result depend on how many steps there are.
     """
 
     def __init__(self, steps: int, *arrays: object) -> None:
@@ -59,6 +61,7 @@ class Steps:
         # Arrays whose numbers were taken out of PyTorch, and how.
         self._taken: list[tuple[Any, str]] = []
         self.of_embed = self.asked = False
+        self.sure: Place | None = None
         for array in arrays:
             if isinstance(array, Tensor) and array.dim():
                 self._put(array, Place(0))
@@ -127,9 +130,11 @@ class Steps:
         x, place = placed[0]
         if all(one.axis is None for _, one in placed):
             alone = len(placed) == 1 and name in LINEAR
-            return place if alone or (name in TWO_SCALARS and made.dim() == 0) else None
+            alone &= name not in LIMITS or not x.requires_grad
+            plain = alone or (name in TWO_SCALARS and made.dim() == 0)
+            return place if plain else self._of_sums(name)
         if any(one.axis is None for _, one in placed):
-            return None
+            return self._of_sums(name)
         if name.removeprefix("new_") in MAKES:
             return Place(0) if made.shape[:1] == (self.steps,) else None
         if name in LOSSES:
@@ -173,13 +178,21 @@ class Steps:
             axes = args[1] if len(args) > 1 else given["normalized_shape"]
             return place if (place.axis or 0) < x.dim() - len(axes) else None
         if name in SUMS or name in OVER:
-            return reduced(name, x, place, args, given, made)
+            at = reduced(name, x, place, args, given, made)
+            return self._of_sums(name) if at is None else at
         at_arg = ALONG.get(name)
         if at_arg is None:
             return None
         dim = args[at_arg] if len(args) > at_arg else given.get("dim", given.get("dims"))
         dim = DEFAULTS.get(name) if dim is None else dim
         return place if place.axis not in axes_of(dim, x.dim()) else None
+
+    def put_doubt(self, what: str) -> None:
+        """Note what certainly makes a result depend on how many steps there are."""
+        self.sure = Place(doubt=what, of_sums=True)
+
+    def _of_sums(self, name: str) -> Place:
+        return Place(doubt=NAMES.get(name, name), of_sums=True)
 
     def _is_length(self, value: object) -> bool:
         """Say whether a number may be made of the chunk's length."""

@@ -48,13 +48,12 @@ class Parts:
         self._random = self.now = random_state(outputs.device)
         self._exact = False
 
-    def tell(self, made: Average | None, result: Tensor, nothing: bool) -> Average | None:
+    def tell(self, made: Average | None, result: Tensor) -> Average | None:
         """Return what the scalar is, or ``None`` if it is 0 and counts nothing.
 
         Args:
             made: what its computation showed, not sure.
             result: the scalar.
-            nothing: whether 0 may mean that nothing counts.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum, ``E_NONFINITE`` if that
@@ -87,8 +86,8 @@ class Parts:
         if drawn and (made is None or made.count is None):
             return even  # random numbers differ between a chunk and its parts
         each = [float(scalar) for scalar, _ in scalars]
-        if nothing and not any((whole, *each)):
-            return None
+        if not any((whole, *each)):
+            return None  # nothing may count
         close = Close(0.05 if low else 5e-5)
         sizes = [stop - first for first, stop in pairwise(ends)]
         mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
@@ -179,6 +178,8 @@ class Parts:
         """Return two chunks as one, if their targets can be joined."""
         if not (isinstance(self.part, Tensor) and isinstance(other.part, Tensor)):
             return None
+        if other.outputs._version != other.version:
+            return None
         outputs = torch.cat([self.outputs.detach(), other.outputs])
         return Parts(self.readout, outputs, torch.cat([self.part.detach(), other.part]))
 
@@ -199,7 +200,8 @@ class Parts:
 def mixed(doubt: Place) -> RevRNNError:
     """Return the error for a loss in which steps depend on one another."""
     given = f"a loss with {doubt.doubt} along the steps, of which it sees a chunk"
-    allowed = "functions of each step alone; or a chunk_size of all steps"
+    allowed = HOW if doubt.of_sums else "functions of each step alone"
+    allowed += "; or a chunk_size of all steps"
     return RevRNNError("E_ARGUMENT", "readout", given, allowed)
 
 

@@ -39,10 +39,11 @@ LINEAR: Final = _names(
 )
 TWO_SCALARS: Final = _names(
     """
-    add div divide iadd idiv isub itruediv maximum radd rsub sub subtract true_divide
-    truediv
+    add div divide iadd idiv isub itruediv radd rsub sub subtract true_divide truediv
     """
 )
+# Of the linear ones, what is for counts alone: of a loss it is no sum.
+LIMITS: Final = _names("clamp clamp_min clip maximum")
 # Along one axis, whose place among the arguments is given; each other axis is kept apart.
 ALONG: Final = {
     "softmax": 1,
@@ -101,5 +102,7 @@ OTHER: Final = "another array"
 BEYOND: Final = "a choice of steps by fixed numbers"
 # What has steps added up, taken as a constant: a loss may then be 1 whatever its parts are.
 DETACHED: Final = "detach() of what is added up"
+# Numbers that Python makes part of a loss.
+TAKEN: Final = "numbers of the chunk taken out of PyTorch (item(), float())"
 # What functions are called in messages.
 NAMES: Final = {"getitem": "indexing", "setitem": "assignment to parts"}

@@ -21,11 +21,13 @@ class Place:
         axis: the axis with the steps, ``None`` if they have been added up.
         major: elements of that axis which are major to the steps; −1 if some steps are left out.
         doubt: the function after which steps may depend on one another, or ``""``.
+        of_sums: whether that function was given what is added up over the steps.
     """
 
     axis: int | None = None
     major: int = 1
     doubt: str = ""
+    of_sums: bool = False
 
     @property
     def certain(self) -> bool:

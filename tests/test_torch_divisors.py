@@ -1,0 +1,166 @@
+"""What a readout divides by: the loss is that of all steps at once, or refused; never another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_torch_losses import ROWS, STEPS, WORDS, Model
+from test_torch_readouts import each_loss, keep
+from torch import Tensor
+from torch.nn import functional
+from torch_results import close, gradients_of
+
+from revrnn import RevRNNError
+from revrnn.torch_impl import value, value_and_grad
+
+Read = Callable[[Tensor, Tensor], Any]
+CHUNKS = (1, 2)
+
+
+def _targets(kind: str) -> Tensor:
+    torch.manual_seed(1)
+    y = torch.randint(6, (STEPS, ROWS))
+    if kind == "first steps padded":
+        y[:8] = -100
+    if kind == "most steps padded":
+        y[6:, 0], y[7:, 1], y[3:, 2:] = -100, -100, -100
+    if kind == "a row padded":
+        y[:, 1] = -100
+    if kind == "last step padded":
+        y[-1:] = -100
+    return y
+
+
+KINDS = ("first steps padded", "last step padded", "most steps padded", "a row padded")
+
+
+def _total(h: Tensor, y: Tensor) -> Tensor:
+    return (each_loss(h, y) * keep(y).flatten()).sum()
+
+
+def _mean(h: Tensor, y: Tensor) -> Tensor:
+    return _total(h, y) / (y >= 0).sum().clamp(min=1)
+
+
+def _count(y: Tensor) -> Tensor:
+    return (y >= 0).sum()
+
+
+def _largest(y: Tensor) -> Tensor:
+    return (y >= 0).sum(0).max()
+
+
+def _weighted(h: Tensor, y: Tensor) -> Tensor:
+    weight = keep(y) / keep(y).mean()
+    return (each_loss(h, y).view(y.shape) * weight.nan_to_num()).mean()
+
+
+def _by_number(h: Tensor, y: Tensor) -> Tensor:
+    loss = _mean(h, y)
+    return loss / (loss.item() + 1e-8)
+
+
+def _logs(h: Tensor, y: Tensor) -> Tensor:
+    loss = h.square().mean()
+    LOG.append(loss.item())
+    return loss
+
+
+def _rows(h: Tensor) -> Tensor:
+    return h.view(len(h), -1, 6)  # does not take no steps
+
+
+def _logs_nan(h: Tensor, y: Tensor) -> Tensor:
+    loss = functional.cross_entropy(h.flatten(0, 1), y.flatten())
+    LOG.append(loss.item())  # NaN of a chunk of which nothing counts
+    return loss
+
+
+LOG: list[float] = []
+RIGHT: dict[str, Read] = {
+    "beyond a threshold": lambda h, y: (
+        _total(h, y) / torch.where((n := _count(y)) > 9, torch.sqrt(n), n)
+    ),
+    "counted twice": lambda h, y: _total(h, y) / torch.where(_count(y) > 0, _count(y), 1),
+    "one if none": lambda h, y: _total(h, y) / ((n := _count(y)) + (n == 0)),
+    "at most": lambda h, y: _total(h, y) / _count(y).clamp(1, 5),
+    "a scalar's own shape": lambda h, y: (
+        _total(h, y) / (n if (n := _count(y).clamp(min=1).reshape(())) > 0 else 1)
+    ),
+    "halved": lambda h, y: _total(h, y) / (_count(y) // 2 + 1e-3),
+    "a pair, taken out": lambda h, y: (_total(h, y), int(_count(y))),
+    "logged": _logs,
+    "logged where it is NaN": _logs_nan,
+}
+# Of some chunks it is right; it must be right or refused.
+REFUSED: dict[str, Read] = {
+    "an if": lambda h, y: _total(h, y) / (1 if _count(y) > 9 else _count(y).clamp(min=1)),
+    "a row's": lambda h, y: _total(h, y) / _largest(y).clamp(min=1),
+    "any": lambda h, y: _total(h, y) / (y >= 0).any(0).sum().clamp(min=1),
+    "two counts": lambda h, y: _total(h, y) / (_count(y) + (_count(y) == 0)),
+    "a number of the loss": _by_number,
+    "taken out": lambda h, y: _total(h, y) / max(1, _count(y).item()),
+    "a threshold in Python": lambda h, y: _total(h, y) / min(5, max(1, int(_count(y)))),
+    "an if in Python": lambda h, y: _total(h, y) / (1 if (n := int(_count(y))) > 9 else max(1, n)),
+    "a number of what is kept below": lambda h, y: (
+        _total(h, y) / max(1, _count(y).clamp(max=5).item())
+    ),
+    "a pair's threshold in Python": lambda h, y: (_total(h, y), min(5, int(_count(y)))),
+    "weights over their mean": _weighted,
+    "0 where nothing counts": lambda h, y: each_loss(h, y)[y.flatten() >= 0].mean().nan_to_num(),
+    "a penalty": lambda h, y: torch.where(_count(y) > 0, _mean(h, y), 0) + 0.1,
+    "two means": lambda h, y: _mean(h, y) + 0.1 * h.square().mean(),
+    "a length": lambda h, y: _total(h, y) / (_count(y) + len(y)),
+    "a row's if any": lambda h, y: _total(h, y) / torch.where(_count(y) > 0, _largest(y), 1),
+    "skipped if large": lambda h, y: _mean(h, y) * (0 if _total(h, y).item() > 40 else 1),
+    "the larger of two": lambda h, y: (
+        _total(h, y) / torch.maximum(_count(y), (y > 3).sum() * 3).clamp(min=1)
+    ),
+    "a pair, kept below, taken out": lambda h, y: (_total(h, y), _count(y).clamp(max=5).item()),
+    "a pair's larger of two": lambda h, y: (
+        _total(h, y),
+        torch.maximum(_count(y), 2 * _largest(y)),
+    ),
+    "a pair kept below": lambda h, y: (_total(h, y).clamp(max=5), _count(y)),
+    "a pair beyond a threshold": lambda h, y: (
+        _total(h, y),
+        torch.where((n := _count(y)) > 9, 1, n),
+    ),
+    "a pair's at most": lambda h, y: (_total(h, y), _count(y).clamp(max=5)),
+    "a pair's largest": lambda h, y: (_total(h, y), _largest(y)),
+    "a pair of some steps": lambda h, y: (_total(_rows(h), y), max(1, len(y[y >= 0]))),
+}
+
+
+def _whole(model: Model, x: Tensor, y: Tensor, read: Read) -> tuple[Tensor, dict[str, Tensor]]:
+    made: Any = read(model.rnn(model.embed(x))[0], y)
+    loss: Tensor = made[0] / made[1] if isinstance(made, tuple) else made
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), gradients_of(model)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", [*RIGHT, *REFUSED])
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_what_divides_is_that_of_all_steps_or_refused(name: str, kind: str) -> None:
+    read, model, y = (RIGHT | REFUSED)[name], Model(), _targets(kind)
+    x = torch.randint(WORDS, (STEPS, ROWS))
+    loss, wanted = _whole(model, x, y, read)
+    for size in CHUNKS:
+        try:
+            step = value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=size)
+        except RevRNNError as caught:
+            error = caught
+        else:
+            assert torch.allclose(step.loss, loss, rtol=1e-4)
+            assert close(gradients_of(model), wanted)
+            continue
+        assert name in REFUSED
+        assert (error.code, error.argument) == ("E_ARGUMENT", "readout")
+        assert not gradients_of(model)
+    if name in RIGHT:
+        only = value(model.rnn, x, y, read, embed=model.embed, chunk_size=5)
+        assert torch.allclose(only.loss, loss, rtol=1e-4)

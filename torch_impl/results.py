@@ -1,0 +1,43 @@
+"""What a readout returns for a chunk: a scalar, or a sum and a count."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from revrnn.errors import RevRNNError
+
+
+def check_loss(loss: object, name: str = "a scalar tensor, or (sum, count)") -> None:
+    """Raise unless a loss is a scalar of a float type."""
+    if not isinstance(loss, Tensor) or loss.dim() != 0:
+        given = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise RevRNNError("E_SHAPE", "readout", given, name)
+    if not loss.is_floating_point():
+        raise RevRNNError("E_DTYPE", "readout", loss.dtype, f"{name}, of a float type")
+
+
+def pair_of(result: Any) -> tuple[Tensor, Tensor]:
+    """Return sum and count as tensors."""
+    if len(result) != 2:
+        raise RevRNNError("E_SHAPE", "readout", f"{len(result)} results", "a scalar, (sum, count)")
+    total, count = result
+    check_loss(total, "(sum, count), both scalars")
+    if isinstance(count, Tensor):
+        if count.numel() != 1 or count.is_complex() or count.dtype == torch.bool:
+            given = f"a count of shape {list(count.shape)}, {count.dtype}"
+            raise RevRNNError("E_SHAPE", "readout", given, "(sum, count), both scalars")
+        return total, count.detach().reshape(())
+    try:
+        if isinstance(count, bool):
+            raise TypeError
+        number = float(operator.index(count) if not hasattr(count, "is_integer") else count)
+    except (TypeError, ValueError):
+        given = f"a count of type {type(count).__name__}"
+        raise RevRNNError("E_ARGUMENT", "readout", given, "a number or a scalar tensor") from None
+    if not 0 <= number < float("inf"):
+        raise RevRNNError("E_ARGUMENT", "readout", f"a count of {number}", "0 or more")
+    return total, torch.tensor(number, device=total.device)

@@ -1,0 +1,102 @@
+"""Numbers that a readout takes out of PyTorch (``item()``), and what it does with them.
+
+What comes back of them is not seen. So the readout is tried with other numbers in their place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .parts import Close, Parts, number_of
+from .step_functions import TAKES_NUMBERS
+
+# How much larger a number of the loss is made: a little, and beyond a threshold.
+_LARGER: Final = (1 + 2.0**-6, 1024.0)
+# How much a count is: beyond its chunk's, and beyond any threshold that a thousand chunks reach.
+_MANY: Final = (2.0, 1024.0)
+
+
+def uses_numbers(parts: Parts, taken: list[str]) -> bool | None:
+    """Say whether a loss is made of numbers in a way that differs between chunks and the whole.
+
+    Numbers that depend on the chunk must not count at all; by a count the loss may be multiplied or
+    divided. A loss of 0 or NaN, of a chunk of which nothing counts, does not show it.
+
+    Args:
+        parts: the chunk.
+        taken: what each number is of, in the order in which they were taken
+            (:class:`.averages.Watch`).
+
+    Returns:
+        Whether it is; ``None`` if this was not seen.
+    """
+    if not any(taken) or parts.outputs._version != parts.version:
+        return None
+    try:
+        same = _with(parts, taken, {})
+        other = [_with(parts, taken, {"chunk": n}) for n in _LARGER if "chunk" in taken]
+        more = [_with(parts, taken, {"count": n}) for n in _MANY if "count" in taken]
+    except Exception:  # which a number that was altered may be the cause of
+        return None
+    used = not all(_alike(*values) for values in zip(same, *other, strict=True))
+    used |= not all(_is_power(*values) for values in zip(same, *more, strict=True) if more)
+    return used or (False if same[0] and same[0] == same[0] else None)
+
+
+def _alike(one: float, *others: float) -> bool:
+    """Say whether numbers are the same, NaN too."""
+    return all(one == other or (one != one and other != other) for other in others)
+
+
+def _is_power(one: float, *more: float) -> bool:
+    """Say whether a value is as it was, or multiplied or divided by what a count was multiplied by.
+
+    NaN and infinities do not show it.
+    """
+    if not all(math.isfinite(value) for value in (one, *more)):
+        return True
+    close = Close(1e-4)
+    powers = (-1, 0, 1)
+    return any(
+        all(close(b, one * n**power) for b, n in zip(more, _MANY, strict=True)) for power in powers
+    )
+
+
+def _with(parts: Parts, taken: list[str], factors: dict[str, float]) -> list[float]:
+    with _Altered(taken, factors):
+        result = parts.of(slice(None), drops=False)[0]
+    pair = result if isinstance(result, (tuple, list)) else (result,)
+    return [number_of(value) for value in pair]
+
+
+class _Altered(TorchFunctionMode):
+    """Some of the numbers that leave PyTorch are others."""
+
+    def __init__(self, taken: list[str], factors: Mapping[str, float]) -> None:
+        """Multiply numbers by the factor of their kind.
+
+        Args:
+            taken: the kinds, in the order in which numbers leave.
+            factors: by kind.
+        """
+        super().__init__()
+        self._taken, self._factors = iter(taken), factors
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call ``func``, and multiply what it takes out of PyTorch."""
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "").strip("_")
+        if name not in TAKES_NUMBERS or isinstance(result, Tensor):
+            return result
+        factor = self._factors.get(next(self._taken, ""), 1.0)
+        if factor == 1 or isinstance(result, bool):
+            return result
+        if isinstance(result, int):
+            return math.ceil(result * factor)
+        return result * factor if isinstance(result, (float, np.ndarray)) else result
