@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from .buffer import Buffer, heads_of, make_buffer, store_of
-from .engines import NATIVE, SCAN, Exact, Method, forward_of, reverse_of
+from .engines import NATIVE, SCAN, Exact, Method, stack_of
 from .gradients import Gradients, StateGradients, chunk_gradient
 from .groups import Groups
 from .lowered import either, zeros
@@ -26,7 +26,7 @@ from .settings import Settings
 from .slopes import slopes_like, slopes_of
 from .state import State
 from .stores import Stores
-from .walk import Past, status_of
+from .walk import Forward, Past, Reverse, status_of
 from .x64 import with_x64
 
 R = TypeVar("R")
@@ -64,7 +64,7 @@ def _by_engine(function: Callable[..., R]) -> Callable[..., R]:
 def advance(settings: Settings, exact: Exact, steps: Steps, going: Going) -> Advanced:
     """Take a chunk of steps; return also its slices ``[C+1, B, D]``, states and outputs."""
     state, stores, needs, wraps, status = going
-    run = forward_of(settings.config, exact, settings.method)(
+    run: Forward = stack_of(settings.config, exact, settings.method).forward(
         steps,
         Groups.cut(state.h, state.c),
         _buffer_of(state, stores),
@@ -124,7 +124,7 @@ def recover(
 ) -> Recovered:
     """Take a chunk back, or look its states up where those ``before`` each step are stored."""
     config, (engine, product) = settings.config, settings.method
-    run = reverse_of(config, exact, settings.method)(
+    run: Reverse = stack_of(config, exact, settings.method).reverse(
         steps,
         Groups.cut(state.h, state.c),
         _buffer_of(state, stores) if before is None else None,

@@ -6,7 +6,7 @@ an engine (GRAD-020) and close between engines.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -20,9 +20,8 @@ from revrnn.errors import RevRNNError, one_of
 
 from .lowered import either, zeros
 from .product import product_is_named, product_method
-from .sequence import Stack
 from .state import check_config
-from .walk import Forward, Reverse, sequence_forward, sequence_reverse
+from .walk import ScanStack
 
 NATIVE: Final = "native"
 TRITON: Final = "triton"
@@ -181,24 +180,14 @@ def prepared(config: Config, params: Mapping[str, jax.Array], method: Method) ->
     return Exact(params, either(pack, nothing if method.product else None, params))
 
 
-def forward_of(config: Config, exact: Exact, method: Method) -> Callable[..., Forward]:
-    """Return what goes over some steps, with what :func:`prepared` gave."""
-    if method.folder is not None:
-        go: Callable[..., Forward] = _stack(config, exact, method.folder).forward
-        return go
-    return partial(sequence_forward, Stack(config, exact.params, str(method.product)))
+def stack_of(config: Config, exact: Exact, method: Method) -> Any:
+    """Return what goes ``forward`` over steps, and in ``reverse``, with what :func:`prepared` gave.
 
-
-def reverse_of(config: Config, exact: Exact, method: Method) -> Callable[..., Reverse]:
-    """Return what takes them back."""
-    if method.folder is not None:
-        go: Callable[..., Reverse] = _stack(config, exact, method.folder).reverse
-        return go
-    return partial(sequence_reverse, Stack(config, exact.params, str(method.product)))
-
-
-def _stack(config: Config, exact: Exact, folder: str) -> Any:
-    return _part(folder, "stack").KernelStack(config, exact.packed)
+    Its methods are those of :class:`.walk.ScanStack`.
+    """
+    if method.folder is None:
+        return ScanStack(config, exact.params, str(method.product))
+    return _part(method.folder, "stack").KernelStack(config, exact.packed)
 
 
 def _part(folder: str, name: str) -> Any:

@@ -19,14 +19,12 @@ from .buffer import LAYOUTS, Store, empty_store
 from .engines import Method, method_of
 from .evaluate_programs import (
     Given,
-    Multiplied,
     Numbers,
     Run,
     buffer_results,
     elementwise,
     heads_from,
-    multiply,
-    multiply_inverse,
+    multiplied,
     numbers,
     on_device,
     planes,
@@ -37,6 +35,7 @@ from .evaluate_programs import (
     store_from,
 )
 from .product import product, product_method
+from .revmul import revmul, revmul_inverse
 from .sequence import Steps
 from .state import State
 from .status import check
@@ -117,19 +116,19 @@ def _forget_gate(s: jax.Array, bits: int, max_forget_bits: int | None, z_max: in
 
 
 def _revmul(request: Request) -> Results:
-    return _multiplied(request, multiply)
+    return _multiplied(request, revmul)
 
 
 def _revmul_inverse(request: Request) -> Results:
-    return _multiplied(request, multiply_inverse, request.arrays["restore"])
+    return _multiplied(request, revmul_inverse, request.arrays["restore"])
 
 
-def _multiplied(request: Request, function: Callable[..., Multiplied], *more: Numbers) -> Results:
+def _multiplied(request: Request, function: Callable[..., Any], *restore: Numbers) -> Results:
     arrays, layout = request.arrays, request.layout
     # One operation pushes a word a unit, or a plane and a flag, at most.
     store = store_from(layout, arrays, arrays["h"].size if layout == "stream" else 1, 1)
-    given = (arrays["h"], arrays["z"], arrays["mask"], heads_from(layout, arrays["heads"]), store)
-    run = function(*on_device((*given, *more)), slice_size=request.settings["slice_size"])
+    given = (arrays["h"], arrays["z"], arrays["mask"]), heads_from(layout, arrays["heads"]), store
+    run = multiplied(function, request.settings["slice_size"], *on_device((*given, *restore)))
     check(run.status)
     return {"h": run.h, **buffer_results(run.heads, run.store)}
 

@@ -21,14 +21,13 @@ from revrnn.config import Config
 
 from .bptt import Bptt
 from .buffer import Buffer, Store, heads_of, make_buffer, store_of
-from .engines import Method, forward_of, prepared, reverse_of
+from .engines import Method, prepared, stack_of
 from .groups import Groups
 from .passing import Data, Pullback, Recover
-from .revmul import revmul, revmul_inverse
 from .sequence import Steps
 from .settings import Settings
 from .state import State
-from .walk import Trace, status_of
+from .walk import Forward, Reverse, Trace, status_of
 from .x64 import join64_numpy, split64_numpy
 
 # Without the passes that make code fast, and in one piece: compiling takes a third of the time. The
@@ -113,8 +112,7 @@ def buffer_results(heads: jax.Array | None, store: Store | None) -> dict[str, An
     flags: Any = ()
     if store.flags is not None:
         flags = np.asarray(store.flags)[: int(store.flags_length or 0)]
-    words = np.asarray(store.words)[: int(store.length)]
-    words = join64_numpy(words) if words.dtype == np.uint32 else words
+    words = numbers(store.words)[: int(store.length)]
     return {"heads": numbers(heads), "words": words, "flags": flags}
 
 
@@ -150,27 +148,17 @@ class Multiplied(NamedTuple):
     status: jax.Array
 
 
-@partial(quick_jit, static_argnames="slice_size")
-def multiply(
-    h: jax.Array, z: jax.Array, rows: jax.Array, heads: jax.Array, store: Store, slice_size: int
-) -> Multiplied:
-    """Multiply by a gate (MUL-001)."""
-    buffer, h = revmul(h, z, rows, slice_size, make_buffer(heads, store))
-    return Multiplied(h, heads_of(buffer), store_of(buffer), buffer.faults())
-
-
-@partial(quick_jit, static_argnames="slice_size")
-def multiply_inverse(
-    h: jax.Array,
-    z: jax.Array,
-    rows: jax.Array,
+@partial(quick_jit, static_argnums=(0, 1))
+def multiplied(
+    function: Callable[..., tuple[Buffer, jax.Array]],
+    slice_size: int,
+    given: tuple[jax.Array, ...],
     heads: jax.Array,
     store: Store,
-    restore: jax.Array,
-    slice_size: int,
+    *restore: jax.Array,
 ) -> Multiplied:
-    """Undo a multiplication by a gate (MUL-003)."""
-    buffer, h = revmul_inverse(h, z, rows, slice_size, restore, make_buffer(heads, store))
+    """Multiply by a gate or undo that, by :func:`revmul` or :func:`revmul_inverse`."""
+    buffer, h = function(*given, slice_size, *restore, make_buffer(heads, store))
     return Multiplied(h, heads_of(buffer), store_of(buffer), buffer.faults())
 
 
@@ -222,9 +210,8 @@ def run_forward(
     config: Config, method: Method, given: Given, trace: bool = False, count_gates: bool = False
 ) -> Run:
     """Run a stack over a sequence (SEQ-001)."""
-    run = forward_of(config, prepared(config, given.params, method), method)(
-        *given.start(), trace=trace, count_gates=count_gates
-    )
+    stack = stack_of(config, prepared(config, given.params, method), method)
+    run: Forward = stack.forward(*given.start(), trace=trace, count_gates=count_gates)
     others = {name: getattr(run, name) for name in ("outputs", "slices", "wraps", "gate_counts")}
     return Run(*_end(run.groups, run.buffer), run.trace, run.status, others)
 
@@ -234,8 +221,8 @@ def run_reverse(
     config: Config, method: Method, given: Given, slices: jax.Array, trace: bool = False
 ) -> Run:
     """Undo a sequence (CELL-040)."""
-    go = reverse_of(config, prepared(config, given.params, method), method)
-    run = go(*given.start(), slices, trace=trace)
+    stack = stack_of(config, prepared(config, given.params, method), method)
+    run: Reverse = stack.reverse(*given.start(), slices, trace=trace)
     return Run(*_end(run.groups, run.buffer), run.trace, status_of(run.buffer), {})
 
 

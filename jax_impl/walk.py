@@ -216,6 +216,12 @@ def sequence_reverse(
     return Reverse(groups, context.buffer, replaced, *ys)
 
 
+class ScanStack(Stack):
+    """A stack that goes over steps by the scan."""
+
+    forward, reverse = sequence_forward, sequence_reverse
+
+
 def to_operand(config: Config, x: jax.Array) -> jax.Array:
     """Return inputs as operands (QNT-005)."""
     return quantise("operand", x, config.formats) if x.dtype == jnp.float32 else x
