@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from revrnn import SPEC_VERSION
@@ -187,16 +188,10 @@ class ProcessPort:
         waiting: deque[Question] = deque()
         source = iter(questions)
         sent, number = 0, self._order.choice((0, 2**16 - 20, 2**31 - 10**6))
-        more = True
-        while more or waiting:
-            while more and len(waiting) < AHEAD:
-                question = next(source, None)
-                if question is None:
-                    more = False
-                    break
-                waiting.append(question)
+        while True:
+            waiting.extend(islice(source, AHEAD - len(waiting)))
             if not waiting:
-                break
+                return
             if self._restarts > RESTARTS:
                 waiting.popleft()
                 yield Fault("crash", f"not asked: started again {RESTARTS} times already")

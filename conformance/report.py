@@ -7,13 +7,12 @@ import json
 from dataclasses import asdict
 from typing import Any, Final
 
-from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
 from revrnn.vectors import flags
 
 from .findings import Failure, Report, Tally
 from .limits import printable
-from .profiles import PROFILES, UNKNOWN_OPERATION
+from .profiles import PROFILES, UNKNOWN_OPERATION, operations_of
 
 # Suspects that are named, and how well they must explain the failures.
 _SUSPECTS: Final = 5
@@ -63,7 +62,7 @@ def as_html(report: Report) -> str:
         kind = {"pass": "pass", "fail": "fail"}.get(mark, "none")
         rows.append(f'<tr class="{kind}"><th>{profile}</th><td>{mark}</td><td></td><td></td></tr>')
         if profile in report.judged:
-            for operation in (name for name, o in OPERATIONS.items() if o.profile == profile):
+            for operation in operations_of(profile):
                 cells = [_counts(part.get(operation)) for part in (report.vectors, report.random)]
                 rows.append(
                     f"<tr><td>{operation}</td><td></td>"
@@ -98,7 +97,7 @@ def _rows(report: Report, profile: str) -> list[str]:
     return [
         f"{operation:18} vectors {_counts(report.vectors.get(operation)):24} "
         f"random {_counts(report.random.get(operation))}"
-        for operation in (name for name, o in OPERATIONS.items() if o.profile == profile)
+        for operation in operations_of(profile)
     ]
 
 

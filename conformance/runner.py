@@ -92,16 +92,16 @@ class Runner:
     def _asked(self, operation: str, questions: list[Question], tally: Tally) -> list[Answer]:
         """Return the answers, up to the one where there were too many faults."""
         answers: list[Answer] = []
+        over = Fault("time", f"not asked: the run's {self.seconds:g} s are over", "time")
         if self._is_over() and questions:
             tally.left_out += len(questions) - 1
-            return [Fault("time", f"not asked: the run's {self.seconds:g} s are over", "time")]
+            return [over]
         for answer in self.port.answers(questions):
             answers.append(answer)
             if self._is_over() and len(answers) < len(questions):
                 self.port.close()
-                what = f"not asked: the run's {self.seconds:g} s are over"
                 tally.left_out += len(questions) - len(answers) - 1
-                return [*answers, Fault("time", what, "time")]
+                return [*answers, over]
             self._tell(operation, len(answers), len(questions))
             if sum(isinstance(answer, Fault) for answer in answers) >= PATIENCE:
                 tally.left_out += len(questions) - len(answers)

@@ -174,16 +174,13 @@ def check_rates(given: Mapping[str, Any]) -> None:
     """Raise ``E_ARGUMENT`` for rates that are none, or beside which something has no effect."""
     rates = given.get("rates") or []
     for rate in rates:
-        if not 0 < rate < float("inf"):
-            raise RevRNNError("E_ARGUMENT", "rates", rate, "finite numbers above 0")
-    if len({f"{rate:g}" for rate in rates}) < len(rates):
-        raise RevRNNError("E_ARGUMENT", "rates", rates, "different numbers, to six digits")
-    if rates and "learning_rate" in given:
-        allowed = "one of rates and learning_rate"
-        raise RevRNNError("E_ARGUMENT", "learning_rate", given["learning_rate"], allowed)
-    if not rates and "rate_epochs" in given:
-        allowed = "nothing, without rates to choose from"
-        raise RevRNNError("E_ARGUMENT", "rate_epochs", given["rate_epochs"], allowed)
+        check("rates", rate, ABOVE_0.test(rate), "finite numbers above 0")
+    different = len({f"{rate:g}" for rate in rates}) == len(rates)
+    check("rates", rates, different, "different numbers, to six digits")
+    name, allowed = "rate_epochs", "nothing, without rates to choose from"
+    if rates:
+        name, allowed = "learning_rate", "one of rates and learning_rate"
+    check(name, given.get(name), name not in given, allowed)
 
 
 def check(name: str, value: object, good: bool, allowed: str) -> None:

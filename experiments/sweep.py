@@ -200,12 +200,7 @@ class Comparison:
         """Run everything, and give each run's name, and its error if there was one."""
         if processes == 1:
             for name, own in waiting.items():
-                try:
-                    self.run(own, console)
-                except RevRNNError as error:
-                    yield name, error
-                else:
-                    yield name, None
+                yield name, _run(self.run, own, console)
             return
         with Processes(processes, use_part_of_cores, processes) as pool:
             names = {pool.submit(_run, self.run, own): name for name, own in waiting.items()}
@@ -274,10 +269,12 @@ class Comparison:
         return True
 
 
-def _run(run: Callable[[Given, Console], None], own: Given) -> RevRNNError | None:
-    """Run in a process of its own; its log has what it has to say."""
+def _run(
+    run: Callable[[Given, Console], None], own: Given, console: Console | None = None
+) -> RevRNNError | None:
+    """Return how a run fails, if it does; without a console its log has what it has to say."""
     try:
-        run(own, Console(quiet=True))
+        run(own, console or Console(quiet=True))
     except RevRNNError as error:
         return error
     return None
