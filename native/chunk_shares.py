@@ -33,7 +33,7 @@ from .frames import (
     shorts_2,
     shorts_3,
 )
-from .own_rows import flags_of, give_rows, places_of, put_states, states_of, take_rows
+from .own_rows import columns_of, give_rows, put_states, states_of, take_rows
 from .records import Counted, Factors, Kept, Numbers, Outputs, Stack, Steps
 from .sweeps import forward, recover
 from .tasks import (
@@ -85,7 +85,7 @@ def _steps(frame: int, first: int, end: int) -> Any:
         own_gains, each = np.empty((some, above, rows, hidden), np.int32), 4 * hidden
         to = own_gains.ctypes.data
         take_rows(gains.ctypes.data, some * above, batch, each, first, rows, to)
-    return Steps(own, flags_of(active, first, end), places_of(aside_at, first, end), own_gains)
+    return Steps(own, columns_of(active, first, end), columns_of(aside_at, first, end), own_gains)
 
 
 @inner

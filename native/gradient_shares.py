@@ -23,7 +23,7 @@ from .frames import (
     pointer,
     result,
 )
-from .own_rows import places_of, put_states, states_of
+from .own_rows import columns_of, put_states, states_of
 from .packing import pack_float, packed_floats, room_of_floats
 from .parameter_gradients import add_layer, input_gradient
 from .pullback import pull
@@ -56,7 +56,7 @@ def carry_back_share(address: int, w_u: Maybe, dc: Maybe, forgetting: bool) -> N
     first, end = part_of(task, dh.shape[2], i64(1))
     own = states_of(dh, first, end)
     outputs = Outputs(floats_3(argument(frame, 5)), first)
-    aside_at = places_of(ints_2(argument(frame, 3)), first, end)
+    aside_at = columns_of(ints_2(argument(frame, 3)), first, end)
     w_l, w_h = floats_3(argument(frame, 7)), floats_3(argument(frame, 8))
     ds = _ds(task, floats_1(result(frame, 5)).size // 2)
     pull(own, dc, outputs, _factors(frame), aside_at, w_l, w_h, w_u, forgetting, ds)

@@ -71,24 +71,12 @@ def put_states(v: Array, first: int, own: Array) -> None:
 
 
 @inner
-def places_of(v: Array, first: int, end: int) -> Any:
-    """Return a share's rows of int32 ``[C, B]``."""
+def columns_of(v: Array, first: int, end: int) -> Any:
+    """Return a share's rows of ``[C, B]``."""
     steps, batch = v.shape
     rows = end - first
     if rows == batch:
         return v
-    own = np.empty((steps, rows), np.int32)
-    take_rows(v.ctypes.data, steps, batch, i64(4), first, rows, own.ctypes.data)
-    return own
-
-
-@inner
-def flags_of(v: Array, first: int, end: int) -> Any:
-    """Return a share's rows of uint8 ``[C, B]``."""
-    steps, batch = v.shape
-    rows = end - first
-    if rows == batch:
-        return v
-    own = np.empty((steps, rows), np.uint8)
-    take_rows(v.ctypes.data, steps, batch, i64(1), first, rows, own.ctypes.data)
+    own = np.empty((steps, rows), v.dtype)
+    take_rows(v.ctypes.data, steps, batch, i64(v.itemsize), first, rows, own.ctypes.data)
     return own
