@@ -1,4 +1,4 @@
-"""What engines share that take whole chunks: a trace step by step, and faults by step."""
+"""What engines share that take whole chunks: a trace step by step, outputs as a scan gives them."""
 
 from __future__ import annotations
 
