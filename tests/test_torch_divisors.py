@@ -92,6 +92,7 @@ RIGHT: dict[str, Read] = {
     ),
     "halved": lambda h, y: _total(h, y) / (_count(y) // 2 + 1e-3),
     "a pair, taken out": lambda h, y: (_total(h, y), int(_count(y))),
+    "a sum held fixed": lambda h, y: _total(h, y) / h.square().sum().detach(),
     "logged": _logs,
     "logged where it is NaN": _logs_nan,
 }
@@ -123,6 +124,20 @@ REFUSED: dict[str, Read] = {
     "a pair's larger of two": lambda h, y: (
         _total(h, y),
         torch.maximum(_count(y), 2 * _largest(y)),
+    ),
+    "two over one count": lambda h, y: (
+        _total(h, y) / (n := _count(y).clamp(min=1))
+        - 0.3 * (h.square().mean(-1) * keep(y)).sum() / n
+    ),
+    "over two counts": lambda h, y: (
+        _total(h, y) / _count(y) - 0.3 * (h.square().mean(-1) * (y > 3)).sum() / (y > 3).sum()
+    ),
+    "a chunk's mean of rows": lambda h, y: _total(h, y) / keep(y).mean(0).sum(),
+    "times the steps": lambda h, y: _total(h, y) * len(h) / _count(y),
+    "over a tensor of the steps": lambda h, y: _total(h, y) / (_count(y) * torch.tensor(len(h))),
+    "weights of the steps": lambda h, y: (
+        (each_loss(h, y).view(y.shape) * keep(y) * torch.full((len(y), 1), 1 / len(y))).sum()
+        / _count(y)
     ),
     "a pair kept below": lambda h, y: (_total(h, y).clamp(max=5), _count(y)),
     "a pair beyond a threshold": lambda h, y: (
@@ -164,3 +179,26 @@ def test_what_divides_is_that_of_all_steps_or_refused(name: str, kind: str) -> N
     if name in RIGHT:
         only = value(model.rnn, x, y, read, embed=model.embed, chunk_size=5)
         assert torch.allclose(only.loss, loss, rtol=1e-4)
+
+
+def _asks(h: Tensor, y: Tensor) -> Tensor:
+    assert y.max() < WORDS
+    return _mean(h, y)
+
+
+@pytest.mark.parametrize(
+    ("read", "once"),
+    [(_mean, True), (_asks, False), (lambda h, y: _mean(h + 0 * h.flip(0), y), False)],
+    ids=["sums", "a choice", "a doubt"],
+)
+def test_a_mean_over_what_counts_is_tried_once(read: Read, once: bool) -> None:
+    """Sums over steps show that they are sums, so parts of one chunk are enough."""
+    model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), _targets("last step padded")
+    calls = list[int]()
+
+    def counted(h: Tensor, y: Tensor) -> Any:
+        calls.append(len(h))
+        return read(h, y)
+
+    value_and_grad(model.rnn, x, y, counted, embed=model.embed, chunk_size=4)
+    assert calls == [2, 1, 1, *([4, 4, 4] if once else [4, 1, 2, 1] * 3)]

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from .counts import Counts
 from .mixing import Steps
-from .step_functions import DETACHED, TAKES_NUMBERS
+from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS
 from .step_places import Place
 
 # What PyTorch averages over the targets that count, not over all.
@@ -31,18 +31,7 @@ _CROSS: Final[dict[Any, inspect.Signature]] = {
 # Losses whose mean is over all elements of what they compare.
 _LOSSES: Final = {
     getattr(functional, name)
-    for name in (
-        "mse_loss",
-        "l1_loss",
-        "smooth_l1_loss",
-        "huber_loss",
-        "kl_div",
-        "binary_cross_entropy",
-        "binary_cross_entropy_with_logits",
-        "poisson_nll_loss",
-        "soft_margin_loss",
-        "hinge_embedding_loss",
-    )
+    for name in LOSSES - {"cross_entropy", "nll_loss", "gaussian_nll_loss"}
 }
 _SAME: Final = frozenset(
     """
@@ -63,12 +52,14 @@ class Average:
         kind: a mean, or a sum.
         sure: whether it is known to be one over all steps of the chunk, or over ``count``; else
             that must still be found out.
+        seen: whether dividend and divisor are sums over steps, as far as the computation shows.
         count: the number (or weight) that a mean was divided by; ``None`` if every step has the
             same share in it.
         total: what was divided by ``count``, with its graph, if that is known.
         finish: what is done to a count before it divides, ``clamp(min=1)`` for instance.
         size: elements of what was reduced, if that is known.
         doubt: the function that made what is divided by of sums over steps, so that it is none.
+        by: what was divided by, as it was given.
     """
 
     kind: Literal["mean", "sum"]
@@ -78,6 +69,8 @@ class Average:
     finish: Callable[[Tensor], Tensor] | None = None
     size: float | None = None
     doubt: Place | None = None
+    by: Tensor | None = None
+    seen: bool = False
 
 
 class Watch(TorchFunctionMode):
@@ -236,6 +229,7 @@ class Watch(TorchFunctionMode):
         self, result: Tensor, first: Tensor, args: Any, given: dict[str, Any]
     ) -> Average | None:
         by: Any = args[1] if len(args) > 1 else given.get("other")
+        divisor = by if isinstance(by, Tensor) else None
         if first.dim() or first is result or given.get("rounding_mode"):
             return None
         known = self.of(first)
@@ -244,17 +238,18 @@ class Watch(TorchFunctionMode):
             return replace(known, total=total)
         if isinstance(by, Tensor) and (by.dim() or by.requires_grad):
             return None
-        finish, place = None, None
+        finish, place, seen = None, None, False
         if isinstance(by, Tensor):
             made = self.counts.of(by)
             by, finish = (by, None) if made is None else (made.root, made.make)
             place = self.apart.place(by)
+            seen = self.is_sum(first) and self.is_sum(by)
             by = by.clone()  # it may be changed in place
         elif not _is_number(by):
             return None
-        # Whether ``by`` is a count is found out later, so the dividend is kept.
+        # Whether ``by`` is a count may be found out later, so the dividend is kept.
         doubt = place if place is not None and place.of_sums else None
-        return Average("mean", False, by, first, finish, doubt=doubt)
+        return Average("mean", False, by, first, finish, doubt=doubt, by=divisor, seen=seen)
 
     def _combined(
         self, name: str, known: Average, args: Any, given: dict[str, Any]
@@ -270,10 +265,21 @@ class Watch(TorchFunctionMode):
         if _is_number(other):
             return known if (known.kind, known.count, known.sure) == ("mean", None, True) else None
         theirs = self.of(other) if isinstance(other, Tensor) else None
+        if theirs is not None and known.seen and theirs.seen and not given:
+            return self._both(name, known, theirs)
         if theirs is None or not (known.sure and theirs.sure) or known.kind != theirs.kind:
             return None
         # Counts of cross-entropies that differ from the whole are seen in ``uneven``.
         return Average(known.kind, True)
+
+    def _both(self, name: str, known: Average, theirs: Average) -> Average | None:
+        """Return what two means are together that were divided by one count."""
+        if known.by is not theirs.by or name.startswith("r"):
+            return None
+        assert known.total is not None
+        assert theirs.total is not None
+        other = -theirs.total if name in ("sub", "subtract") else theirs.total
+        return replace(known, total=known.total + other)
 
     def _is_constant(self, value: object) -> bool:
         """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""

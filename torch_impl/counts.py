@@ -94,7 +94,13 @@ class Counts:
         self._made[id(result)] = Made(result, root, make)
 
     def _is_length(self, value: object) -> bool:
-        return isinstance(value, int) and value % self._steps == 0 and value != 0
+        if isinstance(value, Tensor):
+            # What is read from a GPU waits for it.
+            made = value.numel() == 1 and value.device.type == "cpu" and not self._has_steps(value)
+            return made and self.of(value) is None and self._is_length(value.item())
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return value != 0 and value % self._steps == 0
 
     def depends_on_size(self, scalar: object) -> bool:
         """Say whether a truth value made of a count is not the same of all counts above 0."""

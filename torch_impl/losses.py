@@ -16,9 +16,9 @@ from .parts import HOW, Parts, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
 from .results import check_loss, pair_of
-from .step_functions import DETACHED, TAKEN
+from .step_functions import DETACHED
 from .step_places import Place
-from .taken import uses_numbers
+from .taken import check_numbers
 
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
@@ -64,10 +64,11 @@ class Tally:
         self._sizes: list[float | None] = []
         self._apart = 0  # chunks that have shown it
         self._told: bool | None = None
+        self._seen = False
         self._zeros: list[bool] = []
         self._single: Parts | None = None
         self._last: Parts | None = None
-        self._uses_numbers: bool | None = None
+        self._numbers_told = False
         self._steps = 0
         self._used = False
 
@@ -88,10 +89,8 @@ class Tally:
         doubt = watch.apart.doubt([result] if pair is None else result)
         if parts is not None and self.mean and watch.apart.sure is not None:
             raise mixed(watch.apart.sure)
-        if parts is not None and self._uses_numbers is None:
-            self._uses_numbers = uses_numbers(parts, watch.taken)
-        if self._uses_numbers:
-            raise mixed(Place(doubt=TAKEN, of_sums=True))
+        if parts is not None and not self._numbers_told:
+            self._numbers_told = check_numbers(parts, watch.taken)
         mean: Place | None = None
         if self.mean and parts is not None and pair is not None:
             mean = doubt_of_pair(result, watch)
@@ -126,13 +125,16 @@ class Tally:
         made = watch.of(result)
         if parts is not None and made is not None and made.doubt is not None:
             raise mixed(made.doubt)
-        if parts is not None and (made is None or not made.sure):
+        # Of sums over steps, of which Python saw nothing to choose by, one chunk is enough.
+        sums = made is not None and made.seen and not (watch.apart.asked or watch.taken)
+        if parts is not None and not ((sums and self._seen) or (made and made.sure)):
             gate = doubt is not None and doubt.doubt in _GATES
             made = parts.tell(made, result)
             if made is None:
                 self._zeros.append(gate)
                 nothing: Tensor = result * 0
                 return nothing
+            self._seen |= sums and made.seen and steps > 1 and bool(result / result == 1)
             if made.kind == "mean" and made.count is None and not result.isnan():
                 self._check_beside(parts, _OVER_SOME)
         if made is not None and made.kind == "sum" and parts is not None:
@@ -157,17 +159,17 @@ class Tally:
     def _check_apart(self, parts: Parts, doubt: Place, result: Any, watch: Watch) -> None:
         """Raise if steps depend on one another, which two steps or more can show."""
         made = watch.of(result) if isinstance(result, Tensor) else None
-        forms = [as_ratio] if doubt.doubt == DETACHED else self._forms(result, made)
-        if len(parts.outputs) == 1:
+        single, held = len(parts.outputs) == 1, doubt.doubt == DETACHED
+        shown = (made is not None and made.sure) or not isinstance(result, Tensor)
+        forms = [as_ratio] if held else self._forms(result, made, single)
+        if single:
             before, self._single = self._single, parts
             joined = None if before is None else parts.joined(before)
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
-        elif self.mean and (made is None or not made.sure):
-            many = self.known or isinstance(result, (tuple, list)) or doubt.doubt == DETACHED
-            if not (many or parts.drew):
-                return  # parts are tried anyway, see below
+        elif self.mean and not (shown or held or self.known or parts.drew):
+            return  # parts are tried anyway, see below
         self._apart += check_apart(parts, doubt, forms, result, made)
         if doubt.of_sums:
             self._check_beside(parts, doubt)
@@ -180,14 +182,15 @@ class Tally:
             whole, made = joined.whole()
             check_apart(joined, doubt, self._forms(whole, made), whole, made)
 
-    def _forms(self, result: Any, made: Average | None) -> list[Form]:
+    def _forms(self, result: Any, made: Average | None, single: bool = False) -> list[Form]:
         """Return what sum and count of a chunk may be."""
         if isinstance(result, (tuple, list)):
             return [lambda result, *_: pair_of(result) if self.mean else (pair_of(result)[0], 0)]
         if self.known:
             return [self._known]
         if made is None or not made.sure:
-            return [as_sum, as_mean, as_ratio]
+            # Of one step it can only be a mean over a count, as ``tell`` says.
+            return [as_ratio] if single and self.mean else [as_sum, as_mean, as_ratio]
         return [as_sum if made.kind == "sum" else as_mean if made.count is None else as_ratio]
 
     def _known(self, result: Tensor, _: Any, part: Any, __: int) -> tuple[Any, Any]:
@@ -260,9 +263,7 @@ class Tally:
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         kinds = (self._nan, self._uneven, self._wrong)
         flags = [flag for kind in kinds for flag in kind]
-        if not flags:
-            return
-        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
+        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
         uneven, wrong = len(self._nan), len(self._nan) + len(self._uneven)
         if any(values[wrong:]):
             given = "a count that is negative, infinite or NaN"

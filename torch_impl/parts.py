@@ -235,7 +235,7 @@ def _by_counts(
         )
     (n, *each), (s, *sums) = counts, totals
     close = Close(1e-4)
-    if not any(totals) and n != sum(each):
+    if not any(totals) and not close(n, sum(each)):
         return "no" if made.count == made.size is not None else "nothing"
     # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
     some = sum(count for count, total in zip(each, sums, strict=True) if total)

@@ -88,7 +88,7 @@ PERMUTES: Final = _names(
 LOSSES: Final = _names(
     """
     binary_cross_entropy binary_cross_entropy_with_logits cross_entropy gaussian_nll_loss
-    huber_loss kl_div l1_loss mse_loss nll_loss poisson_nll_loss smooth_l1_loss
+    hinge_embedding_loss huber_loss kl_div l1_loss mse_loss nll_loss poisson_nll_loss smooth_l1_loss
     soft_margin_loss
     """
 )

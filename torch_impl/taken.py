@@ -13,8 +13,9 @@ import numpy as np
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from .parts import Close, Parts, number_of
-from .step_functions import TAKES_NUMBERS
+from .parts import Close, Parts, mixed, number_of
+from .step_functions import TAKEN, TAKES_NUMBERS
+from .step_places import Place
 
 # How much larger a number of the loss is made: a little, and beyond a threshold.
 _LARGER: Final = (1 + 2.0**-6, 1024.0)
@@ -22,8 +23,8 @@ _LARGER: Final = (1 + 2.0**-6, 1024.0)
 _MANY: Final = (2.0, 1024.0)
 
 
-def uses_numbers(parts: Parts, taken: list[str]) -> bool | None:
-    """Say whether a loss is made of numbers in a way that differs between chunks and the whole.
+def check_numbers(parts: Parts, taken: list[str]) -> bool:
+    """Raise if a loss is made of numbers in a way that differs between chunks and the whole.
 
     Numbers that depend on the chunk must not count at all; by a count the loss may be multiplied or
     divided. A loss of 0 or NaN, of a chunk of which nothing counts, does not show it.
@@ -34,19 +35,24 @@ def uses_numbers(parts: Parts, taken: list[str]) -> bool | None:
             (:class:`.averages.Watch`).
 
     Returns:
-        Whether it is; ``None`` if this was not seen.
+        Whether the chunk could show it.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if it is.
     """
     if not any(taken) or parts.outputs._version != parts.version:
-        return None
+        return False
     try:
         same = _with(parts, taken, {})
         other = [_with(parts, taken, {"chunk": n}) for n in _LARGER if "chunk" in taken]
         more = [_with(parts, taken, {"count": n}) for n in _MANY if "count" in taken]
     except Exception:  # which a number that was altered may be the cause of
-        return None
-    used = not all(_alike(*values) for values in zip(same, *other, strict=True))
-    used |= not all(_is_power(*values) for values in zip(same, *more, strict=True) if more)
-    return used or (False if same[0] and same[0] == same[0] else None)
+        return False
+    allowed = all(_alike(*values) for values in zip(same, *other, strict=True))
+    allowed &= not more or all(_is_power(*values) for values in zip(same, *more, strict=True))
+    if not allowed:
+        raise mixed(Place(doubt=TAKEN, of_sums=True))
+    return bool(same[0]) and same[0] == same[0]
 
 
 def _alike(one: float, *others: float) -> bool:
