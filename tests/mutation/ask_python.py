@@ -78,6 +78,8 @@ _SEQUENCES: Final = ("cell", "sequence", "gradient")
 # Seconds of its own work after which a mutant does not end; with what is compiled for it.
 _LIMIT: Final = 60
 _COMPILING: Final = 240
+# Seconds of its own work that a port as it is takes for all requests.
+_spent: dict[str, float] = {}
 
 
 class Given(NamedTuple):
@@ -128,7 +130,10 @@ def _load(port: str) -> bool:
     # that looking at them takes longer than a few mutants do.
     looked_at = () if port == "jax" else FILES[port]
     sources = {_path(port, file): text_of(port, file) for file in looked_at}
-    return _asking(port).learn(_implementations(port), sources)
+    begin = time.process_time()
+    right = _asking(port).learn(_implementations(port), sources)
+    _spent[port] = time.process_time() - begin
+    return right
 
 
 def _path(port: str, file: str) -> str:
@@ -232,7 +237,8 @@ def _in_this_process(given: Given) -> str:
         raise _TooLate
 
     before = signal.signal(signal.SIGPROF, too_late)
-    signal.setitimer(signal.ITIMER_PROF, _COMPILING)
+    # What survives is asked everything, and its functions are compiled anew.
+    signal.setitimer(signal.ITIMER_PROF, max(_COMPILING, 4 * _spent[port]))
     try:
         return _asking(port).verdict(file, _executed(given))
     except _TooLate:
