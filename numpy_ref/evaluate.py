@@ -105,12 +105,20 @@ def _sequence_storage(request: Request) -> Results:
 
 
 def _sequence_gradient(request: Request) -> Results:
-    arrays, states = request.arrays, request.settings["states"]
-    x, mask, gains = arrays["x"], arrays["mask"], arrays.get("gains")
-    start, heads = _state(request), arrays.get("heads")
-    losses: tuple[Any, Any, Any] = arrays["grad_outputs"], arrays["grad_h"], arrays.get("grad_c")
-    given = (request.stack, arrays, x, mask, start, heads)
-    grads = sequence_gradient(*given, *losses, states, gains)
+    arrays = request.arrays
+    grads = sequence_gradient(
+        request.stack,
+        arrays,
+        arrays["x"],
+        arrays["mask"],
+        _state(request),
+        arrays.get("heads"),
+        arrays["grad_outputs"],
+        arrays["grad_h"],
+        arrays.get("grad_c"),
+        request.settings["states"],
+        arrays.get("gains"),
+    )
     params = {f"grad_{name}": grad for name, grad in grads.params.items()}
     return {"grad_x": grads.x, "grad_h": grads.h, "grad_c": grads.c, **params}
 

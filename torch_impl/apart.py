@@ -142,7 +142,7 @@ def _of_nothing(parts: Parts) -> list[float] | None:
 
 def _counts_add_up(parts: Parts, count: Tensor | float, before: Parts | None) -> bool:
     """Say whether the counts of two parts make up that of a chunk, as far as they show it."""
-    joined = None if before is None or len(parts.outputs) > 1 else parts.joined(before)
+    joined = parts.joined(before) if len(parts.outputs) == 1 else None
     try:
         if joined is not None:
             parts, count = joined, joined.whole()[0][1]

@@ -52,7 +52,6 @@ class Average:
         kind: a mean, or a sum.
         sure: whether it is known to be one over all steps of the chunk, or over ``count``; else
             that must still be found out.
-        seen: whether dividend and divisor are sums over steps, as far as the computation shows.
         count: the number (or weight) that a mean was divided by; ``None`` if every step has the
             same share in it.
         total: what was divided by ``count``, with its graph, if that is known.
@@ -60,6 +59,7 @@ class Average:
         size: elements of what was reduced, if that is known.
         doubt: the function that made what is divided by of sums over steps, so that it is none.
         by: what was divided by, as it was given.
+        seen: whether dividend and divisor are sums over steps, as far as the computation shows.
     """
 
     kind: Literal["mean", "sum"]
@@ -124,13 +124,14 @@ class Watch(TorchFunctionMode):
             self._known.pop(id(result), None)
             if made is not None:
                 self._known[id(result)] = (result, made)
+        name = _name(func)
         if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
-            self.counts.note(func, _name(func), result, args, given)
-        if _name(func) in TAKES_NUMBERS and not isinstance(result, Tensor):
+            self.counts.note(func, name, result, args, given)
+        if name in TAKES_NUMBERS and not isinstance(result, Tensor):
             self.taken.append(self._kind_of_numbers(args[0]))
-        if _name(func) == "bool" and self.counts.depends_on_size(args[0]):
+        if name == "bool" and self.counts.depends_on_size(args[0]):
             self.apart.put_doubt("an if on a count")
-        self.apart.follow(_name(func), args, given, result)
+        self.apart.follow(name, args, given, result)
         return result
 
     def _kind_of_numbers(self, x: Tensor) -> str:

@@ -164,7 +164,7 @@ class Tally:
         forms = [as_ratio] if held else self._forms(result, made, single)
         if single:
             before, self._single = self._single, parts
-            joined = None if before is None else parts.joined(before)
+            joined = parts.joined(before)
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
@@ -177,7 +177,7 @@ class Tally:
     def _check_beside(self, parts: Parts, doubt: Place) -> None:
         """Raise if the chunk and the last one show together what neither shows alone."""
         before, self._last = self._last, parts
-        joined = None if before is None else parts.joined(before)
+        joined = parts.joined(before)
         if joined is not None:
             whole, made = joined.whole()
             check_apart(joined, doubt, self._forms(whole, made), whole, made)
@@ -263,7 +263,9 @@ class Tally:
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         kinds = (self._nan, self._uneven, self._wrong)
         flags = [flag for kind in kinds for flag in kind]
-        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+        if not flags:
+            return
+        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
         uneven, wrong = len(self._nan), len(self._nan) + len(self._uneven)
         if any(values[wrong:]):
             given = "a count that is negative, infinite or NaN"

@@ -174,9 +174,9 @@ class Parts:
         made = watch.of(result) if isinstance(result, Tensor) else None
         return result, made
 
-    def joined(self, other: Parts) -> Parts | None:
-        """Return two chunks as one, if their targets can be joined."""
-        if not (isinstance(self.part, Tensor) and isinstance(other.part, Tensor)):
+    def joined(self, other: Parts | None) -> Parts | None:
+        """Return two chunks as one, if there is another one and their targets can be joined."""
+        if other is None or not (isinstance(self.part, Tensor) and isinstance(other.part, Tensor)):
             return None
         if other.outputs._version != other.version:
             return None
