@@ -104,7 +104,8 @@ def _check_width(path: Any, leaf: Any) -> None:
 
 def check_key(name: str, key: object) -> jax.Array:
     """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
-    dtype = getattr(key, "dtype", None)
+    # Only of arrays: nnx.Rngs has a stream of any name.
+    dtype = key.dtype if isinstance(key, (jax.Array, np.ndarray)) else None
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     shape = getattr(key, "shape", None)
     # A function of its own: JAX would remember the shape of another default kind of keys.

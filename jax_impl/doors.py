@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from revrnn.config import Config
+from revrnn.config import Config, fixed
 from revrnn.dropout_warnings import warn_of_no_key, warn_of_one_layer
 from revrnn.errors import RevRNNError, one_of
 from revrnn.formats import Formats
@@ -28,6 +28,8 @@ from .state import State, check_config, initial_state
 _SETTINGS = tuple(
     name for name, p in signature(apply).parameters.items() if p.kind is p.KEYWORD_ONLY
 )
+# Attributes that a module was made for.
+_FIXED = (*Config.__dataclass_fields__, "bias", "bidirectional")
 
 
 class RecurrentModule:
@@ -88,6 +90,24 @@ def checked_config(cell: str, given: Mapping[str, Any]) -> Config:
     settings_of(config, chunk, given["checkpoint_every"])
     warn_of_one_layer(given["dropout"], config.num_layers)
     return config
+
+
+def check_fixed(module: Any, name: str, value: Any) -> None:
+    """Raise ``E_ARGUMENT`` for another value of what a module was made for.
+
+    Another ``config`` is taken if its parameters are the same.
+    """
+    own = vars(module)
+    if name == "config" and name in own:
+        check_config(value)
+        now = own[name]
+        if (value.cell, value.parameter_shapes()) != (now.cell, now.parameter_shapes()):
+            given = "a stack with other parameters"
+            raise RevRNNError("E_ARGUMENT", name, given, "one with the same, or a new module")
+    elif name in _FIXED and "config" in own:
+        now = getattr(own["config"], name, own.get(name, False))
+        if value != now:
+            raise RevRNNError("E_ARGUMENT", name, repr(value), fixed(name, now))
 
 
 def _loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:

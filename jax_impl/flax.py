@@ -14,7 +14,7 @@ from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 
 from .call import Output
-from .doors import RecurrentModule, checked_config, run, with_biases, without_biases
+from .doors import RecurrentModule, check_fixed, checked_config, run, with_biases, without_biases
 from .parameters import init
 from .state import State, check_state_config
 
@@ -22,10 +22,14 @@ from .state import State, check_state_config
 _MISSING = ("rngs", "call eval() of the module first")
 
 
-def _drawn(rngs: nnx.Rngs | None, stream: str) -> jax.Array:
-    """Return a stream's next key; raise ``E_ARGUMENT`` if there is no such stream."""
+def _check_rngs(rngs: object) -> None:
     if not isinstance(rngs, nnx.Rngs):
         raise RevRNNError("E_ARGUMENT", "rngs", f"a {type(rngs).__name__}", "an nnx.Rngs")
+
+
+def _drawn(rngs: nnx.Rngs | None, stream: str) -> jax.Array:
+    """Return a stream's next key; raise ``E_ARGUMENT`` if there is no such stream."""
+    _check_rngs(rngs)
     try:
         key: jax.Array = getattr(rngs, stream)()
     except AttributeError:
@@ -39,7 +43,8 @@ def _value(variable: Any) -> Any:
     try:
         return variable[...]
     except TypeError:
-        return jax.tree.leaves(variable)[0]
+        leaves = jax.tree.leaves(variable)
+        return leaves[0] if leaves else None
 
 
 def _state_dict(state: State) -> dict[str, Any]:
@@ -128,18 +133,28 @@ class _RevRNN(RecurrentModule, nnx.Module):
         Raises:
             RevRNNError: for a bad argument, by its name.
         """
-        self.config = checked_config(self._cell, locals())
+        config = checked_config(self._cell, locals())
         key = _drawn(rngs, "params")
-        self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
+        self.bias, self.config = bool(bias), config
+        self.batch_first, self.dropout = bool(batch_first), float(dropout)
         self.locked_dropout, self.deterministic = bool(locked_dropout), False
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
         for name, value in without_biases(init(key, self.config), bias).items():
             setattr(self, name, nnx.Param(value))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; what the parameters depend on is fixed.
+
+        Raises:
+            RevRNNError: ``E_ARGUMENT``, by the attribute's name.
+        """
+        check_fixed(self, name, value)
+        super().__setattr__(name, value)
+
     def params(self) -> dict[str, jax.Array]:
         """Return the parameters by name, as the functions of ``revrnn.jax_impl`` take them."""
         names = [n for n in self.config.parameter_shapes() if self.bias or not is_bias(n)]
-        own = {name: _value(getattr(self, name)) for name in names}
+        own = {name: _value(getattr(self, name, None)) for name in names}
         return with_biases(own, self.config, self.bias)
 
     def __call__(
@@ -172,6 +187,8 @@ class _RevRNN(RecurrentModule, nnx.Module):
             RevRNNError: for bad input, by the argument's name.
         """
         key = None
+        if rngs is not None:
+            _check_rngs(rngs)
         if rngs is not None and self.dropout and not self.deterministic:
             key = _drawn(rngs, "dropout")
         settings |= {"hx": hx, "mask": mask, "resets": resets}

@@ -89,7 +89,11 @@ class State:
         for part in parts:
             if not is_array_or_number(part):
                 raise RevRNNError("E_DTYPE", "rows", f"a {type(part).__name__}", "whole numbers")
-        at = jnp.asarray(rows)
+        try:
+            at = jnp.asarray(rows)
+        except OverflowError:
+            allowed = f"0 … {self.batch_size - 1}"
+            raise RevRNNError("E_RANGE", "rows", rows, allowed) from None
         if at.ndim != 1 or not len(at):
             raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "[n], n at least 1")
         if not jnp.issubdtype(at.dtype, jnp.integer):

@@ -220,6 +220,17 @@ def formats_from_dict(mapping: object) -> Formats:
     return Formats(**mapping)
 
 
+# Fields with which the names and shapes of the parameters change.
+_OF_PARAMETERS: Final = ("cell", "input_size", "hidden_size", "num_layers", "forgetting")
+
+
+def fixed(name: str, now: object) -> str:
+    """Say what a module's attribute ``name`` may be that it was made for: what it is now."""
+    if name in Config.__dataclass_fields__ and name not in _OF_PARAMETERS:
+        return f"{now!r}, or another config: dataclasses.replace(config, {name}=…)"
+    return f"{now!r}, for which the parameters were made; or a new module"
+
+
 def check_config(config: object, name: str = "config") -> None:
     """Raise ``E_ARGUMENT`` unless ``config`` is a :class:`Config`."""
     if not isinstance(config, Config):

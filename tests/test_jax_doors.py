@@ -191,7 +191,7 @@ HELPERS: list[tuple[Call, tuple[Any, ...], int, tuple[Any, ...], str]] = [
         initial_state(CONFIG, 2).index_select,
         ([0],),
         0,
-        (None, "a", [None], [0.5], [7], [[0]], []),
+        (None, "a", [None], [0.5], [7], [2**70], [[0]], []),
         r"E_[A-Z]*\] rows:",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -147,6 +148,48 @@ def test_flax_modules_without_keys_or_arrays() -> None:
         model(X, rngs=nnx.Rngs(params=0))
     with pytest.raises(RevRNNError, match=r"E_DTYPE\] params\['bias_l0'\]: got a ShapeDtypeStruct"):
         nnx.eval_shape(lambda: in_flax.RevGRU(3, 4, rngs=nnx.Rngs(0)))(X)
+
+
+CHANGES: dict[str, tuple[Any, str]] = {
+    "config": (None, r"E_ARGUMENT\] config"),
+    "config.num_layers": (Config("revgru", 3, 4), r"E_ARGUMENT\] config"),
+    "bias": (False, r"E_ARGUMENT\] bias"),
+    "bidirectional": (True, r"E_ARGUMENT\] bidirectional"),
+    "hidden_size": (8, r"E_ARGUMENT\] hidden_size"),
+    "z_max": (900, r"E_ARGUMENT\] z_max.*replace"),
+    "dropout": (2, r"E_ARGUMENT\] dropout"),
+    "weight_hh_l0": (None, r"E_DTYPE\] params\['weight_hh_l0'\]"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_after_construction_are_refused(name: str) -> None:
+    value, words = CHANGES[name]
+    model = in_flax.RevGRU(3, 4, 2, rngs=nnx.Rngs(0))
+
+    def changed_and_called() -> None:
+        setattr(model, name.split(".")[0], value)
+        model(X)
+
+    with pytest.raises(RevRNNError, match=words):
+        changed_and_called()
+
+
+def test_another_limit_may_be_given_after_construction() -> None:
+    model = in_flax.RevGRU(3, 4, max_forget_bits=3, rngs=nnx.Rngs(0))
+    model.config = replace(model.config, max_forget_bits=5)
+    assert model.initial_state(2).config == model(X).state.config == model.config
+    model.hidden_size = 4  # as it is
+
+
+def test_sources_of_keys_are_told_apart() -> None:
+    """Of Flax and of Equinox; also where nothing is dropped."""
+    key: Any = KEY
+    rngs: Any = nnx.Rngs(0)
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] rngs: got a PRNGKey"):
+        in_flax.RevGRU(3, 4, rngs=rngs)(X, rngs=key)
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] key: got Rngs"):
+        EQUINOX.RevGRU(3, 4, key=rngs)
 
 
 def test_states_by_flax_serialization() -> None:

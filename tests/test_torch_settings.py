@@ -41,6 +41,8 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "layers": (lambda m: setattr(m, "num_layers", 3), "num_layers"),
     "width": (lambda m: setattr(m, "hidden_size", 8), "hidden_size"),
     "projection": (lambda m: setattr(m, "proj_size", 2), "proj_size"),
+    "cap": (lambda m: setattr(m, "z_max", 900), "z_max"),
+    "another layout": (lambda m: setattr(m, "buffer", "wordlist"), "buffer"),
     "config": (lambda m: setattr(m, "config", replace(m.config, hidden_size=8)), "config"),
     "layout": (lambda m: setattr(m, "config", replace(m.config, buffer="bigint")), "buffer"),
     "shape": (lambda m: setattr(m, "weight_hh_l1", nn.Parameter(X)), "weight_hh_l1"),

@@ -124,6 +124,7 @@ STATES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "a slice for rows": (lambda: START.index_select(slice(0, 1)), "E_DTYPE", "rows"),  # type: ignore[arg-type]
     "no rows": (lambda: START.index_select([]), "E_SHAPE", "rows"),
     "one for many": (lambda: State.cat(START), "E_ARGUMENT", "states"),  # type: ignore[arg-type]
+    "no states": (lambda: State.cat(None), "E_ARGUMENT", "states"),  # type: ignore[arg-type]
     "numbers": (lambda: State.from_dict({"h": 1}), "E_DTYPE", "mapping.h"),
     "config": (
         lambda: State.from_dict({"h": START.h, "config": "x"}),

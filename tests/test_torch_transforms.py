@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
-from torch.func import functional_call, grad, hessian, jacrev, jvp, vjp, vmap
+from torch.func import functional_call, grad, hessian, jacrev, jvp, linearize, vjp, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import RevGRU, RevLSTM, State, encode
+from revrnn.torch_impl import RevGRU, RevLSTM, State, encode, value
 
 torch.manual_seed(0)
 X = torch.randn(4, 5, 2, 3)  # four sequences
@@ -119,8 +119,8 @@ def test_values_of_transformed_calls(kind: Any) -> None:
     exact = vmap(lambda x: rnn(x, rnn.initial_state(2))[1])(X)
     _, state = rnn(X[3], rnn.initial_state(2))
     assert isinstance(exact, State)
-    for name, value in exact.tensors().items():
-        assert torch.equal(value[3], state.tensors()[name])
+    for name, each in exact.tensors().items():
+        assert torch.equal(each[3], state.tensors()[name])
     dropping = kind(3, 6, 2, dropout=0.5)
     with pytest.raises(RevRNNError, match=r"dropout.*vmap"):
         vmap(lambda x: dropping(x)[0])(X)
@@ -160,6 +160,20 @@ def batched() -> None:
     torch.autograd.grad(Model()(x), x, torch.ones(2, 5, 2, 2), is_grads_batched=True)
 
 
+def loss_by_chunks(x: Tensor) -> Tensor:
+    rnn = RevGRU(3, 6)
+    return value(rnn, x, x, lambda outputs, _: outputs.mean()).loss
+
+
+def tangent_by_chunks() -> None:
+    with forward_ad.dual_level():
+        loss_by_chunks(forward_ad.make_dual(X[0], X[0]))  # type: ignore[no-untyped-call]
+
+
+def to_onnx() -> None:
+    torch.onnx.export(RevGRU(3, 6), (X[0],), "never.onnx", dynamo=False)
+
+
 MODEL = Model()
 # What is tried, and what the message names.
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
@@ -167,12 +181,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "forward mode": (tangent, "jvp"),
     "jacobian": (lambda: jacrev(lambda x: MODEL(x).sum(0))(X[0]), "jacrev"),
     "batched gradients": (batched, "is_grads_batched"),
+    "forward mode by chunks": (tangent_by_chunks, "jvp"),
+    "linearize": (lambda: linearize(MODEL, X[0]), "jvp"),
     "hessian": (lambda: hessian(lambda x: MODEL(x).square().sum())(X[0]), "jvp|create_graph"),
     "second derivatives": (second, "create_graph"),
     "export": (lambda: torch.export.export(Model(), (X[0],), strict=False), "torch.export"),
     "make_fx": (lambda: make_fx(Model())(X[0]), "torch.export"),
     "script": (lambda: torch.jit.script(Model()), "torch.jit.script"),
     "trace": (lambda: torch.jit.trace(Model(), (X[0],)), "torch.jit.trace"),  # type: ignore[no-untyped-call]
+    "trace by chunks": (lambda: torch.jit.trace(loss_by_chunks, (X[0],)), "torch.jit.trace"),  # type: ignore[no-untyped-call]
+    "onnx": (to_onnx, "torch.jit.trace"),
 }
 
 

@@ -15,7 +15,13 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .call import Call
-from .transforms import mapped_the_old_way, not_compiled, refuse_second_derivative, transformed
+from .transforms import (
+    mapped_the_old_way,
+    not_compiled,
+    refuse_forward_mode,
+    refuse_second_derivative,
+    transformed,
+)
 
 
 def _sliced(tensors: tuple[Any, ...], dims: tuple[Any, ...], index: int) -> list[Any]:
@@ -89,8 +95,7 @@ class RevRNNFunction(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *_: Any) -> Any:
         """Refuse."""
-        allowed = "backward passes (grad, vjp)"
-        raise RevRNNError("E_UNSUPPORTED", "jvp", "forward-mode differentiation", allowed)
+        refuse_forward_mode()
 
 
 def _refuse_batched() -> NoReturn:

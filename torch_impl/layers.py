@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from revrnn.config import Config
+from revrnn.config import Config, fixed
 from revrnn.errors import RevRNNError
 from revrnn.parameter_files import is_bias, parameter_shapes, stacks
 from revrnn.plan import check_sizes
@@ -32,7 +32,7 @@ _SETTINGS: Final[dict[str, tuple[Any, Callable[[Any], Any]]]] = {
     ),
     "offload": (False, lambda value: flag("offload", value)),
 }
-# Attributes that the parameters' names and shapes depend on.
+# Attributes that a module was made for.
 _FIXED: Final = {field.name for field in fields(Config)} | {"bias", "bidirectional", "proj_size"}
 
 
@@ -79,13 +79,12 @@ class RevRNNLayers(SavesConfig):
             value = _SETTINGS[name][1](value)
         elif name == "config":
             self._check_config(value)
-        elif name in _FIXED and name in dir(type(self)) | self.__dict__.keys():
-            if getattr(self, name) == value:
+        elif name in _FIXED and (name in self.__dict__ or "config" in self.__dict__):
+            config = self.config
+            now = getattr(config, name) if hasattr(config, name) else getattr(self, name)
+            if now == value:
                 return
-            allowed = (
-                f"{getattr(self, name)!r}, for which the parameters were made; or a new module"
-            )
-            raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+            raise RevRNNError("E_ARGUMENT", name, repr(value), fixed(name, now))
         super().__setattr__(name, value)
 
     def _check_config(self, value: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,12 +23,12 @@ from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
 from .schedule import Gains
 from .state import State, initial_state
-from .transforms import as_leaf, is_abstract, mapped, not_compiled
+from .transforms import NotRecorded, as_leaf, is_abstract, mapped, not_compiled
 
 Floats = Tensor | tuple[Tensor, Tensor] | None
 
 
-class RevRNNBase(RevRNNLayers):
+class RevRNNBase(NotRecorded, RevRNNLayers):
     """What :class:`RevGRU` and :class:`RevLSTM` share."""
 
     def __init__(
@@ -256,11 +256,6 @@ class RevRNNBase(RevRNNLayers):
     def _one_direction(self, name: str) -> None:
         if self.bidirectional:
             raise RevRNNError("E_UNSUPPORTED", name, "bidirectional=True", "one direction")
-
-    def __prepare_scriptable__(self) -> NoReturn:
-        """Say that ``torch.jit.script`` cannot compile it."""
-        allowed = "the module as it is"
-        raise RevRNNError("E_UNSUPPORTED", "torch.jit.script", type(self).__name__, allowed)
 
 
 def _each(last: Any, change: Any) -> Any:

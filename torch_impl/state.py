@@ -148,9 +148,10 @@ class State:
         Raises:
             RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
         """
-        parts = [] if isinstance(states, State) else list(states)
+        parts = list(states) if isinstance(states, Iterable) else []
         if not parts or not all(isinstance(part, State) for part in parts):
-            raise RevRNNError("E_ARGUMENT", "states", parts, "one State or more")
+            given = parts if parts else states
+            raise RevRNNError("E_ARGUMENT", "states", given, "one State or more")
         first = parts[0]
         kinds = [{n: (v.dtype, v.device) for n, v in part.tensors().items()} for part in parts]
         sizes = {part.h.shape[::2] for part in parts}

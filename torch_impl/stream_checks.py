@@ -18,7 +18,7 @@ from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
 from .shortcuts import is_plain_embedding
-from .transforms import is_abstract
+from .transforms import check_surroundings, forward_mode, is_abstract, refuse_forward_mode
 
 
 def check_module(module: object) -> None:
@@ -39,6 +39,9 @@ def check_module(module: object) -> None:
     if torch._C._functorch.peek_interpreter_stack() is not None:
         given = "a call inside torch.func"
         raise RevRNNError("E_UNSUPPORTED", "module", given, "calls outside: gradients go to .grad")
+    if forward_mode():  # which would give a loss without a tangent
+        refuse_forward_mode()
+    check_surroundings(module.any_weight())
 
 
 def check_inputs(inputs: object, embed: object, input_size: int, device: torch.device) -> Tensor:

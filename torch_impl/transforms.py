@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch._C import _functorch
 from torch._subclasses.fake_tensor import is_fake
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from revrnn.errors import RevRNNError
@@ -62,6 +63,23 @@ def refuse_second_derivative() -> NoReturn:
     raise RevRNNError("E_UNSUPPORTED", "create_graph", "True", "False: first-order gradients")
 
 
+def forward_mode() -> bool:
+    """Say whether a level of forward-mode differentiation is open, as in ``jvp``."""
+    return forward_ad._current_level >= 0
+
+
+def refuse_forward_mode() -> NoReturn:
+    """Raise ``E_UNSUPPORTED`` (GRAD-022)."""
+    allowed = "backward passes (grad, vjp)"
+    raise RevRNNError("E_UNSUPPORTED", "jvp", "forward-mode differentiation", allowed)
+
+
+def refuse_tracing() -> NoReturn:
+    """Raise ``E_UNSUPPORTED``."""
+    allowed = "a call as it is"
+    raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a traced call", allowed)
+
+
 def check_surroundings(x: Tensor) -> None:
     """Raise ``E_UNSUPPORTED`` where a call is traced, recorded or captured.
 
@@ -69,6 +87,8 @@ def check_surroundings(x: Tensor) -> None:
         RevRNNError: it names ``torch.export`` (and its like), ``torch.jit.trace``, or the
             capture of a CUDA graph.
     """
+    if get_proxy_mode() is not None and forward_mode():
+        refuse_forward_mode()  # torch.func.linearize records what it differentiates
     exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     if exporting() or get_proxy_mode() is not None:
         allowed = "a call as it is; save_parameters carries the weights"
@@ -79,8 +99,7 @@ def check_surroundings(x: Tensor) -> None:
         raise RevRNNError("E_UNSUPPORTED", name, "a call inside", "a call as it is")
     jit: Any = torch.jit
     if jit.is_tracing():
-        allowed = "a call as it is"
-        raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a traced call", allowed)
+        refuse_tracing()
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
         raise RevRNNError("E_UNSUPPORTED", "CUDA graphs", "a captured call", "a call outside")
 
@@ -93,3 +112,16 @@ def as_leaf(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
             path = value.tracer.path_of_module(module)  # type: ignore[attr-defined]
             return value.tracer.create_proxy("call_module", path, args, given)
     return None
+
+
+class NotRecorded:
+    """A module that ``torch.jit`` refuses by name, and what uses that (``torch.onnx``)."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Say that ``torch.jit.script`` cannot compile it."""
+        allowed = "the module as it is"
+        raise RevRNNError("E_UNSUPPORTED", "torch.jit.script", type(self).__name__, allowed)
+
+    def _slow_forward(self, *_: Any, **__: Any) -> NoReturn:
+        """Say that a call cannot be traced, whatever arguments the tracer makes up for it."""
+        refuse_tracing()
