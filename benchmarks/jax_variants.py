@@ -20,6 +20,7 @@ from flax import nnx
 from revrnn import Config
 from revrnn.experiments import process_memory
 from revrnn.jax_impl import apply, init, plan, set_engine, value_and_grad
+from revrnn.plan import CHUNK_SIZE
 
 Tree = Any
 Options = dict[str, Any]
@@ -152,7 +153,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
                 model,
                 readout=readout,
                 embed=embed,
-                chunk_size=options["chunk"],
+                chunk_size=options["chunk"] or CHUNK_SIZE,
                 checkpoint_every=facts.get("checkpoint_every"),
             )
             return result.loss, result.grads

@@ -235,7 +235,7 @@ def main() -> None:
         metavar="1 … 10",
         help="most bits forgotten",
     )
-    parser.add_argument("--chunk", type=count, default=16)
+    parser.add_argument("--chunk", type=count, help="steps handled together (16 or nearly so)")
     parser.add_argument("--turns", type=count, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit-mb", type=count, help="memory that a step may take")

@@ -17,7 +17,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from revrnn.experiments import process_memory
+from revrnn.plan import CHUNK_SIZE
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, RevLSTM, plan, set_engine, value_and_grad
+from revrnn.torch_impl.native import memory
 
 MODULES: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "revgru": RevGRU, "revlstm": RevLSTM}
 PEERS = ("plain", "checkpointed")
@@ -121,7 +123,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
         return loss
 
     # Every code path has been taken before measuring begins.
-    step(min(steps, 2 * options["chunk"]))
+    step(min(steps, 2 * (options["chunk"] or CHUNK_SIZE)))
     wanted = [tensor for tensor in (data, *model.parameters()) if tensor.requires_grad]
     gradient_bytes = sum(tensor.numel() * tensor.element_size() for tensor in wanted)
     return step, {"checkpoint_every": every, "gradient_bytes": gradient_bytes}
@@ -143,6 +145,7 @@ def reset_peak(options: Options) -> int:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
+    memory.let_go()  # else what a step takes of it would not show
     return process_memory.reset_peak()
 
 

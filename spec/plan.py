@@ -11,8 +11,16 @@ from .config import Config, check_config
 from .errors import RevRNNError
 from .kinds import is_int
 
-# Steps that implementations handle together if nothing else is said.
+# Steps that implementations handle together if nothing else is said, or nearly so many.
 CHUNK_SIZE = 16
+
+
+def even_chunks(steps: int) -> int:
+    """Return how many steps to handle together so that chunks are nearly of one length.
+
+    The number is near :data:`CHUNK_SIZE`. A short rest would cost nearly as much as a whole chunk.
+    """
+    return max(math.ceil(steps / max(round(steps / CHUNK_SIZE), 1)), 1)
 
 
 @dataclass(frozen=True)
@@ -131,14 +139,14 @@ def plan(
         batch_size: rows.
         expected_bits: bits forgotten a unit and multiplication, if known from a report; by default
             half of the limit.
-        chunk_size: steps handled together, by default 16.
+        chunk_size: steps handled together, by default 16 or nearly so (:func:`even_chunks`).
 
     Raises:
         RevRNNError: ``E_ARGUMENT`` for sizes below 1 or bits out of range.
     """
     check_config(config)
     steps, batch_size = check_size("steps", steps), check_size("batch_size", batch_size)
-    chunk = check_size("chunk_size", CHUNK_SIZE if chunk_size is None else chunk_size)
+    chunk = check_size("chunk_size", even_chunks(steps) if chunk_size is None else chunk_size)
     bits = config.forget_limit / 2 if expected_bits is None else expected_bits
     number: object = bits
     real = isinstance(number, Real) and not isinstance(number, bool)

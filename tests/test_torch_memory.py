@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -13,7 +14,17 @@ from torch_results import both, tensors_of
 
 from revrnn import Config, RevRNNError
 from revrnn.evaluation import Implementation
-from revrnn.torch_impl import RevGRU, RevLSTM, engine, plan, quantise_parameters, value_and_grad
+from revrnn.plan import even_chunks
+from revrnn.torch_impl import (
+    RevGRU,
+    RevLSTM,
+    engine,
+    plan,
+    quantise_parameters,
+    rev_rnn,
+    value_and_grad,
+)
+from revrnn.torch_impl.bptt import Bptt
 from revrnn.torch_impl.quantise import quantise
 
 
@@ -188,3 +199,32 @@ def test_plan() -> None:
     for bad in ({"steps": 0}, {"batch_size": True}, {"expected_bits": 4.0}, {"chunk_size": 0}):
         with pytest.raises(RevRNNError, match=next(iter(bad))):
             plan(config, **{"steps": 5, "batch_size": 2} | bad)
+
+
+def test_chunks_are_even_and_of_some_16_steps() -> None:
+    lengths = {n: even_chunks(n) for n in range(4000)}
+    assert [lengths[n] for n in (0, 1, 16, 23, 35, 70, 512)] == [1, 1, 16, 23, 18, 18, 16]
+    assert all(11 <= size <= 23 for n, size in lengths.items() if n > 10)
+    # Of up to ten chunks the last one is not much shorter; never are there more than by 16 steps.
+    rests = {n: n - (math.ceil(n / size) - 1) * size for n, size in lengths.items() if n}
+    assert all(2 * rest >= lengths[n] for n, rest in rests.items() if n <= 160)
+    assert all(math.ceil(n / size) <= math.ceil(n / 16) for n, size in lengths.items())
+
+
+def test_a_module_takes_even_chunks_unless_told_otherwise(monkeypatch: Any) -> None:
+    seen: list[int] = []
+
+    class Watched(Bptt):
+        def forward(self, *args: Any, **options: Any) -> Any:
+            seen.append(self.settings.chunk_size)
+            return super().forward(*args, **options)
+
+    monkeypatch.setattr("revrnn.torch_impl.call.Bptt", Watched)
+    rnn, x = RevGRU(3, 4), torch.zeros(35, 2, 3)
+    rnn(x)
+    rev_rnn(x, dict(rnn.named_parameters()), rnn.config)
+    RevGRU(3, 4, chunk_size=5)(x)
+    assert seen == [18, 18, 5]
+    steps: list[int] = []
+    value_and_grad(rnn, x, torch.zeros(35, 2), lambda h, _: (steps.append(len(h)), h.sum())[1])
+    assert {18, 17} <= set(steps) <= {*range(19)}

@@ -81,7 +81,7 @@ def rev_rnn(
             which must give the same in the backward pass.
         states: ``"reversed"`` recovers states in the backward pass, ``"stored"`` keeps them; the
             results are equal bit for bit (GRAD-020).
-        chunk_size: steps handled together, by default 16. States do not depend on it.
+        chunk_size: steps handled together, by default 16 or nearly so. States do not depend on it.
         checkpoint_every: for very long sequences: keep the exact state every so many steps and the
             buffer of one piece at a time. States and gradients do not depend on it, if it is a
             multiple of ``chunk_size`` (else it is rounded up to one).
@@ -100,7 +100,7 @@ def rev_rnn(
     check_tensor("x", x, None, (None, None, config.input_size))
     steps, rows, _ = x.shape
     check_params(params, config, x.device)
-    settings = check_settings(states, chunk_size, checkpoint_every, offload)
+    settings = check_settings(steps, states, chunk_size, checkpoint_every, offload)
     check_schedule(config, steps, rows, x.device, mask, resets, gains)
     given = initial_floats(hx, state, config, rows, x.device)
     flag("with_outputs", with_outputs)

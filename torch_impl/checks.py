@@ -14,7 +14,7 @@ from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
-from revrnn.plan import CHUNK_SIZE, check_size
+from revrnn.plan import check_size, even_chunks
 
 from .engine import Settings
 from .state import State
@@ -150,14 +150,14 @@ def flag(name: str, value: object) -> bool:
 
 
 def check_settings(
-    states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
+    steps: int, states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
 ) -> Settings:
-    """Check how a sequence is to be processed."""
+    """Check how a sequence of so many steps is to be processed."""
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
     every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
-    return Settings(chunk or CHUNK_SIZE, states, every, flag("offload", offload))
+    return Settings(chunk or even_chunks(steps), states, every, flag("offload", offload))
 
 
 def check_reduction(value: object) -> str:

@@ -80,7 +80,7 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
             formats: number formats (FMT-002).
             weight_drop: probability of dropping recurrent weights, once a call.
             locked_dropout: whether ``dropout`` drops the same units in all steps.
-            chunk_size: steps handled together, by default 16.
+            chunk_size: steps handled together, by default 16 or nearly so many.
             checkpoint_every: see :func:`revrnn.torch_impl.rev_rnn`.
             offload: keep the buffer in the host's memory.
 
@@ -211,11 +211,11 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
         weights: dict[str, Tensor] | None = None,
     ) -> Output:
         params = self.stack_parameters(*stack, weights)  # draws its random numbers before the gains
-        x = given.x
+        x, own = given.x, (self.chunk_size, self.checkpoint_every, self.offload)
         words = {"x": name, "state.heads": "hx.heads"} | self._own_names(*stack)
         if not self.config.has_cell_state:
             words["hx[0]"] = "hx"
-        settings = check_settings("reversed", self.chunk_size, self.checkpoint_every, self.offload)
+        settings = check_settings(len(x), "reversed", *own)
         return run(
             x,
             params,

@@ -23,7 +23,7 @@ class Own(NamedTuple):
         size = module.chunk_size if self.chunk_size is None else self.chunk_size
         every = module.checkpoint_every if self.checkpoint_every is None else self.checkpoint_every
         offload = module.offload if self.offload is None else self.offload
-        checked = check_settings("reversed", size, every, offload)
+        checked = check_settings(steps, "reversed", size, every, offload)
         every = checked.checkpoint_every
         count = flag("report", self.report)
         size = without_lone_step(steps, min(checked.chunk_size, steps))

@@ -131,8 +131,8 @@ def value_and_grad(
             are added, of ``(sum, count)`` the sums. A :class:`LinearCrossEntropy` gives the sum of
             all losses if either says so.
         loss_scale: factor of the gradients, but not of the returned loss.
-        chunk_size: steps handled together, at most, by default the module's, else 16. It bounds the
-            logits that exist at a time.
+        chunk_size: steps handled together, at most, by default the module's, else 16 or
+            nearly so many. It bounds the logits that exist at a time.
         checkpoint_every: see :func:`revrnn.torch_impl.rev_rnn`; by default the module's.
         offload: by default the module's.
         report: whether to count what is forgotten and stored, which takes time.

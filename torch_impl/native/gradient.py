@@ -37,14 +37,18 @@ class Tape(NamedTuple):
     Attributes:
         x: its operands, int16 ``[C, B, I]``.
         aside_at: see :class:`revrnn.native.records.Steps`.
-        memory: what ``factors`` lie in.
+        memory: what the first of ``factors`` lies in.
+        above: what the other two lie in.
         factors: see :class:`revrnn.native.records.Factors`.
+        longest: steps of the longest chunk, for which there is memory.
     """
 
     x: Tensor
     aside_at: Array
     memory: Floats
+    above: Array
     factors: tuple[Array, ...]
+    longest: int
 
 
 class GradientPass:
@@ -81,8 +85,8 @@ class GradientPass:
         if written is not None:
             frame.results[_DX] = written.numpy()
             frame.arguments[_OF_INPUT] = self.weights.of_input
-        size = config.num_layers * 2 * steps * batch * config.num_gates * config.group_size
-        tasks, ds = self._tasks, Floats(size)
+        gates = config.num_gates * config.group_size
+        tasks, ds = self._tasks, Floats(config.num_layers * 2 * tape.longest * batch * gates)
         tasks[:, DS] = ds.address
         call("pull", config, tasks, len(tasks))
         self._give(into)
@@ -96,7 +100,8 @@ class GradientPass:
         config, (steps, batch, length), layers = self.config, tape.x.shape, self.config.num_layers
         total, hidden = steps * batch, config.hidden_size
         of_x, above = float_size(length, total), float_size(hidden, total)
-        below = Floats(of_x + (layers - 1) * above)
+        most = tape.longest * batch
+        below = Floats(float_size(length, most) + (layers - 1) * float_size(hidden, most))
         values = self._frame.arguments[_X].reshape(total, length)
         pack_float(values, 2.0**-config.formats.operand_bits, below.array[:of_x])
         if layers > 1:

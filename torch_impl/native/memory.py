@@ -17,7 +17,7 @@ from ...native.packing import aligned
 # Elements, float32, that are kept in all (16 MB).
 _MOST: Final = 2**22
 
-_stock: list[Array] = []  # its pop and append are atomic
+_stock: dict[int, Array] = {}  # by identity; to pop, to add and to list them are atomic
 
 
 class Floats:
@@ -29,19 +29,15 @@ class Floats:
     """
 
     def __init__(self, size: int) -> None:
-        """Take memory of the stock, or new one."""
-        self.array = np.empty(0, np.float32)
-        for _ in range(len(_stock)):
-            try:
-                taken = _stock.pop(0)
-            except IndexError:  # another thread took the last one
-                break
-            if taken.size >= size:
-                self.array = taken
-                break
-            _keep(taken)
-        if self.array.size < size:
-            self.array = aligned(1, size, np.float32)[0]
+        """Take the smallest of the stock that is large enough, or new memory."""
+        self.array = np.empty(0, np.float32)  # to be given back if there is no memory
+        large = [array for array in tuple(_stock.values()) if array.size >= size]
+        # Another thread may have taken some of them.
+        free = (_stock.pop(id(array), None) for array in sorted(large, key=lambda a: a.size))
+        taken = next((array for array in free if array is not None), None)
+        if taken is None:
+            taken = aligned(1, size, np.float32)[0]
+        self.array = taken
         self.address = begin_of(self.array)
 
     def __del__(self) -> None:
@@ -49,6 +45,11 @@ class Floats:
         _keep(self.array)
 
 
+def let_go() -> None:
+    """Let the system have what is in stock, as before measuring what a step takes."""
+    _stock.clear()
+
+
 def _keep(array: Array) -> None:
-    if 0 < array.size <= _MOST - sum(other.size for other in tuple(_stock)):
-        _stock.append(array)
+    if 0 < array.size <= _MOST - sum(other.size for other in tuple(_stock.values())):
+        _stock[id(array)] = array

@@ -90,6 +90,7 @@ class NativePass:
         self._there, self._back = self._frame(12, 11), self._frame(23, 8)
         self._there.results[_BINS] = self._gates[0]
         self._back.arguments[_SCALE] = work.scale
+        self._longest = 0  # steps of the longest chunk so far
         self._tape: Tape | None = None
         self._gradient: GradientPass | None = None
 
@@ -125,6 +126,7 @@ class NativePass:
     def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
         """Take a chunk of steps."""
         rows, frame, count = self.rows, self._there, len(x)
+        self._longest = max(self._longest, count)
         aside_at = self._give(frame, x, first, backwards=False)
         anew = int(aside_at.max(initial=-1)) + 1
         kept = rows.new_chunk(frame.address, count, anew)
@@ -195,16 +197,20 @@ class NativePass:
         return active, aside_at, np.ascontiguousarray(gains)
 
     def _new_tape(self, x: Tensor, aside_at: Array) -> Tape:
-        config, steps = self.config, len(x)
-        size = config.num_layers * steps * self.batch * config.hidden_size
-        above = (config.num_layers - 1) * steps * self.batch * config.hidden_size
+        config, layers = self.config, self.config.num_layers
         pieces = gru.GRU_PIECES if config.cell == "revgru" else lstm_rows.LSTM_PIECES
-        old = self._tape  # its memory serves the next chunk
-        if old is None or old.factors[0].size != pieces * size:
-            memory = Floats(pieces * size)
-            between = [np.empty(above, np.float32) for _ in range(2)]
-            old = Tape(x, aside_at, memory, (memory.array[: pieces * size], *between))
-        self._tape = Tape(x, aside_at, old.memory, old.factors)
+        step = self.batch * config.hidden_size
+        longest = max(self._longest, len(x))
+        old = self._tape  # its memory serves the next chunk, which may be longer
+        if old is None or old.longest < longest:
+            memory = Floats(pieces * layers * longest * step)
+            above = np.empty((2, longest * (layers - 1) * step), np.float32)
+        else:
+            memory, above = old.memory, old.above
+        sizes = [n * len(x) * step for n in (pieces * layers, layers - 1, layers - 1)]
+        parts = zip((memory.array, *above), sizes, strict=True)
+        factors = tuple(array[:size] for array, size in parts)
+        self._tape = Tape(x, aside_at, memory, above, factors, longest)
         return self._tape
 
     def pullback(
