@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from revrnn.errors import RevRNNError
 from revrnn.torch_impl import RevGRU, RevLSTM, set_compiled_steps
 from revrnn.torch_impl.engine import engine
 
@@ -140,12 +141,32 @@ def noted(row: dict[str, Any], results: dict[str, Any], path: Path) -> Iterator[
     save(path, results)
 
 
+def sizes_of(text: str) -> list[tuple[int, int]]:
+    """Return inputs and units of all sizes."""
+    parts = [size.split("x") for size in text.split(",")]
+    if not all(len(p) == 2 and all(n.isdecimal() and int(n) for n in p) for p in parts):
+        raise argparse.ArgumentTypeError(f"{text} given, inputs x units allowed: 200x200,650x1150")
+    return [(int(inputs), int(units)) for inputs, units in parts]
+
+
+def engines_of(text: str) -> list[str]:
+    """Return the names of engines."""
+    names = text.split(",")
+    for name in names:
+        try:
+            with engine(name):
+                pass
+        except RevRNNError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+    return names
+
+
 def main() -> int:
     """Measure all and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--engines", default="eager,triton,triton-persistent")
-    parser.add_argument("--sizes", default="200x200,650x1150,1024x2048")
+    parser.add_argument("--engines", type=engines_of, default="eager,triton,triton-persistent")
+    parser.add_argument("--sizes", type=sizes_of, default="200x200,650x1150,1024x2048")
     parser.add_argument("--compiled", action="store_true", help="also eager compiled, 200x200")
     parser.add_argument("--seconds", type=float, default=300.0)
     options = parser.parse_args()
@@ -154,7 +175,7 @@ def main() -> int:
         return 0
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    begin, engines = time.monotonic(), options.engines.split(",")
+    begin, engines = time.monotonic(), options.engines
     results: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
@@ -163,7 +184,6 @@ def main() -> int:
         "compared": {},
         "kernels": {},
     }
-    sizes = [(int(a), int(b)) for a, b in (text.split("x") for text in options.sizes.split(","))]
     for cell in CELLS:
         for size, layers, shape in (
             ((200, 200), 1, (70, 20)),
@@ -180,7 +200,7 @@ def main() -> int:
                     traceback.print_exc(limit=-4)
                 print(key, results["compared"][key], flush=True)
                 save(options.out, results)
-    for size in sizes:
+    for size in options.sizes:
         for cell in CELLS:
             for name in ("cudnn", *engines):
                 if time.monotonic() - begin > options.seconds:

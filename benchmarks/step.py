@@ -16,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,43 @@ def sizes_of(text: str) -> list[int]:
     return sizes
 
 
+def device_of(text: str) -> str:
+    """Return the name of a device."""
+    kind, _, number = text.partition(":")
+    if kind not in ("cpu", "cuda") or not (number or "0").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} given, cpu, cuda or cuda:0 allowed")
+    return text
+
+
+def place_of(text: str) -> Path:
+    """Return where figures go, in a folder that is made and can be written to."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            path.with_suffix(".json")  # a ValueError where there is no name
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: {reason}") from None
+    return path
+
+
+def check_variants(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """End the program where labels are not known, or none of a framework's is there."""
+    if options.variants is None:
+        return
+    known = {
+        framework: [label for label, *_ in VARIANTS[options.work, framework]]
+        for framework in options.framework
+    }
+    wrong = [v for v in options.variants if not any(v in labels for labels in known.values())]
+    for framework, labels in known.items():
+        if wrong or not set(labels) & set(options.variants):
+            given = ", ".join(wrong or options.variants)
+            allowed = ", ".join(map(repr, labels))
+            parser.error(f"argument --variants: {given} given, of {framework} {allowed} allowed")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -237,10 +275,11 @@ def main() -> None:
     )
     parser.add_argument("--chunk", type=count, help="steps handled together (16 or nearly so)")
     parser.add_argument("--turns", type=count, default=5)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", type=device_of, default="cpu")
     parser.add_argument("--limit-mb", type=count, help="memory that a step may take")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=place_of)
     options = parser.parse_args()
+    check_variants(parser, options)
     words = describe(*dict.fromkeys(["numpy", *options.framework]))
     print(words, flush=True)
     results = []
@@ -248,7 +287,6 @@ def main() -> None:
         results.append(measure(case, options.variants, options.turns))
         print(table(results[-1:], heading=len(results) == 1), flush=True)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
         facts = {"machine": words, "turns": options.turns, "cases": results}
         named = options.out.with_suffix
         named(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
