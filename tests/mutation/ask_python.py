@@ -2,8 +2,7 @@
 
 Of NumPy and of PyTorch's eager engine: each in a forked process that its faults cannot harm, its
 text executed in the module. Of the native kernels, which Numba compiles when they are first called:
-in such a process too, which has not imported them. Of JAX, whose threads a fork would not have: one
-after the other in one process, operation by operation without ``jit``, so that little is compiled.
+in such a process too, which has not imported them. JAX's are asked by :mod:`.ask_jax`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from revrnn.evaluation import Implementation, load
 
 from .asking import AT_ONCE, PROFILES, Asking, ByMethod, prepare_questions
 from .placing import Changed, place, source_of
-from .reach import IMPORT, function_at
+from .reach import IMPORT, Functions, Request, function_at, functions_run
 
 # In the order in which they import one another.
 FILES: Final = {
@@ -78,8 +77,8 @@ _SEQUENCES: Final = ("cell", "sequence", "gradient")
 # Seconds of its own work after which a mutant does not end; with what is compiled for it.
 _LIMIT: Final = 60
 _COMPILING: Final = 240
-# Seconds of its own work that a port as it is takes for all requests.
-_spent: dict[str, float] = {}
+# What the requests run of a port's files.
+_runs: dict[tuple[str, str, int], Functions] = {}
 
 
 class Given(NamedTuple):
@@ -116,24 +115,14 @@ def _load(port: str) -> bool:
     prepare_questions(_asking(port).profiles)
     for name in _LOADED.get(port, (f"{PACKAGES[port]}.evaluate",)):
         import_module(name)
-    if port == "jax":
-        # Modules are executed again, and a type can be registered once.
-        export: Any = sys.modules["jax.export"]
-        for kind in ("pytree_node", "namedtuple"):
-            setattr(export, f"register_{kind}_serialization", lambda *given, **named: None)
-        # JAX knows what it compiled by contexts too: a second one would have all compiled again.
-        jax: Any = sys.modules["jax"]
-        jax.make_user_context = cache(jax.make_user_context)
     if port in _LOADED:
         return True
-    # Once without a limit: of JAX little is left to compile afterwards. It calls so many functions
-    # that looking at them takes longer than a few mutants do.
-    looked_at = () if port == "jax" else FILES[port]
-    sources = {_path(port, file): text_of(port, file) for file in looked_at}
-    begin = time.process_time()
-    right = _asking(port).learn(_implementations(port), sources)
-    _spent[port] = time.process_time() - begin
-    return right
+    sources = {_path(port, file): text_of(port, file) for file in FILES[port]}
+
+    def note(request: Request, ask: Callable[[], object]) -> None:
+        _runs[port, *request] = functions_run(ask, sources)
+
+    return _asking(port).learn(implementations(port), note)
 
 
 def _path(port: str, file: str) -> str:
@@ -144,8 +133,6 @@ def _path(port: str, file: str) -> str:
 def verdict(given: Given) -> str:
     """Return what notices a mutant: ``vectors``, ``random``, ``time`` (no end) or ``""``."""
     _load(given.port)
-    if given.port == "jax":
-        return _in_this_process(given)
     if given.port == "law":
         return _forked(_renewed, given, _LIMIT)
     if given.port == "native":
@@ -176,15 +163,19 @@ def _executed(given: Given) -> int:
     port, file, source, line = given
     try:
         place(f"{PACKAGES[port]}.{file}", source)
-        implementations = _implementations(port)
+        asked = implementations(port)
     except Exception:
         return AT_ONCE
     function = function_at(text_of(port, file), line)
-    changed = None if function == IMPORT else (_path(port, file), function)
-    return _asking(port).noticed(implementations, file, changed)
+    changed = _path(port, file), function
+
+    def sees(request: Request) -> bool:
+        return function == IMPORT or changed in _runs[port, *request]
+
+    return _asking(port).noticed(asked, file, sees)
 
 
-def _implementations(port: str) -> list[Implementation]:
+def implementations(port: str) -> list[Implementation]:
     """Return what is asked: the port, then the port with each of its products."""
     package = PACKAGES[port]
     evaluate: Any = sys.modules[f"{package}.evaluate"]
@@ -223,30 +214,6 @@ def _renewed(given: Given) -> int:
     except Exception:
         return AT_ONCE
     return _asking("law").noticed([_Renewed(whole)], file)
-
-
-class _TooLate(BaseException):
-    """Raised in a mutant that does not end: no :class:`Exception`, which counts as an answer."""
-
-
-def _in_this_process(given: Given) -> str:
-    """Ask a mutant, and put the text that there was in its place."""
-    port, file, *_ = given
-
-    def too_late(*_: object) -> None:
-        raise _TooLate
-
-    before = signal.signal(signal.SIGPROF, too_late)
-    # What survives is asked everything, and its functions are compiled anew.
-    signal.setitimer(signal.ITIMER_PROF, max(_COMPILING, 4 * _spent[port]))
-    try:
-        return _asking(port).verdict(file, _executed(given))
-    except _TooLate:
-        return "time"
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-        place(f"{PACKAGES[port]}.{file}", text_of(port, file))
 
 
 def _compiled(given: Given) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Final
@@ -15,9 +15,11 @@ from revrnn.conformance.checking import left_out
 from revrnn.evaluation import Implementation, outcome
 
 from .questions import Asked, operations_of, random_requests, vectors
-from .reach import Functions, functions_run
+from .reach import Request
 
 PROFILES: Final = ("gates", "buffer", "cell", "sequence", "gradient")
+# Makes a request that is told by its name, and may note what it runs.
+Note = Callable[[Request, Callable[[], object]], object]
 # What a mutant has that fails before it is asked anything, in the place of a request's.
 AT_ONCE: Final = -2
 # So many small requests of every operation come before the others.
@@ -68,22 +70,30 @@ class Put:
     asked: Asked
     to: int
 
+    @property
+    def request(self) -> Request:
+        """What tells it from others."""
+        return self.asked.name, self.to
+
 
 class Asking:
     """What the mutants of a port are asked, and in which order.
 
-    Vectors that noticed mutants of a file are put to the next ones first. A request that does not
-    run the changed function is left out, where it is known what it runs.
+    Vectors that noticed mutants of a file are put to the next ones first. A request that cannot see
+    a change is left out, where that is known.
     """
 
     def __init__(self, profiles: tuple[str, ...] = PROFILES, methods: int = 0) -> None:
         """Take the profiles of the operations, and how many implementations multiply alone."""
         self.profiles, self.methods = profiles, methods
         self._noticed: dict[str, list[int]] = {}
-        self._runs: dict[tuple[str, int], Functions] = {}
 
-    def learn(self, implementations: Sequence[Implementation], sources: Mapping[str, str]) -> bool:
-        """Ask a port as it is, note which functions of its texts, if any, each request runs.
+    def learn(self, implementations: Sequence[Implementation], note: Note) -> bool:
+        """Ask a port as it is.
+
+        Args:
+            implementations: as for :meth:`noticed`.
+            note: makes each request, and notes what it runs.
 
         Returns:
             Whether all answers are right.
@@ -95,17 +105,14 @@ class Asking:
                 wrong.append(put)
 
         for put in self.puts(""):
-            if sources:
-                self._runs[put.asked.name, put.to] = functions_run(partial(ask, put), sources)
-            else:
-                ask(put)
+            note(put.request, partial(ask, put))
         return not wrong
 
     def noticed(
         self,
         implementations: Sequence[Implementation],
         file: str,
-        function: tuple[str, int] | None = None,
+        sees: Callable[[Request], bool] = bool,
     ) -> int:
         """Return the place of the request that notices a mutant, -1 if none does.
 
@@ -113,17 +120,13 @@ class Asking:
             implementations: that have the changed file; the first is asked everything, the others
                 products alone.
             file: that was changed.
-            function: where it was changed, as in :class:`Functions`; ``None`` if any request may
-                come to it.
+            sees: says whether a request may see the change; by default any may.
         """
         puts, early = self.puts(file), self._noticed.get(file, [])
         late = (place for place in range(len(puts)) if place not in early)
         for place in (*early, *late):
             put = puts[place]
-            runs = self._runs.get((put.asked.name, put.to))
-            if function is not None and runs is not None and function not in runs:
-                continue
-            if _is_wrong(implementations[put.to], put.asked):
+            if sees(put.request) and _is_wrong(implementations[put.to], put.asked):
                 return place
         return -1
 

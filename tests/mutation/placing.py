@@ -69,12 +69,13 @@ def _imported(name: str) -> Iterator[str]:
 
 
 @cache
-def _compiled(source: str, path: str) -> CodeType:
+def compiled(source: str, path: str) -> CodeType:
+    """Return the code of a text."""
     return compile(source, path, "exec")
 
 
 def _execute(module: ModuleType, source: str) -> None:
-    exec(_compiled(source, str(module.__file__)), module.__dict__)
+    exec(compiled(source, str(module.__file__)), module.__dict__)
 
 
 class _Loader(SourceFileLoader):

@@ -10,9 +10,9 @@ from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
+from typing import Any, Protocol
 
-from . import ask_c, ask_python, changes_c, changes_python
+from . import ask_c, ask_jax, ask_python, changes_c, changes_python
 from .ask_python import Given
 from .mutant import Mutant
 
@@ -76,16 +76,17 @@ def trial(port: str, processes: int) -> Iterator[Trial]:
 
             yield compiled
         return
-    # JAX's threads are lost in a fork, so each process of the pool loads it.
+    # JAX's threads are lost in a fork. Its one process asks the port as it is first, for minutes.
     is_jax = port == "jax"
+    asker: Any = ask_jax if is_jax else ask_python
     right = is_jax or ask_python.passes(port)
-    with get_context("spawn" if is_jax else "fork").Pool(processes) as pool:
-        if not (pool.apply(ask_python.passes, (port,)) if is_jax else right):
+    with get_context("spawn").Pool(1) if is_jax else get_context("fork").Pool(processes) as pool:
+        if not (pool.apply(ask_jax.passes) if is_jax else right):
             raise SystemExit(f"{port} gives a wrong answer as it is")
 
         def executed(jobs: list[Job]) -> Iterator[tuple[Job, str]]:
             mutants = [(job.file, job.mutant) for job in jobs]
             given = [Given(port, file, mutant.source, mutant.line) for file, mutant in mutants]
-            yield from zip(jobs, pool.imap(ask_python.verdict, given), strict=True)
+            yield from zip(jobs, pool.imap(asker.verdict, given), strict=True)
 
         yield executed

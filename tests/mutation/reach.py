@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import FrameType
 from typing import Any, Final
@@ -12,6 +12,8 @@ from typing import Any, Final
 # What a file does when it is imported, before any request.
 IMPORT: Final = 0
 
+# A request's name, and which of a port's implementations it is put to.
+Request = tuple[str, int]
 # Functions, each by the name of its file and its first line.
 Functions = frozenset[tuple[str, int]]
 
@@ -22,10 +24,19 @@ def function_at(source: str, line: int) -> int:
 
     Decorators and defaults are not of the body: they run where a function is defined.
     """
-    around = [
-        node.lineno for node in _functions(source) if node.body[0].lineno <= line <= _end(node)
-    ]
-    return max(around, default=IMPORT)
+    return max((node.lineno for node in _functions(source) if _has(node, line)), default=IMPORT)
+
+
+def outermost_at(source: str, line: int) -> str:
+    """Return the name of the function, or ``class.method``, whose body has a line, else ``""``."""
+    for node in ast.parse(source).body:
+        prefix, inner = (
+            (f"{node.name}.", node.body) if isinstance(node, ast.ClassDef) else ("", [node])
+        )
+        for function in inner:
+            if isinstance(function, ast.FunctionDef) and _has(function, line):
+                return prefix + function.name
+    return ""
 
 
 def functions_run(ask: Callable[[], object], sources: Mapping[str, str]) -> Functions:
@@ -41,7 +52,7 @@ def functions_run(ask: Callable[[], object], sources: Mapping[str, str]) -> Func
         if frame.f_code.co_filename in sources:
             codes.add((frame.f_code.co_filename, frame.f_code.co_firstlineno))
 
-    _forget(sources)
+    forget(sources)
     before = sys.gettrace()
     sys.settrace(look)
     try:
@@ -63,6 +74,10 @@ def _functions(source: str) -> tuple[ast.FunctionDef, ...]:
     return tuple(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
+def _has(node: ast.FunctionDef, line: int) -> bool:
+    return node.body[0].lineno <= line <= _end(node)
+
+
 def _start(node: ast.FunctionDef) -> int:
     return min([node.lineno, *(part.lineno for part in node.decorator_list)])
 
@@ -71,8 +86,9 @@ def _end(node: ast.FunctionDef) -> int:
     return node.end_lineno or node.lineno
 
 
-def _forget(sources: Mapping[str, str]) -> None:
-    """Empty what functions of the files keep (``functools.cache``)."""
+def forget(sources: Iterable[str]) -> None:
+    """Empty what functions of files keep (``functools.cache``)."""
+    sources = set(sources)
     for module in list(sys.modules.values()):
         if getattr(module, "__file__", None) in sources:
             for value in list(vars(module).values()):
