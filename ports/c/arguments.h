@@ -3,7 +3,7 @@
 #define REVRNN_ARGUMENTS_H
 
 #include "errors.h"
-#include "values.h"
+#include "results.h"
 
 struct argument {
     const struct json *name;

@@ -1,9 +1,8 @@
 #include "json.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "utf8.h"
 
 /* A request is nested five deep. The limit keeps hostile input from using up the stack. */
 #define MAX_DEPTH 64
@@ -92,29 +91,6 @@ static struct json *parse_number(struct parser *parser)
     return node;
 }
 
-/* The length of the UTF-8 sequence at `at`, or 0 where there is none. */
-static size_t utf8_length(const char *at, const char *end)
-{
-    const unsigned char *b = (const unsigned char *)at;
-    const size_t left = (size_t)(end - at);
-    size_t length;
-    if (b[0] < 0x80)
-        return 1;
-    if (b[0] < 0xC2 || b[0] > 0xF4)
-        return 0;
-    length = b[0] < 0xE0 ? 2 : b[0] < 0xF0 ? 3 : 4;
-    if (left < length)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((b[i] & 0xC0) != 0x80)
-            return 0;
-    /* Overlong forms, halves of surrogate pairs, and what is beyond the last code point. */
-    if ((b[0] == 0xE0 && b[1] < 0xA0) || (b[0] == 0xED && b[1] > 0x9F)
-        || (b[0] == 0xF0 && b[1] < 0x90) || (b[0] == 0xF4 && b[1] > 0x8F))
-        return 0;
-    return length;
-}
-
 static int hex_digit(char c)
 {
     if (is_digit(c))
@@ -138,30 +114,6 @@ static bool parse_hex4(struct parser *parser, unsigned long *value)
         *value = *value * 16 + (unsigned long)digit;
     }
     return true;
-}
-
-static size_t encode_utf8(unsigned long code, char *out)
-{
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        out[0] = (char)(0xC0 | (code >> 6));
-        out[1] = (char)(0x80 | (code & 0x3F));
-        return 2;
-    }
-    if (code < 0x10000) {
-        out[0] = (char)(0xE0 | (code >> 12));
-        out[1] = (char)(0x80 | ((code >> 6) & 0x3F));
-        out[2] = (char)(0x80 | (code & 0x3F));
-        return 3;
-    }
-    out[0] = (char)(0xF0 | (code >> 18));
-    out[1] = (char)(0x80 | ((code >> 12) & 0x3F));
-    out[2] = (char)(0x80 | ((code >> 6) & 0x3F));
-    out[3] = (char)(0x80 | (code & 0x3F));
-    return 4;
 }
 
 /* The part of an escape after the backslash. Half a surrogate pair alone is kept as it is. */
@@ -313,132 +265,4 @@ enum json_status json_parse(struct arena *arena, const char *text, size_t length
     if (parser.status == JSON_OK && parser.at != parser.end)
         parser.status = JSON_BAD;
     return parser.status;
-}
-
-bool json_is_string(const struct json *node, const char *text)
-{
-    return node->type == JSON_STRING && node->length == strlen(text)
-           && memcmp(node->u.text, text, node->length) == 0;
-}
-
-bool json_is_listed(const struct json *node, const char *const *names)
-{
-    for (; *names != NULL; names++)
-        if (json_is_string(node, *names))
-            return true;
-    return false;
-}
-
-const struct json *json_member(const struct json *object, const char *name)
-{
-    const struct json *last = NULL;
-    for (const struct json *key = object->u.child; key != NULL; key = key->next->next)
-        if (json_is_string(key, name))
-            last = key->next;
-    return last;
-}
-
-bool parse_decimal(const char *text, size_t length, int64_t *value)
-{
-    const bool negative = length > 0 && text[0] == '-';
-    int64_t v = 0;
-    if (length == (negative ? 1 : 0))
-        return false;
-    /* The number is gathered below zero, where there is room for the lowest one too. */
-    for (size_t i = negative ? 1 : 0; i < length; i++) {
-        int digit;
-        if (!is_digit(text[i]))
-            return false;
-        digit = text[i] - '0';
-        if (v < (INT64_MIN + digit) / 10)
-            return false;
-        v = v * 10 - digit;
-    }
-    if (!negative && v == INT64_MIN)
-        return false;
-    *value = negative ? v : -v;
-    return true;
-}
-
-bool json_integer(const struct json *node, int64_t *value)
-{
-    return node->type == JSON_NUMBER && parse_decimal(node->u.text, node->length, value);
-}
-
-static bool make_room(struct writer *writer, size_t more)
-{
-    size_t size = writer->size == 0 ? 1024 : writer->size;
-    char *text;
-    if (writer->failed)
-        return false;
-    if (writer->size - writer->length >= more)
-        return true;
-    while (size - writer->length < more) {
-        if (size > SIZE_MAX / 2) {
-            writer->failed = true;
-            return false;
-        }
-        size *= 2;
-    }
-    text = realloc(writer->text, size);
-    if (text == NULL) {
-        writer->failed = true;
-        return false;
-    }
-    writer->text = text;
-    writer->size = size;
-    return true;
-}
-
-static void write_bytes(struct writer *writer, const char *bytes, size_t length)
-{
-    if (make_room(writer, length)) {
-        memcpy(writer->text + writer->length, bytes, length);
-        writer->length += length;
-    }
-}
-
-void write_text(struct writer *writer, const char *text)
-{
-    write_bytes(writer, text, strlen(text));
-}
-
-void write_integer(struct writer *writer, int64_t value)
-{
-    char digits[24];
-    size_t at = sizeof digits;
-    uint64_t rest = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
-    do {
-        digits[--at] = (char)('0' + (int)(rest % 10));
-        rest /= 10;
-    } while (rest > 0);
-    if (value < 0)
-        digits[--at] = '-';
-    write_bytes(writer, digits + at, sizeof digits - at);
-}
-
-void write_string(struct writer *writer, const char *text)
-{
-    write_text(writer, "\"");
-    for (; *text != '\0'; text++) {
-        const unsigned char c = (unsigned char)*text;
-        if (c == '"' || c == '\\')
-            write_text(writer, "\\");
-        write_bytes(writer, c < 0x20 || c > 0x7E ? "?" : text, 1);
-    }
-    write_text(writer, "\"");
-}
-
-/* CONF-004 */
-void write_float(struct writer *writer, double value)
-{
-    char text[64];
-    if (isnan(value))
-        write_text(writer, "\"nan\"");
-    else if (isinf(value))
-        write_text(writer, value > 0 ? "\"inf\"" : "\"-inf\"");
-    else {
-        snprintf(text, sizeof text, "\"%a\"", value);
-        write_text(writer, text);
-    }
 }

@@ -1,4 +1,4 @@
-/* JSON (RFC 8259): a parser into a tree, and a writer of text. */
+/* JSON (RFC 8259): a parser into a tree. */
 #ifndef REVRNN_JSON_H
 #define REVRNN_JSON_H
 
@@ -49,18 +49,5 @@ bool json_integer(const struct json *node, int64_t *value);
 
 /* Decimal digits, with a minus or not, as an integer of 64 bits. */
 bool parse_decimal(const char *text, size_t length, int64_t *value);
-
-/* Text that grows. After a failure it stays as it is and `failed` is set. */
-struct writer {
-    char *text;
-    size_t length;
-    size_t size;
-    bool failed;
-};
-
-void write_text(struct writer *writer, const char *text);
-void write_integer(struct writer *writer, int64_t value);
-void write_string(struct writer *writer, const char *text);     /* what is not ASCII becomes ? */
-void write_float(struct writer *writer, double value);          /* CONF-004, quotes included */
 
 #endif

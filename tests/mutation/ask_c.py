@@ -40,6 +40,7 @@ FILES: Final = (
     "sequences.c",
     "accounting.c",
     "operations.c",
+    "network_checks.c",
     "networks.c",
     "stores.c",
     "config.c",
