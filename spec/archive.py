@@ -7,8 +7,8 @@ depend on the contents alone.
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -84,12 +84,16 @@ def write(path: Path) -> int:
     return len(contents)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write the archive to the path that is given."""
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m revrnn.archive revrnn-spec.zip")
-    path = Path(sys.argv[1])
-    print(f"{path}: {write(path)} files of specification {SPEC_VERSION}")
+    parser = argparse.ArgumentParser(prog="python -m revrnn.archive")
+    parser.add_argument("path", type=Path, help="the file to write: revrnn-spec.zip")
+    path: Path = parser.parse_args(arguments).path
+    try:
+        count = write(path)
+    except OSError as error:
+        parser.error(f"argument path: {path} cannot be written: {error.strerror or error}")
+    print(f"{path}: {count} files of specification {SPEC_VERSION}")
 
 
 if __name__ == "__main__":

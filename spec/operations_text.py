@@ -6,8 +6,8 @@ lines ``<!-- operations.json: NAME -->`` and ``<!-- end -->``.
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -180,11 +180,15 @@ _TABLES: Final[dict[str, Callable[[], str]]] = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write the tables into the texts of the folder that is given."""
-    if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m revrnn.operations_text FOLDER")
-    for path in sorted(Path(sys.argv[1]).glob("*.md")):
+    parser = argparse.ArgumentParser(prog="python -m revrnn.operations_text")
+    parser.add_argument("folder", type=Path, help="with the texts, *.md")
+    folder: Path = parser.parse_args(arguments).folder
+    paths = sorted(folder.glob("*.md"))
+    if not paths:
+        parser.error(f"argument folder: {folder} given, a folder with texts allowed")
+    for path in paths:
         text = path.read_text(encoding="utf-8")
         if written(text) != text:
             path.write_text(written(text), encoding="utf-8")

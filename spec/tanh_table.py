@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
-import sys
 from decimal import Decimal, localcontext
 from functools import cache
 from importlib.resources import files
@@ -70,4 +70,6 @@ def tanh_table() -> npt.NDArray[np.int32]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(file_text(compute()), encoding="ascii")
+    parser = argparse.ArgumentParser(prog="python -m revrnn.tanh_table")
+    parser.add_argument("file", type=Path, help="the file to write: tanh.json")
+    parser.parse_args().file.write_text(file_text(compute()), encoding="ascii")

@@ -6,15 +6,17 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from revrnn.archive import main as archive
 from revrnn.command_line import CUT_OFF
 from revrnn.conformance.__main__ import main as conformance
 from revrnn.conformance.mismatch import main as mismatch
 from revrnn.conformance.serve import main as serve
+from revrnn.operations_text import main as operations_text
 
 GATES = ("-m", "revrnn.conformance", "--adapter=numpy", "--profile=gates", "--examples=0")
 RUN = "import sys; from revrnn.command_line import run_program, say; run_program(lambda: {})"
@@ -214,3 +216,30 @@ def test_mismatches_that_cannot_be_asked_for(
 def test_servers_name_an_unknown_adapter(capsys: pytest.CaptureFixture[str]) -> None:
     assert serve(["--adapter", "nothing"]) == 2
     assert "] adapter: got" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (archive, ["--help"], "usage: python -m revrnn.archive"),
+        (archive, ["--format", "tar"], "arguments"),
+        (archive, ["nowhere/spec.zip"], "argument path: nowhere"),
+        (archive, ["."], "argument path: ."),
+        (operations_text, ["--help"], "usage: python -m revrnn.operations_text"),
+        (operations_text, ["nowhere"], "argument folder: nowhere"),
+    ],
+)
+def test_files_of_the_law_are_written_where_they_can_be(
+    main: Callable[[list[str]], None],
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == (0 if words == ["--help"] else 2)
+    assert message in "".join(capsys.readouterr())
+    assert not list(tmp_path.iterdir())

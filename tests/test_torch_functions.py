@@ -146,6 +146,13 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "E_SHAPE",
         "readout.linear",
     ),
+    "another type": (
+        lambda: stream(
+            readout=LinearCrossEntropy(nn.Linear(6, 4).half()), targets=X[:, :, 0].long()
+        ),
+        "E_DTYPE",
+        "readout.linear",
+    ),
     "a layer's tuple": (
         lambda: stream(
             readout=LinearCrossEntropy(lambda h: (h,)),  # type: ignore[arg-type, return-value]

@@ -17,7 +17,7 @@ from .checks import check_dense
 from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
-from .shortcuts import is_plain_embedding
+from .shortcuts import is_plain_embedding, is_plain_linear
 from .transforms import check_surroundings, forward_mode, is_abstract, refuse_forward_mode
 
 
@@ -115,6 +115,11 @@ def check_readout(readout: object, module: RevRNNBase) -> None:
         if width != module.hidden_size:
             allowed = f"the module's hidden_size, {module.hidden_size}"
             raise RevRNNError("E_SHAPE", "readout.linear", f"in_features={width}", allowed)
+        like = module.any_weight()
+        kind = readout.linear.weight.dtype if is_plain_linear(readout.linear) else like.dtype
+        if kind != like.dtype and not torch.is_autocast_enabled(like.device.type):
+            allowed = f"{like.dtype}, that of the module, or torch.autocast"
+            raise RevRNNError("E_DTYPE", "readout.linear", kind, allowed)
     if not callable(readout):
         given = type(readout).__name__
         raise RevRNNError("E_ARGUMENT", "readout", given, "a function of outputs and targets")
