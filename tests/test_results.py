@@ -1,4 +1,4 @@
-"""The tables of docs/results.md have the numbers of the committed results, row by row."""
+"""The tables of the pages of results have the numbers of the committed results, row by row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from folders import ROOT
 from revrnn.experiments.figure_style import NAMES
 from revrnn.experiments.settings import REVERSIBLE, limit
 
-PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+PAGES = ("results.md", "results-translation.md")
+PAGE = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in PAGES)
 RESULTS = ROOT / "docs" / "results"
 CONTEXTS = {"full": "all states", "20h": "20 units", "emb+20h": "embeddings, 20 units"}
 Model = Mapping[str, Any]
