@@ -65,6 +65,11 @@ def packed(**changes: Any) -> PackedSequence:
     return PACKED._replace(**changes)
 
 
+def classes(targets: Any) -> Callable[[], Any]:
+    """Return a call of the readout as a plain function of outputs ``[4, 2, 6]``."""
+    return lambda: LinearCrossEntropy(nn.Linear(6, 3))(torch.ones(4, 2, 6), targets)
+
+
 ones = torch.ones(1, 2, 6, dtype=torch.int32)
 other: Any = "x"
 # What is called, the code, and the argument as the caller wrote it.
@@ -146,6 +151,10 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str]] = {
         "E_SHAPE",
         "readout.linear",
     ),
+    "a layer's class": (lambda: LinearCrossEntropy(nn.Linear), "E_ARGUMENT", "linear"),  # type: ignore[arg-type]
+    "targets by rows": (classes(torch.zeros(2, 4).long()), "E_SHAPE", "targets"),
+    "targets as floats": (classes(torch.zeros(4, 2)), "E_SHAPE", "targets"),
+    "no targets": (classes(None), "E_DTYPE", "targets"),
     "another type": (
         lambda: stream(
             readout=LinearCrossEntropy(nn.Linear(6, 4).half()), targets=X[:, :, 0].long()

@@ -167,6 +167,19 @@ def check_reduction(value: object) -> str:
     return value
 
 
+def check_targets_of(logits: Tensor, targets: object) -> None:
+    """Raise unless there is a class, or a probability of each, for every row of logits.
+
+    PyTorch's loss sees rows alone, and so takes targets in another order of axes.
+    """
+    if not isinstance(targets, Tensor):
+        raise RevRNNError("E_DTYPE", "targets", type(targets).__name__, "a torch.Tensor")
+    wanted = logits.shape if targets.is_floating_point() else logits.shape[:-1]
+    if targets.shape != wanted:
+        given, allowed = f"shape {list(targets.shape)}", f"shape {list(wanted)}"
+        raise RevRNNError("E_SHAPE", "targets", given, allowed)
+
+
 def _index(value: object) -> int:
     if not is_int(value) or not -(2**63) <= value < 2**63:
         raise RevRNNError("E_ARGUMENT", "ignore_index", repr(value), "a whole number of 64 bits")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
+from revrnn.functions import check_takes
 
-from .checks import LOSS_SETTINGS, check_tensor
+from .checks import LOSS_SETTINGS, check_targets_of, check_tensor
 from .collect import Collector
 from .native.engine import compiled_readout
 from .quantise import wide
@@ -63,10 +64,11 @@ class LinearCrossEntropy(nn.Module):
             label_smoothing: the share of each target spread over all classes, 0 … 1.
         """
         super().__init__()
-        reads: object = linear
+        reads, allowed = linear, "an nn.Linear, or a function"
         if not callable(reads):
-            given = type(linear).__name__
-            raise RevRNNError("E_ARGUMENT", "linear", given, "an nn.Linear, or a function")
+            raise RevRNNError("E_ARGUMENT", "linear", type(linear).__name__, allowed)
+        if not isinstance(linear, nn.Module):  # the class of a layer is no layer
+            check_takes("linear", linear, 1, allowed)
         if weight is not None:
             classes = getattr(linear, "out_features", None)
             check_tensor("weight", weight, None, (classes,))
@@ -85,12 +87,14 @@ class LinearCrossEntropy(nn.Module):
 
         Args:
             outputs: of the recurrent module.
-            targets: class numbers, int64 ``[C, B]``, or probabilities, float ``[C, B, classes]``.
+            targets: class numbers, int64 ``[C, B]``, or probabilities, float ``[C, B, classes]``;
+                in another order of axes a :class:`RevRNNError`.
         """
         logits: Any = self.linear(outputs)
         if not isinstance(logits, Tensor):
             given = type(logits).__name__
             raise RevRNNError("E_DTYPE", "linear", f"{given} as its result", "a torch.Tensor")
+        check_targets_of(logits, targets)
         logits = logits.flatten(0, -2)
         flat = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
         return nn.functional.cross_entropy(
