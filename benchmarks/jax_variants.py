@@ -19,7 +19,7 @@ from flax import nnx
 
 from revrnn import Config
 from revrnn.experiments import process_memory
-from revrnn.jax_impl import apply, init, plan, set_engine, value_and_grad
+from revrnn.jax_impl import LinearCrossEntropy, apply, init, plan, set_engine, value_and_grad
 from revrnn.plan import CHUNK_SIZE
 
 Tree = Any
@@ -41,6 +41,11 @@ def readout(outer: Tree, outputs: jax.Array, targets: jax.Array) -> jax.Array:
     logits = outputs @ outer["weight"] + outer["bias"]
     loss: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
     return loss
+
+
+def layer(outer: Tree) -> Tree:
+    """Return the readout's kernel and bias."""
+    return outer["weight"], outer["bias"]
 
 
 class Peer:
@@ -151,7 +156,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
                 data,
                 targets,
                 model,
-                readout=readout,
+                readout=LinearCrossEntropy(layer) if lm else readout,
                 embed=embed,
                 chunk_size=options["chunk"] or CHUNK_SIZE,
                 checkpoint_every=facts.get("checkpoint_every"),

@@ -17,6 +17,7 @@ from .averages import Average, average_of
 from .closures import Hoisted
 from .flat import STEPS
 from .pairs import are_sums
+from .readout import LinearCrossEntropy
 
 Tree = Any
 Values = tuple[jax.Array, ...]
@@ -36,6 +37,8 @@ class Reader:
         mean: whether the loss is a mean.
         counts: whether the readout gives ``(sum, count)``.
         average: how a scalar that the caller's readout gives is made.
+        linear: the readout itself, if it is computed in place (:mod:`.in_place`); ``readout`` then
+            takes the outer parameters alone too, and gives the parts of its layer.
     """
 
     readout: Hoisted
@@ -43,6 +46,7 @@ class Reader:
     mean: bool
     counts: bool
     average: Average
+    linear: LinearCrossEntropy | None = None
 
     def __call__(self, values: Values, outer: Tree, outputs: jax.Array, targets: Tree) -> Sums:
         """Return a chunk's sum and count, from outputs ``[C, B, H]``."""

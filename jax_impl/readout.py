@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,23 @@ from .status import is_array_or_number
 Tree = Any
 
 # Rows whose logits exist at a time.
-_BLOCK_ROWS = 512
+BLOCK_ROWS = 512
+
+
+class Judged(NamedTuple):
+    """What targets of one shape say.
+
+    Attributes:
+        ignored: bool, which count nothing.
+        wrong: bool, which are neither a class nor ignored.
+        label: their classes, 0 where there is none.
+        counts: float32, what each counts unless it is ignored.
+    """
+
+    ignored: jax.Array
+    wrong: jax.Array
+    label: jax.Array
+    counts: jax.Array
 
 
 class LinearCrossEntropy:
@@ -89,7 +105,7 @@ class LinearCrossEntropy:
             total, count = self._block(kernel, bias, *part)
             return (sums[0] + total, sums[1] + count), None
 
-        size, zero = max(1, _BLOCK_ROWS // rows), jnp.float32(0)
+        size, zero = max(1, BLOCK_ROWS // rows), jnp.float32(0)
         if size >= steps:
             sums: tuple[jax.Array, jax.Array] = block((zero, zero), (outputs, targets))[0]
             return sums
@@ -104,8 +120,29 @@ class LinearCrossEntropy:
         kernel, _ = self._checked(outer, targets)
         return self._wrong(jnp.asarray(targets), kernel.shape[1]).any()
 
+    def parts(self, outer: Tree) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+        """Return the layer's kernel ``[H, V]`` and bias, and the weight of classes, float32."""
+        kernel, bias = self._layer(outer)
+        return kernel, bias, _float(self.weight)
+
+    def judge(self, targets: jax.Array, classes: int, weight: jax.Array | None) -> Judged:
+        """Look at targets of any shape; ``weight`` is that of the classes."""
+        ignored, wrong = self._ignored(targets), self._wrong(targets, classes)
+        label = jnp.where(ignored | wrong, jnp.zeros_like(targets), targets)
+        counts = jnp.ones(label.shape, jnp.float32) if weight is None else weight[label]
+        return Judged(ignored, wrong, label, counts)
+
     def _checked(self, outer: Tree, targets: Any) -> tuple[jax.Array, jax.Array | None]:
         """Return kernel and bias, float32; see that they and the targets' type fit."""
+        kernel, bias = self._layer(outer)
+        kind = getattr(targets, "dtype", None)
+        if kind is None or not jnp.issubdtype(kind, jnp.integer):
+            given = type(targets).__name__ if kind is None else f"elements of {kind}"
+            raise RevRNNError("E_DTYPE", "targets", given, "class numbers, of a whole type")
+        return kernel, bias
+
+    def _layer(self, outer: Tree) -> tuple[jax.Array, jax.Array | None]:
+        """Return kernel and bias, float32; see that they fit."""
         made = self.layer(outer)
         pair = made if isinstance(made, (tuple, list)) else (made, None)
         if len(pair) != 2:
@@ -121,10 +158,6 @@ class LinearCrossEntropy:
             if len(shape) != axes or (axes == 1 and shape != jnp.shape(kernel)[1:]):
                 allowed = "[H, V]" if axes == 2 else f"{list(jnp.shape(kernel)[1:])}, the classes"
                 raise RevRNNError("E_SHAPE", name, f"shape {list(shape)}", allowed)
-        kind = getattr(targets, "dtype", None)
-        if kind is None or not jnp.issubdtype(kind, jnp.integer):
-            given = type(targets).__name__ if kind is None else f"elements of {kind}"
-            raise RevRNNError("E_DTYPE", "targets", given, "class numbers, of a whole type")
         return jnp.asarray(kernel, jnp.float32), _float(bias)
 
     def _ignored(self, targets: jax.Array) -> jax.Array:
@@ -144,19 +177,17 @@ class LinearCrossEntropy:
         self, kernel: jax.Array, bias: jax.Array | None, outputs: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         classes, smooth = kernel.shape[1], self.label_smoothing
-        ignored, wrong = self._ignored(targets), self._wrong(targets, classes)
+        weight = _float(self.weight)
+        ignored, wrong, label, counts = self.judge(targets, classes, weight)
         # What is not finite in an ignored place must not get into the gradient as 0·NaN.
         logits = jnp.where(ignored[..., None], 0, outputs) @ kernel
         if bias is not None:
             logits = logits + bias[None, None]
         norm = jax.nn.logsumexp(logits, axis=-1)
-        label = jnp.where(ignored | wrong, jnp.zeros_like(targets), targets)
         # As a sum with one term: checkify knows no derivative of take_along_axis (JAX 0.10).
         classes_in_order = lax.broadcasted_iota(jnp.int32, logits.shape, 2)
         own = classes_in_order == label[..., None].astype(jnp.int32)
         picked = jnp.where(own, logits, 0).sum(-1)
-        weight = _float(self.weight)
-        counts = jnp.ones_like(norm) if weight is None else weight[label]
         losses = counts * (norm - picked)
         if smooth:
             if weight is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from .call import fault_of, start_of
 from .checks import check_arrays, check_function, check_initial, in_binary32
 from .closures import Hoisted, hoist, is_float
 from .embedded import check_embedded
+from .in_place import compiled_readout, is_large, with_parts
 from .keys import Keys, with_keys
 from .losses import Reader, average_of_scalar, reader_of
 from .meshes import explicit_mesh
@@ -143,11 +144,18 @@ def prepare(
             for length in sorted(lengths)
         ]
         keyed = with_keys(readout, of_outer, None, of_targets)
-        read, of_readout = hoist("readout", keyed, examples)
+        linear = compiled_readout(readout, settings.method)
+        if linear is None:
+            read, of_readout = hoist("readout", keyed, examples)
+        else:
+            both = with_parts(keyed, with_keys(linear.parts, of_outer))
+            read, of_readout = hoist("readout", both, [*examples, (outer,)])
+            linear = linear if is_large(read.shapes(outer)[0]) else None
         average = average_of_scalar(read, keyed, examples[-1], steps, mean)
         if average.kind == "ratio" and mean:
             read, of_readout = hoist("readout", as_pair(keyed, average), examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train, average)
+        reader = replace(reader, linear=linear)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)
             fault = first(fault, flag(wrong, TARGETS))

@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from .checks import Floats
 from .closures import divide, is_float, primals_of, unite, wanted_of
+from .in_place import InPlace
 from .losses import Reader, Sums, count_varies
 from .passing import Pullback, Recover, Remembered
 from .run import Free, Given, Run, marked, outputs_like, refuse, same_axes, undifferentiable
@@ -123,6 +124,19 @@ class _Pieces:
         x: jax.Array = self.run.embed(of_embed, outer, unite(chosen, others))
         return x
 
+    def in_place(self) -> InPlace | None:
+        """Return the readout computed in place, if there is one and its gradients are all."""
+        reader, (_, of_readout) = self.reader, self.chosen.values
+        if reader.linear is None or jax.tree.leaves(of_readout):
+            return None
+
+        def parts(shared: Tree) -> Tree:
+            _, values = unite(shared[1], self.others.values)
+            return reader.readout(values, shared[0])
+
+        by_name = self.run.settings.method.product is None
+        return InPlace(reader.linear, parts, self.shared, by_name)
+
     def read(self, shared: Tree, outputs: jax.Array, chosen: Tree, others: Tree) -> Sums:
         """Return the sum and count of a cut."""
         outer, values = shared
@@ -135,9 +149,13 @@ class _Pieces:
 
     def forward(self, keep: bool, read: bool = True) -> tuple[Remembered, Any]:
         """Go forward; read out too, and return the sum and the count, if asked to."""
+        linear = None if keep or not read else self.in_place()
 
         def deliver(own: Tree, outputs: jax.Array, _: jax.Array) -> Tree:
-            sums = self.read(self.shared, outputs, own[0][1], own[1][1])
+            if linear is None:
+                sums = self.read(self.shared, outputs, own[0][1], own[1][1])
+            else:
+                sums = linear.sums(outputs, unite(own[0][1], own[1][1]))
             return jax.tree.map(lambda v: v[None], sums)
 
         start, fault = self.given.start, self.given.fault
@@ -174,27 +192,47 @@ def _gradients(
         total, count = known
         of_total, of_count = jax.grad(reader.loss, argnums=(0, 1))(total, count)
 
-    def chunk(extra: Tree, own: Tree, recover: Recover, pullback: Pullback) -> tuple[Tree, Tree]:
-        (inputs, targets), (other_inputs, other_targets) = own
-        x, pull = jax.vjp(lambda s, i: pieces.embed(s, i, other_inputs), pieces.shared, inputs)
-        result, pull_read = jax.vjp(
-            lambda s, o, t: pieces.read(s, o, t, other_targets), pieces.shared, recover(x), targets
+    linear = None if two_passes else pieces.in_place()
+
+    def read(outputs: jax.Array, targets: Tree, others: Tree, so_far: Tree) -> Tree:
+        """Return a cut's sum and count, gradients of outputs and targets, and those so far."""
+        sums, of_linear = so_far
+        if linear is not None:  # class numbers have no gradient
+            result, grad, of_linear = linear.gradients(outputs, unite(targets, others), of_linear)
+            return result, grad, targets, (sums, of_linear)
+        result, pull = jax.vjp(
+            lambda s, o, t: pieces.read(s, o, t, others), pieces.shared, outputs, targets
         )
         given = [
             jnp.broadcast_to(g, v.shape) + jnp.zeros_like(v)
             for g, v in zip((of_total, of_count), result, strict=True)
         ]
-        added, grad_outputs, of_targets = pull_read(tuple(given))
-        from_input, of_inputs = pull(pullback(grad_outputs))
-        total, count, sums = extra
-        sums = jax.tree.map(_sum, sums, added, from_input)
-        return (total + result[0], count + result[1], sums), (of_inputs, of_targets)
+        added, grad, of_targets = pull(tuple(given))
+        return result, grad, of_targets, (jax.tree.map(_sum, sums, added), of_linear)
 
-    extra = jnp.float32(0), jnp.float32(0), jax.tree.map(_zeros, pieces.shared)
+    def chunk(extra: Tree, own: Tree, recover: Recover, pullback: Pullback) -> tuple[Tree, Tree]:
+        (inputs, targets), (other_inputs, other_targets) = own
+        x, pull = jax.vjp(lambda s, i: pieces.embed(s, i, other_inputs), pieces.shared, inputs)
+        total, count, so_far = extra
+        made = read(recover(x), targets, other_targets, so_far)
+        result, grad_outputs, of_targets, (sums, of_linear) = made
+        from_input, of_inputs = pull(pullback(grad_outputs))
+        so_far = jax.tree.map(_sum, sums, from_input), of_linear
+        return (total + result[0], count + result[1], so_far), (of_inputs, of_targets)
+
+    so_far = jax.tree.map(_zeros, pieces.shared), None if linear is None else linear.nothing()
     back, delivered = pieces.bptt.backward(
-        kept, given.start, pieces.data, pieces.embedded, chunk, extra
+        kept,
+        given.start,
+        pieces.data,
+        pieces.embedded,
+        chunk,
+        (jnp.float32(0), jnp.float32(0), so_far),
     )
-    total, count, (of_outer, of_values) = back.extra
+    total, count, (sums, of_linear) = back.extra
+    if linear is not None:
+        sums = jax.tree.map(_sum, sums, linear.pullback(of_linear))
+    of_outer, of_values = sums
     grads: Tree = (back.grads, of_outer), back.grad_state, (of_values, *delivered)
     if reader.divides and not two_passes:
         divisor = reader.average.finish(count)

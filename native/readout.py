@@ -23,6 +23,7 @@ from .readout_tiles import (
     logits_by_tiles,
     pack_into_tiles,
     sizes_of_tiles,
+    tile_sizes,
     weights_by_tiles,
 )
 from .tiles import PANEL, TALL
@@ -114,6 +115,15 @@ def packed_outputs(panels: int, length: int) -> tuple[Array, Array]:
         return aligned(panels, of_rows, np.float32), aligned(1, of_columns, np.float32)
     of_rows, of_columns = length * ROWS, ROWS * padded(length)
     return np.empty((panels, of_rows), np.float32), np.empty((panels, of_columns), np.float32)
+
+
+@inner
+def sizes_of_outputs(panels: int, length: int) -> Any:
+    """Return the size of a panel of outputs of ``length`` by row, and the shape of all by term."""
+    if AMX:
+        of_rows, of_columns = tile_sizes(panels, length)
+        return of_rows, (i64(1), of_columns)
+    return length * ROWS, (panels, ROWS * padded_columns(length))
 
 
 @native

@@ -33,6 +33,9 @@ def sizes_of_tiles(panels: int, length: int) -> tuple[int, int]:
     return columns * _FLOATS, terms * _FLOATS
 
 
+tile_sizes = inner(sizes_of_tiles)
+
+
 @inner
 def pack_into_tiles(x: Array, of_rows: Array, of_columns: Array) -> None:
     """Pack outputs ``[R, H]``: see the head of this file."""

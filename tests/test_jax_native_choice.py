@@ -248,7 +248,7 @@ def test_executables_that_outlive_a_process(tmp_path: Path) -> None:
 
 def test_names_of_handlers_say_what_they_were_made_of() -> None:
     """Executables from other sources, or packed for other vectors, do not find them."""
-    name = calls.target("advance", "revgru", True)
+    name = calls.target_of_chunk("advance", "revgru", True)
     assert name.endswith(f"_{products.KIND}_{tiles.PANEL}_{compiling.SOURCES[:16]}")
 
 

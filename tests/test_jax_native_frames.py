@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from revrnn.jax_impl.native import calls
-from revrnn.native import handlers
+from revrnn.jax_impl.native.readout import handler_name
+from revrnn.native import handlers, readout_handler
 
 
 def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
@@ -21,7 +22,7 @@ def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
 def call(kind: str, given: list[Any], made: list[Any], pairs: Any) -> None:
     """Call a handler as :func:`revrnn.jax_impl.native.calls.call` does."""
     shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in made]
-    name = calls.target(kind, "revgru", True)
+    name = handler_name() if kind == "readout" else calls.target_of_chunk(kind, "revgru", True)
     aliases = dict(pairs.tolist())
     with jax.enable_x64(True):
         jax.block_until_ready(jax.ffi.ffi_call(name, shapes, input_output_aliases=aliases)(*given))
@@ -31,6 +32,7 @@ FRAMES = {
     "advance": (*handlers._ADVANCED, handlers._CHANGED),
     "recover": (*handlers._RECOVERED, handlers._KEPT),
     "pull": (handlers._PULLED, handlers._GRADIENTS, handlers._ADDED),
+    "readout": (readout_handler._ARGUMENTS, readout_handler._RESULTS, readout_handler._ADDED),
 }
 
 
@@ -50,7 +52,7 @@ def test_a_frame_that_is_not_as_expected(kind: str, wrong: str) -> None:
     elif wrong == "axes":
         arguments[free] = arguments[free][None]
     elif wrong == "result":
-        results[-2 if kind != "pull" else 2] = np.zeros((1, 1, 1, 1, 1), np.float32)
+        results[{"pull": 2, "readout": 1}.get(kind, -2)] = np.zeros((1, 1, 1, 1, 1), np.float32)
     elif wrong == "fewer":
         arguments.pop(free)
         pairs = pairs - [1, 0]

@@ -1,6 +1,6 @@
 """The handlers compiled and made known to XLA, and calls of them in JAX's terms.
 
-A handler is compiled for a cell, with and without forgetting, when it is first needed. Under
+A handler is compiled, for a cell with and without forgetting, when it is first needed. Under
 ``vmap`` it is called for one example after the other. A program that calls one belongs to a process
 on whose CPU the same handlers are known (:mod:`revrnn.jax_impl.lowered`).
 """
@@ -8,7 +8,7 @@ on whose CPU the same handlers are known (:mod:`revrnn.jax_impl.lowered`).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Final
 
@@ -30,13 +30,17 @@ _known: Final[dict[str, Any]] = {}
 _lock: Final = Lock()
 
 
-def target(kind: str, cell: str, forgetting: bool) -> str:
-    """Return the name that XLA knows a handler by."""
-    name = f"revrnn_{kind}_{cell}_{'forgetting' if forgetting else 'plain'}_{_KIND}"
+def target(kind: str, compiled: Callable[[], Any]) -> str:
+    """Return the name that XLA knows a handler by.
+
+    Args:
+        kind: which handler.
+        compiled: compiles it, the first time.
+    """
+    name = f"revrnn_{kind}_{_KIND}"
     with _lock:
         if name not in _known:
-            share(kind, cell, forgetting)  # which the handler calls
-            made = callback(handler(kind, cell, forgetting))
+            made = compiled()
             new = ctypes.pythonapi.PyCapsule_New
             new.restype, new.argtypes = (
                 ctypes.py_object,
@@ -47,6 +51,16 @@ def target(kind: str, cell: str, forgetting: bool) -> str:
     return name
 
 
+def target_of_chunk(kind: str, cell: str, forgetting: bool) -> str:
+    """Return the name of a handler of chunks of steps: ``"advance"``, ``"recover"``, ``"pull"``."""
+
+    def compiled() -> Any:
+        share(kind, cell, forgetting)  # which the handler calls
+        return callback(handler(kind, cell, forgetting))
+
+    return target(f"{kind}_{cell}_{'forgetting' if forgetting else 'plain'}", compiled)
+
+
 def call(
     kind: str,
     config: Config,
@@ -54,16 +68,22 @@ def call(
     results: Sequence[Any],
     aliases: dict[int, int],
 ) -> list[jax.Array]:
+    """Call a handler of chunks of steps; its arguments are those of :func:`call_target`."""
+    name = target_of_chunk(kind, config.cell, config.forgetting)
+    return call_target(name, arguments, results, aliases)
+
+
+def call_target(
+    name: str, arguments: Sequence[Any], results: Sequence[Any], aliases: dict[int, int]
+) -> list[jax.Array]:
     """Call a handler.
 
     Args:
-        kind: ``"advance"``, ``"recover"`` or ``"pull"``.
-        config: the stack.
+        name: what XLA knows it by.
         arguments: arrays.
         results: shapes and types, as pairs.
         aliases: which argument is changed in place to become which result.
     """
-    name = target(kind, config.cell, config.forgetting)
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in results]
     called = jax.ffi.ffi_call(name, shapes, vmap_method="sequential", input_output_aliases=aliases)
     # To shard_map nothing that a handler gives varies between devices.

@@ -26,4 +26,9 @@ def threads() -> int:
 def shares(config: Config, steps: int, rows: int) -> int:
     """Return into how many shares to divide so many rows of a chunk."""
     weights = sum(math.prod(s) for s in config.parameter_shapes().values() if len(s) > 1)
-    return max(1, min(threads(), rows, weights * steps * rows // _WORTH))
+    return min(rows, shares_of(weights * steps * rows))
+
+
+def shares_of(multiplications: int) -> int:
+    """Return into how many shares to divide work of so many multiplications."""
+    return max(1, min(threads(), multiplications // _WORTH))

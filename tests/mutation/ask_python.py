@@ -55,6 +55,7 @@ LEFT_OUT: Final = {
     "conversions": "floats of modules, where requests have integers; test_native_conversions.py",
     "readout": "a module's loss, which no operation has; test_native_readout.py",
     "readout_tiles": "as readout",
+    "readout_handler": "as readout; test_jax_native_readout.py",
     "atomics": _SHARED,
     "threads": _SHARED,
     "own_rows": "rows of several threads; test_engines.py, test_jax_native_threads.py",
