@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from revrnn.native import packing
 from revrnn.torch_impl import RevGRU, RevLSTM
 from revrnn.torch_impl.native import memory
 
@@ -17,11 +18,10 @@ KINDS = pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
 def made(monkeypatch: Any) -> list[int]:
     """Give the sizes of new memory, as it is made; the stock is empty at first."""
     sizes: list[int] = []
-    make = memory.aligned
 
     def aligned(count: int, size: int, kind: Any) -> Any:
         sizes.append(size)
-        return make(count, size, kind)
+        return packing.aligned(count, size, kind)
 
     monkeypatch.setattr(memory, "aligned", aligned)
     memory.let_go()
