@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from torch import Tensor, nn
 from torch.nn.modules import module as global_hooks
@@ -51,7 +51,7 @@ def has_plain_parameters(module: nn.Module, *names: str) -> bool:
     return True
 
 
-def is_plain_linear(module: object) -> bool:
+def is_plain_linear(module: object) -> TypeGuard[nn.Linear]:
     """Say whether ``module`` is ``nn.Linear`` and nothing else."""
     return is_bare(module, nn.Linear) and has_plain_parameters(module, "weight", "bias")  # type: ignore[arg-type]
 
