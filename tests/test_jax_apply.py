@@ -62,18 +62,27 @@ def test_a_fault_spoils_what_follows(buffer: str) -> None:
         check(run(x, out.state).status)
 
 
-@pytest.mark.parametrize("apart", ["rows", "slices"])
+@pytest.mark.parametrize("apart", ["slices", "both", "rows twice"])
 @pytest.mark.rule("BUF-021", "BUF-022")
 def test_full_heads_that_spill_apart_have_room(apart: str) -> None:
-    """Rows that are active one after the other, and sliced units beside others, in wordlist."""
-    sliced = apart == "slices"
-    config = Config("revgru", 3, 4, max_forget_bits=1, buffer="wordlist", slice_size=int(sliced))
-    params, x = problem(config, 3, 3)
-    assert config.planes_bound(3) == 1
-    state = initial_state(config, 3)
+    """Rows that are active one after the other, and sliced units beside others, in wordlist.
+
+    With both every operation spills. Rows that fill up again together spill apart once more.
+    """
+    twice, slices = apart == "rows twice", int(apart in ("slices", "both"))
+    rows, most = (10, 10) if twice else (3, 1)
+    config = Config("revgru", 3, 4, max_forget_bits=most, buffer="wordlist", slice_size=slices)
+    alone = jnp.eye(rows, dtype=jnp.bool_)
+    mask = None if apart == "slices" else alone
+    if twice:
+        mask = jnp.concatenate([alone, jnp.ones((2, rows), jnp.bool_), alone])
+    params, x = problem(config, rows if mask is None else len(mask), rows)
+    if twice:  # Every gate z is 1, so that two operations alone and four together fill a head.
+        params["bias_l0"] -= 20 * jnp.tile(jnp.repeat(jnp.array([1, 0, 0]), 2), 2)
+    state = initial_state(config, rows)
     assert state.heads is not None
-    state = state._replace(heads=state.heads.at[..., 1].set(2**21))  # the high halves of 2^53
-    mask = None if sliced else jnp.eye(3, dtype=jnp.bool_)
+    # The high halves of 2^53; digits that are not 0.
+    state = state._replace(h=state.h + 1234567, heads=state.heads.at[..., 1].set(2**21))
 
     def loss(params: Any, states: str) -> Any:
         out = apply(params, x, config, state=state, mask=mask, states=states)

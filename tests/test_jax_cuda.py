@@ -18,7 +18,7 @@ from revrnn import RevRNNError
 from revrnn.config import Config
 from revrnn.gpu import support
 from revrnn.jax_impl import apply, engine, engine_plan, init, initial_state
-from revrnn.jax_impl.product import bytes_are_exact, set_product_method
+from revrnn.jax_impl.product import BYTE_BLOCK, bytes_are_exact, product, set_product_method
 from revrnn.jax_impl.triton import engine as kernel_engine
 
 
@@ -54,6 +54,20 @@ def test_products_for_a_gpu_are_of_bytes(cell: str, products: int) -> None:
     # Forward and back; a layer has its input's product and one or two a group.
     assert counts == {("i8", "i8", "i32"): products}
     assert floats > 0
+
+
+@pytest.mark.rule("PROD-003")
+@pytest.mark.parametrize("length", [None, 7, 64, 1024, BYTE_BLOCK])
+def test_bytes_are_trusted_where_products_of_all_lengths_are_exact(
+    length: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA's are on processors, where they would be taken by name alone."""
+
+    def wrong_in_one(a: jax.Array, w: jax.Array, method: str) -> jax.Array:
+        return product(a, w, method) + (a.shape[1] == length)
+
+    monkeypatch.setattr("revrnn.jax_impl.product.product", wrong_in_one)
+    assert bytes_are_exact.__wrapped__("tried once more") == (length is None)
 
 
 def test_float64_products_would_be_seen() -> None:

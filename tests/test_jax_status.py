@@ -14,9 +14,11 @@ from test_jax import floats, initial_floats, loss_of
 from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape
 from revrnn.jax_impl import apply, check, initial_state
+from revrnn.jax_impl.buffer import StreamBuffer, WordlistBuffer
 from revrnn.jax_impl.call import Inputs, _backward, _forward
 from revrnn.jax_impl.settings import settings_of
-from revrnn.jax_impl.status import REVERSAL, UNDERFLOW
+from revrnn.jax_impl.status import OVERFLOW, REVERSAL, UNDERFLOW
+from revrnn.jax_impl.x64 import with_x64
 from strategies import FIXED
 
 
@@ -38,6 +40,42 @@ def test_a_store_that_is_too_small_is_reported() -> None:
     (_, out), grads = program(params, x, hx)
     check(out.status)
     assert all(np.isfinite(value).all() for value in grads.values())
+
+
+@pytest.mark.parametrize("layout", ["stream", "wordlist"])
+@pytest.mark.rule("BUF-035")
+def test_a_store_may_be_filled_to_its_end(layout: str) -> None:
+    """Two words, or two planes; with room for one the second is too much."""
+    full, kind = (2**30, jnp.int32) if layout == "stream" else (2**53, jnp.int64)
+    heads = np.array([full, full + 1])
+    z, low, active = jnp.ones((1, 2), jnp.int32), jnp.array([[5, 6]]), jnp.ones((1, 2), jnp.bool_)
+
+    @with_x64
+    def run(room: int) -> tuple[int, int, bool]:
+        def full_heads(buffer: Any) -> Any:
+            return buffer._replace(heads=jnp.array([heads], kind))
+
+        buffer: Any = StreamBuffer(full, jnp.zeros(room, jnp.uint16), jnp.int32(0), jnp.int32(0))
+        if layout == "wordlist":
+            planes, none = jnp.zeros((room, 1, 2), jnp.int64), jnp.int32(0)
+            buffer = WordlistBuffer(full, planes, none, jnp.zeros(2, jnp.uint8), none, none)
+        buffer, _ = full_heads(buffer).push(low, z, active)
+        after = buffer
+        if layout == "wordlist":
+            buffer, _ = full_heads(buffer).push(low, z, active)
+        pushed = int(buffer.faults())
+        buffer, digits = buffer.pop(0 * z, z, active)
+        if layout == "wordlist":
+            assert (buffer.heads[0] == heads).all()
+            buffer, digits = after._replace(words=buffer.words).pop(0 * z, z, active)
+        return (
+            pushed,
+            int(buffer.length),
+            bool((digits == low).all() & (buffer.heads[0] == heads).all()),
+        )
+
+    assert run(2) == (0, 0, True)
+    assert run(1)[0] == OVERFLOW
 
 
 @pytest.mark.rule("QNT-004")

@@ -140,9 +140,10 @@ def _revmul(evaluate: Evaluate) -> Iterator[Draft]:
     yield from pair(sliced, rules, ("spill_inactive", "slice_pushes"))
     largest = [[2**63 - 1, 0, 1]] * 2
     yield from pair(pushed("wordlist", h, 1, largest), rules, ("spill_any",))
+    # As many planes as there are units in a row, and more than rows.
     history = {
-        "words": np.arange(6, dtype=np.int64).reshape(1, 2, 3),
-        "flags": np.array([0, 1, 0], np.uint8),
+        "words": np.arange(18, dtype=np.int64).reshape(3, 2, 3),
+        "flags": np.array([1, 0, 1, 1], np.uint8),
     }
     yield from pair(pushed("wordlist", h, 900, full, **history), rules, ("spill_any",))
 
