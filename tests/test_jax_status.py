@@ -55,10 +55,11 @@ def test_a_store_may_be_filled_to_its_end(layout: str) -> None:
         def full_heads(buffer: Any) -> Any:
             return buffer._replace(heads=jnp.array([heads], kind))
 
-        buffer: Any = StreamBuffer(full, jnp.zeros(room, jnp.uint16), jnp.int32(0), jnp.int32(0))
+        none, empty = jnp.int32(0), jnp.zeros((1, 2), kind)
+        buffer: Any = StreamBuffer(empty, jnp.zeros(room, jnp.uint16), none, none)
         if layout == "wordlist":
-            planes, none = jnp.zeros((room, 1, 2), jnp.int64), jnp.int32(0)
-            buffer = WordlistBuffer(full, planes, none, jnp.zeros(2, jnp.uint8), none, none)
+            planes = jnp.zeros((room, 1, 2), jnp.int64)
+            buffer = WordlistBuffer(empty, planes, none, jnp.zeros(2, jnp.uint8), none, none)
         buffer, _ = full_heads(buffer).push(low, z, active)
         after = buffer
         if layout == "wordlist":
