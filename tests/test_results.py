@@ -110,7 +110,13 @@ def peaks(results: Model) -> Iterator[str]:
         yield row(name, *(f"{by_steps[steps] / 1e6:.0f}" for steps in ("35", "70")))
 
 
-TABLES = {"peak": peaks, "lm": language_models, "nmt": translations, "repeat": repeated}
+TABLES = {
+    "peak": peaks,
+    "lm": language_models,
+    "model": language_models,
+    "nmt": translations,
+    "repeat": repeated,
+}
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.json")))
