@@ -125,6 +125,7 @@ def drop_in(config: Config, params: Tree, data: Tree, targets: Tree) -> Tree:
 def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
     """Return a function that does a step and returns its loss, and facts about the variant."""
     set_engine(options["engine"] or "auto")
+    chunk = options["chunk"] or CHUNK_SIZE
     facts: dict[str, Any] = {"gradient_bytes": 0}  # they take the place of the last step's
     model: Any
     if options["variant"] in PEERS:
@@ -141,7 +142,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
         )
         rnn = init(jax.random.key(2), model)
     if options["variant"] == "hybrid":
-        memory_plan = plan(model, options["steps"], options["batch"], chunk_size=options["chunk"])
+        memory_plan = plan(model, options["steps"], options["batch"], chunk_size=chunk)
         facts["checkpoint_every"] = memory_plan.checkpoint_every
     outer, data, targets = data_of(options)
     lm = options["work"] == "lm"
@@ -158,7 +159,7 @@ def build(options: Options) -> tuple[Callable[[], float], dict[str, Any]]:
                 model,
                 readout=LinearCrossEntropy(layer) if lm else readout,
                 embed=embed,
-                chunk_size=options["chunk"] or CHUNK_SIZE,
+                chunk_size=chunk,
                 checkpoint_every=facts.get("checkpoint_every"),
             )
             return result.loss, result.grads

@@ -7,15 +7,13 @@ has made a result of already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
-from threading import Lock
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from . import chunk_shares, gradient_shares, gru, lstm_rows
-from .compiling import callback, i64
+from .compiling import i64
 from .frames import (
     argument,
     asks_for_metadata,
@@ -30,10 +28,8 @@ from .frames import (
     unexpected,
 )
 from .own_rows import put_states, states_of
-from .tasks import AGAIN, FRAME, number_of, part_of, say_failed, task_at
-from .threads import address_of, make_known, prepare
-
-Handler = Callable[[int], int]
+from .tasks import AGAIN, FRAME, Handler, number_of, part_of, say_failed, share_of, task_at
+from .threads import address_of
 
 # What is expected of a frame, in the order of :mod:`revrnn.jax_impl.native.stack`: the weights'
 # packed stack, steps, states and buffer, rows set aside.
@@ -64,10 +60,6 @@ _EXPECTED = {
     "recover": (*_RECOVERED, _NONE, _KEPT),
     "pull": (_PULLED, _GRADIENTS, _OF_LAYER, _ADDED),
 }
-
-# Compiled functions must live as long as the process.
-_shares: Final[dict[str, Any]] = {}
-_lock: Final = Lock()
 
 # Pieces of the tape.
 _VIEW, _U, _OF_LSTM = gru.VIEW, gru.U, lstm_rows.VIEW
@@ -129,19 +121,14 @@ def share(kind: str, cell: str, forgetting: bool) -> Any:
 
     It is a function of a task's address (:mod:`.tasks`), and threads begin with it.
     """
-    name = _name(kind, cell, forgetting)
-    with _lock:
-        if name not in _shares:
-            prepare()
-            gru = cell == "revgru"
-            if kind == "pull":
-                function = _of_gradient(gru, forgetting)
-            else:
-                function = _of_chunk(kind == "recover", gru, forgetting)
-            made = callback(function)
-            make_known(name, made.address)
-            _shares[name] = made
-        return _shares[name]
+    gru = cell == "revgru"
+
+    def function() -> Handler:
+        if kind == "pull":
+            return _of_gradient(gru, forgetting)
+        return _of_chunk(kind == "recover", gru, forgetting)
+
+    return share_of(_name(kind, cell, forgetting), function)
 
 
 @cache

@@ -7,13 +7,12 @@ classes, a panel of rows, or some columns, so that no bit depends on how many th
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .compiling import Array, callback, hold, i64, inner
+from .compiling import Array, hold, i64, inner
 from .frames import (
     argument,
     asks_for_metadata,
@@ -36,8 +35,8 @@ from .readout import (
     write_gradients,
     write_logits,
 )
-from .tasks import COUNT, FRAME, INDEX, part_of, run_all, say_failed, task_at, tasks_of
-from .threads import address_of, make_known, prepare
+from .tasks import COUNT, FRAME, INDEX, part_of, run_all, say_failed, share_of, task_at, tasks_of
+from .threads import address_of
 from .tiles import TALL
 
 _carray: Any = carray
@@ -61,8 +60,6 @@ _LOGITS, _LOSSES, _OUTPUTS, _WEIGHTS = range(4)
 _FINER: Final = 4
 
 _NAME: Final = "revrnn_readout"
-_share: Final[list[Any]] = []
-_lock: Final = Lock()
 
 
 @inner
@@ -162,13 +159,7 @@ def _read(frame: int, own: int) -> bool:
 
 def share() -> Any:
     """Return what does a share of a block, compiled when it is first asked for."""
-    with _lock:
-        if not _share:
-            prepare()
-            made = callback(_do_or_say)
-            make_known(_NAME, made.address)
-            _share.append(made)
-        return _share[0]
+    return share_of(_NAME, lambda: _do_or_say)
 
 
 def handle(frame: int) -> Any:

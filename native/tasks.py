@@ -6,17 +6,21 @@ own, and the parts of large products too.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .compiling import Array, i64, inner, native
+from .compiling import Array, callback, i64, inner, native
 from .frames import load, pointer, put
-from .threads import run
+from .threads import make_known, prepare, run
 
 _carray: Any = carray
 _LONG: Any = types.int64
+
+Handler = Callable[[int], int]
 
 # What a share is told, int64: the frame, which of how many it is, where its words are, how many
 # there is room for and whether they are kept, where it counts words by step and by layer and gates,
@@ -26,6 +30,26 @@ FRAME, INDEX, COUNT, ROOM, SIZE, KEEP, TOPS, PUSHED, GATES, DS, BELOW, AGAIN = r
 # What it says: whether memory was short, its words, whether it wanted more of them, and wraps.
 FAILED, WORDS, SHORT, WRAPS = range(12, 16)
 NUMBERS: Final = 16
+
+# Compiled functions must live as long as the process.
+_shares: Final[dict[str, Any]] = {}
+_lock: Final = Lock()
+
+
+def share_of(name: str, function: Callable[[], Handler]) -> Any:
+    """Return a function of a task's address, compiled when it is first asked for.
+
+    Args:
+        name: what it is known by to :func:`revrnn.native.threads.address_of`.
+        function: gives what is to be compiled.
+    """
+    with _lock:
+        if name not in _shares:
+            prepare()
+            made = callback(function())
+            make_known(name, made.address)
+            _shares[name] = made
+        return _shares[name]
 
 
 @inner
