@@ -157,6 +157,7 @@ def test_digests_tell_values_apart() -> None:
     values: list[Any] = [
         *(0, 0.0, -0.0, False, None, "", b"", (), [], {}, (0,), ((),), {0: 1}, {1: 0}),
         *(np.int32(0), np.int64(0), np.zeros(1, np.int32), np.zeros((1, 1), np.int32)),
+        *(np.zeros(1, np.float32), np.dtype(np.float32)),
         *(jnp.int32(0), jnp.asarray(0), jnp.zeros(1, jnp.int32), jnp.zeros(1, jnp.bool_)),
         *(np.dtype(np.int32), made, Config("revgru", 3, 4, max_forget_bits=2)),
     ]
