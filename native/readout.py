@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiling import Array, f32, i64, inner, native
+from .compiling import Array, f32, i64, inner
 from .lanes import F32, Group, Lanes, Place, vector
-from .packing import aligned, padded, padded_columns
+from .packing import padded_columns
 from .processor import AMX
 from .products import add_outer_products, float_panel
 from .readout_tiles import (
@@ -22,7 +22,6 @@ from .readout_tiles import (
     gradients_by_tiles,
     logits_by_tiles,
     pack_into_tiles,
-    sizes_of_tiles,
     tile_sizes,
     weights_by_tiles,
 )
@@ -108,15 +107,6 @@ def _together(length: int) -> Any:
     return min(_MOST, max(_CACHED // length // TALL, 1) * TALL)
 
 
-def packed_outputs(panels: int, length: int) -> tuple[Array, Array]:
-    """Return room for so many panels of outputs of ``length``, packed twice."""
-    if AMX:
-        of_rows, of_columns = sizes_of_tiles(panels, length)
-        return aligned(panels, of_rows, np.float32), aligned(1, of_columns, np.float32)
-    of_rows, of_columns = length * ROWS, ROWS * padded(length)
-    return np.empty((panels, of_rows), np.float32), np.empty((panels, of_columns), np.float32)
-
-
 @inner
 def sizes_of_outputs(panels: int, length: int) -> Any:
     """Return the size of a panel of outputs of ``length`` by row, and the shape of all by term."""
@@ -126,7 +116,7 @@ def sizes_of_outputs(panels: int, length: int) -> Any:
     return length * ROWS, (panels, ROWS * padded_columns(length))
 
 
-@native
+@inner
 def pack_outputs(x: Array, of_rows: Array, of_columns: Array) -> None:
     """Pack ``[R, H]`` twice, by panels of rows; rows that fill the last one are 0.
 
@@ -149,7 +139,7 @@ def pack_outputs(x: Array, of_rows: Array, of_columns: Array) -> None:
                 of_columns[p, at] = value
 
 
-@native
+@inner
 def write_logits(w: Array, bias: Array, x: Array, first: int, last: int, out: Array) -> None:
     """Write logits of some classes.
 
@@ -177,7 +167,7 @@ def write_logits(w: Array, bias: Array, x: Array, first: int, last: int, out: Ar
                     _shift_row(i64(ROWS), bias[v], out[p], v * ROWS)
 
 
-@native
+@inner
 def cross_entropy(
     logits: Array, targets: Array, weights: Array, factors: Array, losses: Array
 ) -> None:
@@ -216,7 +206,7 @@ def cross_entropy(
             logits[targets[r] * ROWS + r] -= factors[r]
 
 
-@native
+@inner
 def write_gradients(w: Array, of_logits: Array, first: int, last: int, dx: Array) -> None:
     """Write some columns of the gradient of outputs.
 
@@ -243,7 +233,7 @@ def write_gradients(w: Array, of_logits: Array, first: int, last: int, dx: Array
             dx[r, first + c] = part[r // ROWS, c, r % ROWS]
 
 
-@native
+@inner
 def add_to_weight(
     of_logits: Array, x: Array, first: int, last: int, of_weight: Array, of_bias: Array
 ) -> None:

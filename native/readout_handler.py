@@ -1,8 +1,10 @@
-"""The handler that XLA calls for a linear readout: losses of some rows, and their gradients.
+"""A linear readout by one call: losses of some rows, and their gradients.
 
-Arguments and results by number are those of :mod:`revrnn.jax_impl.native.readout`. Rows are taken
-block by block, as many at a time as there is room for the logits of; shares of a block are some
-classes, a panel of rows, or some columns, so that no bit depends on how many there are.
+XLA calls a handler with a frame, whose arguments and results by number are those of
+:mod:`revrnn.jax_impl.native.readout`; PyTorch has :func:`read` called with a frame of the same
+kind. Rows are taken block by block, as many at a time as there is room for the logits of; shares of
+a block are some classes, a panel of rows, or some columns, so that no bit depends on how many there
+are.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
 
-from .compiling import Array, hold, i64, inner
+from .compiling import Array, hold, i64, inner, native
 from .frames import (
     argument,
     asks_for_metadata,
@@ -62,6 +64,13 @@ _FINER: Final = 4
 _NAME: Final = "revrnn_readout"
 
 
+def room(rows: int, classes: int, most: int) -> int:
+    """Return how many logits to make room for: of blocks of a like size, ``most`` if it can be."""
+    panels = max(1, -(-rows // ROWS))
+    blocks = -(-panels // max(1, most // (classes * ROWS)))
+    return -(-panels // blocks) * classes * ROWS
+
+
 @inner
 def _do(address: int) -> None:
     """Do a share's work."""
@@ -69,8 +78,8 @@ def _do(address: int) -> None:
     frame, begin, end = task[FRAME], task[_BEGIN], task[_END]
     w = floats_2(argument(frame, 0))
     classes, length = w.shape
-    panels, room = -(-(end - begin) // ROWS), floats_1(result(frame, 4))
-    logits = room[: panels * classes * ROWS].reshape(panels, classes * ROWS)
+    panels, space = -(-(end - begin) // ROWS), floats_1(result(frame, 4))
+    logits = space[: panels * classes * ROWS].reshape(panels, classes * ROWS)
     of_rows, of_terms = sizes_of_outputs(panels, length)
     parted = length if task[_WORK] == _OUTPUTS else classes
     first, last = part_of(task, parted, i64(TALL))
@@ -121,14 +130,13 @@ def _tasks(frame: int, count: int, begin: int, end: int, by_row: Array, by_term:
 
 
 @inner
-def _read(frame: int, own: int) -> bool:
+def _read(frame: int, own: int, shares: int, threads: int, region: int) -> bool:
     """Do all rows; return whether there was memory."""
     w, x = floats_2(argument(frame, 0)), floats_2(argument(frame, 2))
     (classes, length), rows = w.shape, x.shape[0]
-    threads, room = i64(ints_1(argument(frame, 6))[0]), floats_1(result(frame, 4))
-    most = room.size // (classes * ROWS) * ROWS
+    most = floats_1(result(frame, 4)).size // (classes * ROWS) * ROWS
     trained = floats_1(argument(frame, 5)).size > 0
-    many, region = i64(1 if threads == 1 else threads * _FINER), i64(0)
+    many = i64(1 if shares == 1 else shares * _FINER)
     for begin in range(0, rows, most):
         end = min(begin + most, rows)
         panels = -(-(end - begin) // ROWS)
@@ -146,9 +154,9 @@ def _read(frame: int, own: int) -> bool:
         _tell(tasks, 0, panels, _LOSSES)
         enough &= run_all(own, tasks, threads, region)
         if trained:
-            tasks = _tasks(frame, threads + many, begin, end, by_row, by_term)
-            _tell(tasks, 0, threads, _OUTPUTS)
-            _tell(tasks, threads, many, _WEIGHTS)
+            tasks = _tasks(frame, shares + many, begin, end, by_row, by_term)
+            _tell(tasks, 0, shares, _OUTPUTS)
+            _tell(tasks, shares, many, _WEIGHTS)
             enough &= run_all(own, tasks, threads, region)
         hold(by_row)
         hold(by_term)
@@ -162,6 +170,21 @@ def share() -> Any:
     return share_of(_NAME, lambda: _do_or_say)
 
 
+@native
+def read(frame: int, own: int, shares: int, threads: int, region: int) -> bool:
+    """Do all rows for a caller in Python; return whether there was memory.
+
+    Args:
+        frame: the address of a frame.
+        own: the address of :func:`share`'s function.
+        shares: for how many threads the work is divided.
+        threads: how many do it.
+        region: what begins theirs (:func:`.threads.run`), or 0.
+    """
+    enough: bool = _read(frame, own, shares, threads, region)
+    return enough
+
+
 def handle(frame: int) -> Any:
     """Compute losses and gradients: the handler, to be compiled once :func:`share` has been."""
     if asks_for_metadata(frame):
@@ -170,7 +193,8 @@ def handle(frame: int) -> Any:
     if error != 0:
         return error
     try:
-        enough = _read(frame, address_of(_NAME))
+        threads = i64(ints_1(argument(frame, 6))[0])
+        enough = _read(frame, address_of(_NAME), threads, threads, i64(0))
     except Exception:  # the only one that there can be
         return out_of_memory(frame)
     return 0 if enough else out_of_memory(frame)

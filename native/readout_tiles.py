@@ -26,14 +26,12 @@ _ROWS: Final = 128
 _TERMS: Final = 512
 
 
-def sizes_of_tiles(panels: int, length: int) -> tuple[int, int]:
+@inner
+def tile_sizes(panels: int, length: int) -> tuple[int, int]:
     """Return how many float32 outputs of ``length`` take, as columns of a panel and as terms."""
     columns = _TILES * -(-length // BLOCK)
     terms = -(-length // (2 * SIDE)) * 2 * -(-panels * PANEL_OF_TILES // BLOCK)
     return columns * _FLOATS, terms * _FLOATS
-
-
-tile_sizes = inner(sizes_of_tiles)
 
 
 @inner

@@ -131,7 +131,7 @@ def test_threads_change_nothing(kind: Any, whose: str, monkeypatch: pytest.Monke
     from revrnn.torch_impl.native import threads
 
     wanted, state = trained(kind, "native")
-    monkeypatch.setattr(threads, "_WORTH_A_SHARE", 1)
+    monkeypatch.setattr(threads, "_WORTH", 1)
     if whose != "PyTorch's":
         monkeypatch.setattr(threads, "_region", lambda: 0)
     if whose == "Python's":  # as where the system has no POSIX threads

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ...native.compiling import callback
-from ...native.readout import ROWS
-from ...native.readout_handler import handle, share
+from ...native.readout_handler import handle, room, share
 from .calls import call_target, target
 from .threads import shares_of
 
@@ -51,13 +50,11 @@ def losses_and_gradients(
         of_bias: the same of the bias.
     """
     (classes, length), rows = weight.shape, len(x)
-    panels = -(-rows // ROWS)
-    blocks = -(-panels // max(1, _LOGITS // (classes * ROWS)))
-    room = -(-panels // blocks) * classes * ROWS
     trained = rows if len(factors) else 0
     threads = np.full(1, shares_of(rows * weight.size), np.int32)
     arguments = [weight, bias, x, labels, counts, factors, threads, of_weight, of_bias]
-    shapes = [(rows,), (trained, length), of_weight.shape, of_bias.shape, (room,)]
+    shapes = [(rows,), (trained, length), of_weight.shape, of_bias.shape]
+    shapes.append((room(rows, classes, _LOGITS),))
     results = [(shape, jnp.float32) for shape in shapes]
     losses, dx, *into, _ = call_target(handler_name(), arguments, results, {7: 2, 8: 3})
     return losses, dx, into[0], into[1]

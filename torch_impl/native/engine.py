@@ -51,6 +51,8 @@ def compiled_readout(linear: Any, x: Tensor) -> Any:
         return None
     if _fault() is not None or not import_module("revrnn.native.tiles").AHEAD:
         return None
+    if torch.get_num_threads() > 1 and not import_module("revrnn.native.threads").POSIX:
+        return None  # one thread would do it all
     return import_module(".readout", __package__).losses_and_gradients
 
 

@@ -26,21 +26,14 @@ from ...native.threads import POSIX
 
 Task = Callable[[], object]
 
-# Multiplications that a thread must have to be worth its start: of tasks in Python, about a
-# millisecond; of shares of a chunk less, whose threads are at hand.
-_WORTH: Final = 40_000_000
-_WORTH_A_SHARE: Final = 10_000_000
-
-
-def shares(work: int, most: int) -> int:
-    """Return into how many tasks to split so many multiplications, at most ``most``."""
-    return max(1, min(torch.get_num_threads(), most, work // _WORTH))
+# Multiplications that a share of a chunk must have to be worth a thread, which is at hand.
+_WORTH: Final = 10_000_000
 
 
 def chunk_shares(work: int, most: int | None = None) -> int:
     """Return by how many threads a chunk is done, at most ``most``."""
     threads = torch.get_num_threads()
-    return max(1, min(threads, threads if most is None else most, work // _WORTH_A_SHARE))
+    return max(1, min(threads, threads if most is None else most, work // _WORTH))
 
 
 @cache
@@ -84,6 +77,13 @@ def _region() -> int:
     return (ctypes.cast(begin, ctypes.c_void_p).value or 0) if of_torch else 0
 
 
+def members(threads: int) -> tuple[int, int]:
+    """Return how many threads do the shares of so many, and what begins theirs, or 0."""
+    region = _region() if threads > 1 else 0
+    # Of PyTorch's number: a region of another would end some of its threads.
+    return torch.get_num_threads() if region else threads, region
+
+
 def call(kind: str, config: Config, tasks: Array, threads: int) -> None:
     """Let shares of a chunk be done side by side, one of them on this thread.
 
@@ -98,10 +98,7 @@ def call(kind: str, config: Config, tasks: Array, threads: int) -> None:
     """
     function = share(kind, config.cell, config.forgetting)
     if POSIX or len(tasks) == 1:
-        region = _region() if threads > 1 else 0
-        # Of PyTorch's number: a region of another would end some of its threads.
-        count = torch.get_num_threads() if region else threads
-        enough = run_shares(function.address, tasks, count, region)
+        enough = run_shares(function.address, tasks, *members(threads))
     else:  # compiled code starts no threads there
         compiled = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function.address)
         run([partial(compiled, int(task.ctypes.data)) for task in tasks], threads)
@@ -109,13 +106,6 @@ def call(kind: str, config: Config, tasks: Array, threads: int) -> None:
     if not enough:
         tasks[:, FAILED] = 0
         raise MemoryError("not enough memory for a chunk of steps")
-
-
-def split(length: int, count: int, multiple: int = 1) -> list[slice]:
-    """Return ``count`` slices or fewer of ``length`` rows, whole multiples but the last."""
-    units = -(-length // multiple)
-    each = -(-units // max(count, 1)) * multiple
-    return [slice(at, min(at + each, length)) for at in range(0, length, each)]
 
 
 def _forget() -> None:
