@@ -98,7 +98,7 @@ def _tiles(parts: int, down: int, across: int, adds: bool) -> Callable[..., Any]
             multiply(builder, left, own, args)
 
         def in_parts() -> None:
-            """Write those rows and columns that there are."""
+            """Write the rows and columns that the result has."""
             for register in range(len(tiles)):
                 to = plus(builder, room, register * PART)
                 do(builder, "tilestored64", register, to, integer(TERMS))

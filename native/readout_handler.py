@@ -65,7 +65,7 @@ _NAME: Final = "revrnn_readout"
 
 
 def room(rows: int, classes: int, most: int) -> int:
-    """Return how many logits to make room for: of blocks of a like size, ``most`` if it can be."""
+    """Return how many logits to make room for: equal blocks of rows, each at most ``most``."""
     panels = max(1, -(-rows // ROWS))
     blocks = -(-panels // max(1, most // (classes * ROWS)))
     return -(-panels // blocks) * classes * ROWS

@@ -167,7 +167,7 @@ def page() -> str:
         "",
         "For every rule and each situation that rules share, the operations that have a vector of",
         "both, two at most, or the letter of the reason why there is none. The page is written by",
-        "`python tests/situations.py`; a test compares it with the vectors that there are.",
+        "`python tests/situations.py`; a test compares it with the vectors.",
         "",
         *(f"- **{letter}**: {text}" for letter, text in REASONS.items()),
         "",

@@ -56,7 +56,7 @@ def product(a: Any, packed: Any, columns: int) -> Any:
     rows, terms = a.shape
     out = np.full((rows + 3, padded(columns)), 7, np.float32)
     multiply(np.ascontiguousarray(a).reshape(-1), rows, terms, packed, columns, out.reshape(-1))
-    assert (out[rows:] == 7).all(), "rows that there are not were written"
+    assert (out[rows:] == 7).all(), "rows beyond the result were written"
     return out[:rows, :columns]
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from .draft import Arguments, Draft, Evaluate, f32, i16, i32, i64
 from .requests import configured, pushed, tiny, without, wrong
 
-# Names of operations that there are not, beginning with what is right but for the name.
+# Unknown names of operations, beginning with requests that are right but for the name.
 _OPERATIONS: Final = (
     *("TANH", "Tanh", " tanh", "tanh ", "tanh\n", "tanh\0", "tanh\0x", "tan", "tanhh", ""),
     *("t\u0430nh", "__class__"),
@@ -43,7 +43,7 @@ def _renamed(args: Arguments, name: str, new: str) -> Arguments:
 
 
 def _arguments() -> Iterator[Draft]:
-    """Give names of arguments and fields that there are not, in their places and beside them."""
+    """Give unknown names of arguments and fields, in the places of known ones and beside them."""
 
     def refused(operation: str, args: Arguments) -> Draft:
         return wrong(operation, args, "E_ARGUMENT", "unchecked_name", "EVAL-001", "ERR-002")
