@@ -15,6 +15,7 @@ from revrnn.torch_impl.native import threads
 
 tiles = pytest.importorskip("revrnn.native.tiles")
 kernels = pytest.importorskip("revrnn.native.readout")
+helpers = pytest.importorskip("revrnn.native.threads")
 ROWS, UNITS, CLASSES = 35, 26, 83
 
 
@@ -76,10 +77,15 @@ def test_equals_the_eager_engine(case: str, bias: bool) -> None:
             assert torch.equal(a, b)  # type: ignore[arg-type]
 
 
-def test_is_taken() -> None:
+def test_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the other tests compare with is another computation."""
     linear, x = nn.Linear(UNITS, CLASSES), torch.zeros(3, UNITS)
     assert native.compiled_readout(linear, x) is not None
+    with monkeypatch.context() as without:  # where compiled code has no threads
+        without.setattr(helpers, "POSIX", False)
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            assert (native.compiled_readout(linear, x) is None) == (count == 2)
     assert native.compiled_readout(linear.double(), x.double()) is None
     with engine("eager"):
         assert native.compiled_readout(linear.float(), x) is None
@@ -128,6 +134,26 @@ def test_many_classes() -> None:
     for a, b in (*given, (of_bias, linear.bias.grad)):
         assert b is not None
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_no_rows() -> None:
+    """A part of a batch may be empty."""
+    linear, x, ones = nn.Linear(UNITS, CLASSES), torch.empty(0, UNITS), torch.empty(0)
+    of_weight = torch.ones(CLASSES, UNITS)
+    compiled, targets = native.compiled_readout(linear, x), torch.empty(0, dtype=torch.long)
+    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, None)
+    assert (losses.shape, dx.shape) == ((0,), (0, UNITS))
+    assert (of_weight == 1).all()
+
+
+def test_short_memory_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the call says of it is an error in Python."""
+    from revrnn.torch_impl.native import readout
+
+    linear, x, ones = nn.Linear(UNITS, CLASSES), torch.zeros(ROWS, UNITS), torch.ones(ROWS)
+    monkeypatch.setattr(readout, "read", lambda *told: False)
+    with pytest.raises(MemoryError, match="readout"):
+        readout.losses_and_gradients(linear, x, ones.long(), ones, None, None, None)
 
 
 def test_logits_of_any_size() -> None:
