@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch_results import close, gradients_of, same
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import LockedDropout
+from revrnn.torch_impl import LockedDropout, value
 from revrnn.torch_impl import value_and_grad as vg
 
 
@@ -56,6 +56,33 @@ def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
         vg(model.rnn, x, y, model.read, embed=embed)
     assert (caught.value.code, caught.value.argument) == ("E_REVERSAL", "embed")
     assert not gradients_of(model)
+
+
+def test_data_changed_in_place_are_what_the_caller_gave() -> None:
+    """By ``embed``, called twice, and by a readout, of which parts are tried."""
+    model, (x, y, _) = Model(), _data()
+
+    def embed(tokens: Tensor) -> Tensor:
+        tokens -= 1
+        made: Tensor = model.embed(tokens)
+        return made
+
+    def read(outputs: Tensor, targets: Tensor) -> Tensor:
+        targets -= 1
+        targets[targets == 0] = -100
+        return functional.cross_entropy(model.linear(outputs).flatten(0, 1), targets.flatten())
+
+    whole = read(model.rnn(embed(x + 1))[0], y + 1)
+    whole.backward()  # type: ignore[no-untyped-call]
+    wanted = gradients_of(model)
+    model.zero_grad()
+    given = x + 1, y + 1
+    loss = vg(model.rnn, *given, read, embed=embed, chunk_size=4).loss
+    assert torch.allclose(loss, whole, rtol=1e-5)
+    assert close(gradients_of(model), wanted)
+    assert torch.equal(given[0], x + 1)
+    assert torch.equal(given[1], y + 1)
+    assert torch.allclose(value(model.rnn, *given, read, embed=embed).loss, loss, rtol=1e-5)
 
 
 def test_locked_dropout_is_found_wherever_it_is() -> None:

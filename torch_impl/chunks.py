@@ -142,9 +142,9 @@ class ChunkInputs:
         return self._first(first, stop)[1]
 
     def _first(self, first: int, stop: int) -> tuple[Tensor, Tensor]:
-        part = self.cut.part(first, stop)
         apart, self._embedded_apart = self._embedded_apart, None
         with self._calling(self._repeat and self._repeat.first(first)):
+            part = self._own(self.cut.part(first, stop))
             with nullcontext() if apart is None else apart.watch(part):
                 x = self._embedded(part, stop - first)
             if apart is not None:
@@ -175,13 +175,17 @@ class ChunkInputs:
 
     def _again(self, first: int, stop: int, part: Tensor) -> tuple[Tensor, Tensor]:
         with self._calling(self._repeat and self._repeat.again(first)):
-            x = self._embedded(part, stop - first)
+            x = self._embedded(self._own(part), stop - first)
             if self.hooks.before:
                 x = self.hooks.inputs(x, again=True)
         q = self._operands(x)
         if self._repeat is not None:
             self._repeat.compare(first, q)
         return x, q
+
+    def _own(self, part: Tensor) -> Tensor:
+        """Return inputs that ``embed`` may change in place: the caller's are needed again."""
+        return part if self.embed is None or self.in_place else part.clone()
 
     def _embedded(self, part: Tensor, steps: int) -> Tensor:
         with self.autocast():

@@ -12,7 +12,7 @@ from revrnn.errors import RevRNNError
 
 from .apart import Form, as_mean, as_ratio, as_sum, check_apart, check_pair, doubt_of_pair
 from .averages import Average, Watch
-from .parts import HOW, Parts, mixed
+from .parts import HOW, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
 from .results import check_loss, pair_of
@@ -83,8 +83,7 @@ class Tally:
         # One chunk is the whole, of which any scalar is the loss.
         several = steps < self.steps
         parts = Parts(self.readout, outputs, part) if several else None
-        with Watch(outputs, part) as watch:
-            result = self.readout(outputs, part)
+        result, watch = called(self.readout, outputs, part)
         pair = pair_of(result) if isinstance(result, (tuple, list)) else None
         doubt = watch.apart.doubt([result] if pair is None else result)
         if parts is not None and self.mean and watch.apart.sure is not None:

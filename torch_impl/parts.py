@@ -158,7 +158,7 @@ class Parts:
 
         With ``drops`` false nothing is dropped out.
         """
-        outputs, part = self.outputs.detach()[steps].clone(), self.part[steps]
+        outputs, part = self.outputs.detach()[steps].clone(), copied(self.part[steps])
         watch = Watch(outputs, part)
         inner = nullcontext() if drops else NoDropout()
         seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
@@ -195,6 +195,18 @@ class Parts:
     def differ(self, now: list[Tensor]) -> bool:
         """Say whether generators are not where they were before the readout was called."""
         return not all(torch.equal(a, b) for a, b in zip(now, self._random, strict=True))
+
+
+def copied(part: Any) -> Any:
+    """Return targets of their own, which a readout may change in place, as its outputs."""
+    return part.clone() if isinstance(part, Tensor) else part
+
+
+def called(readout: Callable[..., Any], outputs: Tensor, part: Any) -> tuple[Any, Watch]:
+    """Return a readout's result, and what was seen of its computation."""
+    part = copied(part)
+    with Watch(outputs, part) as watch:
+        return readout(outputs, part), watch
 
 
 def mixed(doubt: Place) -> RevRNNError:
