@@ -133,7 +133,14 @@ def one_result(function: Callable[..., Any]) -> Callable[[Request], dict[str, An
 
 
 def load(name: str) -> Implementation:
-    """Import one of :data:`IMPLEMENTATIONS` and return it."""
+    """Import one of :data:`IMPLEMENTATIONS` and return it.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` for another name.
+        ModuleNotFoundError: if its package is missing, with the command that installs it.
+    """
+    if not isinstance(name, str) or name not in IMPLEMENTATIONS:
+        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(IMPLEMENTATIONS))
     implementation: Implementation = import_module(IMPLEMENTATIONS[name]).IMPLEMENTATION
     return implementation
 

@@ -12,7 +12,7 @@ from error_requests import CASES, CONFIG, configured, forward, revmul
 from revrnn import Config, Formats, RevRNNError
 from revrnn.conformance.contents import Arguments
 from revrnn.errors import CODES
-from revrnn.evaluation import Implementation, fresh_heads, outcome
+from revrnn.evaluation import Implementation, fresh_heads, load, outcome
 
 
 def snapshot(arguments: Arguments) -> bytes:
@@ -49,6 +49,12 @@ def test_code(implementation: Implementation, case: str) -> None:
     before = snapshot(arguments)
     assert outcome(implementation, operation, arguments) == {"error": code}
     assert snapshot(arguments) == before
+
+
+@pytest.mark.parametrize("name", ["Numpy", "tensorflow", "", None, ["numpy"], "revrnn.numpy_ref"])
+def test_an_implementation_that_there_is_not_is_named(name: Any) -> None:
+    with pytest.raises(RevRNNError, match=r"^\[E_ARGUMENT\] name: got .*'numpy', 'naive', 'torch'"):
+        load(name)
 
 
 @pytest.mark.rule("ERR-001")
