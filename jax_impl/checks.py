@@ -170,7 +170,11 @@ def check_arrays(
     for key, value, dtype, _ in wanted:
         if str(getattr(value, "dtype", "")) != dtype or not _is_one_array(value):
             allowed = " or ".join(map(str, _FLOATS)) if dtype == "float32" else dtype
-            raise RevRNNError("E_DTYPE", key, kind_of(value), allowed)
+            if key == "inputs":
+                allowed += ", or embed, which makes them"
+            traced = value is x and isinstance(x, jax.ShapeDtypeStruct)
+            given = f"elements of {x.dtype}" if traced else kind_of(value)
+            raise RevRNNError("E_DTYPE", key, given, allowed)
     for key, value, _, shape in wanted:
         if np.shape(value) != shape:
             allowed = f"{list(shape)}"

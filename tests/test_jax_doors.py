@@ -99,6 +99,8 @@ TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
     ((of_apply,), "x", (None,), r"E_ARGUMENT\] x:"),
     ((of_encode, *LOSSES), "inputs", ("text", object(), WORDS, THINGS, MERE), r"E_DTYPE\] inputs:"),
     ((of_encode, *LOSSES), "inputs", (X[:0], np.float32(1), [[1], [2]]), r"E_SHAPE\] inputs"),
+    (LOSSES, "inputs", (X > 0,), r"E_DTYPE\] inputs: got elements of bool; .*, or embed"),
+    ((of_grad,), "embed", (lambda o, i: i > 0,), r"E_DTYPE\] embed: got elements of bool; "),
     (LOSSES, "targets", ("text", object(), WORDS, THINGS, MERE), r"E_DTYPE\] targets:"),
     (LOSSES, "targets", (Y[:2], 1.0, {"a": Y, "b": Y[:1]}), r"E_SHAPE\] targets"),
     (LOSSES, "targets", (np.full((3, 2), 2**40), {"a": np.full(3, -(2**31) - 1)}), r"E_RANGE\] t"),
