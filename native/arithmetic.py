@@ -19,14 +19,12 @@ GATE_FACTOR: Final = 3  # of ACT-004: (σ·factor + term) >> shift
 GATE_TERM: Final = 4
 GATE_SHIFT: Final = 5
 Z_MAX: Final = 6
-FORGETTING: Final = 7
-INPUT_SHIFT: Final = 8  # PROD-004, of layer 0, of the layers above and of views
-LAYER_SHIFT: Final = 9
-VIEW_SHIFT: Final = 10
-SLICES: Final = 11
-FORGET_BITS: Final = 12  # the limit, 0 without one
-P_MAX: Final = 13
-NUMBERS: Final = 14
+INPUT_SHIFT: Final = 7  # PROD-004, of layer 0, of the layers above and of views
+LAYER_SHIFT: Final = 8
+VIEW_SHIFT: Final = 9
+SLICES: Final = 10
+P_MAX: Final = 11
+NUMBERS: Final = 12
 
 
 class Tanh:

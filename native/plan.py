@@ -26,12 +26,10 @@ def numbers(config: Config) -> Numbers:
         config.view_bits,
         *of_gate,
         config.resolved_z_max,
-        config.forgetting,
         formats.operand_bits - config.layer_input_bits(0),
         formats.operand_bits - config.view_bits,
         formats.operand_bits - config.view_bits,
         config.slice_size,
-        n or 0,
         config.resolved_p_max,
     )
     return Numbers(plan, packed_table())

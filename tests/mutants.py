@@ -22,13 +22,13 @@ from mutation.survivors import Justified, justified
 
 PORTS = ("law", "numpy", "naive", "torch", "jax", "native", "c")
 # How many mutants of each file are tried where all take too long: much is compiled for each.
-SAMPLES: Final = {"jax": 4, "native": 1}
+SAMPLES: Final = {"jax": 4, "native": 8}
 
 
 def report(job: Job, verdict: str, reasons: Justified) -> bool:
-    """Print a survivor, or what only random requests notice; say whether a reason is missing."""
+    """Print a survivor, or what no vector notices; say whether a reason is missing."""
     where = f"{job.port} {job.file}, line {job.mutant.line}: {job.name}"
-    if verdict in ("random", "time"):
+    if verdict in ("random", "tests", "time"):
         print(f"by {verdict} alone: {where}", flush=True)
     if verdict:
         return False

@@ -1,8 +1,8 @@
 """Asking mutants of implementations in Python.
 
 Of NumPy and of PyTorch's eager engine: each in a forked process that its faults cannot harm, its
-text executed in the module. Of the native kernels, which Numba compiles when they are first called:
-in such a process too, which has not imported them. JAX's are asked by :mod:`.ask_jax`.
+text executed in the module. JAX's are asked by :mod:`.ask_jax`, those of the native kernels by
+:mod:`.ask_native`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
-from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from revrnn.errors import RevRNNError
-from revrnn.evaluation import Implementation, load
+from revrnn.evaluation import Implementation
 
 from .asking import AT_ONCE, PROFILES, Asking, ByMethod, prepare_questions
 from .placing import Changed, place, source_of
@@ -69,15 +68,9 @@ PACKAGES: Final = {
     "native": "revrnn.native",
 }
 METHODS: Final = {"torch": ("int8", "float64"), "jax": ("int8",)}
-_LOADED: Final = {
-    "law": ("revrnn.numpy_ref.evaluate",),
-    "native": ("revrnn.torch_impl.evaluate_native", "numba"),
-}
-# The native kernels have no operations of their own but whole sequences; they are compiled first.
-_SEQUENCES: Final = ("cell", "sequence", "gradient")
-# Seconds of its own work after which a mutant does not end; with what is compiled for it.
+_LOADED: Final = {"law": ("revrnn.numpy_ref.evaluate",)}
+# Seconds of its own work after which a mutant does not end.
 _LIMIT: Final = 60
-_COMPILING: Final = 240
 # What the requests run of a port's files.
 _runs: dict[tuple[str, str, int], Functions] = {}
 
@@ -105,14 +98,12 @@ def passes(port: str) -> bool:
 @cache
 def _asking(port: str) -> Asking:
     """Return what the mutants of a port are asked."""
-    if port == "native":
-        return Asking(_SEQUENCES)
     return Asking(PROFILES, len(METHODS.get(port, ())))
 
 
 @cache
 def _load(port: str) -> bool:
-    """Load what every mutant needs, for native kernels all but them; say if answers are right."""
+    """Load what every mutant needs; say if answers are right."""
     prepare_questions(_asking(port).profiles)
     for name in _LOADED.get(port, (f"{PACKAGES[port]}.evaluate",)):
         import_module(name)
@@ -136,8 +127,6 @@ def verdict(given: Given) -> str:
     _load(given.port)
     if given.port == "law":
         return _forked(_renewed, given, _LIMIT)
-    if given.port == "native":
-        return _forked(_compiled, given, _COMPILING)
     return _forked(_executed, given, _LIMIT)
 
 
@@ -215,20 +204,3 @@ def _renewed(given: Given) -> int:
     except Exception:
         return AT_ONCE
     return _asking("law").noticed([_Renewed(whole)], file)
-
-
-def _compiled(given: Given) -> int:
-    """Ask a mutant of a native kernel, which this process imports and compiles."""
-    _, file, source, _ = given
-    numba: Any = sys.modules["numba"]
-    with TemporaryDirectory() as folder:
-        # What was compiled from the files as they are must not be met again.
-        numba.config.CACHE_DIR = folder
-        name = f"{PACKAGES['native']}.{file}"
-        assert name not in sys.modules
-        sys.meta_path.insert(0, Changed(name, source))
-        try:
-            whole = load("torch-native")
-            return _asking("native").noticed([whole], file)
-        except Exception:
-            return AT_ONCE

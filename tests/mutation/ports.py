@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from . import ask_c, ask_jax, ask_python, changes_c, changes_python
+from . import ask_c, ask_jax, ask_native, ask_python, changes_c, changes_python
 from .ask_python import Given
 from .mutant import Mutant
 
@@ -78,8 +78,8 @@ def trial(port: str, processes: int) -> Iterator[Trial]:
         return
     # JAX's threads are lost in a fork. Its one process asks the port as it is first, for minutes.
     is_jax = port == "jax"
-    asker: Any = ask_jax if is_jax else ask_python
-    right = is_jax or ask_python.passes(port)
+    asker: Any = {"jax": ask_jax, "native": ask_native}.get(port, ask_python)
+    right = is_jax or (ask_native.passes() if port == "native" else ask_python.passes(port))
     with get_context("spawn").Pool(1) if is_jax else get_context("fork").Pool(processes) as pool:
         if not (pool.apply(ask_jax.passes) if is_jax else right):
             raise SystemExit(f"{port} gives a wrong answer as it is")
