@@ -117,6 +117,7 @@ def work(rank: int, folder: str) -> None:
     with pytest.raises(RevRNNError, match="module: got sharded"):
         encode(shard(RevGRU(3, 6, slice_size=2), mesh=mesh), x)
     by_way |= by_parts(x, y, mesh)
+    refuse_flat_parameters(x, y)
     torch.save(by_way, f"{folder}/{rank}.part")
     Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
     torch.distributed.barrier()
@@ -152,6 +153,28 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
         value_and_grad(network.rnn, x, y, hidden, embed=network.before)
     assert all(parameter.grad is None for parameter in network.parameters())
     return by_way
+
+
+def refuse_flat_parameters(x: Tensor, y: Tensor) -> None:
+    """FSDP1 works when called; by chunks it would see neither parameters nor gradients."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    wrapper: Any = FullyShardedDataParallel
+    wrapped = wrapper(Parts(), use_orig_params=True, device_id=torch.device("cpu"))
+    loss(wrapped(x), y).backward()  # type: ignore[no-untyped-call]
+    inner, plain = wrapped.module, Parts()
+    with pytest.raises(RevRNNError, match="parameters of FullyShardedDataParallel"):
+        inner.stream(x, y)
+    with pytest.raises(RevRNNError, match="parameters of FullyShardedDataParallel"):
+        value(inner.rnn, x, y, loss)
+    with pytest.raises(RevRNNError, match="parameters of FullyShardedDataParallel"):
+        value_and_grad(plain.rnn, x, y, LinearCrossEntropy(inner.after), embed=plain.before)
+    with pytest.raises(RevRNNError, match="sharded"):
+        average_gradients(wrapped)
+    with wrapper.summon_full_params(wrapped):
+        whole = value(inner.rnn, x, y, loss, embed=inner.before)
+    right = value(plain.rnn, x, y, loss, embed=plain.before)
+    assert torch.equal(whole.loss, right.loss)
 
 
 @pytest.mark.parametrize("kind", [nn.parallel.DistributedDataParallel, nn.DataParallel])

@@ -55,20 +55,23 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     """Average ``.grad`` over processes, as DistributedDataParallel does after a backward pass.
 
     For training by chunks: ``value_and_grad(parallel.module, …)`` with the bare modules, then this.
-    Every process calls it with the same modules. FSDP2 averages by itself.
+    Every process calls it with the same modules. What shards parameters averages by itself.
 
     Args:
         modules: the modules; a gradient that a process does not have counts as zero.
         group: the processes, by default all.
 
     Raises:
-        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded (FSDP2), or if there is no group.
+        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded, or if there is no group.
     """
     for module in modules:
         given: object = module
         if not isinstance(given, nn.Module):
             kind = type(given).__name__
             raise RevRNNError("E_ARGUMENT", "modules", kind, "modules, one after the other")
+        if any(map(_is_flat, module.parameters())):
+            given, allowed = "sharded parameters", "whole ones: FSDP averages by itself"
+            raise RevRNNError("E_UNSUPPORTED", "modules", given, allowed)
         check_not_sharded(module)
     if not (dist.is_available() and dist.is_initialized()):
         given = "one process without a group"
@@ -86,18 +89,28 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
 
 
 @contextmanager
-def whole_parameters(*used: object) -> Iterator[None]:
+def whole_parameters(*used: object, train: bool) -> Iterator[None]:
     """Gather sharded parameters for the duration of the block; then add averaged gradients.
 
     After an error no gradient is added.
 
     Args:
         used: modules and functions; the modules of functions are those of :func:`modules_of`.
+        train: whether gradients are computed.
+
+    Raises:
+        RevRNNError: ``E_UNSUPPORTED`` for parameters of FullyShardedDataParallel (FSDP1), which
+            sees calls alone; its ``summon_full_params`` makes them whole, but has no gradients.
     """
     if not (dist.is_available() and dist.is_initialized() and _FSDP in sys.modules):
         yield
         return
     modules = modules_of(used)
+    flat = [p for module in modules for p in module._parameters.values() if _is_flat(p)]
+    if flat and (train or all(p is None or p.dim() < 2 for p in flat)):
+        given = "parameters of FullyShardedDataParallel"
+        allowed = "what fully_shard (FSDP2) shards, or what is not sharded"
+        raise RevRNNError("E_UNSUPPORTED", "module, embed or readout", given, allowed)
     _shard_again(modules)
     made = _gathered(modules)
     hooks = _without_hooks(modules) if made else []
@@ -172,6 +185,11 @@ def _without_hooks(modules: list[nn.Module]) -> list[tuple[dict[int, Any], dict[
                 for key in theirs:
                     del own[key]
     return changed
+
+
+def _is_flat(parameter: object) -> bool:
+    """Say whether it belongs to FullyShardedDataParallel, as PyTorch marks it."""
+    return bool(getattr(parameter, "_fsdp_flattened", False))
 
 
 def _is_fsdp(hook: object) -> bool:

@@ -155,7 +155,7 @@ def value_and_grad(
         flag("through_hx", through_hx)
 
     used = module, embed, readout
-    undone, whole = undone_on_failure(*used), whole_parameters(*used)
+    undone, whole = undone_on_failure(*used), whole_parameters(*used, train=True)
     with torch.inference_mode(False), undone, whole, torch.enable_grad():
         with one_sequence():
             own = Own(chunk_size, checkpoint_every, offload, report)
@@ -192,7 +192,7 @@ def value(
         check_reduction(reduction)
 
     used = module, embed, readout
-    undone, whole = undone_on_failure(*used), whole_parameters(*used)
+    undone, whole = undone_on_failure(*used), whole_parameters(*used, train=False)
     with torch.inference_mode(False), undone, whole, one_sequence(), torch.no_grad():
         own, by_step = Own(chunk_size, offload=False), {"mask": mask, "resets": resets}
         run = Run(module, inputs, embed, hx, state, by_step, own, back=False, check=check)
