@@ -14,7 +14,7 @@ from revrnn.errors import RevRNNError
 from revrnn.kinds import is_int
 
 from .scans import over_chunks
-from .status import is_array_or_number
+from .status import is_array_or_number, kind_of
 
 Tree = Any
 
@@ -88,24 +88,34 @@ class LinearCrossEntropy:
 
         Args:
             outer: the outer parameters.
-            outputs: float32 ``[C, B, H]``.
-            targets: class numbers ``[C, B]``, any whole type.
+            outputs: float32 ``[C, B, H]``, or with other axes before the last.
+            targets: class numbers ``[C, B]``, any whole type; the outputs' axes but the last.
+
+        Raises:
+            RevRNNError: ``E_DTYPE``, ``E_SHAPE``.
         """
         kernel, bias = self._checked(outer, targets)
-        if kernel.shape[0] != outputs.shape[2]:
-            allowed = f"[{outputs.shape[2]}, V], as the outputs"
+        if not hasattr(outputs, "dtype"):
+            raise RevRNNError("E_DTYPE", "outputs", kind_of(outputs), "an array")
+        if not outputs.ndim:
+            raise RevRNNError("E_SHAPE", "outputs", "shape []", "[C, B, H]")
+        *axes, width = outputs.shape
+        if kernel.shape[0] != width:
+            allowed = f"[{width}, V], as the outputs"
             raise RevRNNError("E_SHAPE", "kernel", f"shape {list(kernel.shape)}", allowed)
-        if targets.shape != outputs.shape[:2]:
-            allowed = f"{list(outputs.shape[:2])}, as the outputs"
+        if targets.shape != tuple(axes):
+            allowed = f"{axes}, as the outputs"
             raise RevRNNError("E_SHAPE", "targets", f"shape {list(targets.shape)}", allowed)
         targets = jnp.asarray(targets)
+        if len(axes) != 2:
+            outputs, targets = outputs.reshape(targets.size, 1, width), targets.reshape(-1, 1)
         steps, rows = targets.shape
 
         def block(sums: Tree, part: Tree) -> tuple[Tree, None]:
             total, count = self._block(kernel, bias, *part)
             return (sums[0] + total, sums[1] + count), None
 
-        size, zero = max(1, BLOCK_ROWS // rows), jnp.float32(0)
+        size, zero = max(1, BLOCK_ROWS // max(rows, 1)), jnp.float32(0)
         if size >= steps:
             sums: tuple[jax.Array, jax.Array] = block((zero, zero), (outputs, targets))[0]
             return sums

@@ -140,3 +140,18 @@ def test_targets_of_another_length_are_told(steps: int) -> None:
 def test_a_readout_of_another_kind_is_told(result: Any) -> None:
     with pytest.raises((RevRNNError, TypeError), match=r"readout|not a valid JAX type"):
         value(PARAMS, OUTER, TOKENS, TARGETS, CONFIG, readout=lambda *_: result, embed=embed)
+
+
+def test_outputs_of_any_number_of_axes_have_a_loss() -> None:
+    """Of one row too, and of none."""
+    cross, outputs = LinearCrossEntropy(layer), jax.random.normal(KEYS[0], (STEPS, ROWS, 4))
+    whole = cross(OUTER, outputs, jnp.asarray(TARGETS))
+    for shape in ((1, STEPS, ROWS), (STEPS * ROWS,)):
+        made = cross(OUTER, outputs.reshape(*shape, 4), jnp.asarray(TARGETS).reshape(shape))
+        assert_close(made, whole)
+    row: Any = outputs[0, 0]
+    assert_close(cross(OUTER, row[None], TARGETS[:1, 0]), cross(OUTER, row, TARGETS[0, 0]))
+    assert cross(OUTER, outputs[:, :0], TARGETS[:, :0]) == (0, 0)
+    for wrong in (None, [1.0], "text", outputs[..., 0], jnp.float32(1)):
+        with pytest.raises(RevRNNError, match=r"^\[E_[A-Z]*\] (outputs|kernel):"):
+            cross(OUTER, wrong, TARGETS)  # type: ignore[arg-type]

@@ -68,3 +68,17 @@ def test_targets_are_checked_as_pytorch_does(case: str) -> None:
 def test_settings_of_the_readout_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(RevRNNError, match=next(iter(settings))):
         LinearCrossEntropy(**{"linear": nn.Linear(6, WORDS)} | settings)
+
+
+def test_outputs_of_any_number_of_axes_have_a_loss() -> None:
+    """As ``nn.CrossEntropyLoss``, and of one row too."""
+    cross, outputs = LinearCrossEntropy(nn.Linear(6, WORDS)), torch.randn(2, 4, 3, 6)
+    targets = torch.randint(WORDS, (2, 4, 3))
+    for at in ((), (0,), (0, 1), (0, 1, 2)):
+        x, y = outputs[at], targets[at]
+        wanted = nn.functional.cross_entropy(
+            cross.linear(x).reshape(-1, WORDS), y.reshape(-1), reduction="mean"
+        )
+        assert torch.allclose(cross(x, y), wanted)
+        shares = nn.functional.one_hot(y, WORDS).float()
+        assert torch.allclose(cross(x, shares), wanted)

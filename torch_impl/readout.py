@@ -95,8 +95,8 @@ class LinearCrossEntropy(nn.Module):
             given = type(logits).__name__
             raise RevRNNError("E_DTYPE", "linear", f"{given} as its result", "a torch.Tensor")
         check_targets_of(logits, targets)
-        logits = logits.flatten(0, -2)
-        flat = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
+        logits = logits.reshape(-1, logits.shape[-1])  # one row alone is a row
+        flat = targets.reshape(logits.shape) if targets.is_floating_point() else targets.flatten()
         return nn.functional.cross_entropy(
             logits,
             flat,
