@@ -144,14 +144,15 @@ def test_a_readout_of_another_kind_is_told(result: Any) -> None:
 
 def test_outputs_of_any_number_of_axes_have_a_loss() -> None:
     """Of one row too, and of none."""
-    cross, outputs = LinearCrossEntropy(layer), jax.random.normal(KEYS[0], (STEPS, ROWS, 4))
-    whole = cross(OUTER, outputs, jnp.asarray(TARGETS))
+    cross: Any = LinearCrossEntropy(layer)
+    outputs = jax.random.normal(KEYS[0], (STEPS, ROWS, 4))
+    whole = cross(OUTER, outputs, TARGETS)
     for shape in ((1, STEPS, ROWS), (STEPS * ROWS,)):
-        made = cross(OUTER, outputs.reshape(*shape, 4), jnp.asarray(TARGETS).reshape(shape))
+        made = cross(OUTER, outputs.reshape(*shape, 4), TARGETS.reshape(shape))
         assert_close(made, whole)
-    row: Any = outputs[0, 0]
+    row = outputs[0, 0]
     assert_close(cross(OUTER, row[None], TARGETS[:1, 0]), cross(OUTER, row, TARGETS[0, 0]))
     assert cross(OUTER, outputs[:, :0], TARGETS[:, :0]) == (0, 0)
     for wrong in (None, [1.0], "text", outputs[..., 0], jnp.float32(1)):
         with pytest.raises(RevRNNError, match=r"^\[E_[A-Z]*\] (outputs|kernel):"):
-            cross(OUTER, wrong, TARGETS)  # type: ignore[arg-type]
+            cross(OUTER, wrong, TARGETS)
