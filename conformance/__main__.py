@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     line.add_argument(
         "--examples",
         type=int,
-        default=20,
-        help="random requests an operation, and as many with faults",
+        default=None,
+        help="random requests an operation, and as many with faults; 20 where there is a judge",
     )
     line.add_argument(
         "--seed", type=int, default=None, help="of random requests and of the order of all"
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
+NO_JUDGE: Final = f"0 without a judge (--judge); {ABSENT}"
 # What options may be; seconds that the system's clocks can wait, MiB that an address can be of.
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "examples": (0, 10**9),
@@ -96,6 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.seed = secrets.randbits(32)
     try:
         for name, (low, high) in _RANGES.items():
+            if getattr(options, name) is None:
+                continue
             if not low <= getattr(options, name) <= high:  # NaN is nowhere
                 allowed = f"{low} … {high}" if name != "seed" else "0 and above"
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), allowed)
@@ -104,6 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
         check_profiles(profiles or ())
         judge = judge_of(options.judge)
+        if judge is None and options.examples:
+            raise RevRNNError("E_ARGUMENT", "examples", options.examples, NO_JUDGE)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
         print(printable(str(error)), file=sys.stderr)
@@ -117,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
                 port,
                 judge,
                 profiles=profiles,
-                examples=options.examples,
+                examples=20 if options.examples is None else options.examples,
                 seed=options.seed,
                 names={name: value for name, value in names.items() if value is not None},
                 progress=tell,

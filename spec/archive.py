@@ -38,8 +38,9 @@ The suite needs Python 3.11 or later with NumPy. In this folder:
     python -m revrnn.conformance --command "./my-port --serve"
 
 asks the port every vector (CONF-003 has the messages) and says which rule is broken first. Fresh
-random requests need a judge, an implementation that says what is due: `--judge package:factory`,
-or, in another folder, the oracle of `pip install revrnn`.
+random requests need a judge, an implementation that says what is due, which is not in this archive:
+`--judge package:factory`, or the oracle of `pip install revrnn`. To have that one, run the command
+in another folder, since `revrnn` of this one would hide it.
 """
 
 

@@ -55,7 +55,7 @@ def _difference(name: str, expected: Any, got: Any) -> str:
     if not isinstance(expected, np.ndarray):
         if tolerance:
             same = isinstance(got, float | np.floating) and (
-                abs(expected - got) <= tolerance.relative * max(abs(expected), 1.0)  # CONF-002
+                abs(expected - got) <= tolerance.relative * abs(expected) + tolerance.absolute
             )
         elif is_int(expected):
             same = is_int(got) and expected == got

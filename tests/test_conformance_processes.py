@@ -140,6 +140,22 @@ def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str])
     assert "E_ARGUMENT" in capsys.readouterr().err
 
 
+def test_random_requests_need_a_judge(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks for them is not told that a port passes what it was never asked."""
+    monkeypatch.setattr(command_line, "judge_of", lambda name: None)
+    arguments = ["--adapter", "numpy", "--profile", "buffer", "--quiet"]
+    assert command_line.main([*arguments, "--examples", "9"]) == 2
+    assert (
+        "[E_ARGUMENT] examples: got 9; allowed: 0 without a judge (--judge)"
+        in capsys.readouterr().err
+    )
+    for none in ([], ["--examples", "0"]):
+        assert command_line.main([*arguments, *none]) == 0
+        assert "PASS, the vectors alone" in capsys.readouterr().out
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [f"--report={tmp_path / 'a' / 'r.json'}", f"--html={tmp_path / 'r.html'}"]
     arguments = ["--adapter", "numpy", "--profile", "gates", "--examples", "1", "--seed", "5"]

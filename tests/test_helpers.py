@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from agreement import assert_agree, assert_law, assert_sequences_agree, equal_bits
 from check_types import verdict
-from revrnn import Config
+from revrnn import Config, rules
 from revrnn.comparison import close, differences, literal, reproduction, tolerance_of
 from revrnn.conformance.contents import (
     HEAD_STYLES,
@@ -133,6 +133,13 @@ def test_differences_sees_types_shapes_values_and_tolerances() -> None:
 
 
 @pytest.mark.rule("EVAL-010")
+@pytest.mark.rule("EVAL-010")
+def test_digest_of_the_texts_example() -> None:
+    state: dict[str, Any] = {"h": np.array([[[1, -1]]], np.int32), "heads": np.array([[2**15]])}
+    state |= {"words": np.zeros(0, np.uint16), "flags": np.zeros(0, np.uint8)}
+    assert digest(state) in rules.text("EVAL-010")
+
+
 def test_digest_depends_on_everything() -> None:
     base: dict[str, Any] = {"h": np.zeros((1, 2, 4), np.int32), "words": np.zeros(2, np.uint16)}
     others = [
