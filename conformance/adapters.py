@@ -78,6 +78,10 @@ class Port(Protocol):
         """Give one answer for each question, in their order."""
         ...
 
+    def finish(self) -> Fault | None:
+        """End the port by the end of its input; return what it did wrong then."""
+        ...
+
     def close(self) -> None:
         """Let go of what the port holds."""
         ...
@@ -118,6 +122,10 @@ class InProcess:
             return Fault("garbage", f"{type(results).__name__} instead of a mapping")
         answer: Answer = results
         return answer
+
+    def finish(self) -> Fault | None:
+        """Return nothing: it has no input that ends."""
+        return None
 
     def close(self) -> None:
         """Do nothing: the process goes on."""

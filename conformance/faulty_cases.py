@@ -19,7 +19,10 @@ from .contents import Arguments
 Array = npt.NDArray[Any]
 
 # Single values of every kind, in and out of most ranges.
-_NUMBERS: Final = (-1, 0, 1, 2, 3, 9, 11, 511, 512, 1025, 2**20 + 1, 2**31, 2**63 - 1, -(2**63))
+# Of those beyond 2^53 a reader that has float64 alone takes the odd ones for even ones.
+_NUMBERS: Final = (
+    *(-1, 0, 1, 2, 3, 9, 11, 511, 512, 1025, 2**20 + 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63)),
+)
 _OTHERS: Final = (None, True, False, "", "4", "no", 4.0, 2**63, 2**70)
 _TEXTS: Final = tuple(text for kind in KINDS.values() for text in kind.values)
 # What makes another name, or another text, of one: EVAL-001.
@@ -34,6 +37,8 @@ _MISSPELT: Final[tuple[Callable[[str], str], ...]] = (
     lambda name: name.replace("_", "-") if "_" in name else f"_{name}",
     lambda name: name.replace("a", "\u0430").replace("o", "\u043e").replace("e", "\u0435"),
 )
+# What every object has in some language: names that none was given.
+_INBORN: Final = ("constructor", "__proto__", "toString", "__class__", "__len__", "length")
 _SINGLE: Final[tuple[Any, ...]] = (*_NUMBERS, *_NUMBERS, *_OTHERS, *_TEXTS, {})
 # Names that some operation has, and one that none has; those of layers for the first two layers.
 _NAMES: Final = tuple(
@@ -62,7 +67,9 @@ _ENDS: Final = sorted(
 
 
 def misspelt(name: str, generator: np.random.Generator) -> str:
-    """Return a name that is nearly another one, and not the same."""
+    """Return a name that is nearly another one, and not the same; or one that objects have."""
+    if generator.random() < 0.1:
+        return str(_one(_INBORN, generator))
     changed = [change(name) for change in _MISSPELT]
     return str(_one([other for other in changed if other != name], generator))
 
@@ -86,7 +93,7 @@ def _spoil_once(given: Arguments, generator: np.random.Generator) -> None:
         return
     if kind < 0.12 or not given:
         extra: tuple[Any, ...] = (None, 5, {}, np.zeros(1, np.int32))
-        given[_one(_NAMES, generator)] = _one(extra, generator)
+        given[_one((*_NAMES, *_INBORN), generator)] = _one(extra, generator)
         return
     # Configurations hold as much as all arrays together.
     records = [name for name in ("config", "formats") if isinstance(given.get(name), dict)]
@@ -103,7 +110,7 @@ def _spoil_once(given: Arguments, generator: np.random.Generator) -> None:
 def _spoilt_record(name: str, record: Arguments, generator: np.random.Generator) -> Arguments:
     """Return a configuration, or its formats, with one to three fields changed."""
     spoilt = dict(record)
-    fields = [*(field.name for field in RECORDS[name]), "zz"]
+    fields = [*(field.name for field in RECORDS[name]), "zz", str(_one(_INBORN, generator))]
     for _ in range(_one((1, 1, 2, 3), generator)):
         field = _one(fields, generator)
         if generator.random() < 0.1:

@@ -64,6 +64,7 @@ class Report:
         failures: the first few of each operation, in the order of the operations.
         covered: by operation, for each rule and each flag of a mistake, how many vectors that
             cover it passed and how many failed.
+        ending: how the port ended with its input, ``""`` if as it should (CONF-003).
         seconds: how long it took.
     """
 
@@ -78,6 +79,7 @@ class Report:
     random: dict[str, Tally] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     covered: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    ending: str = ""
     seconds: float = 0.0
 
     def verdicts(self) -> dict[str, str]:
@@ -95,7 +97,7 @@ class Report:
             ]
             # Not one right answer is no pass either.
             right = profile in self.claimed and any(tally.passed for tally in tallies)
-            wrong = unknown or any(tally.failed for tally in tallies)
+            wrong = unknown or self.ending or any(tally.failed for tally in tallies)
             verdicts[profile] = "pass" if right and not wrong else "fail"
         return verdicts
 

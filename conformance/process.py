@@ -81,6 +81,17 @@ class _Process:
             return Fault("garbage", what, "messages")
         return self.guard.look()
 
+    def finish(self, seconds: float) -> Fault | None:
+        """Close the process's input, and return the fault of one that does not end as it should."""
+        self._to_write.put(None)
+        try:
+            status = self.popen.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return self._limit() or Fault("hang", f"it goes on {seconds:g} s after its input ended")
+        if status == 0:
+            return None
+        return self._limit() or Fault("crash", f"at the end of its input {self._ending()}")
+
     def end(self) -> None:
         """End the process, gently if it has gone already."""
         self._stopped = True
@@ -220,6 +231,12 @@ class ProcessPort:
             waiting.popleft()
             number, sent = number + 1, sent - 1
             yield answer
+
+    def finish(self) -> Fault | None:
+        """End the process by the end of its input; return what it did wrong then (CONF-003)."""
+        fault = None if self._process is None else self._process.finish(self.timeout)
+        self.close()
+        return fault
 
     def close(self) -> None:
         """End the process."""

@@ -39,8 +39,7 @@ def as_text(report: Report) -> str:
         lines.append(f"  {profile:10} {verdicts[profile]}")
         if profile in report.judged:
             lines += [f"    {row}" for row in _rows(report, profile)]
-    if UNKNOWN_OPERATION in report.vectors and report.vectors[UNKNOWN_OPERATION].failed:
-        lines.append("  an operation that does not exist is not answered by E_OP")
+    lines += [f"  {remark}" for remark in _of_all_profiles(report)]
     suspects = _likely(report)
     if suspects:
         lines += ["", "Most likely, by the first operation that fails:"]
@@ -80,7 +79,8 @@ def as_html(report: Report) -> str:
         verdict="passes" if passed else "does not pass",
         kind="pass" if passed else "fail",
         facts=f"Specification {report.spec_version}; {report.examples} random requests for each "
-        f"operation{_without_judge(report)}, seed {report.seed}; {report.seconds:.1f} s.",
+        f"operation{_without_judge(report)}, seed {report.seed}; {report.seconds:.1f} s."
+        + "".join(f"<br>{html.escape(remark)}" for remark in _of_all_profiles(report)),
         rows="".join(rows),
         suspects=f"<h2>Most likely, by the first operation that fails</h2><ul>{suspects}</ul>"
         if suspects
@@ -99,6 +99,16 @@ def _rows(report: Report, profile: str) -> list[str]:
         f"random {_counts(report.random.get(operation))}"
         for operation in operations_of(profile)
     ]
+
+
+def _of_all_profiles(report: Report) -> list[str]:
+    """Return what no profile passes with."""
+    remarks = []
+    if report.vectors.get(UNKNOWN_OPERATION, Tally()).failed:
+        remarks.append("an operation that does not exist is not answered by E_OP")
+    if report.ending:
+        remarks.append(f"it does not end with its input, with status 0 (CONF-003): {report.ending}")
+    return remarks
 
 
 def _without_judge(report: Report) -> str:

@@ -86,8 +86,15 @@ class Runner:
             self._vectors(operation)
             if operation in OPERATIONS and self.report.examples:
                 self._random(operation)
+        if operations and not self._is_over():
+            self._finish()
         self.report.seconds = time.monotonic() - start
         return self.report
+
+    def _finish(self) -> None:
+        """Look how the port ends; one that does so wrongly passes no profile (CONF-003)."""
+        fault = self.port.finish()
+        self.report.ending = "" if fault is None else str(fault)
 
     def _asked(self, operation: str, questions: list[Question], tally: Tally) -> list[Answer]:
         """Return the answers, up to the one where there were too many faults."""

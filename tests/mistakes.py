@@ -66,6 +66,23 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("(dot(v, layer.weight_hh[row])", "(wrap32(dot(v, layer.weight_hh[row]))"),
     ),
     # Activations
+    "slope_float32": (("d * f +", "int(__import__('numpy').float32(d * f)) +"),),
+    "limit_float32": (
+        (
+            "((1 << limit) - 1) * sigma",
+            "int(__import__('numpy').float32(((1 << limit) - 1) * sigma))",
+        ),
+    ),
+    "preactivation_float32": (
+        ("s = self._sum(", "s = int(__import__('numpy').float32(self._sum("),
+        ("+ u, x, v)", "+ u, x, v)))"),
+    ),
+    "reset_float32": (("rs(r * v, 15)", "rs(int(__import__('numpy').float32(r * v)), 15)"),),
+    "update_float32": (
+        ("rs((1024 - z) * g,", "rs(int(__import__('numpy').float32((1024 - z) * g)),"),
+    ),
+    "cell_float32": (("tanh(c, bits)", "tanh(int(__import__('numpy').float32(c)), bits)"),),
+    "gain_float32": (("rs(a * gain, 12)", "rs(int(__import__('numpy').float32(a * gain)), 12)"),),
     "sum_float32": (("min(abs(s)", "min(int(__import__('numpy').float32(abs(s)))"),),
     "table_end": (("min(i + 1, 1024)", "i + 1"),),
     "int32_magnitude": (("min(abs(s)", "min(s if s == -(2**31) else abs(s)"),),

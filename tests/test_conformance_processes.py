@@ -15,7 +15,7 @@ from revrnn.conformance import __main__ as command_line
 from revrnn.conformance.adapters import Fault, Question
 from revrnn.conformance.checking import faults
 from revrnn.conformance.process import PortError, ProcessPort
-from revrnn.conformance.report import as_text
+from revrnn.conformance.report import as_html, as_text
 from revrnn.conformance.runner import Runner
 from revrnn.evaluation import load, outcome
 from revrnn.wire import decode, encode
@@ -115,6 +115,24 @@ def test_a_port_that_echoes_the_version_is_named() -> None:
     for seed in range(3):
         with pytest.raises(PortError, match="because it was greeted with it"):
             ProcessPort([sys.executable, "-c", ECHO], timeout=60, seed=seed)
+
+
+ENDS = {"3": "raise SystemExit(3)", "never": "import time; time.sleep(99)", "0": "pass"}
+
+
+@pytest.mark.rule("CONF-003")
+@pytest.mark.parametrize("ending", ENDS)
+def test_a_port_ends_with_its_input(ending: str) -> None:
+    """After the last answer its input is closed: it ends, with status 0."""
+    program = "from revrnn.conformance.serve import main; main(['--adapter', 'numpy'])"
+    port = ProcessPort([sys.executable, "-c", f"{program}; {ENDS[ending]}"], timeout=5)
+    report = Runner(port, load("numpy"), profiles=("buffer",), examples=1).run()
+    port.close()
+    assert report.passed() == (ending == "0")
+    wanted = {"3": "crash: at the end of its input", "never": "hang: it goes on 5 s", "0": ""}
+    assert report.ending.startswith(wanted[ending])
+    for text in (as_text(report), as_html(report)):
+        assert ("does not end with its input" in text) == (ending != "0")
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from . import (
     product,
     quantisation,
     sequences,
+    single_precision,
     situations,
 )
 from .draft import Draft, Evaluate, Mistakes
@@ -55,5 +56,6 @@ FLAGS: Final = {flag: f"{rule}: {sentence}" for flag, (rule, sentence) in MISTAK
 
 def drafts(evaluate: Evaluate) -> Iterator[Draft]:
     """Give all requests; ``evaluate`` computes what a reversal is to start from."""
-    for section in (*WITH_MISTAKES, situations, edges, kinds, names, orders, ends, porting):
+    without = (situations, edges, kinds, names, orders, ends, porting, single_precision)
+    for section in (*WITH_MISTAKES, *without):
         yield from section.cases(evaluate)

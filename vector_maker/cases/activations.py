@@ -16,6 +16,7 @@ table_end ACT-002 The table's last interval is read past its end, or the magnitu
 int32_magnitude ACT-002 The magnitude of -2^31 is taken in int32, where it is negative.
 int64_magnitude ACT-002 The magnitude of -2^63 is taken in int64, where it is negative.
 sum_float32 ACT-002 A pre-activation is kept in binary32.
+slope_float32 ACT-002 The interpolation's product is made in binary32.
 sum_width ACT-002 A pre-activation is reduced to 32 bits.
 odd_symmetry ACT-002 Tanh of a negative number is interpolated from below, so it is not odd.
 interpolation_rounding ACT-002 The interpolation is rounded down instead of to the nearest.
@@ -23,6 +24,7 @@ sigmoid_bits ACT-003 Sigmoid halves the integer, losing a bit, instead of readin
 sigmoid_floor ACT-003 Sigmoid rounds its last halving upwards.
 forget_rounding ACT-004 The forget gate is rounded down instead of to the nearest.
 forget_lower ACT-005 The forget gate can be 0.
+limit_float32 ACT-004 The product of the slope and sigmoid is made in binary32.
 limit_slope ACT-004 The forget gate with a limit of n bits has slope 2^n instead of 2^n - 1.
 none_vs_10 ACT-005 No limit is treated as a limit of 10 bits.
 """)

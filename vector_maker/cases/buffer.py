@@ -194,6 +194,9 @@ def _pops() -> Iterator[Draft]:
     yield case(edge, ("BUF-024",))
     over = none | {"heads": np.full((2, 2), 2**53, np.int64)}
     yield case(over, ("BUF-024",), "pop_range", error="E_RANGE")
+    for ends in ([0, 2**63 - 1], [2**63 - 1, 0]):  # one unit passes 2^63, and the other is there
+        one = pushed("wordlist", [[1, 2]], 1024, [ends], flags=np.zeros(1, np.uint8))
+        yield case(one, ("BUF-024",), "pop_range", error="E_RANGE")
     unused = over | {"mask": rows_present(False, False)}
     yield case(unused, ("BUF-024",), "mask_after_push")
     below = pushed("bigint", h, 5, fresh_heads("bigint", 2, 2))

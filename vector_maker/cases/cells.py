@@ -18,9 +18,12 @@ group_old CELL-004 Group 2 is updated from the old group 1.
 weight_rows CELL-003 The rows of the weights are read gate by gate, both groups in each.
 gate_order CELL-002 The gates are taken from the rows of the weights in another order.
 reset_rounding CELL-011 The product of reset gate and view is cut off instead of rounded.
+reset_float32 CELL-011 The product of reset gate and view is made in binary32.
 reset_ignored CELL-011 The candidate is computed from the view without the reset gate.
+update_float32 CELL-012 The product of 1 - z and the candidate is made in binary32.
 hard_coded_shift CELL-012 The update is shifted as if the state had 23 fraction bits.
 old_cell CELL-022 The hidden state is updated from the old cell state.
+cell_float32 CELL-022 Tanh of the cell state reads it in binary32.
 cell_tanh_bits CELL-022 Tanh of the cell state reads it with the fraction bits of sums.
 undo_order CELL-040 The reverse undoes the cell state before the hidden state.
 keeping_limit CELL-030 The non-forgetting RevGRU ignores the limit.

@@ -43,7 +43,8 @@ def _stores() -> Iterator[Draft]:
     yield Draft("revmul", many, ("BUF-031", "BUF-005"))
     # A plane of more than 1024 units.
     config = Config("revgru", 1, 16, buffer="wordlist")
-    wide = sequence("wide plane", config, [[1] * 129], STILL, heads=(2**53,))
+    wide = sequence("wide plane", config, [[1] * 129], STILL)
+    wide["heads"][0, 0] = wide["heads"][-1, -1] = 2**53
     yield Draft("sequence_storage", wide, ("BUF-021", "ACC-003"))
 
 

@@ -128,6 +128,8 @@ def _configurations() -> Iterator[Draft]:
         ("input_size", 2**63, "E_ARGUMENT"),
         ("num_layers", 10**6, "E_ARGUMENT"),
         ("hidden_size", 2**62, "E_SHAPE"),
+        ("hidden_size", 2**53 + 1, "E_HIDDEN_SIZE"),  # which float64 has as an even number
+        ("hidden_size", 2**63 - 1, "E_HIDDEN_SIZE"),
         ("hidden_size", 2**70, "E_HIDDEN_SIZE"),
     ):
         args = good | {"config": good["config"] | {name: number}}

@@ -14,7 +14,9 @@ from .requests import configured, pushed, tiny, without, wrong
 # Unknown names of operations, beginning with requests that are right but for the name.
 _OPERATIONS: Final = (
     *("TANH", "Tanh", " tanh", "tanh ", "tanh\n", "tanh\0", "tanh\0x", "tan", "tanhh", ""),
-    *("t\u0430nh", "__class__"),
+    *("t\u0430nh", "__class__", "constructor", "toString", "__proto__", "hasOwnProperty"),
+    # Which become `tanh` and `sigmoid` under Unicode's normal form NFKC.
+    *("\uff54anh", "\u017figmoid"),
 )
 _OTHERS: Final = ("Forget_Gate", "forget-gate", "forgetGate", "forget gate")
 
@@ -55,7 +57,9 @@ def _arguments() -> Iterator[Draft]:
     yield refused("sequence_forward", _renamed(tiny(), "weight_ih_l0", "weight_ih_l+0"))
     config = tiny()["config"]
     yield refused("sequence_forward", tiny(config=_renamed(config, "hidden_size", "hiddenSize")))
-    for new in ("State_bits", "state_bits ", ""):
+    for new in ("toString", "__proto__", "constructor", "\uff53"):
+        yield refused("sigmoid", s | {new: s["s"]})
+    for new in ("State_bits", "state_bits ", "", "toString", "__proto__"):
         args: Arguments = {"kind": "state", "x": f32([1]), "formats": {new: 20}}
         yield refused("quantise", args)
 
@@ -66,7 +70,7 @@ def _texts() -> Iterator[Draft]:
     def refused(operation: str, args: Arguments) -> Draft:
         return wrong(operation, args, "E_ARGUMENT", "unchecked_value", "EVAL-001", "EVAL-003")
 
-    for kind in ("Operand", "state ", " state", "weights", "state\0", "st\u0430te"):
+    for kind in ("Operand", "state ", " state", "weights", "state\0", "st\u0430te", "\u017ftate"):
         yield refused("quantise", {"kind": kind, "x": f32([1])})
     yield refused("sequence_forward", configured(cell="RevLSTM"))
     for layout in ("Stream", "wordList"):

@@ -14,6 +14,7 @@ product_width PROD-001 A sum of products is accumulated in 32 bits.
 product_float32 PROD-001 A sum of products is accumulated in binary32.
 byte_split PROD-003 Operands are split in bytes without carrying the low byte's sign upwards.
 byte_saturation PROD-003 Pairs of byte products saturate at the ends of int16.
+preactivation_float32 PROD-004 A cell's pre-activation is kept in binary32.
 bias_scale PROD-004 The bias is scaled as if it had the fraction bits of another product.
 sum_parts_width PROD-004 The products of a pre-activation are reduced to 32 bits before they are \
 added.

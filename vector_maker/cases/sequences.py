@@ -23,6 +23,7 @@ upper_input_time SEQ-004 A layer's input is the layer below before this step's u
 upper_input_order SEQ-004 A layer's input has the groups of the layer below in reverse order.
 upper_input_scale SEQ-004 A layer's input from below is read with the input's fraction bits.
 gain_rounding SEQ-012 An input multiplied by a gain is rounded down instead of to the nearest.
+gain_float32 SEQ-012 The product of an input and its gain is made in binary32.
 gain_clip SEQ-012 An input multiplied by a gain leaves the operands' range.
 gain_layer SEQ-012 A layer's input is multiplied by another layer's gains.
 gain_step SEQ-012 Undoing a step multiplies by the first step's gains.
