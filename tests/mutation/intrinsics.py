@@ -163,7 +163,8 @@ def _value(context: Any, builder: Any, kind: Any, left: Iterator[Any]) -> Any:
         array.data = builder.inttoptr(next(left), element)
         return array._getvalue()
     if isinstance(kind, numba.types.BaseTuple):
-        parts = [_value(context, builder, part, left) for part in kind.types]
+        inner: Any = kind
+        parts = [_value(context, builder, part, left) for part in inner.types]
         whole = ir.Constant(context.get_value_type(kind), ir.Undefined)
         for n, part in enumerate(parts):
             whole = builder.insert_value(whole, part, n)
