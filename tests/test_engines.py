@@ -88,6 +88,20 @@ def test_sums_at_the_edge_of_int32(oracle: Implementation, cell: str, bias: int)
     assert_agree(oracle, NATIVE, "sequence_forward", arguments)
 
 
+@pytest.mark.rule("ACT-002", "ACT-003", "ACT-004")
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_biases_alone(oracle: Implementation, cell: str) -> None:
+    """Pre-activations of every magnitude, whose last bits are those of no shifted sum."""
+    config, generator = Config(cell, 1, 800, max_forget_bits=3), np.random.default_rng(0)
+    arguments = sequence_arguments(config, Shape(1, 1), generator)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        arguments[name][...] = 0
+    bias = arguments["bias_l0"]
+    numbers = generator.integers(-(2**31) + 1, 2**31, bias.shape)
+    bias[...] = numbers >> generator.integers(0, 24, bias.shape)
+    assert_agree(oracle, NATIVE, "sequence_forward", arguments)
+
+
 def trained(
     kind: Any, name: str, threads: int = 1, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], Any]:

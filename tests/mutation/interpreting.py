@@ -167,12 +167,13 @@ def _sar(value: Any, count: Any) -> Any:
 
 
 class _Function:
-    """A callback: a function of an address."""
+    """A callback: a function of an address, which C may call too."""
 
     by_address: Final[dict[int, Any]] = {}
 
     def __init__(self, function: Any) -> None:
-        self.address = len(self.by_address) + 1
+        self._itself = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function)
+        self.address = ctypes.cast(self._itself, ctypes.c_void_p).value or 0
         self.by_address[self.address] = function
 
 

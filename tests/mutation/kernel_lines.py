@@ -19,7 +19,7 @@ import pytest
 from .intrinsics import Intrinsic
 
 # Seconds that a test may take while lines are noted, which takes longer than to run it.
-_LIMIT: Final = 10.0
+_LIMIT: Final = 20.0
 
 Lines = frozenset[tuple[str, int]]
 
