@@ -103,7 +103,7 @@ class Step:
         view_bits = formats.operand_bits if gru else formats.lstm_view_bits
         sums = formats.operand_bits + formats.weight_bits
         v = self._say("v", view(self.h[1 - group], formats.state_bits, view_bits))
-        seen, gates = v, {}
+        seen, gates = v, dict[str, int]()
         for gate in config.gates:
             if gru and gate == "g":
                 seen = self._say("u", rs(gates["r"] * v, 15))
