@@ -80,7 +80,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         cases = [c for name in (UNKNOWN_OPERATION, *operations) for c in load_vectors(name)]
         metafunc.parametrize("case", cases, ids=[case.id for case in cases])
-    else:
+    elif "number" in metafunc.fixturenames:
         numbers = range(2 * config.getoption("revrnn_examples"))  # the second half with faults
         asked = [(name, number) for name in operations for number in numbers]
         metafunc.parametrize(("operation", "number"), asked)
@@ -112,6 +112,13 @@ def test_vector(
     """Ask what a vector asks."""
     expected = {"error": case.error} if case.out is None else case.out
     _check(port, judge, Question(case.operation, case.args), expected, request.config)
+
+
+def test_end_of_input(request: pytest.FixtureRequest) -> None:
+    """See whether the port ends with its input, with status 0 (CONF-003)."""
+    fault = _port(request.config).finish()
+    if fault is not None:
+        pytest.fail(str(fault), pytrace=False)
 
 
 def test_random(

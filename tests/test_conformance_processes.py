@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_a_port_that_echoes_the_version_is_named() -> None:
             ProcessPort([sys.executable, "-c", ECHO], timeout=60, seed=seed)
 
 
+SERVING = "from revrnn.conformance.serve import main; main(['--adapter', 'numpy'])"
 ENDS = {"3": "raise SystemExit(3)", "never": "import time; time.sleep(99)", "0": "pass"}
 
 
@@ -124,8 +126,7 @@ ENDS = {"3": "raise SystemExit(3)", "never": "import time; time.sleep(99)", "0":
 @pytest.mark.parametrize("ending", ENDS)
 def test_a_port_ends_with_its_input(ending: str) -> None:
     """After the last answer its input is closed: it ends, with status 0."""
-    program = "from revrnn.conformance.serve import main; main(['--adapter', 'numpy'])"
-    port = ProcessPort([sys.executable, "-c", f"{program}; {ENDS[ending]}"], timeout=5)
+    port = ProcessPort([sys.executable, "-c", f"{SERVING}; {ENDS[ending]}"], timeout=5)
     report = Runner(port, load("numpy"), profiles=("buffer",), examples=1).run()
     port.close()
     assert report.passed() == (ending == "0")
@@ -195,6 +196,11 @@ def test_pytest_plugin() -> None:
     done = subprocess.run([*base, *options], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "--revrnn-adapter" in done.stdout + done.stderr
+    command = shlex.join([sys.executable, "-c", f"{SERVING}; {ENDS['3']}"])
+    ending = [f"--revrnn-command={command}", "-k", "end_of_input"]
+    done = subprocess.run([*base, *options, *ending], capture_output=True, text=True, check=False)
+    assert "ended with status 3" in done.stdout
+    assert "1 failed" in done.stdout
 
 
 @pytest.mark.rule("CONF-004")
