@@ -228,6 +228,7 @@ def test_memory_runs_out_anywhere(wanted: list[Any]) -> None:
         check(wanted, setting, before, at)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_control_c_anywhere(wanted: list[Any]) -> None:
     never, stopped = 10**9, 0
     for _ in range(2):  # the first time more is called

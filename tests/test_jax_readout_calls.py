@@ -14,13 +14,14 @@ import pytest
 from revrnn.jax_impl import in_place
 
 compiled = pytest.importorskip("revrnn.jax_impl.native.readout")
+kernels = pytest.importorskip("revrnn.native.readout")
 Tree = Any
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let the logits of few rows exist at a time."""
-    monkeypatch.setattr(compiled, "_LOGITS", 2 * 83 * compiled.ROWS)
+    monkeypatch.setattr(compiled, "_LOGITS", 2 * 83 * kernels.ROWS)
     jax.clear_caches()
     yield
     jax.clear_caches()

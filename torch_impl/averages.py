@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from .counts import Counts
 from .mixing import Steps
+from .modes import Mode
 from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS
 from .step_places import Place
 
@@ -73,7 +73,7 @@ class Average:
     seen: bool = False
 
 
-class Watch(TorchFunctionMode):
+class Watch(Mode):
     """Records how scalars are computed from a chunk.
 
     Attributes:

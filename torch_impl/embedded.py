@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from revrnn.errors import RevRNNError
 
 from .averages import Watch
+from .modes import Mode
 from .parts import NoDropout, no_trace
 from .quantise import LOW
 from .repeat import random_state, set_random_state
@@ -113,7 +113,7 @@ class Embedded:
         return RevRNNError("E_ARGUMENT", "embed", given, allowed)
 
 
-class _NoBatch(TorchFunctionMode):
+class _NoBatch(Mode):
     """BatchNorm in training mode returns its input."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

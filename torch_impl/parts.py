@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from revrnn.errors import RevRNNError
 
 from .averages import Average, Count, Watch
+from .modes import Mode
 from .quantise import LOW
 from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
 from .step_functions import BEYOND
@@ -217,7 +217,7 @@ def mixed(doubt: Place) -> RevRNNError:
     return RevRNNError("E_ARGUMENT", "readout", given, allowed)
 
 
-class NoDropout(TorchFunctionMode):
+class NoDropout(Mode):
     """Functions that drop elements return all of them."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from .modes import Mode
 from .parts import Close, Parts, mixed, number_of
 from .step_functions import TAKEN, TAKES_NUMBERS
 from .step_places import Place
@@ -81,7 +81,7 @@ def _with(parts: Parts, taken: list[str], factors: dict[str, float]) -> list[flo
     return [number_of(value) for value in pair]
 
 
-class _Altered(TorchFunctionMode):
+class _Altered(Mode):
     """Some of the numbers that leave PyTorch are others."""
 
     def __init__(self, taken: list[str], factors: Mapping[str, float]) -> None:
