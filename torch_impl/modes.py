@@ -20,4 +20,5 @@ class Mode(TorchFunctionMode):
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         """Leave the mode, if it is there."""
         if error is None or _overrides._get_current_function_mode() is self:
-            super().__exit__(kind, error, traceback)
+            leave: Any = super().__exit__
+            leave(kind, error, traceback)
