@@ -28,6 +28,9 @@ from .progress import progress
 from .report import as_html, as_json, as_text
 from .runner import Runner
 
+# Random requests of each operation, if nothing else is said and there is a judge.
+_USUAL: Final = 20
+
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
@@ -43,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--examples",
         type=int,
         default=None,
-        help="random requests an operation, and as many with faults; 20 where there is a judge",
+        help=f"random requests an operation, and as many with faults; {_USUAL} with a judge",
     )
     line.add_argument(
         "--seed", type=int, default=None, help="of random requests and of the order of all"
@@ -59,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     return line
 
 
-NO_JUDGE: Final = f"0 without a judge (--judge); {ABSENT}"
+_NO_JUDGE: Final = f"0 without a judge (--judge); {ABSENT}"
 # What options may be; seconds that the system's clocks can wait, MiB that an address can be of.
 _RANGES: Final[dict[str, tuple[float, float]]] = {
     "examples": (0, 10**9),
@@ -108,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_profiles(profiles or ())
         judge = judge_of(options.judge)
         if judge is None and options.examples:
-            raise RevRNNError("E_ARGUMENT", "examples", options.examples, NO_JUDGE)
+            raise RevRNNError("E_ARGUMENT", "examples", options.examples, _NO_JUDGE)
         port = port_of(options)
     except (RevRNNError, PortError) as error:
         print(printable(str(error)), file=sys.stderr)
@@ -122,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
                 port,
                 judge,
                 profiles=profiles,
-                examples=20 if options.examples is None else options.examples,
+                examples=_USUAL if options.examples is None else options.examples,
                 seed=options.seed,
                 names={name: value for name, value in names.items() if value is not None},
                 progress=tell,

@@ -65,6 +65,10 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("(dot(x, layer.weight_ih[row])", "(wrap32(dot(x, layer.weight_ih[row]))"),
         ("(dot(v, layer.weight_hh[row])", "(wrap32(dot(v, layer.weight_hh[row]))"),
     ),
+    "preactivation_float32": (
+        ("s = self._sum(", "s = int(__import__('numpy').float32(self._sum("),
+        ("+ u, x, v)", "+ u, x, v)))"),
+    ),
     # Activations
     "slope_float32": (("d * f +", "int(__import__('numpy').float32(d * f)) +"),),
     "limit_float32": (
@@ -73,16 +77,6 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
             "int(__import__('numpy').float32(((1 << limit) - 1) * sigma))",
         ),
     ),
-    "preactivation_float32": (
-        ("s = self._sum(", "s = int(__import__('numpy').float32(self._sum("),
-        ("+ u, x, v)", "+ u, x, v)))"),
-    ),
-    "reset_float32": (("rs(r * v, 15)", "rs(int(__import__('numpy').float32(r * v)), 15)"),),
-    "update_float32": (
-        ("rs((1024 - z) * g,", "rs(int(__import__('numpy').float32((1024 - z) * g)),"),
-    ),
-    "cell_float32": (("tanh(c, bits)", "tanh(int(__import__('numpy').float32(c)), bits)"),),
-    "gain_float32": (("rs(a * gain, 12)", "rs(int(__import__('numpy').float32(a * gain)), 12)"),),
     "sum_float32": (("min(abs(s)", "min(int(__import__('numpy').float32(abs(s)))"),),
     "table_end": (("min(i + 1, 1024)", "i + 1"),),
     "int32_magnitude": (("min(abs(s)", "min(s if s == -(2**31) else abs(s)"),),
@@ -169,6 +163,11 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
     "underflow": (('raise RevRNNError("E_UNDERFLOW"', 'return 0 and ("E_UNDERFLOW"'),),
     "pop_range": (('"wordlist" and n >= 2**63', '"wordlist" and False'),),
     # Cells
+    "reset_float32": (("rs(r * v, 15)", "rs(int(__import__('numpy').float32(r * v)), 15)"),),
+    "update_float32": (
+        ("rs((1024 - z) * g,", "rs(int(__import__('numpy').float32((1024 - z) * g)),"),
+    ),
+    "cell_float32": (("tanh(c, bits)", "tanh(int(__import__('numpy').float32(c)), bits)"),),
     "group_order": (("for j in (0, 1)", "for j in [1, 0]"), ("for j in (1, 0)", "for j in [0, 1]")),
     "group_old": (
         (
@@ -239,6 +238,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], ...]] = {
         ("wrap32(value - update[b][u])", "clip(value - update[b][u], -(2**31), 2**31 - 1)"),
     ),
     # Sequences
+    "gain_float32": (("rs(a * gain, 12)", "rs(int(__import__('numpy').float32(a * gain)), 12)"),),
     "mask_ignored": (
         ("if mask[b]:\n                # MUL-001", "if True:\n                # MUL-001"),
         ("if mask[b]:  # MUL-006", "if True:"),

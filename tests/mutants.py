@@ -21,7 +21,7 @@ from mutation.record import Record
 from mutation.survivors import Justified, justified
 
 PORTS = ("law", "numpy", "naive", "torch", "jax", "native", "c")
-# How many mutants of each file are tried where all take too long: much is compiled for each.
+# How many mutants of each file are tried where all take too long.
 SAMPLES: Final = {"jax": 4, "native": 8}
 
 

@@ -61,7 +61,7 @@ from importlib import import_module
 import torch
 from mutation import ask_native
 from mutation.ask_python import text_of
-from mutation.asking import _is_wrong
+from mutation.asking import is_wrong
 from mutation.questions import vectors
 
 torch.set_num_threads(1)
@@ -75,7 +75,7 @@ for kind in (ask_native.KINDS[0], ask_native.KINDS[-1]):
     for source in (text, changed):
         with ask_native.kernels(ask_native._sources("arithmetic", source), lacking):
             asked = ask_native._imported()
-            print(kind, source is text, any([_is_wrong(asked, one) for one in few]))
+            print(kind, source is text, any([is_wrong(asked, one) for one in few]))
 """
 
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 
 from revrnn.config import Config
-from revrnn.formats import Formats
 from revrnn.second_opinion.numbers import forget_gate, rs, sigmoid, tanh, view, wrap32
+from revrnn.vector_maker.cases.requests import settings_of
 from revrnn.wire import encode
 
 PAGE: Final = Path(__file__).parents[1] / "spec" / "text" / "75-worked-steps.md"
@@ -69,14 +69,8 @@ class Step:
         state = {"h": np.array([[self.h]], np.int32)}
         if config.has_cell_state:
             state["c"] = np.array([[self.c]], np.int32)
-        given = {
-            "cell": config.cell,
-            "input_size": 1,
-            "hidden_size": 2,
-            "max_forget_bits": config.max_forget_bits,
-        }
         return {
-            "config": given,
+            "config": settings_of(config),
             "weight_ih_l0": np.array(self.w_x, np.int16)[:, None],
             "weight_hh_l0": np.array(self.w_h, np.int16)[:, None],
             "bias_l0": np.array(self.bias, np.int32),
@@ -150,10 +144,9 @@ class Step:
 
 def steps() -> list[Step]:
     """Return the steps of the page."""
-    usual = {"input_size": 1, "hidden_size": 2, "max_forget_bits": 3, "formats": Formats()}
     h, c = [12_345_678, -23_456_789], [-7_654_321, 9_876_543]
     return [
-        Step(Config(cell, **usual), 5000, h, c, 2_000_000_000)  # type: ignore[arg-type]
+        Step(Config(cell, 1, 2, max_forget_bits=3), 5000, h, c, 2_000_000_000)
         for cell in ("revgru", "revlstm")
     ]
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import resource
-import signal
 import sys
 import time
 from collections import Counter
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +26,7 @@ import torch
 from revrnn.native import processor
 
 from .ask_python import PACKAGES, Given, text_of
-from .asking import Asking, _is_wrong, prepare_questions
+from .asking import AT_ONCE, Asking, in_a_process, is_wrong, prepare_questions, put_first
 from .interpreting import forget_kernels, kernels
 from .kernel_lines import Lines, Noted, Question, Tests, folder, span
 from .reach import outermost_at
@@ -63,12 +61,13 @@ _TESTS: Final = (
     "torch_options.py::test_resets_are_segments",
 )
 # A request that takes more seconds of the port as it is is left out; all requests that a mutant is
-# asked of a kind takes no more of it; after so many seconds of its own work it has no end.
+# asked of a kind takes no more of it.
 _LONG: Final = 2.0
 _ALL: Final = 12.0
-_LIMIT: Final = 60
 # So many small requests come first.
 _FEW: Final = 8
+# In the place of a request's, that a test notices a mutant.
+_TEST: Final = -3
 
 
 def _sources(changed: str = "", text: str = "") -> dict[str, str]:
@@ -90,7 +89,7 @@ def _imported() -> Any:
 
 
 def _wrong(implementation: Any, place: int) -> bool:
-    return _is_wrong(implementation, _ASKING.puts("")[place].asked)
+    return is_wrong(implementation, _ASKING.puts("")[place].asked)
 
 
 def _tested(names: list[str], *plugins: Any) -> bool:
@@ -185,40 +184,24 @@ def _forked(kind: str, given: Given, questions: list[Question]) -> str:
         return ""
     early = _early.setdefault((kind, given.file), [])
     questions.sort(key=lambda q: early.index(q.name) if q.name in early else len(early))
-    told, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        used = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (used + _LIMIT, used + _LIMIT + 10))
-        os.write(tell, str(_asked(kind, given, questions)).encode())
-        os._exit(0)
-    os.close(tell)
-    with os.fdopen(told) as answer:
-        place = answer.read()
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
+    place = in_a_process(partial(_asked, kind, given, questions))
+    if place is None:
         return "time"
-    if not place:
-        return "vectors"  # it ended the process
-    if int(place) == -1:
-        return ""
-    if int(place) < 0:
-        return "vectors" if int(place) == -2 else "tests"
-    noticed = questions[int(place)]
-    if noticed.name in early:
-        early.remove(noticed.name)
-    early.insert(0, noticed.name)
+    if place < 0:
+        return {AT_ONCE: "vectors", _TEST: "tests"}.get(place, "")
+    noticed = questions[place]
+    put_first(early, noticed.name)
     del early[12:]
     return noticed.kind
 
 
 def _asked(kind: str, given: Given, questions: list[Question]) -> int:
-    """Return the place of what notices a mutant, -1 if nothing does, -2 at once, -3 a test."""
+    """Return the place of what notices a mutant, -1 if nothing does, or :data:`_TEST`."""
     with kernels(_sources(given.file, given.source), _LACKING[kind]):
         try:
             implementation = _imported()
         except Exception:
-            return -2
+            return AT_ONCE
         left = _ALL
         for place, question in enumerate(questions):
             left -= question.seconds
@@ -228,4 +211,4 @@ def _asked(kind: str, given: Given, questions: list[Question]) -> int:
         tests = sorted(tests, key=lambda question: question.seconds)
         here = Path(__file__).parents[1]
         names = ["-x", *(str(here.parent / str(q.name)) for q in tests)]
-        return -3 if tests and _tested(names) else -1
+        return _TEST if tests and _tested(names) else -1

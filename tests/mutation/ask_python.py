@@ -7,20 +7,16 @@ text executed in the module. JAX's are asked by :mod:`.ask_jax`, those of the na
 
 from __future__ import annotations
 
-import os
-import resource
-import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation
 
-from .asking import AT_ONCE, PROFILES, Asking, ByMethod, prepare_questions
+from .asking import AT_ONCE, LIMIT, PROFILES, Asking, ByMethod, in_a_process, prepare_questions
 from .placing import Changed, place, source_of
 from .reach import IMPORT, Functions, Request, function_at, functions_run
 
@@ -69,8 +65,6 @@ PACKAGES: Final = {
 }
 METHODS: Final = {"torch": ("int8", "float64"), "jax": ("int8",)}
 _LOADED: Final = {"law": ("revrnn.numpy_ref.evaluate",)}
-# Seconds of its own work after which a mutant does not end.
-_LIMIT: Final = 60
 # What the requests run of a port's files.
 _runs: dict[tuple[str, str, int], Functions] = {}
 
@@ -125,27 +119,12 @@ def _path(port: str, file: str) -> str:
 def verdict(given: Given) -> str:
     """Return what notices a mutant: ``vectors``, ``random``, ``time`` (no end) or ``""``."""
     _load(given.port)
-    if given.port == "law":
-        return _forked(_renewed, given, _LIMIT)
-    return _forked(_executed, given, _LIMIT)
+    return _forked(_renewed if given.port == "law" else _executed, given, LIMIT)
 
 
 def _forked(asked: Callable[[Given], int], given: Given, limit: int) -> str:
-    told, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # Of its own work: how long others make it wait says nothing.
-        used = int(time.process_time())
-        resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit + 10))
-        os.write(tell, str(asked(given)).encode())
-        os._exit(0)
-    os.close(tell)
-    with os.fdopen(told) as answer:
-        place = answer.read()
-    _, status = os.waitpid(child, 0)
-    if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
-        return "time"
-    return _asking(given.port).verdict(given.file, int(place)) if place else "vectors"
+    place = in_a_process(partial(asked, given), limit)
+    return "time" if place is None else _asking(given.port).verdict(given.file, place)
 
 
 def _executed(given: Given) -> int:

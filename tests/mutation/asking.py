@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -20,6 +24,8 @@ from .reach import Request
 PROFILES: Final = ("gates", "buffer", "cell", "sequence", "gradient")
 # Makes a request that is told by its name, and may note what it runs.
 Note = Callable[[Request, Callable[[], object]], object]
+# Seconds of its own work after which a mutant in a process of its own does not end.
+LIMIT: Final = 60
 # What a mutant has that fails before it is asked anything, in the place of a request's.
 AT_ONCE: Final = -2
 # So many small requests of every operation come before the others.
@@ -101,7 +107,7 @@ class Asking:
         wrong = []
 
         def ask(put: Put) -> None:
-            if _is_wrong(implementations[put.to], put.asked):
+            if is_wrong(implementations[put.to], put.asked):
                 wrong.append(put)
 
         for put in self.puts(""):
@@ -126,7 +132,7 @@ class Asking:
         late = (place for place in range(len(puts)) if place not in early)
         for place in (*early, *late):
             put = puts[place]
-            if sees(put.request) and _is_wrong(implementations[put.to], put.asked):
+            if sees(put.request) and is_wrong(implementations[put.to], put.asked):
                 return place
         return -1
 
@@ -137,10 +143,7 @@ class Asking:
         kind = self.puts(file)[place].kind
         # What random requests notice alone is told apart: they come after all vectors.
         if kind == "vectors":
-            early = self._noticed.setdefault(file, [])
-            if place in early:
-                early.remove(place)
-            early.insert(0, place)
+            put_first(self._noticed.setdefault(file, []), place)
         return kind
 
     def puts(self, file: str) -> tuple[Put, ...]:
@@ -177,7 +180,37 @@ def prepare_questions(profiles: tuple[str, ...] = PROFILES) -> None:
         assert random_requests(operation)
 
 
-def _is_wrong(implementation: Implementation, asked: Asked) -> bool:
+def put_first(early: list[Any], one: Any) -> None:
+    """Put one to the front of a list, to which it may belong already."""
+    if one in early:
+        early.remove(one)
+    early.insert(0, one)
+
+
+def in_a_process(ask: Callable[[], int], limit: int = LIMIT) -> int | None:
+    """Return what a function gives in a forked process, which has ``limit`` seconds.
+
+    Returns:
+        :data:`AT_ONCE` if it ended the process, ``None`` if it did not come to its end.
+    """
+    told, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # Of its own work: how long others make it wait says nothing.
+        used = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (used + limit, used + limit + 10))
+        os.write(tell, str(ask()).encode())
+        os._exit(0)
+    os.close(tell)
+    with os.fdopen(told) as answer:
+        place = answer.read()
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == -signal.SIGXCPU:
+        return None
+    return int(place) if place else AT_ONCE
+
+
+def is_wrong(implementation: Implementation, asked: Asked) -> bool:
     try:
         answer = outcome(implementation, asked.operation, asked.args)
         question = Question(asked.operation, asked.args)

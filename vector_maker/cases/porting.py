@@ -14,7 +14,7 @@ import numpy as np
 from revrnn.config import Config
 
 from .draft import Arguments, Draft, Evaluate, Numbers, f32, i16, i32, i64
-from .requests import Contents, pushed, rules_of, sequence
+from .requests import Contents, first_sum, pushed, rules_of, sequence
 
 _TOP = 32512
 
@@ -36,17 +36,8 @@ def _steps_of_functions(evaluate: Evaluate) -> Iterator[Draft]:
     A pre-activation in binary32 has lost what decides there.
     """
 
-    def first(operation: str, settings: Arguments, result: str, wanted: int) -> int:
-        high: int = 8 << settings["bits"]
-        low = -high
-        while high - low > 1:
-            middle = (low + high) // 2
-            answer = evaluate(operation, {"s": i64([middle]), **settings})[result]
-            low, high = (middle, high) if answer[0] < wanted else (low, middle)
-        return high
-
     def case(operation: str, result: str, wanted: Any, **settings: Any) -> Draft:
-        places = [first(operation, settings, result, value) for value in wanted]
+        places = [first_sum(evaluate, operation, settings, result, value) for value in wanted]
         s = sorted({place + step for place in places for step in (-1, 0)})
         args = {"s": i64(s), **settings}
         catches = () if operation == "forget_gate" else ("sum_float32",)

@@ -12,7 +12,7 @@ from revrnn.config import Config
 from revrnn.evaluation import empty_store, fresh_heads
 from revrnn.formats import Formats
 
-from .draft import Arguments, Array, Draft, Numbers, i32
+from .draft import Arguments, Array, Draft, Evaluate, Numbers, i32, i64
 
 Mask = Sequence[Sequence[int]] | Array
 
@@ -31,6 +31,19 @@ def pushed(layout: str, h: Any, z: Any, heads: Any, **others: Any) -> Arguments:
         **empty_store(layout, *h.shape),
     }
     return given | others
+
+
+def first_sum(
+    evaluate: Evaluate, operation: str, settings: Arguments, result: str, wanted: int
+) -> int:
+    """Return the least pre-activation at which a function of one is at least ``wanted``."""
+    high: int = 8 << settings["bits"]
+    low = -high
+    while high - low > 1:
+        middle = (low + high) // 2
+        answer = evaluate(operation, {"s": i64([middle]), **settings})[result]
+        low, high = (middle, high) if answer[0] < wanted else (low, middle)
+    return high
 
 
 def rows_present(*rows: bool) -> Array:

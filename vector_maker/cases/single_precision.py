@@ -13,7 +13,7 @@ from revrnn.config import Config
 from revrnn.formats import Formats
 
 from .draft import Draft, Evaluate, i32, i64
-from .requests import STILL, sequence
+from .requests import STILL, first_sum, sequence
 
 
 def cases(evaluate: Evaluate) -> Iterator[Draft]:
@@ -32,12 +32,7 @@ def _of_revgru(evaluate: Evaluate) -> Iterator[Draft]:
 
     def bias(function: str, wanted: int) -> int:
         """Return a pre-activation with 24 fraction bits that gives a value."""
-        low, high = -(2**28), 2**28
-        while high - low > 1:
-            middle = (low + high) // 2
-            answer = evaluate(function, {"s": i64([middle]), "bits": 24})["y"][0]
-            low, high = (middle, high) if answer < wanted else (low, middle)
-        return high
+        return first_sum(evaluate, function, {"bits": 24}, "y", wanted)
 
     plain = Config("revgru", 1, 2, forgetting=False)
     args = sequence("pre-activation beyond 2^24", plain, [[1]], STILL)
