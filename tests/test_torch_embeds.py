@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch_results import close, gradients_of
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import encode, value, value_and_grad
+from revrnn.torch_impl import RevGRU, RevLSTM, encode, rev_rnn, value, value_and_grad
 
 F = functional
 SIZE = 4
@@ -78,6 +78,37 @@ def test_functions_along_the_steps_are_refused(name: str) -> None:
         assert not gradients_of(model)
         assert torch.equal(torch.get_rng_state(), state)
     value(model.rnn, x, y, _read, embed=embed, chunk_size=STEPS)
+
+
+def test_recurrent_layers_go_by_their_own_names() -> None:
+    model, inner = Model(), RevGRU(SIZE, SIZE, slice_size=2)
+    wide = nn.Linear(2, SIZE)
+    of_features = RevLSTM(1, SIZE)
+    given: dict[str, Embed] = {
+        "RevGRU": lambda x: inner(x)[0],
+        "encode": lambda x: wide(encode(inner, x)[0]),
+        "rev_rnn": lambda x: rev_rnn(x, dict(inner.named_parameters()), inner.config).outputs,
+    }
+    for name, embed in given.items():
+        with pytest.raises(RevRNNError, match=f"{name} along the steps") as caught:
+            value(model.rnn, _floats(), _targets(), _read, embed=embed, chunk_size=CHUNK)
+        assert caught.value.argument == "embed"
+
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        return _read(inner(h[..., :SIZE])[0], y[..., :SIZE])
+
+    with pytest.raises(RevRNNError, match="RevGRU along the steps"):
+        value(model.rnn, _floats(), _targets(), read, chunk_size=CHUNK)
+
+    def over_features(x: Tensor) -> Tensor:
+        last: Tensor = of_features(x.reshape(-1, SIZE).t().unsqueeze(2))[1][0]
+        return last.view(x.shape)
+
+    loss = _read(model.rnn(over_features(_floats()))[0], _targets())
+    made = value(
+        model.rnn, _floats(), _targets(), _read, embed=over_features, chunk_size=CHUNK
+    ).loss
+    assert torch.allclose(made, loss)
 
 
 def test_encoders_refuse_them_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -51,6 +52,27 @@ def test_targets_are_checked_as_pytorch_does(case: str) -> None:
             with pytest.raises(RevRNNError, match="targets"):
                 run(model.rnn, x, targets, lambda h, y: h.sum(), embed=model.embed)
         assert not gradients_of(model)
+
+
+@pytest.mark.parametrize("at", [-1, WORDS])
+def test_classes_that_a_layer_does_not_tell_are_counted_by_its_logits(at: int) -> None:
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    cross = LinearCrossEntropy(lambda h: model.linear(h))
+    h = model.rnn(model.embed(x))[0]
+    calls: list[Callable[[], Any]] = [
+        lambda: value_and_grad(model.rnn, x, _bad(at=at), cross, embed=model.embed, chunk_size=2),
+        lambda: value(model.rnn, x, _bad(at=at), cross, embed=model.embed),
+        lambda: cross(h, _bad(at=at)),
+    ]
+    for call in calls:
+        with pytest.raises(RevRNNError) as caught:
+            call()
+        assert (caught.value.code, caught.value.argument) == ("E_RANGE", "targets")
+        assert not gradients_of(model)
+    cross.weight = torch.ones(WORDS - 1)
+    with pytest.raises(RevRNNError) as caught:
+        cross(h, _targets("full"))
+    assert (caught.value.code, caught.value.argument) == ("E_SHAPE", "weight")
 
 
 @pytest.mark.parametrize(

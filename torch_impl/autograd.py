@@ -16,6 +16,7 @@ from .call import Call
 from .checks import check_params, check_settings, check_state, check_tensor, flag
 from .engine import Settings
 from .function import RevRNNFunction
+from .modes import seen_whole
 from .quantise import check_finite
 from .quantise import quantise_parameters as _quantised
 from .schedule import Gains, check_schedule
@@ -49,6 +50,7 @@ class Output(NamedTuple):
 
 
 @not_compiled
+@seen_whole
 def rev_rnn(
     x: Tensor,
     params: Mapping[str, Tensor],

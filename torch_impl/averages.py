@@ -22,6 +22,7 @@ from .mixing import Steps
 from .modes import Mode
 from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS
 from .step_places import Place
+from .trees import lengths
 
 # What PyTorch averages over the targets that count, not over all.
 _CROSS: Final[dict[Any, inspect.Signature]] = {
@@ -84,7 +85,7 @@ class Watch(Mode):
             if they depend on the chunk otherwise; or ``""``.
     """
 
-    def __init__(self, outputs: Tensor, part: object) -> None:
+    def __init__(self, outputs: Any, part: object) -> None:
         """Start recording.
 
         Args:
@@ -92,7 +93,7 @@ class Watch(Mode):
             part: the targets' cut.
         """
         super().__init__()
-        self.steps, self.rows = outputs.shape[:2]
+        self.steps, self.rows = lengths(outputs)
         self.uneven: list[Tensor] = []
         self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.

@@ -22,6 +22,8 @@ from .transforms import is_abstract, is_wrapper
 
 # The accepted float types; the exact part does not depend on them (QNT-003).
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+# Targets handled at a time.
+BLOCK_TARGETS: Final = 2**16
 
 
 def check_tensor(
@@ -178,6 +180,26 @@ def check_targets_of(logits: Tensor, targets: object) -> None:
     if targets.shape != wanted:
         given, allowed = f"shape {list(targets.shape)}", f"shape {list(wanted)}"
         raise RevRNNError("E_SHAPE", "targets", given, allowed)
+
+
+def check_classes(name: str, targets: Any, classes: int | None, ignored: int) -> None:
+    """Raise unless targets are numbers of so many classes, with one synchronisation.
+
+    Args:
+        name: what the caller calls them.
+        targets: int64 or uint8.
+        classes: how many there are, if that is known.
+        ignored: another number that is allowed.
+    """
+    flat = targets.flatten()
+    wrong = [
+        ((part < 0) | (part >= (classes or 2**31))) & (part != ignored)
+        for part in torch.split(flat, BLOCK_TARGETS)
+    ]
+    if bool(torch.stack([part.any() for part in wrong]).any()):
+        given = f"class {int(flat[torch.cat(wrong).nonzero()[0, 0]])}"
+        last = f"0 … {classes - 1}" if classes else "0 and above"
+        raise RevRNNError("E_RANGE", name, given, f"{last}, or ignore_index={ignored}")
 
 
 def _index(value: object) -> int:

@@ -25,22 +25,26 @@ from .quantise import ALONE, operand_passes
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
 from .shortcuts import is_plain_embedding
+from .trees import Tree, as_given, lengths
 
 
 class Cut:
     """Data cut along its steps; the gradient of the whole is written part by part."""
 
     def __init__(self, data: Any) -> None:
-        """Take a tensor, or anything that has ``data[first:stop]``."""
+        """Take a tensor, anything that has ``data[first:stop]``, or a :class:`.trees.Tree`."""
         self.data = data
+        self._each = [Cut(leaf) for leaf in data.leaves] if isinstance(data, Tree) else []
         self.wanted = isinstance(data, Tensor) and data.requires_grad
         self.gradient: Tensor | None = None
         self._parts: dict[int, Tensor] = {}
 
     def part(self, first: int, stop: int, grad: bool = False) -> Any:
         """Return some steps; with ``grad`` as the leaf of a graph, if a gradient is wanted."""
+        if self._each:
+            return Tree([one.part(first, stop, grad) for one in self._each], self.data.structure)
         if not isinstance(self.data, Tensor):
-            return self.data[first:stop]
+            return None if self.data is None else self.data[first:stop]
         part = self.data.detach()[first:stop] if self.wanted else self.data[first:stop]
         if part.is_inference() and not torch.is_inference_mode_enabled():
             part = part.clone()  # else autograd could not keep it
@@ -51,6 +55,8 @@ class Cut:
 
     def collect(self, first: int, into: Collector) -> None:
         """Write a part's gradient to its place."""
+        for one in self._each:
+            one.collect(first, into)
         part = self._parts.pop(first, None)
         gradient = None if part is None else into.take(part)
         if gradient is not None:
@@ -60,9 +66,16 @@ class Cut:
 
     def hand_on(self, into: Collector) -> None:
         """Pass the gradient of the whole on to what the data was made from."""
+        for one in self._each:
+            one.hand_on(into)
         if self.gradient is not None:
             into.add(self.data, self.gradient)
             self.gradient = None
+
+    def leaves(self) -> list[Tensor]:
+        """Return the tensors of which a gradient is wanted."""
+        within = [leaf for one in self._each for leaf in one.leaves()]
+        return [*within, self.data] if self.wanted else within
 
 
 class ChunkInputs:
@@ -75,8 +88,8 @@ class ChunkInputs:
 
     def __init__(
         self,
-        data: Tensor,
-        embed: Callable[[Tensor], Tensor] | None,
+        data: Any,
+        embed: Callable[[Any], Tensor] | None,
         config: Config,
         device: torch.device,
         conversions: Conversions,
@@ -87,7 +100,7 @@ class ChunkInputs:
         """Take the data and the functions that are applied to it.
 
         Args:
-            data: the user's, ``[T, B, …]``.
+            data: the user's, ``[T, B, …]``, or a :class:`.trees.Tree` of such.
             embed: from a cut of the data to inputs, or ``None``.
             config: of the stack.
             device: of the stack.
@@ -99,7 +112,7 @@ class ChunkInputs:
         self.cut, self.embed, self.config, self.device = Cut(data), embed, config, device
         self.conversions = conversions
         self.hooks, self.autocast, self.into = hooks, autocast, into
-        self.steps, self.rows = data.shape[:2]
+        self.steps, self.rows = lengths(data)
         self.in_place = is_plain_embedding(embed) and not (hooks.before or hooks.after)
         self.made: dict[int, Tensor] = {}
         self.none_saturated = False
@@ -173,7 +186,7 @@ class ChunkInputs:
         self.made[first] = x
         return q
 
-    def _again(self, first: int, stop: int, part: Tensor) -> tuple[Tensor, Tensor]:
+    def _again(self, first: int, stop: int, part: Any) -> tuple[Tensor, Tensor]:
         with self._calling(self._repeat and self._repeat.again(first)):
             x = self._embedded(self._own(part), stop - first)
             if self.hooks.before:
@@ -183,15 +196,15 @@ class ChunkInputs:
             self._repeat.compare(first, q)
         return x, q
 
-    def _own(self, part: Tensor) -> Tensor:
+    def _own(self, part: Any) -> Any:
         """Return inputs that ``embed`` may change in place: the caller's are needed again."""
         return part if self.embed is None or self.in_place else part.clone()
 
-    def _embedded(self, part: Tensor, steps: int) -> Tensor:
+    def _embedded(self, part: Any, steps: int) -> Tensor:
         with self.autocast():
-            x = part
+            x: Tensor = part
             if self.embed is not None:
-                x = _looked_up(self.embed, part) if self.in_place else self.embed(part)
+                x = _looked_up(self.embed, part) if self.in_place else self.embed(as_given(part))
         name = "embed" if self.embed is not None else "inputs"
         check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)
         return x

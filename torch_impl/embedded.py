@@ -24,6 +24,7 @@ from .quantise import LOW
 from .repeat import random_state, set_random_state
 from .step_functions import OTHER
 from .step_places import Place
+from .trees import as_given, tensors_of
 
 # Steps that are tried at least, if the sequence has them.
 _FEWEST: Final = 8
@@ -33,7 +34,7 @@ _COMPILED: Final = "_torchdynamo_orig_callable"
 class Embedded:
     """Watches the first call of an ``embed``, and tries it on parts if that leaves a doubt."""
 
-    def __init__(self, embed: Callable[[Tensor], Any], chunk_size: int, steps: int) -> None:
+    def __init__(self, embed: Callable[[Any], Any], chunk_size: int, steps: int) -> None:
         """Note how the sequence is cut.
 
         Args:
@@ -48,9 +49,9 @@ class Embedded:
         self.random: list[Tensor] = []
         self._watch: Watch | None = None
 
-    def watch(self, part: Tensor) -> Any:
+    def watch(self, part: Any) -> Any:
         """Return what watches the call for the first chunk, as a context."""
-        self.random = random_state(part.device)
+        self.random = random_state(_device(part))
         self._watch = None if self.compiled else Watch(part, None)
         if self._watch is None:
             return nullcontext()
@@ -68,7 +69,7 @@ class Embedded:
         if self.doubt is None and (place is None or (place.axis, place.major) != (0, 1)):
             self.doubt = unknown
 
-    def check(self, data: Callable[[int, int], Tensor]) -> None:
+    def check(self, data: Callable[[int, int], Any]) -> None:
         """Raise ``E_ARGUMENT`` unless what is made of some steps is made of parts of them.
 
         Args:
@@ -93,16 +94,17 @@ class Embedded:
         if not _is_same(whole, made):
             raise self._error()
 
-    def _of(self, x: Tensor) -> Any:
+    def _of(self, x: Any) -> Any:
         """Return what ``embed`` makes of some steps without dropout, or ``None`` if it is random.
 
         BatchNorm, whose batch is the chunk (docs/limits.md), passes its input on.
         """
         embed: Any = getattr(self.embed, "_orig_mod", getattr(self.embed, _COMPILED, self.embed))
-        with torch.no_grad(), no_trace(embed, x.device), NoDropout(), _NoBatch():
-            set_random_state(self.random, x.device)
-            result = embed(x.clone())
-            now = random_state(x.device)
+        device = _device(x)
+        with torch.no_grad(), no_trace(embed, device), NoDropout(), _NoBatch():
+            set_random_state(self.random, device)
+            result = embed(as_given(x.clone()))
+            now = random_state(device)
         drew = not all(torch.equal(a, b) for a, b in zip(now, self.random, strict=True))
         return None if drew else result
 
@@ -124,6 +126,10 @@ class _NoBatch(Mode):
             if training:
                 return args[0] if args else given["input"]
         return func(*args, **given)
+
+
+def _device(part: Any) -> torch.device:
+    return next(tensors_of(part)).device
 
 
 def _is_same(whole: Any, parts: list[Any]) -> bool:

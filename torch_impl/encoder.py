@@ -12,6 +12,7 @@ from revrnn.errors import RevRNNError
 
 from .dropout import one_sequence
 from .failures import undone_on_failure
+from .modes import seen_whole
 from .modules import RevRNNBase
 from .own_settings import Own
 from .quantise import dequantise
@@ -21,11 +22,12 @@ from .transforms import not_compiled
 
 
 @not_compiled
+@seen_whole
 def encode(
     module: RevRNNBase,
-    inputs: Tensor,
+    inputs: Any,
     *,
-    embed: Callable[[Tensor], Tensor] | None = None,
+    embed: Callable[[Any], Tensor] | None = None,
     state: State | None = None,
     mask: Tensor | None = None,
     chunk_size: int | None = None,

@@ -37,6 +37,7 @@ from .step_functions import (
     TWO_SCALARS,
 )
 from .step_places import Place, axes_of, permuted, reduced, reshaped
+from .trees import tensors_of
 
 
 class Steps:
@@ -53,7 +54,7 @@ class Steps:
 
         Args:
             steps: C.
-            arrays: outputs and targets; what is no tensor is passed over.
+            arrays: outputs and targets, or trees; what is no tensor is passed over.
         """
         self.steps = steps
         # Weak references, so that arrays live no longer; without callbacks, which lose Ctrl-C.
@@ -62,8 +63,8 @@ class Steps:
         self._taken: list[tuple[Any, str]] = []
         self.of_embed = self.asked = False
         self.sure: Place | None = None
-        for array in arrays:
-            if isinstance(array, Tensor) and array.dim():
+        for array in tensors_of(*arrays):
+            if array.dim():
                 self._put(array, Place(0))
 
     def place(self, array: Tensor) -> Place | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch.overrides
 from torch.overrides import TorchFunctionMode
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _overrides: Any = torch.overrides
 
 
@@ -22,3 +26,25 @@ class Mode(TorchFunctionMode):
         if error is None or _overrides._get_current_function_mode() is self:
             leave: Any = super().__exit__
             leave(kind, error, traceback)
+
+
+def seen_whole(function: Callable[P, R]) -> Callable[P, R]:
+    """Have a function, or a module's method, be one function for a :class:`Mode`, as PyTorch's are.
+
+    Else the mode would see what it computes with, and messages would name that.
+    """
+
+    @wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not isinstance(_overrides._get_current_function_mode(), Mode):
+            return function(*args, **kwargs)
+
+        def whole(*given: Any, **named: Any) -> Any:
+            return function(*given, **named)
+
+        is_call = function.__name__ == "forward"
+        whole.__name__ = type(args[0]).__name__ if is_call else function.__name__
+        made: R = _overrides.handle_torch_function(whole, args, *args, **kwargs)
+        return made
+
+    return wrapped

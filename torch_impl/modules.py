@@ -21,6 +21,7 @@ from .directions import backwards, dropped, given_backwards
 from .doors import Given, take
 from .dropout import GainsOfDropout
 from .layers import RevRNNLayers
+from .modes import seen_whole
 from .schedule import Gains
 from .state import State, initial_state
 from .transforms import NotRecorded, as_leaf, is_abstract, mapped, not_compiled
@@ -128,6 +129,7 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
         return GainsOfDropout(self.dropout, shape, device, self.locked_dropout)
 
     @not_compiled
+    @seen_whole
     def forward(
         self,
         input: Tensor | PackedSequence,  # noqa: A002 - its name in nn.GRU
@@ -174,6 +176,7 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
         return outputs, last
 
     @not_compiled
+    @seen_whole
     @runs_pre_hooks
     def encode(self, x: Tensor, hx: Floats | State = None, *, mask: Tensor | None = None) -> Output:
         """Run over a sequence and give the slices for attention, but no outputs (SEQ-007).

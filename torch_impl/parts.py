@@ -25,6 +25,7 @@ from .quantise import LOW
 from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
 from .step_functions import BEYOND
 from .step_places import Place
+from .trees import Tree, as_given, joined
 
 HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
@@ -121,7 +122,12 @@ class Parts:
         """
         rows, part = self.outputs.shape[1], self.part
         computed = made is not None and (isinstance(made.count, Tensor) or made.total is None)
-        fits = isinstance(part, Tensor) and part.dim() > 1 and part.shape[1] == rows > 1
+        arrays = part.leaves if isinstance(part, Tree) else [part]
+        fits = rows > 1 and all(
+            isinstance(one, Tensor) and one.dim() > 1 and one.shape[1] == rows
+            for one in arrays
+            if one is not None
+        )
         if made is None or made.count is None or not computed or not fits:
             return "no"
         cuts = (slice(0, rows // 2), slice(rows // 2, None))
@@ -166,7 +172,7 @@ class Parts:
         same = torch.autocast(kind, enabled=False) if self._exact else nullcontext()
         with torch.no_grad(), no_trace(self.readout, outputs.device), same, inner, seen:
             set_random_state(self._random, outputs.device)
-            result = self.readout(outputs, part)
+            result = self.readout(outputs, as_given(part))
             self.now = random_state(outputs.device)
         chosen = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
         if chosen is not None and chosen.doubt == BEYOND and len(outputs):
@@ -176,12 +182,13 @@ class Parts:
 
     def joined(self, other: Parts | None) -> Parts | None:
         """Return two chunks as one, if there is another one and their targets can be joined."""
-        if other is None or not (isinstance(self.part, Tensor) and isinstance(other.part, Tensor)):
+        if other is None or other.outputs._version != other.version:
             return None
-        if other.outputs._version != other.version:
+        part = joined(self.part, other.part)
+        if part is None:
             return None
         outputs = torch.cat([self.outputs.detach(), other.outputs])
-        return Parts(self.readout, outputs, torch.cat([self.part.detach(), other.part]))
+        return Parts(self.readout, outputs, part)
 
     def whole(self) -> tuple[Any, Average | None]:
         """Return the result for all steps, and how it was made."""
@@ -199,14 +206,14 @@ class Parts:
 
 def copied(part: Any) -> Any:
     """Return targets of their own, which a readout may change in place, as its outputs."""
-    return part.clone() if isinstance(part, Tensor) else part
+    return part.clone() if isinstance(part, (Tensor, Tree)) else part
 
 
 def called(readout: Callable[..., Any], outputs: Tensor, part: Any) -> tuple[Any, Watch]:
     """Return a readout's result, and what was seen of its computation."""
     part = copied(part)
     with Watch(outputs, part) as watch:
-        return readout(outputs, part), watch
+        return readout(outputs, as_given(part)), watch
 
 
 def mixed(doubt: Place) -> RevRNNError:

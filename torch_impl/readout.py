@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from revrnn.errors import RevRNNError
 from revrnn.functions import check_takes
 
-from .checks import LOSS_SETTINGS, check_targets_of, check_tensor
+from .checks import BLOCK_TARGETS, LOSS_SETTINGS, check_classes, check_targets_of, check_tensor
 from .collect import Collector
 from .native.engine import compiled_readout
 from .quantise import wide
@@ -25,8 +25,6 @@ from .shortcuts import is_bare, is_plain_linear
 # make them faster.
 _BLOCK_LOGITS = 5 * 2**18
 _FEWEST_ROWS, _MOST_ROWS = 64, 512
-# Targets checked at a time.
-_BLOCK_TARGETS = 2**16
 
 
 class LinearCrossEntropy(nn.Module):
@@ -97,14 +95,20 @@ class LinearCrossEntropy(nn.Module):
         check_targets_of(logits, targets)
         logits = logits.reshape(-1, logits.shape[-1])  # one row alone is a row
         flat = targets.reshape(logits.shape) if targets.is_floating_point() else targets.flatten()
-        return nn.functional.cross_entropy(
-            logits,
-            flat,
-            self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+        if self.weight is not None:
+            check_tensor("weight", self.weight, None, logits.shape[1:])
+        try:
+            return nn.functional.cross_entropy(
+                logits,
+                flat,
+                self.weight,
+                ignore_index=self.ignore_index,
+                reduction=self.reduction,
+                label_smoothing=self.label_smoothing,
+            )
+        except IndexError:  # the layer may not have said how many classes there are
+            check_classes("targets", targets, logits.shape[1], self.ignore_index)
+            raise
 
     def extra_repr(self) -> str:
         """Return what differs from the defaults."""
@@ -129,17 +133,7 @@ class LinearCrossEntropy(nn.Module):
                 raise RevRNNError("E_DTYPE", name, f"probabilities, {targets.dtype}", allowed)
             return
         check_tensor(name, targets, [torch.int64, torch.uint8], (steps, rows), device)
-        assert isinstance(targets, Tensor)
-        wrong = [
-            ((part < 0) | (part >= (classes or 2**31))) & (part != self.ignore_index)
-            for part in torch.split(targets, max(1, _BLOCK_TARGETS // rows))
-        ]
-        if bool(torch.stack([part.any() for part in wrong]).any()):
-            at = torch.cat([part.flatten() for part in wrong]).nonzero()[0, 0]
-            given = f"class {int(targets.flatten()[at])}"
-            last = f"0 … {classes - 1}" if classes else "0 and above"
-            allowed = f"{last}, or ignore_index={self.ignore_index}"
-            raise RevRNNError("E_RANGE", name, given, allowed)
+        check_classes(name, targets, classes, self.ignore_index)
 
     @torch.no_grad()
     def count(self, targets: Tensor) -> Tensor:
@@ -147,7 +141,7 @@ class LinearCrossEntropy(nn.Module):
         if targets.is_floating_point():
             return torch.tensor(float(targets.numel() // targets.shape[-1]), device=targets.device)
         counts = [
-            self._weights(part).sum() for part in torch.split(targets.flatten(), _BLOCK_TARGETS)
+            self._weights(part).sum() for part in torch.split(targets.flatten(), BLOCK_TARGETS)
         ]
         return torch.stack(counts).sum()
 

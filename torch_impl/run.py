@@ -30,6 +30,7 @@ from .readout import LinearCrossEntropy, reads_in_place
 from .schedule import make_schedule
 from .state import State, start_from
 from .stream_checks import check_inputs, check_module
+from .trees import lengths, tree_of
 
 
 class Run:
@@ -38,8 +39,8 @@ class Run:
     def __init__(
         self,
         module: RevRNNBase,
-        inputs: Tensor,
-        embed: Callable[[Tensor], Tensor] | None,
+        inputs: Any,
+        embed: Callable[[Any], Tensor] | None,
         hx: Floats,
         state: State | None,
         by_step: Mapping[str, Tensor | None],
@@ -60,11 +61,11 @@ class Run:
         self.module = module
         self.config = config = module.config
         self.device = device = next(module.parameters()).device
-        check_inputs(inputs, embed, config.input_size, device)
-        self.steps, self.rows = inputs.shape[:2]
+        inputs = check_inputs(inputs, embed, config.input_size, device)
+        self.steps, self.rows = lengths(inputs)
         self.mask = by_step.get("mask")
-        lengths, resets = (self.steps, self.rows), by_step.get("resets")
-        schedule = make_schedule(config, *lengths, device, self.mask, resets, None)
+        size, resets = (self.steps, self.rows), by_step.get("resets")
+        schedule = make_schedule(config, *size, device, self.mask, resets, None)
         self.hx = hx
         floats = initial_floats(hx, state, config, self.rows, device)
         self.settings = own.settings(module, self.steps)
@@ -113,7 +114,7 @@ class Run:
         leaves = [leaf for leaf in leaves_of(x) if id(leaf) not in own]
         if isinstance(self.inputs.embed, nn.Embedding) and self.inputs.in_place:
             leaves = [w for w in (self.inputs.embed.weight,) if w.requires_grad]
-        return [*leaves, data.data] if data.wanted else leaves
+        return [*leaves, *data.leaves()]
 
     def bptt(self) -> Bptt:
         """Return the pass over the sequence."""
@@ -143,7 +144,7 @@ class Run:
             The loss, the pass, the gradient of ``hx``, and what hands the collected gradients on.
         """
         assert self.into is not None
-        tally, cut = self._tally(readout, mean, targets), Cut(targets)
+        tally, cut = self._tally(readout, mean, targets), Cut(tree_of(targets, self.steps))
         with torch.no_grad():
             bptt = self.bptt()
             bptt.forward(self.inputs.forwards)
@@ -217,7 +218,8 @@ class Run:
 
     def measure(self, targets: Any, readout: Any, mean: bool) -> tuple[Tensor, Bptt]:
         """Run forward with the readout; return loss and pass."""
-        tally, cut, bptt = self._tally(readout, mean, targets), Cut(targets), self.bptt()
+        tally, cut = self._tally(readout, mean, targets), Cut(tree_of(targets, self.steps))
+        bptt = self.bptt()
         short = self.in_place(readout, targets)
 
         def outputs(first: int, h: Tensor) -> None:

@@ -19,6 +19,7 @@ from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
 from .shortcuts import is_plain_embedding, is_plain_linear
 from .transforms import check_surroundings, forward_mode, is_abstract, refuse_forward_mode
+from .trees import Tree, named_leaves, tree_of
 
 
 def check_module(module: object) -> None:
@@ -44,19 +45,21 @@ def check_module(module: object) -> None:
     check_surroundings(module.any_weight())
 
 
-def check_inputs(inputs: object, embed: object, input_size: int, device: torch.device) -> Tensor:
-    """Raise unless ``inputs`` has steps and rows, and the features if nothing embeds it."""
-    if not isinstance(inputs, Tensor):
-        raise RevRNNError("E_DTYPE", "inputs", type(inputs).__name__, "a tensor [T, B, …]")
-    check_dense("inputs", inputs)
-    check_shape("inputs", inputs.shape)
-    if is_abstract([inputs]) or device.type == "meta":
-        name, given = ("inputs", inputs) if is_abstract([inputs]) else ("module", "parameters")
-        kind = "a tensor without numbers (meta, fake)" if name == "inputs" else f"{given} on meta"
-        raise RevRNNError("E_UNSUPPORTED", name, kind, "numbers: streaming looks at losses")
-    if inputs.dim() < 2 or 0 in inputs.shape[:2]:
-        given = f"shape {list(inputs.shape)}"
-        raise RevRNNError("E_SHAPE", "inputs", given, "[T, B, …], steps first, T and B at least 1")
+def check_inputs(inputs: Any, embed: object, input_size: int, device: torch.device) -> Any:
+    """Return ``inputs``, several as a :class:`.trees.Tree`.
+
+    Raises:
+        RevRNNError: unless they have steps and rows, and the features if nothing embeds them.
+    """
+    if device.type == "meta":
+        allowed = "numbers: streaming looks at losses"
+        raise RevRNNError("E_UNSUPPORTED", "module", "parameters on meta", allowed)
+    leaves = named_leaves("inputs", inputs)
+    for name, leaf in leaves:
+        _check_array(name, leaf)
+    tree = tree_of(inputs)
+    if isinstance(tree, Tree):
+        _check_alike(inputs, leaves, embed)
     if embed is not None:
         if not callable(embed):
             given = type(embed).__name__
@@ -65,7 +68,7 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
         if is_plain_embedding(embed) and inputs.dtype not in (torch.int64, torch.int32):
             allowed = "torch.int64 or torch.int32, of which embed takes rows"
             raise RevRNNError("E_DTYPE", "inputs", inputs.dtype, allowed)
-        return inputs
+        return tree
     if not inputs.is_floating_point():
         allowed = "floats [T, B, input_size], or embed, which makes them"
         raise RevRNNError("E_DTYPE", "inputs", inputs.dtype, allowed)
@@ -77,6 +80,34 @@ def check_inputs(inputs: object, embed: object, input_size: int, device: torch.d
         given, allowed = f"device {inputs.device}", f"device {device}"
         raise RevRNNError("E_ARGUMENT", "inputs", given, allowed)
     return inputs
+
+
+def _check_array(name: str, value: object) -> None:
+    """Raise unless a value is a tensor that has steps and rows."""
+    if not isinstance(value, Tensor):
+        allowed = "a tensor [T, B, …], or with embed dicts, lists and tuples of them"
+        raise RevRNNError("E_DTYPE", name, type(value).__name__, allowed)
+    check_dense(name, value)
+    check_shape(name, value.shape)
+    if is_abstract([value]):
+        given, allowed = "a tensor without numbers (meta, fake)", "numbers"
+        raise RevRNNError("E_UNSUPPORTED", name, given, f"{allowed}: streaming looks at losses")
+    if value.dim() < 2 or 0 in value.shape[:2]:
+        given = f"shape {list(value.shape)}"
+        raise RevRNNError("E_SHAPE", name, given, "[T, B, …], steps first, T and B at least 1")
+
+
+def _check_alike(inputs: object, leaves: list[tuple[str, Any]], embed: object) -> None:
+    """Raise unless several inputs have the same steps and rows, and a function takes them."""
+    if not leaves or embed is None or is_plain_embedding(embed):
+        allowed = "a tensor [T, B, …], or embed, a function that takes several"
+        given = type(inputs).__name__ + ("" if leaves else " without tensors")
+        raise RevRNNError("E_DTYPE", "inputs", given, allowed)
+    (first, one), *others = leaves
+    for name, leaf in others:
+        if leaf.shape[:2] != one.shape[:2]:
+            allowed = f"{list(one.shape[:2])} first, as {first}"
+            raise RevRNNError("E_SHAPE", name, f"shape {list(leaf.shape)}", allowed)
 
 
 def _check_function(name: str, function: object, count: int, allowed: str) -> None:
@@ -95,16 +126,25 @@ def check_targets(
     if isinstance(readout, LinearCrossEntropy):
         readout.check_targets(targets, steps, rows, device)
         return
-    if isinstance(targets, dict) or not hasattr(targets, "__getitem__"):
-        given = type(targets).__name__
-        raise RevRNNError("E_ARGUMENT", "targets", given, "what can be cut by targets[first:stop]")
-    scalar = isinstance(targets, Tensor) and targets.dim() == 0
-    length = 0 if scalar else len(targets) if hasattr(targets, "__len__") else steps
-    if length != steps:
-        given = f"{length} steps"
-        if isinstance(targets, Tensor):
-            given = f"shape {list(targets.shape)}"
-        raise RevRNNError("E_SHAPE", "targets", given, f"{steps} steps, as inputs have them")
+    leaves = named_leaves("targets", targets, steps)
+    for name, leaf in leaves or [("targets", None)]:
+        beside = f" in {_kind(targets)}" if name != "targets" else ""
+        if isinstance(leaf, dict) or not hasattr(leaf, "__getitem__"):
+            given = type(leaf if leaves else targets).__name__ + beside
+            allowed = "what can be cut by targets[first:stop], or dicts, lists and tuples of such"
+            raise RevRNNError("E_ARGUMENT", name, given, allowed)
+        scalar = isinstance(leaf, Tensor) and leaf.dim() == 0
+        length = 0 if scalar else len(leaf) if hasattr(leaf, "__len__") else steps
+        if length != steps:
+            given = f"{length} steps"
+            if isinstance(leaf, Tensor):
+                given = f"shape {list(leaf.shape)}"
+            given += beside
+            raise RevRNNError("E_SHAPE", name, given, f"{steps} steps, as inputs have them")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__} of {len(value)}"
 
 
 def check_readout(readout: object, module: RevRNNBase) -> None:

@@ -70,11 +70,11 @@ class Streamed:
 @not_compiled
 def value_and_grad(
     module: RevRNNBase,
-    inputs: Tensor,
+    inputs: Any,
     targets: Any,
     readout: Readout,
     *,
-    embed: Callable[[Tensor], Tensor] | None = None,
+    embed: Callable[[Any], Tensor] | None = None,
     hx: Floats = None,
     state: State | None = None,
     mask: Tensor | None = None,
@@ -116,8 +116,10 @@ def value_and_grad(
     Args:
         module: the recurrent module, in one direction.
         inputs: ``[T, B, …]``, of any type: tokens, features. Steps come first, also for a module
-            with ``batch_first``. Floats may require a gradient.
-        targets: anything that can be cut by ``targets[first:stop]`` along the steps.
+            with ``batch_first``. Floats may require a gradient. With ``embed`` also dicts, lists
+            and tuples of such, of which it is given cuts.
+        targets: anything that can be cut by ``targets[first:stop]`` along the steps, or dicts,
+            lists and tuples of such; a list or tuple of T members is cut itself.
         readout: from outputs ``[C, B, H]`` and the targets' cut to a scalar loss or ``(sum,
             count)``. For large vocabularies :class:`LinearCrossEntropy` takes the least memory.
         embed: from a cut of the inputs to float ``[C, B, input_size]``; without it inputs are that.
@@ -172,11 +174,11 @@ def value_and_grad(
 @not_compiled
 def value(
     module: RevRNNBase,
-    inputs: Tensor,
+    inputs: Any,
     targets: Any,
     readout: Readout,
     *,
-    embed: Callable[[Tensor], Tensor] | None = None,
+    embed: Callable[[Any], Tensor] | None = None,
     hx: Floats = None,
     state: State | None = None,
     mask: Tensor | None = None,
