@@ -131,6 +131,23 @@ def test_steps_of_several_must_not_depend_on_one_another() -> None:
         assert caught.value.argument == name
 
 
+def test_what_is_computed_of_several_is_followed_so_that_nothing_is_tried() -> None:
+    model, x, calls = Model(), _tokens(), list[str]()
+
+    def embed(d: dict[str, Tensor]) -> Tensor:
+        calls.append("embed")
+        made: Tensor = model.embed(d["x"]) * d["x"].unsqueeze(2)
+        return made
+
+    def read(h: Tensor, d: tuple[Tensor, Tensor]) -> Tensor:
+        calls.append("readout")
+        return (F.mse_loss(h, d[0], reduction="none").mean(2) * d[1]).mean()
+
+    targets = _floats(6).detach(), torch.rand(STEPS, ROWS)
+    value(model.rnn, {"x": x}, targets, read, embed=embed, chunk_size=CHUNK)
+    assert calls == ["embed", "readout"] * -(-STEPS // CHUNK)
+
+
 def test_members_of_a_sequence_are_steps() -> None:
     model, x = Model(), _tokens()
     seen: list[Any] = []
