@@ -15,6 +15,8 @@ from mutation.ask_python import Given, text_of
 from mutation.interpreting import interpreted, put, wide
 from mutation.kernel_lines import Question, folder, span
 
+from revrnn.native import processor
+
 TEXT = """
 @inner
 def numbers(shorts, ints, real, floats, out):
@@ -70,21 +72,26 @@ few = [*vectors("sequence_forward")[-8:], *vectors("sequence_gradient")[-8:]]
 text = text_of("native", "arithmetic")
 changed = text.replace("32768) >> 1", "32768) >> 2")
 assert changed != text
-for kind in (ask_native.KINDS[0], ask_native.KINDS[-1]):
+for kind in sys.argv[2:]:
     lacking = ask_native._LACKING[kind]
     for source in (text, changed):
         with ask_native.kernels(ask_native._sources("arithmetic", source), lacking):
             asked = ask_native._imported()
-            print(kind, source is text, any([is_wrong(asked, one) for one in few]))
+            products = sys.modules["revrnn.native.products"]
+            wrong = any([is_wrong(asked, one) for one in few])
+            print(kind, source is text, wrong, products.KIND == "AMX", products.self_check())
 """
 
 
 def test_interpreted_kernels_answer_rightly_and_a_change_is_noticed() -> None:
-    """On this processor, and on one that lacks what it has."""
-    kinds = ask_native.KINDS[0], ask_native.KINDS[-1]
-    command = [sys.executable, "-c", ASKED, str(Path(__file__).parent)]
+    """On this processor, on one that lacks what it has, with registers for tiles and without."""
+    amx = "own" if processor.AMX else "AMX"
+    kinds = [kind for kind in ask_native.KINDS if kind in ("own", amx, ask_native.KINDS[-1])]
+    command = [sys.executable, "-c", ASKED, str(Path(__file__).parent), *kinds]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    wanted = [f"{kind} {same} {not same}" for kind in kinds for same in (True, False)]
+    wanted = [
+        f"{kind} {same} {not same} {kind == amx} True" for kind in kinds for same in (True, False)
+    ]
     assert done.stdout.splitlines() == wanted
 
 

@@ -15,7 +15,13 @@ from llvmlite import binding, ir
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 
+from revrnn.native import processor
+
+from .tile_registers import emulated
+
 _WORD: Final = ir.IntType(64)
+# Whether this processor has registers for tiles, whatever the kernels are told.
+_TILES: Final = processor.AMX
 
 
 @cache
@@ -36,7 +42,8 @@ def _compiled(text: str) -> int:
     """Return the address of the function of a module."""
     if text not in _addresses:
         name = f"compiled_{len(_addresses)}_{os.getpid()}"
-        module = binding.parse_assembly(text.replace("NAME_OF_IT", name))
+        given = text.replace("NAME_OF_IT", name)
+        module = binding.parse_assembly(given if _TILES else emulated(given))
         module.verify()
         _engine().add_module(module)
         _engine().finalize_object()
