@@ -65,7 +65,7 @@ def multiply_bytes(
     at: int = aligned_at(room)
     _bytes_of(a, room, at, length)
     pieces = -(-rows // SIDE)
-    some = -(-rows // max(pieces, 1))
+    some = -(-rows // pieces)
     lower = rows * length
     three = np.empty(0 if fits else 3 * SIDE * SIDE, np.int32)
     configure(some, FIRST_OF_BYTES)

@@ -35,9 +35,9 @@ def numbers(rows: int, columns: int, seed: int = 0) -> Any:
     return made.astype(np.float32)
 
 
-def weights(terms: int, columns: int) -> tuple[Any, Any]:
+def weights(terms: int, columns: int, most: int = LARGEST) -> tuple[Any, Any]:
     """Return weights in fixed point, packed, and as float64."""
-    w = np.random.default_rng(1).integers(-LARGEST, LARGEST + 1, (terms, columns), np.int16)
+    w = np.random.default_rng(1).integers(-most, most + 1, (terms, columns), np.int16)
     packed = aligned(1, float_size(columns, terms), np.float32)[0]
     pack_float(w, 2.0**-BITS, packed)
     return packed, w * 2.0**-BITS
@@ -63,6 +63,7 @@ def product(a: Any, packed: Any, columns: int) -> Any:
 SHAPES = [
     (1, 1, 1),
     (10, 40, 48),
+    (12, 40, 140),
     (15, 63, 17),
     (16, 32, 64),
     (17, 33, 16),
@@ -94,6 +95,18 @@ def test_outer_products(rows: int, terms: int, columns: int) -> None:
     assert (into[[0, -1]] == 1).all()
 
 
+@pytest.mark.rule("GRAD-014")
+def test_outer_products_of_more_than_a_cache_holds() -> None:
+    """Sums of small integers, which no order of addition rounds."""
+    rows, terms, columns = 70, 5600, 17
+    packed, w = weights(terms, columns, 99)
+    a = np.random.default_rng(2).integers(-9, 10, (terms, rows)).astype(np.float32)
+    into = np.ones((rows + 2, columns), np.float32)
+    add_outer(a.reshape(-1), terms, rows, packed, columns, into)
+    np.testing.assert_array_equal(into[1:-1], 1 + a.T @ w)
+    assert (into[[0, -1]] == 1).all()
+
+
 @pytest.mark.rule("GRAD-020")
 def test_rows_are_computed_alike_however_many_there_are() -> None:
     """A batch is shared out among threads, so that a row's product may not depend on the others."""
@@ -116,13 +129,14 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert fine[6:].all()
 
 
-def test_only_the_weights_are_packed() -> None:
+@pytest.mark.parametrize("terms", [33, 34])
+def test_only_the_weights_are_packed(terms: int) -> None:
     """What lies behind them in memory is not read, whatever it is."""
-    w = np.full((34, 20), np.nan, np.float32)
-    w[:33] = np.random.default_rng(1).integers(-9, 9, (33, 20))
-    packed = aligned(1, float_size(20, 33), np.float32)[0]
-    pack_float(w[:33], 1.0, packed)
-    assert np.isfinite(product(numbers(20, 33), packed, 20)).all()
+    w = np.full((terms + 1, 20), np.nan, np.float32)
+    w[:terms] = np.random.default_rng(1).integers(-9, 9, (terms, 20))
+    packed = aligned(1, float_size(20, terms), np.float32)[0]
+    pack_float(w[:terms], 1.0, packed)
+    assert np.isfinite(product(numbers(20, terms), packed, 20)).all()
 
 
 def test_small_numbers() -> None:

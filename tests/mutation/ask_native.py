@@ -54,7 +54,7 @@ KINDS: Final = tuple(
     if there
 )
 # Names that say that a file's code depends on it.
-_DEPENDS: Final = re.compile(r"\b(AMX|WIDE|LANES|PANEL|SIDE|TALL|VECTORS)\b")
+_DEPENDS: Final = re.compile(r"\b(AMX|WIDE|LANES|PANEL|TALL|VECTORS)\b")
 _OF_PRODUCTS: Final = (
     "native_products.py::test_products",
     "native_products.py::test_sums_that_no_int32_holds",
@@ -74,6 +74,8 @@ _TESTS: Final = {
     for kind in KINDS
     if kind in ("own", "AMX")
 }
+# Files that registers for tiles alone make use of.
+_OF_TILES: Final = ("amx", "byte_products", "float_parts", "float_tiles", "float_products")
 # A request that takes more seconds of the port as it is is left out; all requests that a mutant is
 # asked of a kind takes no more of it.
 _LONG: Final = 2.0
@@ -182,6 +184,8 @@ def _chosen(questions: list[Question], given: Given) -> list[Question]:
 def verdict(given: Given) -> str:
     """Return what notices a mutant: ``vectors``, ``random``, ``tests``, ``time`` or ``""``."""
     kinds = KINDS if _DEPENDS.search(text_of("native", given.file)) else KINDS[:1]
+    if given.file in _OF_TILES:
+        kinds = ("own",) if processor.AMX else ("AMX",)
     for kind in kinds:
         told = _forked(kind, given, learned(kind)[0])
         if told:
