@@ -78,9 +78,13 @@ def _check_place(name: str, path: Path | None) -> None:
     """Raise ``E_ARGUMENT`` for a file that cannot be written, before all is asked."""
     if path is None:
         return
-    folder = next((one for one in path.absolute().parents if one.exists()), None)
-    writable = folder is not None and folder.is_dir() and os.access(folder, os.W_OK)
-    if path.is_dir() or not writable:
+    try:
+        folder = next((one for one in path.absolute().parents if one.exists()), None)
+        writable = folder is not None and folder.is_dir() and os.access(folder, os.W_OK)
+        fits = writable and not path.is_dir()
+    except OSError:  # a name that is too long
+        fits = False
+    if not fits:
         raise RevRNNError("E_ARGUMENT", name, str(path), "a file that can be written")
 
 
@@ -107,6 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), allowed)
         for name in ("report", "html"):
             _check_place(name, getattr(options, name))
+        if options.report is not None and options.report == options.html:
+            raise RevRNNError("E_ARGUMENT", "html", options.html, "another file than the report's")
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
         check_profiles(profiles or ())
         judge = judge_of(options.judge)
@@ -132,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
                 seconds=options.time,
             )
             report = runner.run()
-    except RevRNNError as error:
-        print(error, file=sys.stderr)
+    except (RevRNNError, PortError) as error:
+        print(printable(str(error)), file=sys.stderr)
         return 2
     finally:
         port.close()

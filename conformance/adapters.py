@@ -9,14 +9,17 @@ a name in the entry point group ``revrnn.adapters``.
 
 from __future__ import annotations
 
+import copy
 import random
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 from multiprocessing.pool import ThreadPool
 from typing import Any, Final, Protocol
+
+import numpy as np
 
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
@@ -24,6 +27,8 @@ from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 from .profiles import PROFILES, check_profiles
 
 GROUP: Final = "revrnn.adapters"
+# Characters of what somebody's code said that errors show.
+_SHOWN: Final = 500
 
 
 @dataclass(frozen=True)
@@ -100,8 +105,7 @@ class InProcess:
         self.implementation = implementation
         self.name, self.layouts = implementation.name, tuple(implementation.layouts)
         self.profiles: tuple[str, ...] = tuple(getattr(implementation, "profiles", PROFILES))
-        check_profiles(self.profiles, "profiles")
-        self.threads = int(getattr(implementation, "threads", 1))
+        self.threads: int = getattr(implementation, "threads", 1)
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Give one answer for each question; ``threads`` of them may be worked on at a time."""
@@ -112,16 +116,17 @@ class InProcess:
             yield from pool.imap(self._answer, questions)
 
     def _answer(self, question: Question) -> Answer:
+        # A port may write into what it is given, and use the memory of an answer again.
+        args = copy.deepcopy(dict(question.args))
         try:
-            results: Any = self.implementation.evaluate(question.operation, question.args)
+            results: Any = self.implementation.evaluate(question.operation, args)
         except RevRNNError as error:
             return {"error": error.code}
-        except Exception:
+        except (Exception, SystemExit):
             return Fault("crash", traceback.format_exc(limit=-3).strip())
         if not isinstance(results, Mapping):
             return Fault("garbage", f"{type(results).__name__} instead of a mapping")
-        answer: Answer = results
-        return answer
+        return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in results.items()}
 
     def finish(self) -> Fault | None:
         """Return nothing: it has no input that ends."""
@@ -132,11 +137,29 @@ class InProcess:
 
 
 def check_adapter(implementation: object, argument: str = "adapter") -> None:
-    """Raise ``E_ARGUMENT`` for an object that lacks what the suite asks for."""
+    """Raise ``E_ARGUMENT`` for an object that is not what the suite asks for."""
+    kind = type(implementation).__name__
     for name in ("name", "layouts", "evaluate"):
         if not hasattr(implementation, name):
-            given = type(implementation).__name__
-            raise RevRNNError("E_ARGUMENT", argument, f"{given} without {name}", "an adapter")
+            raise RevRNNError("E_ARGUMENT", argument, f"{kind} without {name}", "an adapter")
+    given: Any = implementation
+    profiles, threads = getattr(given, "profiles", PROFILES), getattr(given, "threads", 1)
+    for name, value, fits, allowed in (
+        ("name", given.name, isinstance(given.name, str), "a text"),
+        ("layouts", given.layouts, _are_texts(given.layouts), "a tuple of texts"),
+        ("evaluate", given.evaluate, callable(given.evaluate), "a method"),
+        ("profiles", profiles, _are_texts(profiles), "a tuple of texts"),
+        ("threads", threads, type(threads) is int and threads > 0, "a whole number, at least 1"),
+    ):
+        if not fits:
+            said = f"{kind} whose {name} is {repr(value)[:_SHOWN]}"
+            raise RevRNNError("E_ARGUMENT", argument, said, allowed)
+    check_profiles(tuple(profiles), "profiles")
+
+
+def _are_texts(value: object) -> bool:
+    several = isinstance(value, Collection) and not isinstance(value, str)
+    return several and all(isinstance(text, str) for text in value)
 
 
 def find(name: str, argument: str = "adapter") -> Implementation:
@@ -147,7 +170,8 @@ def find(name: str, argument: str = "adapter") -> Implementation:
         argument: what errors call it.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT`` if there is none, or it cannot be imported.
+        RevRNNError: ``E_ARGUMENT`` if there is none, or it cannot be imported or made, or it is no
+            adapter.
     """
     made = _named(name, argument)
     # A class has the method too, but is no adapter: it makes them.
@@ -155,8 +179,20 @@ def find(name: str, argument: str = "adapter") -> Implementation:
     if not ready and not callable(made):
         given = f"{name}, a {type(made).__name__}"
         raise RevRNNError("E_ARGUMENT", argument, given, "an adapter, or what makes one")
-    implementation: Implementation = made if ready else made()
+    try:
+        implementation: Implementation = made if ready else made()
+        check_adapter(implementation, argument)
+    except RevRNNError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _not_made(name, argument, error, "an adapter, or what makes one") from error
     return implementation
+
+
+def _not_made(name: str, argument: str, error: BaseException, allowed: str) -> RevRNNError:
+    """Return the error for what somebody's own code did instead; it may even have left Python."""
+    given = f"{name} ({type(error).__name__}: {str(error)[:_SHOWN]})"
+    return RevRNNError("E_ARGUMENT", argument, given, allowed)
 
 
 def _named(name: str, argument: str) -> Any:
@@ -170,9 +206,9 @@ def _named(name: str, argument: str) -> Any:
             return getattr(import_module(module), attribute)
         for entry in entries.select(name=name):
             return entry.load()
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         allowed = "the name of what can be imported"
-        raise RevRNNError("E_ARGUMENT", argument, f"{name} ({error})", allowed) from error
+        raise _not_made(name, argument, error, allowed) from error
     known = sorted({*IMPLEMENTATIONS, *entries.names})
     allowed = f"package:factory or one of {', '.join(known)}"
     raise RevRNNError("E_ARGUMENT", argument, repr(name), allowed)

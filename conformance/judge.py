@@ -6,13 +6,16 @@ alone; the command lines, the plugin and pasted programs take it from here.
 
 from __future__ import annotations
 
-from typing import Final
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
 
 from revrnn.errors import RevRNNError
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 from revrnn.operations import OPERATIONS
 
-from .adapters import check_adapter, find
+from .adapters import find
+from .process import PortError
 from .profiles import PROFILES
 
 USUAL: Final = "numpy"
@@ -34,13 +37,38 @@ def judge_of(name: str | None = None) -> Implementation | None:
         RevRNNError: ``E_ARGUMENT`` if there is none of that name, or it is no adapter.
     """
     if name is not None:
-        judge = find(name, "judge")
-        check_adapter(judge, "judge")
-        return judge
+        return _Named(find(name, "judge"))
     try:
         return load(USUAL)
     except ModuleNotFoundError:
         return None
+
+
+class _Named:
+    """A judge of somebody's own: where it fails, that is no answer, and no fault of the port."""
+
+    def __init__(self, judge: Implementation) -> None:
+        self._judge = judge
+        self.name, self.layouts = judge.name, tuple(judge.layouts)
+        self.profiles = tuple(getattr(judge, "profiles", PROFILES))
+
+    def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is due.
+
+        Raises:
+            PortError: if the judge does not answer as an implementation does.
+        """
+        try:
+            results: Any = self._judge.evaluate(operation, copy.deepcopy(dict(arguments)))
+        except RevRNNError:
+            raise
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise PortError(f"judge {self.name}: {operation}: {said}") from error
+        if not isinstance(results, Mapping):
+            kind = type(results).__name__
+            raise PortError(f"judge {self.name}: {operation}: {kind} instead of a mapping")
+        return dict(results)
 
 
 def offers(judge: Implementation, operation: str) -> bool:

@@ -175,6 +175,8 @@ def test_processes_end_with_the_program_and_say_nothing(
         (["--seed", "-1"], "seed"),
         (["--report", "/"], "report"),
         (["--html", "/dev/null/page.html"], "html"),
+        (["--report", "long" * 100], "report"),
+        (["--report", "one.file", "--html", "one.file"], "html"),
     ],
 )
 def test_limits_that_cannot_be(
