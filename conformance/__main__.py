@@ -22,7 +22,7 @@ from revrnn.whole_files import write_whole
 from .adapters import InProcess, Port, find
 from .judge import ABSENT, judge_of
 from .limits import Means, printable
-from .process import PortError, ProcessPort, check_command
+from .process import PortError, ProcessPort
 from .profiles import PROFILES, check_profiles
 from .progress import progress
 from .report import as_html, as_json, as_text
@@ -92,7 +92,6 @@ def port_of(options: argparse.Namespace) -> Port:
     """Return the port that the command line names."""
     if options.adapter is not None:
         return InProcess(find(options.adapter))
-    check_command(options.command)
     means = Means(options.memory * 2**20, options.processes)
     return ProcessPort(options.command, options.timeout, means, seed=options.seed)
 

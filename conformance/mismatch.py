@@ -11,7 +11,7 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from revrnn.rules import rules
 from revrnn.vectors import load as load_vectors
 from revrnn.wire import decode
 
-from .adapters import InProcess, Port, Question, find
+from .adapters import Answer, Fault, InProcess, Port, Question, find
 from .asking import Mismatch, Parted, ask
 from .contents import reversal_arguments
 from .judge import USUAL
@@ -137,6 +137,17 @@ def _state(
 # --- the command
 
 
+class _Judge(InProcess):
+    """Who is right: where it fails, nothing is told of the port."""
+
+    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """Give its answers; raise :class:`PortError` where it has none."""
+        for answer in super().answers(questions):
+            if isinstance(answer, Fault):
+                raise PortError(f"judge {self.name}: {answer}")
+            yield answer
+
+
 def _read(path: Path) -> Question:
     """Return the request of a file, or raise ``E_ARGUMENT``."""
     try:
@@ -201,9 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
         for name, low in (("seed", 0), ("sequences", 1)):
             if getattr(options, name) < low:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
-        judge = InProcess(find(options.judge, "judge"))
+        judge = _Judge(find(options.judge, "judge"))
         port: Port = (
-            ProcessPort(options.command) if options.command else InProcess(find(options.adapter))
+            InProcess(find(options.adapter))
+            if options.command is None
+            else ProcessPort(options.command)
         )
     except (RevRNNError, PortError) as error:
         print(error, file=sys.stderr)
@@ -217,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return 1
     except BrokenPipeError:
         raise
-    except RevRNNError as error:
+    except (RevRNNError, PortError) as error:
         print(error, file=sys.stderr)
         return 2
     except (KeyError, OSError, ValueError) as error:

@@ -168,9 +168,9 @@ class ProcessPort:
             seed: of identifiers and of how messages are written (:mod:`.messages`).
 
         Raises:
-            PortError: if it does not start or greet.
+            PortError: if it does not start or greet. ``E_ARGUMENT`` without a program.
         """
-        self.command = shlex.split(command) if isinstance(command, str) else list(command)
+        self.command = _words(command)
         self.timeout, self.means = timeout, means or Means()
         self._order = random.Random(seed)
         self._restarts = 0
@@ -290,11 +290,11 @@ def _is_greeting(hello: dict[str, Any]) -> bool:
     return all(isinstance(text, str) and len(text) <= LONGEST_NAME for text in texts)
 
 
-def check_command(command: str) -> None:
-    """Raise ``E_ARGUMENT`` for a command that is empty or has an open quotation."""
+def _words(command: str | list[str]) -> list[str]:
+    """Return program and arguments; ``E_ARGUMENT`` if there are none, or for an open quotation."""
     try:
-        if shlex.split(command):
-            return
+        if words := shlex.split(command) if isinstance(command, str) else list(command):
+            return words
     except ValueError:
         pass
     raise RevRNNError("E_ARGUMENT", "command", repr(command), "a program and its arguments")

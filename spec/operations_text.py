@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from .command_line import run_program
+from .errors import one_of
 from .kinds import KINDS, RECORDS, Field, Kind
 from .operations import AXES, OPERATIONS
+from .whole_files import write_whole
 
 _BLOCK: Final = re.compile(r"(<!-- operations\.json: (\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
@@ -188,11 +190,22 @@ def main(arguments: list[str] | None = None) -> None:
     paths = sorted(folder.glob("*.md"))
     if not paths:
         parser.error(f"argument folder: {folder} given, a folder with texts allowed")
+    changed = {}
     for path in paths:
-        text = path.read_text(encoding="utf-8")
-        if written(text) != text:
-            path.write_text(written(text), encoding="utf-8")
-            print(f"{path} written")
+        try:
+            text = path.read_text(encoding="utf-8")
+            if written(text) != text:
+                changed[path] = written(text)
+        except KeyError as error:
+            parser.error(f"argument folder: {path} has a table {error}; allowed: {one_of(_TABLES)}")
+        except (OSError, UnicodeDecodeError) as error:
+            parser.error(f"argument folder: {path} cannot be read: {error}")
+    for path, text in changed.items():
+        try:
+            write_whole(path, text.encode())
+        except OSError as error:
+            parser.error(f"argument folder: {path} cannot be written: {error.strerror or error}")
+        print(f"{path} written")
 
 
 if __name__ == "__main__":

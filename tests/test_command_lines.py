@@ -198,6 +198,9 @@ def test_limits_that_cannot_be(
         (["--request", "list.json"], "request"),
         (["--request", "args.json"], "request"),
         (["--request", "bytes.json"], "request"),
+        (["--command", ""], "command"),
+        (["--command", "  "], "command"),
+        (["--command", "'open"], "command"),
     ],
 )
 def test_mismatches_that_cannot_be_asked_for(
@@ -211,7 +214,8 @@ def test_mismatches_that_cannot_be_asked_for(
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "args.json").write_text('{"operation": "tanh", "args": 3}')
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe")
-    assert mismatch(["--adapter", "numpy", *words]) == 2
+    port = [] if "--command" in words else ["--adapter", "numpy"]
+    assert mismatch([*port, *words]) == 2
     assert f"] {argument}: got" in capsys.readouterr().err
 
 
@@ -229,6 +233,7 @@ def test_servers_name_an_unknown_adapter(capsys: pytest.CaptureFixture[str]) -> 
         (archive, ["."], "argument path: ."),
         (operations_text, ["--help"], "usage: python -m revrnn.operations_text"),
         (operations_text, ["nowhere"], "argument folder: nowhere"),
+        (operations_text, [__file__], f"argument folder: {__file__}"),
     ],
 )
 def test_files_of_the_law_are_written_where_they_can_be(
@@ -245,3 +250,24 @@ def test_files_of_the_law_are_written_where_they_can_be(
     assert end.value.code == (0 if words == ["--help"] else 2)
     assert message in "".join(capsys.readouterr())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("2.md", b"<!-- operations.json: nothing -->\nx\n<!-- end -->\n", "has a table 'nothing'"),
+        ("2.md", b"\xff", "cannot be read"),
+        ("2.md/folder", b"", "cannot be read"),
+    ],
+)
+def test_a_text_that_cannot_be_written_leaves_the_others(
+    name: str, data: bytes, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "<!-- operations.json: axes -->\nold\n<!-- end -->\n"
+    (tmp_path / "1.md").write_text(text, encoding="utf-8")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SystemExit):
+        operations_text([str(tmp_path)])
+    assert f"{tmp_path / '2.md'} {message}" in capsys.readouterr().err
+    assert (tmp_path / "1.md").read_text(encoding="utf-8") == text

@@ -12,6 +12,7 @@ import pytest
 
 from revrnn.conformance.__main__ import main as conformance
 from revrnn.conformance.adapters import InProcess
+from revrnn.conformance.mismatch import main as mismatch
 from revrnn.conformance.report import as_text
 from revrnn.conformance.runner import Runner
 from revrnn.conformance.serve import main as serve
@@ -86,6 +87,8 @@ def test_a_judge_that_does_not_answer(name: str, capsys: pytest.CaptureFixture[s
     words = ["--adapter", "numpy", "--judge", f"broken_factories:{name}", "--profile", "gates"]
     assert conformance([*words, "--examples", "1", "--quiet"]) == 2
     assert capsys.readouterr().err.startswith("judge port: quantise: ")
+    assert mismatch([*words[:4], "--sequences", "1"]) == 2
+    assert capsys.readouterr().err.startswith("judge port: ")
 
 
 class _Port:
