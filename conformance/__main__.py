@@ -17,7 +17,7 @@ from typing import Final
 from revrnn import SPEC_VERSION
 from revrnn.command_line import run_program, say
 from revrnn.errors import RevRNNError
-from revrnn.whole_files import write_whole
+from revrnn.whole_files import check_place, write_whole
 
 from .adapters import InProcess, Port, find
 from .judge import ABSENT, judge_of
@@ -78,14 +78,15 @@ def _check_place(name: str, path: Path | None) -> None:
     """Raise ``E_ARGUMENT`` for a file that cannot be written, before all is asked."""
     if path is None:
         return
+    reason = "its folder cannot be written to"
     try:
         folder = next((one for one in path.absolute().parents if one.exists()), None)
-        writable = folder is not None and folder.is_dir() and os.access(folder, os.W_OK)
-        fits = writable and not path.is_dir()
-    except OSError:  # a name that is too long
-        fits = False
+        fits = folder is not None and folder.is_dir() and os.access(folder, os.W_OK)
+        check_place(path)
+    except OSError as error:  # also a name that is too long
+        fits, reason = False, error.strerror or str(error)
     if not fits:
-        raise RevRNNError("E_ARGUMENT", name, str(path), "a file that can be written")
+        raise RevRNNError("E_ARGUMENT", name, f"{path}: {reason}", "a file that can be written")
 
 
 def port_of(options: argparse.Namespace) -> Port:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
 from revrnn.errors import RevRNNError
-from revrnn.whole_files import write_whole
+from revrnn.whole_files import check_place, write_whole
 
 
 @contextmanager
@@ -40,15 +39,14 @@ def write_file(path: Path, content: bytes) -> Path:
 
 
 def check_file(path: Path) -> None:
-    """Make the folder of a file that is to be written, before what may take long.
+    """Make the folder of a file that is to be written, and look what is there, before long work.
 
     Raises:
         RevRNNError: ``E_ARGUMENT``, for ``out``, if that cannot be.
     """
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(EISDIR, "it is a folder", str(path))
+        check_place(path)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,8 +33,10 @@ class Allowed(NamedTuple):
 
 
 AT_LEAST_1: Final = Allowed("at least 1", lambda value: value >= 1)
-ABOVE_0: Final = Allowed("above 0", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE: Final = Allowed("at least 0", lambda value: 0 <= value < math.inf)
+# With room for what optimisers multiply: beyond binary32 PyTorch raises, JAX computes infinities.
+_MOST: Final = 1e30
+ABOVE_0: Final = Allowed("above 0, at most 1e30", lambda value: 0 < value <= _MOST)
+NOT_NEGATIVE: Final = Allowed("0 … 1e30", lambda value: 0 <= value <= _MOST)
 PART: Final = Allowed("above 0, at most 1", lambda value: 0 < value <= 1)
 PROBABILITY: Final = Allowed("0 … 0.9375", lambda value: 0 <= value < 0.9375)
 # All frameworks take these.
@@ -174,7 +175,7 @@ def check_rates(given: Mapping[str, Any]) -> None:
     """Raise ``E_ARGUMENT`` for rates that are none, or beside which something has no effect."""
     rates = given.get("rates") or []
     for rate in rates:
-        check("rates", rate, ABOVE_0.test(rate), "finite numbers above 0")
+        check("rates", rate, ABOVE_0.test(rate), ABOVE_0.words)
     different = len({f"{rate:g}" for rate in rates}) == len(rates)
     check("rates", rates, different, "different numbers, to six digits")
     name, allowed = "rate_epochs", "nothing, without rates to choose from"

@@ -28,16 +28,10 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     Raises:
         OSError: with the path, if it cannot be written. Then nothing has changed.
     """
+    mode = check_place(path)
     place = os.path.realpath(path)
     folder, name = os.path.split(place)
     part = os.path.join(folder, f".{name}.{os.getpid()}-{next(_numbers)}.part")
-    if os.path.isdir(place):
-        raise IsADirectoryError(EISDIR, "it is a folder", place)
-    if os.path.exists(place) and not os.path.isfile(place):
-        raise OSError(EINVAL, "it is a device, a pipe or a socket", place)
-    mode = stat.S_IMODE(os.stat(place).st_mode) if os.path.exists(place) else None
-    if mode is not None and not mode & _WRITABLE:
-        raise PermissionError(EACCES, "it may only be read", place)
     try:
         with open(part, "xb") as file:
             if mode is not None:
@@ -54,6 +48,26 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
             raise type(error)(error.errno, error.strerror, place) from error
         raise
     sync_folder(folder)
+
+
+def check_place(path: str | os.PathLike[str]) -> int | None:
+    """Return the permissions of the file that is there, ``None`` without one.
+
+    Raises:
+        OSError: with the path, if there is what no file can be written over.
+    """
+    place = os.path.realpath(path)
+    try:
+        now = os.stat(place)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(now.st_mode):
+        raise IsADirectoryError(EISDIR, "it is a folder", place)
+    if not stat.S_ISREG(now.st_mode):
+        raise OSError(EINVAL, "it is a device, a pipe or a socket", place)
+    if not now.st_mode & _WRITABLE:
+        raise PermissionError(EACCES, "it may only be read", place)
+    return stat.S_IMODE(now.st_mode)
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:

@@ -176,6 +176,7 @@ def test_processes_end_with_the_program_and_say_nothing(
         (["--report", "/"], "report"),
         (["--html", "/dev/null/page.html"], "html"),
         (["--report", "long" * 100], "report"),
+        (["--report", os.devnull], "report"),
         (["--report", "one.file", "--html", "one.file"], "html"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -46,6 +47,7 @@ Refused = tuple[list[str], str]
 # Words after ``lm --data DATA --out OUT``, and what is named.
 SETTINGS: dict[str, Refused] = {
     "rate without end": (["--learning-rate", "inf"], "learning_rate"),
+    "rate that float32 does not hold": (["--learning-rate", "1e39"], "learning_rate"),
     "clip without end": (["--clip", "inf"], "clip"),
     "no decay": (["--weight-decay", "nan"], "weight_decay"),
     "seed below 0": (["--seed", "-1"], "seed"),
@@ -212,6 +214,7 @@ def test_demos_that_cannot_be(words: list[str], capsys: pytest.CaptureFixture[st
         (["steps", "--lengths", "8", "0"], "lengths"),
         (["steps", "--vocabulary", "-1"], "vocabulary"),
         (["steps", "--out", "/"], "out"),
+        (["steps", "--out", os.devnull], "out"),
         (["memory", "--hidden-sizes", "9" * 10 + "0"], "hidden_sizes"),
         (["memory", "--symbols", "9" * 12], "symbols"),
     ],
