@@ -22,7 +22,7 @@ CONSTRAINTS = "constraints.txt"
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
 # Tests of JAX whose programs are compiled as users' are; elsewhere compiling took most of the time,
 # and results are the same with few passes of XLA's optimiser. The slow tests use all of it.
-PARTS = ("", "_apply", "_cuda", "_encoder", "_meshes", "_resets", "_status")
+PARTS = ("", "_apply", "_cuda", "_encoder", "_resets", "_status")
 AS_COMPILED = [f"tests/test_jax{part}.py" for part in PARTS]
 COMPILED_FAST = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

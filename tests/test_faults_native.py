@@ -20,6 +20,7 @@ def test_damaged_and_lacking_room_for_compiled_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled anew where what is kept cannot be read, or nothing can be kept."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", "")  # kept beside the source, whoever runs this
 
     def run(number: int = 1, name: str = "made") -> int:
         path = tmp_path / f"{name}.py"

@@ -17,10 +17,11 @@ PROGRAM = Path(__file__).parent / "jax_mesh_program.py"
 
 def run(*arguments: str) -> None:
     """Run the program; fail with what it printed."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    given = os.environ.get("XLA_FLAGS", "")
+    flags = {"XLA_FLAGS": f"{given} --xla_force_host_platform_device_count=2"}
     process = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM), *arguments],
-        env=os.environ | flags,
+        env=os.environ | flags | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=False,
