@@ -111,7 +111,8 @@ class Report:
 
         Operations stand in the order in which they build on one another, so the vectors of the
         first that fails are looked at alone. The number is 1 for a mistake that exactly the failing
-        ones catch; mistakes come before rules, which many vectors cover that do not tell of them.
+        ones catch. Mistakes that a right answer to any vector contradicts come after the others,
+        and rules, which many vectors cover that do not tell of them, last.
         """
         wrong_first = (name for name, tally in self.vectors.items() if tally.failed)
         operation = next(wrong_first, None)
@@ -123,4 +124,9 @@ class Report:
             for name, (right, wrong) in self.covered.get(operation, {}).items()
             if wrong
         ]
-        return sorted(scores, key=lambda item: (item[0].isupper(), -item[1], item[0]))
+        contradicted = {
+            name for counts in self.covered.values() for name, (right, _) in counts.items() if right
+        }
+        return sorted(
+            scores, key=lambda item: (item[0].isupper(), item[0] in contradicted, -item[1], item[0])
+        )
