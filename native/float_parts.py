@@ -62,9 +62,9 @@ def _numbers(builder: Any, kind: Any, place: Any, count: Any = None) -> Any:
     """Return 16 numbers as float32, of an array of numba's type, zeros behind the first ones."""
     vector = FLOATS if kind.dtype == types.float32 else _SHORTS
     at = as_vector(builder, place, vector)
-    if count is None:
+    if count is None:  # of float32 alone
         given = builder.load(at)
-        given.align = 4 if vector is FLOATS else 2
+        given.align = 4
     else:
         given = masked(builder, "load", vector, at, first_lanes(builder, count, SIDE))
     return given if vector is FLOATS else builder.sitofp(given, FLOATS)

@@ -9,6 +9,8 @@ import pytest
 
 from revrnn.native import processor
 from revrnn.native.compiling import native
+from revrnn.native.float_parts import BLOCK, PARTS
+from revrnn.native.float_products import add_outer_of_3, pack_3
 from revrnn.native.packing import aligned, float_size, pack_float, padded
 from revrnn.native.products import add_outer_products, float_product
 
@@ -25,6 +27,16 @@ def multiply(a: Any, rows: int, length: int, w: Any, columns: int, out: Any) -> 
 def add_outer(a: Any, length: int, rows: int, w: Any, columns: int, into: Any) -> None:
     """Call the sum of outer products from Python; the first row of ``into`` is left alone."""
     add_outer_products(a, 0, 1, rows, rows, length, w, columns, into, 1)
+
+
+@native
+def add_outer_of_floats(
+    a: Any, length: int, rows: int, w: Any, columns: int, packed: Any, into: Any
+) -> None:
+    """Pack ``w`` in three parts, and call the sum of outer products of those."""
+    blocks, tiles = -(-length // BLOCK), -(-columns // BLOCK) * 2
+    pack_3(w, 0, columns, columns, length, blocks, tiles, 1.0, packed, 0)
+    add_outer_of_3(a, 0, rows, rows, length, packed, columns, into, 1)
 
 
 def numbers(rows: int, columns: int, seed: int = 0) -> Any:
@@ -91,6 +103,19 @@ def test_outer_products(rows: int, terms: int, columns: int) -> None:
     into = np.ones((rows + 2, columns), np.float32)
     add_outer(a.reshape(-1), terms, rows, packed, columns, into)
     wanted, scale = a.astype(np.float64).T @ w, np.abs(a).astype(np.float64).T @ np.abs(w)
+    assert (np.abs(into[1:-1] - 1 - wanted) <= bound(terms) * (scale + 1)).all()
+    assert (into[[0, -1]] == 1).all()
+
+
+@pytest.mark.skipif(not processor.AMX, reason="other processors take float32 as they are")
+@shapes
+def test_outer_products_of_weights_in_three_parts(rows: int, terms: int, columns: int) -> None:
+    """Which have all bits of a float32, as those of readouts have."""
+    a, w = numbers(terms, rows), numbers(terms, columns, 1)
+    packed = aligned(1, float_size(columns, terms) * PARTS // 2, np.float32)[0]
+    into = np.ones((rows + 2, columns), np.float32)
+    add_outer_of_floats(a.reshape(-1), terms, rows, w.reshape(-1), columns, packed, into)
+    wanted, scale = a.T.astype(np.float64) @ w, np.abs(a.T).astype(np.float64) @ np.abs(w)
     assert (np.abs(into[1:-1] - 1 - wanted) <= bound(terms) * (scale + 1)).all()
     assert (into[[0, -1]] == 1).all()
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from revrnn.native import processor, products
+from revrnn.native.amx import aligned_at
+from revrnn.native.compiling import native
 from revrnn.native.packing import aligned, pack_int16, packed_size, padded
 from revrnn.native.records import Factor, Operand
 
@@ -61,8 +63,23 @@ def test_sums_that_no_int32_holds(sign: int) -> None:
     np.testing.assert_array_equal(given, sign * terms * most**2)
 
 
+@native
+def _first(room: Any) -> int:
+    first: int = aligned_at(room)
+    return first
+
+
+def test_room_begins_where_a_tile_is_best_read() -> None:
+    room = np.empty(200, np.int8)
+    for n in range(64):
+        begin = int(room[n:].ctypes.data)
+        assert _first(room[n:]) == -begin % 64
+
+
 HELD = """
 from revrnn.native import processor, products
+from revrnn.native.amx import aligned_at
+from revrnn.native.compiling import native
 assert not processor.AMX and products.KIND != "AMX"
 assert products.self_check()
 """

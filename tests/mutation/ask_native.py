@@ -58,6 +58,7 @@ _DEPENDS: Final = re.compile(r"\b(AMX|WIDE|LANES|PANEL|TALL|VECTORS)\b")
 _OF_PRODUCTS: Final = (
     "native_products.py::test_products",
     "native_products.py::test_sums_that_no_int32_holds",
+    "native_products.py::test_room_begins_where_a_tile_is_best_read",
     "native_float_products.py",
 )
 _OTHERS: Final = (
