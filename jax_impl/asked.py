@@ -53,6 +53,8 @@ class Asked(NamedTuple):
         arrays = {name: named[name] for name in ("mask", "gains", "resets")}
         trees = {name: named[name] for name in ("outer", "inputs", "targets", "hx")}
         check_trees(config, self.params, self.state, arrays, **trees)
+        # Of a mapping that JAX does not know, such as a ChainMap, a program has no arrays.
+        own = dict(self.params) if jax.tree_util.all_leaves([self.params]) else self.params
 
         def call(asked: Asked) -> R:
             batches = [(leaf, 1) for leaf in jax.tree.leaves((asked.inputs, asked.targets))]
@@ -60,7 +62,7 @@ class Asked(NamedTuple):
             return on_automatic_axes(function, asked, batches, lambda rows: specs(rows, asked))
 
         with reverse_mode_alone("streaming"):
-            out: Any = compiled_once(call, self)
+            out: Any = compiled_once(call, self._replace(params=own))
         if is_concrete(out.status):
             check(out.status, **{n: named[n] for n in ("params", "hx", "inputs", "outer")})
         result: R = out._replace(state=carried(out.state, self.state, config))

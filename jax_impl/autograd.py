@@ -71,6 +71,7 @@ def apply(
         RevRNNError: while tracing ``E_ARGUMENT``, ``E_UNSUPPORTED``, ``E_DTYPE``, ``E_SHAPE``;
             outside jit also ``E_NONFINITE``, ``E_RANGE``, ``E_OVERFLOW``, ``E_REVERSAL``.
     """
+    given = {"params": params, "hx": hx, "x": x}
     settings = settings_of(
         config, chunk_size, checkpoint_every, capacity, reset_capacity, resets, mask, states
     )
@@ -94,5 +95,5 @@ def apply(
     with reverse_mode_alone("apply"):
         out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):
-        check(out.status)
+        check(out.status, **given)
     return out._replace(state=carried(out.state, state, config))

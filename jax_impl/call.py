@@ -99,7 +99,8 @@ def _run_forward(
     check_reset_capacity(settings, inputs.resets)
     out, kept = _forward(settings, with_outputs, inputs, keep=True)
     if is_concrete(out.status):
-        check(out.status)
+        hx = inputs.hx if inputs.hx is None or len(inputs.hx) > 1 else inputs.hx[0]
+        check(out.status, params=inputs.params, hx=hx, x=inputs.x)
     return out, (inputs, kept)
 
 

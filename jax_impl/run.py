@@ -177,7 +177,8 @@ def undifferentiable(tree: Tree) -> Tree:
 
 def refuse(*_: object) -> Any:
     """Raise ``E_UNSUPPORTED``."""
-    raise RevRNNError("E_UNSUPPORTED", "streaming", "a derivative", "the gradients it gives")
+    allowed = "the gradients that value_and_grad gives"
+    raise RevRNNError("E_UNSUPPORTED", "streaming", "a derivative", allowed)
 
 
 undifferentiable.defvjp(refuse, refuse)

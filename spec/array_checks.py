@@ -40,6 +40,9 @@ def check_arrays(
 def _check_dtype(field: Field, value: object) -> None:
     wanted = DTYPES[field.kind.type]
     given = getattr(value, "dtype", type(value).__name__)
+    if isinstance(value, np.ma.MaskedArray):
+        given = "a masked array, whose mask would be lost"
+        raise RevRNNError("E_DTYPE", field.name, given, f"{wanted} array")
     if not isinstance(value, np.ndarray) or value.dtype != wanted:
         raise RevRNNError("E_DTYPE", field.name, f"elements of {given}", f"{wanted} array")
     if field.kind.type == "bigint" and not all(is_int(element) for element in value.flat):

@@ -74,6 +74,16 @@ def test_bigint_heads_are_whole_numbers(oracle: Implementation) -> None:
 
 
 @pytest.mark.rule("BUF-037")
+@pytest.mark.rule("ERR-003")
+@pytest.mark.parametrize("hidden", [False, True, [True, False]])
+def test_masks_are_not_lost_in_silence(implementation: Implementation, hidden: Any) -> None:
+    values = np.ma.masked_invalid(np.array([np.nan, 1], np.float32))
+    values.mask = hidden
+    with pytest.raises(RevRNNError, match="masked array") as caught:
+        implementation.evaluate("quantise", {"x": values, "kind": "operand"})
+    assert (caught.value.code, caught.value.argument) == ("E_DTYPE", "x")
+
+
 @pytest.mark.parametrize("operation", ["revmul", "sequence_forward"])
 def test_layouts_not_offered_are_unsupported(
     implementation: Implementation, operation: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -144,6 +146,17 @@ def test_floats_of_other_types_are_converted(kind: str) -> None:
         assert {v.dtype for v in jax.tree.leaves((step.grads, step.grad_hx))} == {wanted}
 
 
+@pytest.mark.parametrize("kind", [ChainMap, MappingProxyType])
+def test_mappings_that_jax_does_not_know(kind: Any) -> None:
+    """They are taken for their arrays; gradients come by name."""
+    wanted = value_and_grad(PARAMS, {}, X, X, CONFIG, readout=_loss)
+    step = value_and_grad(kind(PARAMS), {}, X, X, CONFIG, readout=_loss)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, step.grads[0], wanted.grads[0]))
+    assert value(kind(PARAMS), {}, X, X, CONFIG, readout=_loss).loss == step.loss
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] params\['a'\]"):
+        value(kind({"a": X}), {}, X, X, CONFIG, readout=_loss)
+
+
 FLAT = np.zeros((STEPS, ROWS, 3))
 
 
@@ -157,12 +170,22 @@ def test_arrays_that_jax_does_not_know_are_named(kind: Any) -> None:
         _read(_loss, targets=FLAT.astype(kind))
 
 
+def _outputs(x: jax.Array) -> jax.Array:
+    outputs: jax.Array = apply(PARAMS, x, CONFIG).outputs
+    return outputs
+
+
 def test_forward_mode_and_unknown_sizes_are_refused_by_name() -> None:
     x = jnp.asarray(X)
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] apply: .*forward mode"):
         jax.jvp(lambda x: apply(PARAMS, x, CONFIG).outputs, (x,), (x,))
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] streaming: .*forward mode"):
         jax.jvp(lambda x: value_and_grad(PARAMS, {}, x, x, CONFIG, readout=_loss).loss, (x,), (x,))
+    # Under jit, and where the derivative is taken later, the error is JAX's own.
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(jax.jit(_outputs), (x,), (x,))
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.linearize(_outputs, x)[1](x)
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("7, b, 3"), jnp.float32)
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED\] x: got shape \[7, b, 3\]"):
         export.export(jax.jit(lambda x: apply(PARAMS, x, CONFIG).outputs))(rows)

@@ -93,6 +93,29 @@ def test_nan_is_reported() -> None:
         jax.jit(lambda v: check(apply(params, v, config).status))(x)
 
 
+@pytest.mark.rule("QNT-004", "ERR-003")
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_where_nan_is(differentiated: bool) -> None:
+    """Outside jit the first array that holds it is named, also where gradients are asked for."""
+    config, shape = Config("revlstm", 3, 4), Shape(3, 2)
+    params, x = floats(config, shape)
+    h = jnp.zeros((1, 2, 4))
+    given: dict[str, Any] = {
+        "params['bias_l0']": (params | {"bias_l0": params["bias_l0"] * jnp.nan}, x, (h, h)),
+        "x": (params, x * jnp.inf, (h, h)),
+        "hx[1]": (params, x, (h, h * jnp.nan)),
+    }
+
+    def outputs(params: Any, x: Any, hx: Any) -> jax.Array:
+        total: jax.Array = apply(params, x, config, hx=hx).outputs.sum()
+        return total
+
+    for name, arguments in given.items():
+        with pytest.raises(RevRNNError, match="E_NONFINITE") as caught:
+            (jax.grad(outputs) if differentiated else outputs)(*arguments)
+        assert caught.value.argument == name
+
+
 @pytest.mark.rule("SEQ-009")
 def test_a_failed_reversal_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof: words that are not those that were pushed end in an error, not in gradients."""
