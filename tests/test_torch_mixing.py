@@ -160,6 +160,24 @@ def test_functions_of_each_step_are_not_refused(name: str) -> None:
     assert gradients_of(model)
 
 
+BY_SEVERAL: dict[str, Reads] = {
+    "halves": lambda h, y: torch.stack([part.square().mean() for part in h.chunk(2)]).sum(),
+    "twos": lambda h, y: sum(part.square().mean() for part in h.split(2)),
+    "counted": lambda h, y: (sum(part.square().mean() for part in h.chunk(2)), torch.ones(())),
+}
+
+
+@pytest.mark.parametrize("name", BY_SEVERAL)
+def test_what_is_done_by_halves_is_refused_in_chunks_too_short_to_show_it(name: str) -> None:
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    for run in (value_and_grad, value):
+        for size, reduction in ((2, "mean"), (2, "sum"), (3, "mean")):
+            given = {"chunk_size": size, "reduction": reduction, "embed": model.embed}
+            with pytest.raises(RevRNNError) as caught:
+                run(model.rnn, x, numbers(), BY_SEVERAL[name], **given)
+            assert caught.value.argument == "readout"
+
+
 LAYER, NORM = nn.Linear(6, 6), nn.LayerNorm(6)
 PLAIN: dict[str, Reads] = {
     "layers": lambda h, y: F.mse_loss(nn.Sequential(LAYER, nn.GELU(), NORM, nn.Dropout())(h), y),

@@ -43,6 +43,33 @@ def test_modules_with_a_memory_are_as_after_one_call_a_chunk() -> None:
     assert results[0][1]["more.0.num_batches_tracked"] == 3
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_modules_compiled_by_jit_are_as_after_one_call_a_chunk() -> None:
+    """Their buffers are no dict; a call that fails leaves them as they were."""
+    (x, y, _), counted = _data(), []
+    for jit in (False, True):
+        model = Model()
+        norm: Any = nn.BatchNorm1d(4)
+        if jit:
+            norm = torch.jit.script(norm)  # type: ignore[no-untyped-call]
+
+        def embed(tokens: Tensor, model: Any = model, norm: Any = norm) -> Any:
+            return norm(model.embed(tokens).transpose(1, 2)).transpose(1, 2)
+
+        def fail(h: Tensor, y: Tensor, model: Any = model) -> Any:
+            raise KeyError
+
+        loss = vg(model.rnn, x, y, model.read, embed=embed, chunk_size=len(x)).loss
+        with pytest.raises(KeyError):
+            vg(model.rnn, x, y, fail, embed=embed, chunk_size=len(x))
+        counted.append({"loss": loss, **norm.state_dict()})
+    assert counted[0]["num_batches_tracked"] == 1
+    assert same(counted[0], counted[1])
+    scripted = torch.jit.script(nn.MSELoss())  # type: ignore[no-untyped-call]
+    made = value(model.rnn, x, torch.zeros(*x.shape, 6), scripted, embed=model.embed, chunk_size=4)
+    assert torch.allclose(made.loss, model.rnn(model.embed(x))[0].square().mean())
+
+
 def test_an_embed_that_does_not_repeat_itself_is_named() -> None:
     model, (x, y, _) = Model(), _data()
     calls: list[int] = []

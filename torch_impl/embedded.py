@@ -19,9 +19,9 @@ from revrnn.errors import RevRNNError
 
 from .averages import Watch
 from .modes import Mode
-from .parts import NoDropout, no_trace
+from .parts import NoDropout
 from .quantise import LOW
-from .repeat import random_state, set_random_state
+from .repeat import no_trace, random_state, set_random_state
 from .step_functions import OTHER
 from .step_places import Place
 from .trees import as_given, tensors_of

@@ -24,6 +24,7 @@ from .taken import check_numbers
 _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
 _OVER_SOME = Place(doubt="a mean over what counts", of_sums=True)
 _FEW = 64  # losses, of which the middle one may be the same in parts
+_SHORT = 4  # steps, fewer of which do not show what is done by halves or by twos
 
 
 class Tally:
@@ -67,10 +68,9 @@ class Tally:
         self._seen = False
         self._zeros: list[bool] = []
         self._single: Parts | None = None
-        self._last: Parts | None = None
-        self._numbers_told = False
+        self._last: dict[bool, Parts | None] = {False: None, True: None}
+        self._numbers_told = self._used = False
         self._steps = 0
-        self._used = False
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
@@ -94,7 +94,7 @@ class Tally:
         if self.mean and parts is not None and pair is not None:
             mean = doubt_of_pair(result, watch)
             if mean is None:
-                self._told = check_pair(parts, result, watch, self._told, self._last)
+                self._told = check_pair(parts, result, watch, self._told, self._last[False])
             doubt = mean if doubt is None else doubt
         # Few numbers may be alike by chance, and weights of one chunk while others' are not.
         again = self._apart < (1 if outputs.shape[:2].numel() >= _FEW else 3)
@@ -109,8 +109,8 @@ class Tally:
         if pair is not None:
             total, count = pair
             if parts is not None and mean is not None:  # else it was checked above
-                self._told = check_pair(parts, result, watch, self._told, self._last)
-            self._last = parts
+                self._told = check_pair(parts, result, watch, self._told, self._last[False])
+            self._last[False] = parts
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
             return self.add_counted(total, count)
@@ -160,6 +160,8 @@ class Tally:
         made = watch.of(result) if isinstance(result, Tensor) else None
         single, held = len(parts.outputs) == 1, doubt.doubt == DETACHED
         shown = (made is not None and made.sure) or not isinstance(result, Tensor)
+        # Else parts are tried anyway, see above.
+        here = single or not self.mean or shown or held or self.known or parts.drew
         forms = [as_ratio] if held else self._forms(result, made, single)
         if single:
             before, self._single = self._single, parts
@@ -167,15 +169,15 @@ class Tally:
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
-        elif self.mean and not (shown or held or self.known or parts.drew):
-            return  # parts are tried anyway, see below
-        self._apart += check_apart(parts, doubt, forms, result, made)
-        if doubt.of_sums:
-            self._check_beside(parts, doubt)
+        if here:
+            self._apart += check_apart(parts, doubt, forms, result, made)
+        of_sums = here and doubt.of_sums
+        if of_sums or len(parts.outputs) < _SHORT:
+            self._check_beside(parts, doubt, short=not of_sums)
 
-    def _check_beside(self, parts: Parts, doubt: Place) -> None:
+    def _check_beside(self, parts: Parts, doubt: Place, short: bool = False) -> None:
         """Raise if the chunk and the last one show together what neither shows alone."""
-        before, self._last = self._last, parts
+        before, self._last[short] = self._last[short], parts
         joined = parts.joined(before)
         if joined is not None:
             whole, made = joined.whole()
@@ -221,8 +223,7 @@ class Tally:
         if not self.mean:
             return x * count
         # Exactly 1 if this chunk is the whole, so that its gradients are the mean's bit for bit.
-        reference = self.reference
-        return x * torch.where(count != 0, count / reference, 0)
+        return x * torch.where(count != 0, count / self.reference, 0)
 
     def add_counted(self, total: Tensor, count: Tensor | None) -> Tensor:
         """Add a chunk of known sum; return what is to be differentiated."""

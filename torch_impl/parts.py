@@ -8,8 +8,8 @@ alone) would give another loss with every ``chunk_size``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
@@ -22,7 +22,7 @@ from revrnn.errors import RevRNNError
 from .averages import Average, Count, Watch
 from .modes import Mode
 from .quantise import LOW
-from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
+from .repeat import no_trace, random_state, set_random_state
 from .step_functions import BEYOND
 from .step_places import Place
 from .trees import Tree, as_given, joined
@@ -280,16 +280,3 @@ class Close:
         """Compare two numbers that were made of some of the size of others."""
         largest = max(abs(value) for value in (a, b, *size))
         return abs(a - b) <= self.share * largest or a == b
-
-
-@contextmanager
-def no_trace(function: object, device: torch.device) -> Iterator[None]:
-    """Restore buffers of modules and random generators afterwards."""
-    random, held = random_state(device), held_buffers(modules_of(function))
-    for module, buffers in held:
-        module._buffers.update({n: None if v is None else v.clone() for n, v in buffers.items()})
-    try:
-        yield
-    finally:
-        set_random_state(random, device)
-        put_buffers_back(held)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -158,7 +158,7 @@ class _Buffers:
         held = held_buffers(module for module, _ in changed)
         try:
             for module, values in changed:
-                module._buffers.update({name: value.clone() for name, value in values.items()})
+                put_buffers(module, {name: value.clone() for name, value in values.items()})
             yield
         finally:
             put_buffers_back(held)
@@ -176,8 +176,15 @@ def held_buffers(modules: Iterable[nn.Module]) -> Held:
 def put_buffers_back(held: Held) -> None:
     """Give modules the buffers that they had."""
     for module, buffers in held:
-        module._buffers.clear()
-        module._buffers.update(buffers)
+        for name in set(module._buffers.keys()) - set(buffers):
+            del module._buffers[name]
+        put_buffers(module, buffers)
+
+
+def put_buffers(module: nn.Module, buffers: Mapping[str, Tensor | None]) -> None:
+    """Give a module some buffers; those of a compiled one (``torch.jit``) are no dict."""
+    for name, value in buffers.items():
+        module._buffers[name] = value
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:
@@ -213,3 +220,16 @@ def set_random_state(states: list[Tensor], device: torch.device) -> None:
 
 def _same(a: list[Tensor], b: list[Tensor]) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@contextmanager
+def no_trace(function: object, device: torch.device) -> Iterator[None]:
+    """Restore buffers of modules and random generators afterwards."""
+    random, held = random_state(device), held_buffers(modules_of(function))
+    for module, buffers in held:
+        put_buffers(module, {n: None if v is None else v.clone() for n, v in buffers.items()})
+    try:
+        yield
+    finally:
+        set_random_state(random, device)
+        put_buffers_back(held)
