@@ -14,7 +14,8 @@ def check_takes(
 ) -> None:
     """Raise ``E_ARGUMENT`` for a function that cannot be called with so many arguments.
 
-    A function whose signature is not known, one in C for instance, is let pass.
+    Nor may it be a class, which returns an object of it. A function whose signature is not known,
+    one in C for instance, is let pass.
 
     Args:
         name: what the caller calls it.
@@ -23,6 +24,9 @@ def check_takes(
         allowed: what such a function is, in words.
         called: what is called in the end, if not ``function`` itself.
     """
+    if isinstance(function, type):
+        given = f"the class {function.__name__}"
+        raise RevRNNError("E_ARGUMENT", name, given, f"{allowed}, an object of the class maybe")
     to_call: Any = function if called is None else called
     try:
         signature = inspect.signature(to_call)

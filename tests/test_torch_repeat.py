@@ -51,7 +51,7 @@ def test_modules_compiled_by_jit_are_as_after_one_call_a_chunk() -> None:
         model = Model()
         norm: Any = nn.BatchNorm1d(4)
         if jit:
-            norm = torch.jit.script(norm)  # type: ignore[no-untyped-call]
+            norm = torch.jit.script(norm)
 
         def embed(tokens: Tensor, model: Any = model, norm: Any = norm) -> Any:
             return norm(model.embed(tokens).transpose(1, 2)).transpose(1, 2)
@@ -65,7 +65,7 @@ def test_modules_compiled_by_jit_are_as_after_one_call_a_chunk() -> None:
         counted.append({"loss": loss, **norm.state_dict()})
     assert counted[0]["num_batches_tracked"] == 1
     assert same(counted[0], counted[1])
-    scripted = torch.jit.script(nn.MSELoss())  # type: ignore[no-untyped-call]
+    scripted = torch.jit.script(nn.MSELoss())
     made = value(model.rnn, x, torch.zeros(*x.shape, 6), scripted, embed=model.embed, chunk_size=4)
     assert torch.allclose(made.loss, model.rnn(model.embed(x))[0].square().mean())
 

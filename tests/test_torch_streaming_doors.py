@@ -67,6 +67,8 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "readout": ("readout", {"readout": None}, "E_ARGUMENT"),
     "readout's arguments": ("readout", {"readout": lambda h: h.mean()}, "E_ARGUMENT"),
+    "a class as readout": ("readout", {"readout": nn.MSELoss}, "E_ARGUMENT"),
+    "a class as embed": ("embed", {"embed": nn.Identity}, "E_ARGUMENT"),
     "a layer as readout": ("readout", {"readout": nn.Linear(6, 2)}, "E_ARGUMENT"),
     "targets": ("targets", {"targets": torch.zeros(STEPS + 1, ROWS)}, "E_SHAPE"),
     "targets' axes": ("targets", {"targets": torch.zeros(())}, "E_SHAPE"),

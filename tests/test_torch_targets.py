@@ -104,3 +104,15 @@ def test_outputs_of_any_number_of_axes_have_a_loss() -> None:
         assert torch.allclose(cross(x, y), wanted)
         shares = nn.functional.one_hot(y, WORDS).float()
         assert torch.allclose(cross(x, shares), wanted)
+
+
+def test_the_layer_may_be_lazy_but_no_class() -> None:
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    model.linear = nn.LazyLinear(WORDS)
+    streamed = value_and_grad(model.rnn, x, x, LinearCrossEntropy(model.linear), embed=model.embed)
+    assert model.linear.weight.grad is not None
+    loss = LinearCrossEntropy(model.linear)(model.rnn(model.embed(x))[0], x)
+    assert torch.allclose(streamed.loss, loss)
+    with pytest.raises(RevRNNError, match="the class Identity") as caught:
+        LinearCrossEntropy(nn.Identity)
+    assert caught.value.argument == "linear"

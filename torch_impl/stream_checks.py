@@ -152,7 +152,8 @@ def check_readout(readout: object, module: RevRNNBase) -> None:
     check_not_wrapped(readout=readout)
     if isinstance(readout, LinearCrossEntropy) and not module._forward_hooks:
         width = getattr(readout.linear, "in_features", module.hidden_size)
-        if width != module.hidden_size:
+        # That of a lazy layer is 0 until it is called.
+        if width != module.hidden_size and not isinstance(readout.linear, nn.LazyLinear):
             allowed = f"the module's hidden_size, {module.hidden_size}"
             raise RevRNNError("E_SHAPE", "readout.linear", f"in_features={width}", allowed)
         like = module.any_weight()
