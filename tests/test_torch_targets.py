@@ -114,5 +114,5 @@ def test_the_layer_may_be_lazy_but_no_class() -> None:
     loss = LinearCrossEntropy(model.linear)(model.rnn(model.embed(x))[0], x)
     assert torch.allclose(streamed.loss, loss)
     with pytest.raises(RevRNNError, match="the class Identity") as caught:
-        LinearCrossEntropy(nn.Identity)
+        LinearCrossEntropy(nn.Identity)  # type: ignore[arg-type]
     assert caught.value.argument == "linear"
