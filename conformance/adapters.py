@@ -158,8 +158,9 @@ def check_adapter(implementation: object, argument: str = "adapter") -> None:
 
 
 def _are_texts(value: object) -> bool:
-    several = isinstance(value, Collection) and not isinstance(value, str)
-    return several and all(isinstance(text, str) for text in value)
+    if not isinstance(value, Collection) or isinstance(value, str):
+        return False
+    return all(isinstance(text, str) for text in value)
 
 
 def find(name: str, argument: str = "adapter") -> Implementation:
