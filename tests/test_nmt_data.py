@@ -93,6 +93,7 @@ def test_bad_data_is_told_before_anything_is_made(
         ("learning_rate", 0.0),
         ("seed", -1),
         ("length_penalty", -1.0),
+        ("length_penalty", 1e30),
     ],
 )
 def test_bad_settings_are_told(argument: str, value: Any) -> None:

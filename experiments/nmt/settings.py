@@ -23,6 +23,8 @@ from ..settings import (
 from .context import Context
 
 CELLS: Final = (*REVERSIBLE, *OWN)
+# No length to this power leaves float64.
+_POWER: Final = Allowed("0 … 10", lambda value: 0 <= value <= 10)
 _ENDING: Final = Allowed("the ending of files", bool)
 
 
@@ -62,7 +64,7 @@ class NmtSettings(TextSettings):
     epochs: int = described(5, "passes over the training text", AT_LEAST_1)
     beam: int = described(5, "translations kept at a time in the beam search", AT_LEAST_1)
     length_penalty: float = described(
-        1.0, "power of its length by which a translation's log probability is divided", NOT_NEGATIVE
+        1.0, "power of its length by which a translation's log probability is divided", _POWER
     )
     log_every: int = described(50, "updates between two lines of the metrics", AT_LEAST_1)
     checkpoint_every: int = described(200, "updates between two checkpoints", AT_LEAST_1)
