@@ -53,12 +53,12 @@ def test_random_gradients(oracle: Implementation, data: st.DataObject) -> None:
 
 @pytest.mark.rule("PROD-001", "PROD-003", "FMT-003")
 @pytest.mark.parametrize("style", ["usual", "saturated"])
-@pytest.mark.parametrize("sizes", [(70, 90, 3), (601, 34, 1), (3, 1300, 13)], ids=str)
+@pytest.mark.parametrize("sizes", [(70, 90, 3), (601, 34, 1), (3, 1300, 13), (2, 6, 90)], ids=str)
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_large_stacks(
     oracle: Implementation, cell: str, sizes: tuple[int, int, int], style: str
 ) -> None:
-    """Long sums, whole and broken tiles, sums in int32 and in int64."""
+    """Long sums, whole and broken tiles, many rows, sums in int32 and in int64."""
     inputs, hidden, rows = sizes
     config = Config(cell, inputs, hidden, max_forget_bits=3)
     generator = np.random.default_rng(0)
@@ -135,6 +135,22 @@ def test_modules_agree_with_the_eager_engine(kind: Any) -> None:
     assert state == other
     for name, value in wanted.items():
         assert torch.allclose(value, native[name], rtol=1e-4, atol=1e-5), name
+
+
+@pytest.mark.rule("GRAD-012", "GRAD-013")
+@kinds
+def test_gradients_of_the_last_state_alone(kind: Any) -> None:
+    """Outputs that nobody uses have no gradients."""
+    torch.manual_seed(0)
+    module, x, given = kind(3, 4, 2, max_forget_bits=3), torch.randn(5, 2, 3), []
+    for name in ("eager", "native"):
+        with engine(name):
+            _, last = module(x)
+            last = torch.cat(last) if isinstance(last, tuple) else last
+            given.append(torch.autograd.grad(last.square().sum(), [*module.parameters()]))
+    for wanted, native in zip(*given, strict=True):
+        assert wanted.abs().sum() > 0
+        assert torch.allclose(wanted, native, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.rule("GEN-001", "BUF-036")
