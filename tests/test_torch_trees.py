@@ -198,6 +198,11 @@ BAD: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
     "targets' steps": ("E_SHAPE", "targets['z']", {"targets": {"y": Y, "z": Y[1:]}}),
     "targets' kind": ("E_ARGUMENT", "targets['z']", {"targets": {"y": Y, "z": 3}}),
+    "packed targets": (
+        "E_ARGUMENT",
+        "targets",
+        {"targets": pack_padded_sequence(Y, [STEPS] * ROWS)},
+    ),
     "no targets": ("E_ARGUMENT", "targets", {"targets": {}}),
     "targets' dict": ("E_ARGUMENT", "targets", {"targets": type("Own", (dict,), {})(y=Y)}),
 }

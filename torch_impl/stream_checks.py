@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from revrnn.errors import RevRNNError
 from revrnn.functions import check_takes
@@ -129,7 +130,7 @@ def check_targets(
     leaves = named_leaves("targets", targets, steps)
     for name, leaf in leaves or [("targets", None)]:
         beside = f" in {_kind(targets)}" if name != "targets" else ""
-        if isinstance(leaf, dict) or not hasattr(leaf, "__getitem__"):
+        if isinstance(leaf, (dict, PackedSequence)) or not hasattr(leaf, "__getitem__"):
             given = type(leaf if leaves else targets).__name__ + beside
             allowed = "what can be cut by targets[first:stop], or dicts, lists and tuples of such"
             raise RevRNNError("E_ARGUMENT", name, given, allowed)
