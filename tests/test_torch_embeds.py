@@ -45,6 +45,8 @@ MIXED: dict[str, Embed] = {
     "differences": lambda x: torch.cat([x[:1] * 0, x[1:] - x[:-1]]),
     "centred": lambda x: x - x.mean(0),
     "scaled": lambda x: x / x.abs().max(),
+    "standardised": lambda x: x / ((x - x.mean(0)).square().sum(0) / (len(x) - 1)).sqrt(),
+    "ranged": lambda x: (x - x.amin(0)) / (x.amax(0) - x.amin(0)),
     "scaled by a number": lambda x: x * float(x.abs().max()),
     "positions": lambda x: x + PLACES[: len(x)],
     "NumPy": lambda x: torch.from_numpy(x.numpy().cumsum(0)),

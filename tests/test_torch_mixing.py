@@ -163,6 +163,7 @@ def test_functions_of_each_step_are_not_refused(name: str) -> None:
 BY_SEVERAL: dict[str, Reads] = {
     "halves": lambda h, y: torch.stack([part.square().mean() for part in h.chunk(2)]).sum(),
     "twos": lambda h, y: sum(part.square().mean() for part in torch.split(h, 2)),
+    "ranged": lambda h, y: (((h - y) / (y.amax(0) - y.amin(0))).square().sum(), y.numel()),
     "counted": lambda h, y: (sum(part.square().mean() for part in h.chunk(2)), torch.ones(())),
 }
 

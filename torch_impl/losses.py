@@ -110,7 +110,7 @@ class Tally:
             total, count = pair
             if parts is not None and mean is not None:  # else it was checked above
                 self._told = check_pair(parts, result, watch, self._told, self._last[False])
-            self._last[False] = parts
+            self._last[False] = parts or self._last[False]
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
             return self.add_counted(total, count)
