@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_conformance import Wrong, run
 
 from revrnn.conformance.__main__ import main as conformance
 from revrnn.conformance.adapters import InProcess
@@ -152,3 +153,15 @@ def test_a_port_may_use_the_memory_of_an_answer_again() -> None:
             return {"y": y}
 
     assert _report(Frugal(lambda _: None, lambda _: None)).passed()
+
+
+def test_a_port_that_raises_is_reported() -> None:
+    def crash(results: Any, arguments: Any) -> Any:
+        raise KeyError("oops")
+
+    report = run(Wrong("tanh", crash))
+    assert report.verdicts()["gates"] == "fail"
+    assert "oops" in report.failures[0].lines[0]
+    assert report.suspects() == []
+    report = run(Wrong("tanh", lambda results, arguments: 7))
+    assert "garbage" in report.failures[0].lines[0]
