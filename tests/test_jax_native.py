@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from jax import lax
 from jax.experimental import checkify
 from jax.sharding import AxisType, Mesh
@@ -21,6 +22,9 @@ from revrnn import Config, RevRNNError
 from revrnn.conformance.contents import Shape, gradient_arguments, sequence_arguments
 from revrnn.evaluation import Implementation, load
 from revrnn.jax_impl import apply, engine, init, initial_state
+from revrnn.jax_impl.native import weights
+from revrnn.jax_impl.parameters import quantise_parameters
+from revrnn.torch_impl.native.weights import Weights
 
 STACKS: dict[str, dict[str, Any]] = {
     "usual": {"max_forget_bits": 3},
@@ -199,3 +203,25 @@ def test_shapes_alone_and_second_derivatives() -> None:
 
     with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED. apply: .*derivative of a gradient"):
         jax.grad(of_gradient)(X)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_weights_are_packed_as_elsewhere(cell: str, layers: int) -> None:
+    """What XLA's calls make of a stack is what PyTorch's engine makes of it."""
+    config = Config(cell, 33, 130, layers)
+    exact = quantise_parameters(init(jax.random.key(0), config), config)
+    exact["bias_l0"] = exact["bias_l0"].at[3].set(-(2**31))
+    with jax.enable_x64(True):
+        packed = jax.jit(weights.pack, static_argnums=0)(config, exact)
+    other = Weights(config, {name: torch.tensor(np.asarray(v)) for name, v in exact.items()})
+    w_x, w_l, w_h, norms, bias = other.stack
+    w_u = [] if other.w_u is None else [other.w_u]
+    for made, wanted in (
+        (packed.exact, [w_x, w_l, w_h, *w_u, norms, bias]),
+        (packed.floats, [other.of_input, *other.floats]),
+    ):
+        some = [value for value in map(np.asarray, made) if value.size]
+        expected = [value for value in wanted if value.size]
+        for value, one in zip(some, expected, strict=True):
+            np.testing.assert_array_equal(value, one)

@@ -28,10 +28,10 @@ from revrnn.jax_impl import (
     set_product_method,
 )
 from revrnn.jax_impl.engines import Method
-from revrnn.jax_impl.native import calls, weights
+from revrnn.jax_impl.native import calls
 from revrnn.jax_impl.native import engine as native_engine
 from revrnn.jax_impl.x64 import with_x64
-from revrnn.native import compiling, packing, products, tiles
+from revrnn.native import compiling, products, tiles
 
 CONFIG, WORDLIST = Config("revgru", 3, 4), Config("revgru", 3, 4, buffer="wordlist")
 PARAMS, X = init(jax.random.key(0), CONFIG), jnp.ones((2, 1, 3))
@@ -250,16 +250,6 @@ def test_names_of_handlers_say_what_they_were_made_of() -> None:
     """Executables from other sources, or packed for other vectors, do not find them."""
     name = calls.target_of_chunk("advance", "revgru", True)
     assert name.endswith(f"_{products.KIND}_{tiles.PANEL}_{compiling.SOURCES[:16]}")
-
-
-@pytest.mark.parametrize(("columns", "terms"), [(1, 1), (30, 3), (33, 130), (200, 100)])
-def test_weights_are_packed_as_elsewhere(columns: int, terms: int) -> None:
-    """XLA's packing gives what compiled code gives, which PyTorch's engine calls."""
-    w = np.random.default_rng(0).integers(-32512, 32513, (2, columns, terms), np.int16)
-    made = packing.aligned(2, packing.packed_size(columns, terms), np.int16)
-    for part, to in zip(w, made, strict=True):
-        packing.pack_int16(part, to)
-    np.testing.assert_array_equal(weights._exact(jnp.asarray(w)), made)
 
 
 WITHOUT_NUMBA = """

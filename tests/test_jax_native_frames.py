@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from revrnn.jax_impl.native import calls
-from revrnn.jax_impl.native.readout import handler_name
-from revrnn.native import handlers, readout_handler
+from revrnn.jax_impl.native import calls, readout, weights
+from revrnn.native import handlers, readout_handler, weights_handlers
 
 
 def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
@@ -22,7 +21,12 @@ def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
 def call(kind: str, given: list[Any], made: list[Any], pairs: Any) -> None:
     """Call a handler as :func:`revrnn.jax_impl.native.calls.call` does."""
     shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in made]
-    name = handler_name() if kind == "readout" else calls.target_of_chunk(kind, "revgru", True)
+    names = {
+        "readout": readout.handler_name,
+        "weights for sums": lambda: weights.handler_name(gradients=False),
+        "weights for gradients": lambda: weights.handler_name(gradients=True),
+    }
+    name = names.get(kind, lambda: calls.target_of_chunk(kind, "revgru", True))()
     aliases = dict(pairs.tolist())
     with jax.enable_x64(True):
         jax.block_until_ready(jax.ffi.ffi_call(name, shapes, input_output_aliases=aliases)(*given))
@@ -33,11 +37,16 @@ FRAMES = {
     "recover": (*handlers._RECOVERED, handlers._KEPT),
     "pull": (handlers._PULLED, handlers._GRADIENTS, handlers._ADDED),
     "readout": (readout_handler._ARGUMENTS, readout_handler._RESULTS, readout_handler._ADDED),
+    "weights for sums": (*weights_handlers._FOR_SUMS, weights_handlers._NOWHERE),
+    "weights for gradients": (*weights_handlers._FOR_GRADIENTS, weights_handlers._NOWHERE),
 }
+WRONG = ("type", "axes", "result", "fewer", "more", "not in place")
 
 
-@pytest.mark.parametrize("kind", FRAMES)
-@pytest.mark.parametrize("wrong", ["type", "axes", "result", "fewer", "more", "not in place"])
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [(k, w) for k, frame in FRAMES.items() for w in WRONG if len(frame[2]) or w != WRONG[-1]],
+)
 def test_a_frame_that_is_not_as_expected(kind: str, wrong: str) -> None:
     """An error that XLA raises, before anything is read."""
     given, made, pairs = FRAMES[kind]

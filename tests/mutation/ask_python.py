@@ -51,6 +51,7 @@ LEFT_OUT: Final = {
     "readout": "a module's loss, which no operation has; test_native_readout.py",
     "readout_tiles": "as readout",
     "readout_handler": "as readout; test_jax_native_readout.py",
+    "weights_handlers": "XLA's own way to packed weights; test_jax_native_choice.py",
     "atomics": _SHARED,
     "threads": _SHARED,
     "own_rows": "rows of several threads; test_engines.py, test_jax_native_threads.py",
