@@ -15,7 +15,7 @@ def test_a_mistake_that_right_answers_contradict_is_not_the_first() -> None:
     """Cases of sigmoid catch a mistake of tanh's too, but tanh is right."""
 
     def up(results: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-        half = load("numpy").evaluate("tanh", arguments | {"bits": arguments["bits"] + 1})["y"]
+        half = load("numpy").evaluate("tanh", {**arguments, "bits": arguments["bits"] + 1})["y"]
         return {"y": (half + 2**15 + 1 >> 1).astype(np.int32)}
 
     report = run(Wrong("sigmoid", up), profiles=("gates",))
