@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ def empty(kinds: Any) -> list[np.ndarray[Any, Any]]:
 def call(kind: str, given: list[Any], made: list[Any], pairs: Any) -> None:
     """Call a handler as :func:`revrnn.jax_impl.native.calls.call` does."""
     shapes = [jax.ShapeDtypeStruct(v.shape, v.dtype) for v in made]
-    names = {
+    names: dict[str, Callable[[], str]] = {
         "readout": readout.handler_name,
         "weights for sums": lambda: weights.handler_name(gradients=False),
         "weights for gradients": lambda: weights.handler_name(gradients=True),
