@@ -122,8 +122,11 @@ class InProcess:
             results: Any = self.implementation.evaluate(question.operation, args)
         except RevRNNError as error:
             return {"error": error.code}
-        except (Exception, SystemExit):
-            return Fault("crash", traceback.format_exc(limit=-3).strip())
+        except (Exception, SystemExit) as error:
+            # Its name first: reports cut what is long.
+            places = traceback.format_tb(error.__traceback__, limit=-3)
+            text = "".join([*traceback.format_exception_only(error), *places])
+            return Fault("crash", text.strip())
         if not isinstance(results, Mapping):
             return Fault("garbage", f"{type(results).__name__} instead of a mapping")
         return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in results.items()}

@@ -7,8 +7,10 @@ when this engine is.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +77,29 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
+@cache
+def _say_that_nothing_is_kept() -> None:
+    """Warn, once a process, that there is no place for compiled code."""
+    text = "compiled code cannot be kept, and every process compiles for half a minute: neither its"
+    text += " source's folder nor the user's cache can be written; NUMBA_CACHE_DIR names another"
+    warnings.warn(f"revrnn: {text}", RuntimeWarning, stacklevel=3)
+
+
+def _keep(made: Any, function: Callable[..., Any]) -> None:
+    """Let what is compiled of a function be kept on disk, where there is a place for it."""
+    try:
+        made._cache = _Cache(function)
+    except RuntimeError:  # of numba's: no folder that can be written
+        _say_that_nothing_is_kept()
+
+
 _OUTER: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def native(function: Callable[..., Any]) -> Any:
     """Return ``function`` compiled when it is first called with arguments of new types."""
     made = _njit(**_OUTER)(function)
-    try:
-        made._cache = _Cache(made.py_func)
-    except RuntimeError:  # no folder that can be written: compiled anew in every process
-        made = _njit(**_OUTER)(function)
+    _keep(made, function)
     return made
 
 
@@ -164,7 +179,6 @@ def hold(array: Array) -> Any:
 def callback(function: Callable[..., Any]) -> Any:
     """Return a function of an address, compiled to be called from C; it has an ``address``."""
     made: Any = CFunc(function, ((types.int64,), types.int64), {}, {"error_model": "numpy"})
-    with suppress(RuntimeError):  # no folder that can be written
-        made._cache = _Cache(function)
+    _keep(made, function)
     made.compile()
     return made

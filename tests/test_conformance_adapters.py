@@ -126,7 +126,7 @@ def test_a_port_that_leaves_python_is_wrong(threads: int) -> None:
     port.threads = threads
     report = _report(port)
     assert not report.passed()
-    assert "SystemExit: 0" in as_text(report)
+    assert "crash: SystemExit: 0" in as_text(report)
 
 
 @pytest.mark.rule("CONF-002")

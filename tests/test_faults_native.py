@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from revrnn.native import compiling
+
 FUNCTION = """
 from revrnn.native.compiling import native
 
@@ -50,3 +52,16 @@ def test_damaged_and_lacking_room_for_compiled_code(
         patch.setattr(IndexDataCacheFile, "_save_data", no_room)
         assert run(number=22) == 23
     assert run(number=22) == 23
+
+
+def test_no_place_for_compiled_code_is_told_once() -> None:
+    def made(number: int) -> int:
+        space: dict[str, Any] = {}
+        exec(compile(FUNCTION.format(number=number), "<nowhere>", "exec"), space)
+        return int(space["f"](1))
+
+    compiling._say_that_nothing_is_kept.cache_clear()
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR names another") as told:
+        results = [made(3), made(4)]
+    assert results == [4, 5]
+    assert len(told) == 1
