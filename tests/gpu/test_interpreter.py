@@ -25,7 +25,7 @@ STREAMS = [setup for setup in FIXED if setup[0].buffer == "stream" or not setup[
 
 
 @given(seed=SEEDS)
-@settings(max_examples=3)
+@settings(max_examples=1)  # one takes as long as all other tests here on the other core
 def test_random_sequences_agree_with_the_oracle(oracle: Implementation, seed: int) -> None:
     agree(oracle, seed)
 
