@@ -154,6 +154,17 @@ def test_what_is_not_a_number_stays_so() -> None:
     assert fine[6:].all()
 
 
+def test_outer_products_of_what_is_not_a_number() -> None:
+    """It does not spread to other rows either."""
+    a, (packed, _) = numbers(20, 17), weights(20, 97)
+    a[3, 5], a[4, 16] = np.inf, np.nan
+    into = np.zeros((19, 97), np.float32)
+    add_outer(a.reshape(-1), 20, 17, packed, 97, into)
+    fine = np.isfinite(into).all(1)
+    assert not fine[[6, 17]].any()
+    assert fine.sum() == 17
+
+
 @pytest.mark.parametrize("terms", [33, 34])
 def test_only_the_weights_are_packed(terms: int) -> None:
     """What lies behind them in memory is not read, whatever it is."""

@@ -15,6 +15,7 @@ from revrnn.native.amx import aligned_at
 from revrnn.native.compiling import native
 from revrnn.native.packing import aligned, pack_int16, packed_size, padded
 from revrnn.native.records import Factor, Operand
+from revrnn.native.tiles import LANES, PANEL
 
 LARGEST = 32512
 
@@ -27,12 +28,14 @@ def product(a: Any, w: Any, shift: int) -> tuple[bool, Any]:
     own[:, :terms] = a
     packed = aligned(1, packed_size(columns, terms), np.int16)[0]
     norm = pack_int16(w, packed)
-    sums = np.zeros(rows * padded(columns), np.int32)
+    sums = np.full((rows + 3, padded(columns)), 7, np.int32)
     wide = np.full((rows, columns), 5, np.int64)
     largest = int(np.abs(a.astype(np.int64)).max())
     operand = Operand(own.reshape(-1), own.shape[1], rows, own.shape[1] // 2, largest)
-    narrow = products.checked_product(operand, Factor(packed, norm, columns), sums, wide, shift)
-    return narrow, sums.reshape(rows, -1)[:, :columns] if narrow else wide - 5
+    factor = Factor(packed, norm, columns)
+    narrow = products.checked_product(operand, factor, sums.reshape(-1), wide, shift)
+    assert (sums[rows:] == 7).all(), "rows beyond the result were written"
+    return narrow, sums[:rows, :columns] if narrow else wide - 5
 
 
 @pytest.mark.parametrize("most", [40, LARGEST])
@@ -52,6 +55,17 @@ def test_products(rows: int, terms: int, columns: int, most: int) -> None:
     np.testing.assert_array_equal(given, wanted if narrow else wanted << 3)
 
 
+@pytest.mark.parametrize("columns", [1, LANES + 1, PANEL, PANEL + 1])
+@pytest.mark.rule("PROD-001")
+def test_any_few_rows(columns: int) -> None:
+    """Which go together by eight, four, two and one."""
+    generator = np.random.default_rng(columns)
+    for rows in range(1, 18):
+        a = generator.integers(-99, 100, (rows, 5), np.int16)
+        w = generator.integers(-99, 100, (columns, 5), np.int16)
+        np.testing.assert_array_equal(product(a, w, 0)[1], a.astype(np.int64) @ w.T)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_sums_that_no_int32_holds(sign: int) -> None:
     """Of more terms than are added in int32 at a time, and large in both bytes."""
@@ -61,6 +75,34 @@ def test_sums_that_no_int32_holds(sign: int) -> None:
     narrow, given = product(a, w, 0)
     assert not narrow
     np.testing.assert_array_equal(given, sign * terms * most**2)
+
+
+def test_a_bound_of_two_to_the_31() -> None:
+    """The least sum that int32 does not hold is not made there."""
+    a = np.full((1, 8), 2**14, np.int16)
+    narrow, given = product(a, a, 0)
+    assert not narrow
+    assert given.item() == 2**31
+
+
+@pytest.mark.parametrize("at", [0, -1])
+@pytest.mark.parametrize("way", [True, False])
+def test_a_check_notices_one_wrong_number(
+    way: bool, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first and the last of a product, made in int32 or in int64."""
+    right = products.checked_product
+
+    def wrong(a: Operand, f: Factor, sums: Any, wide: Any, shift: int) -> bool:
+        narrow = bool(right(a, f, sums, wide, shift))
+        if narrow is way:
+            given = sums.reshape(a.rows, -1)[:, : f.columns] if narrow else wide
+            given[at, at] += 1
+        return narrow
+
+    assert products.self_check()
+    monkeypatch.setattr(products, "checked_product", wrong)
+    assert not products.self_check()
 
 
 @native

@@ -57,6 +57,9 @@ KINDS: Final = tuple(
 _DEPENDS: Final = re.compile(r"\b(AMX|WIDE|LANES|PANEL|TALL|VECTORS)\b")
 _OF_PRODUCTS: Final = (
     "native_products.py::test_products",
+    "native_products.py::test_any_few_rows",
+    "native_products.py::test_a_bound_of_two_to_the_31",
+    "native_products.py::test_a_check_notices_one_wrong_number",
     "native_products.py::test_sums_that_no_int32_holds",
     "native_products.py::test_room_begins_where_a_tile_is_best_read",
     "native_float_products.py",
@@ -173,8 +176,8 @@ def _chosen(questions: list[Question], given: Given) -> list[Question]:
     """Return what comes to a change: small ones by different ways through its file, then large."""
     source, path = text_of("native", given.file), str(folder() / f"{given.file}.py")
     lines = {(path, line) for line in span(source, given.line)}
-    if not outermost_at(source, given.line):
-        lines = set()  # whatever runs may see it
+    if not outermost_at(source, given.line) or not any(lines & q.lines for q in questions):
+        lines = set()  # run where it is imported: whatever runs may see it
     times, order = Counter[Lines](), list[tuple[int, Question]]()
     for question in sorted(questions, key=lambda question: question.seconds):
         here = frozenset(one for one in question.lines if one[0] == path)
