@@ -10,6 +10,7 @@ import pytest
 
 from experiment_cases import NMT_WORDS, small, some_pairs, write_pairs
 from revrnn import Config
+from revrnn.experiments.__main__ import main
 from revrnn.experiments.nmt.batches import make_batch
 from revrnn.experiments.nmt.corpus import BEGIN, END, as_text, load
 from revrnn.experiments.nmt.search import beam, greedy
@@ -136,3 +137,13 @@ def test_translations_keep_their_order(data: Path) -> None:
     for pair, text in zip(corpus.test, texts, strict=True):
         alone = greedy(*trainer.stepper(make_batch([pair])), 1, settings.max_length)
         assert text == as_text(corpus.target, alone[0])
+
+
+@pytest.mark.parametrize("power", ["10.5", "1e30", "nan"])
+def test_a_power_of_lengths_that_no_float_holds(
+    power: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["nmt", "--out", str(out), "--length-penalty", power]) == 2
+    assert "] length_penalty: got" in capsys.readouterr().out
+    assert not out.exists()
