@@ -11,8 +11,8 @@ import pytest
 
 from revrnn.native import threads
 from revrnn.native.atomics import add_now, pause
-from revrnn.native.compiling import callback, i64
-from revrnn.native.tasks import FAILED, NUMBERS, run_shares
+from revrnn.native.compiling import callback, i64, native
+from revrnn.native.tasks import FAILED, NUMBERS, run_shares, say_failed
 from revrnn.torch_impl.native.threads import _region
 
 TASKS = 7
@@ -87,6 +87,17 @@ def test_a_task_without_memory_is_told(count: Any) -> None:
     tasks = tasks_of()
     tasks[3, FAILED] = 1
     assert not run_shares(count.address, tasks, 2, 0)
+
+
+@native
+def _fail(address: int) -> None:
+    say_failed(address)
+
+
+def test_a_share_says_that_memory_was_short() -> None:
+    tasks = tasks_of()
+    _fail(tasks[3].ctypes.data)
+    assert np.argwhere(tasks).tolist() == [[3, FAILED]]
 
 
 @pytest.mark.skipif(not threads.POSIX, reason="helpers are POSIX threads")
