@@ -116,20 +116,10 @@ class InProcess:
             yield from pool.imap(self._answer, questions)
 
     def _answer(self, question: Question) -> Answer:
-        # A port may write into what it is given, and use the memory of an answer again.
-        args = copy.deepcopy(dict(question.args))
         try:
-            results: Any = self.implementation.evaluate(question.operation, args)
+            return evaluated(self.implementation, question)
         except RevRNNError as error:
             return {"error": error.code}
-        except (Exception, SystemExit) as error:
-            # Its name first: reports cut what is long.
-            places = traceback.format_tb(error.__traceback__, limit=-3)
-            text = "".join([*traceback.format_exception_only(error), *places])
-            return Fault("crash", text.strip())
-        if not isinstance(results, Mapping):
-            return Fault("garbage", f"{type(results).__name__} instead of a mapping")
-        return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in results.items()}
 
     def finish(self) -> Fault | None:
         """Return nothing: it has no input that ends."""
@@ -137,6 +127,28 @@ class InProcess:
 
     def close(self) -> None:
         """Do nothing: the process goes on."""
+
+
+def evaluated(implementation: Implementation, question: Question) -> dict[str, Any] | Fault:
+    """Return what an implementation in this process makes of a request.
+
+    Raises:
+        RevRNNError: as it does; whatever else it raises is a fault.
+    """
+    # It may write into what it is given, and use the memory of an answer again.
+    args = copy.deepcopy(dict(question.args))
+    try:
+        results: Any = implementation.evaluate(question.operation, args)
+    except RevRNNError:
+        raise
+    except (Exception, SystemExit) as error:
+        # Its name first: reports cut what is long.
+        places = traceback.format_tb(error.__traceback__, limit=-3)
+        text = "".join([*traceback.format_exception_only(error), *places])
+        return Fault("crash", text.strip())
+    if not isinstance(results, Mapping):
+        return Fault("garbage", f"{type(results).__name__} instead of a mapping")
+    return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in results.items()}
 
 
 def check_adapter(implementation: object, argument: str = "adapter") -> None:

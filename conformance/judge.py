@@ -6,7 +6,6 @@ alone; the command lines, the plugin and pasted programs take it from here.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,7 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 from revrnn.operations import OPERATIONS
 
-from .adapters import find
+from .adapters import Fault, Question, evaluated, find
 from .process import PortError
 from .profiles import PROFILES
 
@@ -58,17 +57,11 @@ class _Named:
         Raises:
             PortError: if the judge does not answer as an implementation does.
         """
-        try:
-            results: Any = self._judge.evaluate(operation, copy.deepcopy(dict(arguments)))
-        except RevRNNError:
-            raise
-        except (Exception, SystemExit) as error:
-            said = f"{type(error).__name__}: {error}"
-            raise PortError(f"judge {self.name}: {operation}: {said}") from error
-        if not isinstance(results, Mapping):
-            kind = type(results).__name__
-            raise PortError(f"judge {self.name}: {operation}: {kind} instead of a mapping")
-        return dict(results)
+        results = evaluated(self._judge, Question(operation, arguments))
+        if isinstance(results, Fault):
+            said = results.detail.splitlines()[0]
+            raise PortError(f"judge {self.name}: {operation}: {said}")
+        return results
 
 
 def offers(judge: Implementation, operation: str) -> bool:

@@ -19,7 +19,6 @@ from .frames import (
     floats_3,
     ints_2,
     longs_2,
-    out_of_memory,
     result,
     shorts_1,
     shorts_2,
@@ -91,20 +90,14 @@ def _pack_for_gradients(frame: int) -> None:
 def handler(gradients: bool) -> Handler:
     """Return a handler to be compiled, of weights for gradients or for sums."""
     given, made = _FOR_GRADIENTS if gradients else _FOR_SUMS
+    pack = _pack_for_gradients if gradients else _pack_for_sums
 
     def handle(frame: int) -> Any:
         if asks_for_metadata(frame):
             return 0
         error = unexpected(frame, given, made, _NONE, _NOWHERE)
-        if error != 0:
-            return error
-        try:
-            if gradients:
-                _pack_for_gradients(frame)
-            else:
-                _pack_for_sums(frame)
-        except Exception:  # the only one that there can be: memory is short
-            return out_of_memory(frame)
-        return 0
+        if error == 0:
+            pack(frame)
+        return error
 
     return handle

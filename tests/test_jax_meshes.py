@@ -18,10 +18,10 @@ PROGRAM = Path(__file__).parent / "jax_mesh_program.py"
 def run(*arguments: str) -> None:
     """Run the program; fail with what it printed."""
     given = os.environ.get("XLA_FLAGS", "")
-    flags = {"XLA_FLAGS": f"{given} --xla_force_host_platform_device_count=2"}
+    flags = f"{given} --xla_force_host_platform_device_count=2"
     process = subprocess.run(
         [sys.executable, "-W", "error", str(PROGRAM), *arguments],
-        env=os.environ | flags | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=False,

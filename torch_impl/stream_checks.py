@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from .readout import LinearCrossEntropy
 from .shortcuts import is_plain_embedding, is_plain_linear
 from .transforms import check_surroundings, forward_mode, is_abstract, refuse_forward_mode
 from .trees import Tree, named_leaves, tree_of
+
+_NUMBERS: Final = "numbers: streaming looks at losses"
 
 
 def check_module(module: object) -> None:
@@ -53,8 +55,7 @@ def check_inputs(inputs: Any, embed: object, input_size: int, device: torch.devi
         RevRNNError: unless they have steps and rows, and the features if nothing embeds them.
     """
     if device.type == "meta":
-        allowed = "numbers: streaming looks at losses"
-        raise RevRNNError("E_UNSUPPORTED", "module", "parameters on meta", allowed)
+        raise RevRNNError("E_UNSUPPORTED", "module", "parameters on meta", _NUMBERS)
     leaves = named_leaves("inputs", inputs)
     for name, leaf in leaves:
         _check_array(name, leaf)
@@ -91,8 +92,7 @@ def _check_array(name: str, value: object) -> None:
     check_dense(name, value)
     check_shape(name, value.shape)
     if is_abstract([value]):
-        given, allowed = "a tensor without numbers (meta, fake)", "numbers"
-        raise RevRNNError("E_UNSUPPORTED", name, given, f"{allowed}: streaming looks at losses")
+        raise RevRNNError("E_UNSUPPORTED", name, "a tensor without numbers (meta, fake)", _NUMBERS)
     if value.dim() < 2 or 0 in value.shape[:2]:
         given = f"shape {list(value.shape)}"
         raise RevRNNError("E_SHAPE", name, given, "[T, B, …], steps first, T and B at least 1")
