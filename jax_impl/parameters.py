@@ -9,6 +9,7 @@ from revrnn.config import Config
 from revrnn.plan import check_sizes
 
 from .checks import Params, check_key, check_trees, in_binary32
+from .forks import check_process
 from .quantise import quantise
 from .state import check_config
 
@@ -21,6 +22,7 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
     Raises:
         RevRNNError: ``E_ARGUMENT`` or ``E_UNSUPPORTED``.
     """
+    check_process()
     check_config(config)
     check_key("key", key)
     check_sizes(config)

@@ -13,6 +13,7 @@ from revrnn.kinds import is_int
 from revrnn.plan import CHUNK_SIZE
 
 from .engines import Method, method_of
+from .forks import check_process
 from .state import check_config
 from .status import is_concrete, kind_of
 
@@ -54,6 +55,7 @@ def settings_of(
     states: str = "reversed",
 ) -> Settings:
     """Return checked settings; without ``reset_capacity`` resets are counted where they can be."""
+    check_process()
     check_config(config)
     if states not in ("reversed", "stored"):
         raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")

@@ -15,6 +15,7 @@ from revrnn.saturation import Saturation, warn_of_saturation
 from .bptt import Bptt
 from .checks import check_heads
 from .engine import Settings, choose
+from .forks import wait_for_none
 from .gradients import Gradients
 from .quantise import operand_passes, quantise_parameters
 from .schedule import Gains, make_schedule
@@ -158,6 +159,7 @@ class Call:
                 shape = (self.config.num_layers, given["x"].shape[1], self.config.hidden_size)
                 shaped[name] = like.new_empty(shape)
             return [shaped[name] for name in self.differentiated]
+        wait_for_none()
         x = given["x"]
         grad_x = torch.empty_like(x, dtype=torch.float32) if wants_x else None
         # A backward pass under autocast would round its products to fewer bits.

@@ -19,6 +19,7 @@ from revrnn.errors import RevRNNError, type_name
 from revrnn.plan import check_shape
 
 from .checks import FLOATS, check_dense, check_state, check_tensor
+from .forks import wait_for_none
 from .layers import RevRNNLayers
 from .state import State
 
@@ -62,6 +63,7 @@ def take(
     Raises:
         RevRNNError: by the name of the argument, before any work is done.
     """
+    wait_for_none()
     by_step = {"mask": mask, "resets": resets}
     if isinstance(value, PackedSequence):
         return _packed(module, name, value, hx, by_step)

@@ -25,6 +25,7 @@ from revrnn.errors import RevRNNError, one_of
 from revrnn.plan import CHUNK_SIZE
 
 from .conversions import CONVERSIONS, Conversions
+from .forks import wait_for_none
 from .gradients import Gradients
 from .sequence import Schedule
 from .state import State
@@ -225,6 +226,7 @@ def choose(config: Config, device: torch.device, settings: Settings) -> Engine:
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` with the reason if the chosen engine refuses.
     """
+    wait_for_none()
     chosen, reasons = _first(config, device, settings)
     if chosen is None:
         raise RevRNNError("E_UNSUPPORTED", "engine", repr(_chosen), _allowed(reasons[_chosen]))

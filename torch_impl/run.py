@@ -21,6 +21,7 @@ from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
 from .engine import choose
+from .forks import wait_for_none
 from .gradients import Gradients
 from .losses import Tally
 from .modules import Floats, RevRNNBase
@@ -55,6 +56,7 @@ class Run:
         ``resets`` in ``by_step``. ``back`` says whether there will be a backward pass; ``check``
         checks the caller's other arguments, from steps, rows and device.
         """
+        wait_for_none()
         check_not_wrapped(module=module, embed=embed)
         check_module(module)
         check_not_sharded(module)
