@@ -72,6 +72,20 @@ def test_large_stacks(
         assert np.abs(native[name] - gradient).max() <= 1e-4 * scale, name
 
 
+@pytest.mark.rule("GRAD-016")
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_gradients_through_wide_layers(oracle: Implementation, cell: str) -> None:
+    """Those that a layer gives to the one below have more columns than go together."""
+    config = Config(cell, 2, 140, num_layers=2, max_forget_bits=3)
+    generator = np.random.default_rng(0)
+    arguments = sequence_arguments(config, Shape(1, 2), generator)
+    request = gradient_arguments(arguments, generator) | {"states": "reversed"}
+    wanted, native = (one.evaluate("sequence_gradient", request) for one in (oracle, NATIVE))
+    for name, gradient in wanted.items():
+        scale = np.abs(gradient).max() + 1e-6
+        assert np.abs(native[name] - gradient).max() <= 1e-4 * scale, name
+
+
 @pytest.mark.rule("PROD-001", "PROD-004")
 @pytest.mark.parametrize("bias", [0, 2**27, 2**31 - 1], ids=["sums", "both", "bias"])
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])

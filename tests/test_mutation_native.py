@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import numpy as np
 import pytest
 from mutation import ask_native
 from mutation.ask_python import Given, text_of
+from mutation.asking import AT_ONCE, in_a_process
+from mutation.fenced import FencedNumPy
 from mutation.interpreting import interpreted, put, wide
 from mutation.kernel_lines import Question, folder, span
 
@@ -98,6 +103,28 @@ def test_interpreted_kernels_answer_rightly_and_a_change_is_noticed() -> None:
 def test_a_line_belongs_to_its_statement_or_to_the_head_of_one() -> None:
     source = "def f(a,\n      b):\n    if (a\n            < b):\n        c = [\n            1]\n"
     assert [span(source, line) for line in (1, 4, 6)] == [range(1, 3), range(3, 5), range(5, 7)]
+
+
+@pytest.mark.parametrize("make", [FencedNumPy.zeros, FencedNumPy.empty, FencedNumPy.ones])
+def test_memory_ends_behind_an_array(make: Any) -> None:
+    """Whoever reads its last byte goes on, whoever reads the next one does not."""
+
+    def read(at: int) -> int:
+        faulthandler.disable()  # pytest's own, which would print where that was
+        array = make((3, 5), np.int16)
+        assert array.shape == (3, 5)
+        assert array.flags.c_contiguous
+        return len(ctypes.string_at(array.ctypes.data + at, 1))
+
+    assert in_a_process(partial(read, 29)) == 1
+    assert in_a_process(partial(read, 30)) == AT_ONCE
+
+
+def test_what_is_not_written_is_seen() -> None:
+    assert np.isnan(FencedNumPy.empty(3, np.float32)).all()
+    assert FencedNumPy.empty(3, np.int32).all()
+    assert FencedNumPy.full((2, 2), 7, np.int64).tolist() == [[7, 7], [7, 7]]
+    assert FencedNumPy.zeros((0, 3), np.int32).shape == (0, 3)
 
 
 def test_small_requests_come_first_and_then_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from revrnn.native import processor
 
 from .ask_python import PACKAGES, Given, text_of
 from .asking import AT_ONCE, Asking, in_a_process, is_wrong, prepare_questions, put_first
-from .interpreting import forget_kernels, kernels
+from .interpreting import fence_users, forget_kernels, kernels
 from .kernel_lines import Lines, Noted, Question, Tests, folder, span
 from .reach import outermost_at
 
@@ -69,12 +69,15 @@ _OTHERS: Final = (
     "engines.py::test_threads_change_nothing[RevGRU-helpers]",
     "engines.py::test_threads_change_nothing[RevLSTM-helpers]",
     "engines.py::test_gradients_of_the_last_state_alone",
+    "engines.py::test_gradients_through_wide_layers",
     "engines.py::test_large_stacks[revgru-(2, 6, 90)-usual]",
     "engines.py::test_large_stacks[revgru-(70, 90, 3)-usual]",
     "engines.py::test_streaming_by_each_engine",
     "engines.py::test_sums_at_the_edge_of_int32",
     "engines.py::test_biases_alone",
     "torch_options.py::test_resets_are_segments",
+    "native_handlers.py",
+    "native_frames.py",
 )
 # Tests that are run, by kind of processor.
 _TESTS: Final = {
@@ -109,6 +112,7 @@ def _imported() -> Any:
     engine._fault = lambda: None  # the check at the beginning would notice before any request
     for name in ("work", "conversions"):
         import_module(f"revrnn.torch_impl.native.{name}")
+    fence_users()
     return sys.modules["revrnn.torch_impl.evaluate_native"].IMPLEMENTATION
 
 

@@ -26,6 +26,7 @@ import numba.cpython.unsafe.tuple
 import numba.extending
 import numpy as np
 
+from .fenced import FencedNumPy
 from .intrinsics import Intrinsic
 
 PACKAGE: Final = "revrnn.native"
@@ -172,7 +173,8 @@ class _Function:
     by_address: Final[dict[int, Any]] = {}
 
     def __init__(self, function: Any) -> None:
-        self._itself = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+        self._itself = kind(lambda address: int(function(address)))
         self.address = ctypes.cast(self._itself, ctypes.c_void_p).value or 0
         self.by_address[self.address] = function
 
@@ -180,6 +182,9 @@ class _Function:
 def _run(function: int, tasks: Any, threads: int, region: int) -> None:
     for task in tasks:
         _Function.by_address[int(function)](int(task.ctypes.data))
+
+
+_addresses: Final[dict[str, int]] = {}
 
 
 class _Loader(SourceFileLoader):
@@ -193,6 +198,8 @@ class _Loader(SourceFileLoader):
         stands = {"_wide": wide, "_put": put, "_real": np.float64}
         vars(module).update(stands)
         super().exec_module(module)
+        if "np" in vars(module):
+            vars(module)["np"] = FencedNumPy()
         if module.__name__ == f"{PACKAGE}.compiling":
             plain = dict.fromkeys(("native", "inner", "inline"), _plain)
             own = {name: getattr(value, "py_func", value) for name, value in vars(module).items()}
@@ -230,6 +237,13 @@ def forget_kernels() -> None:
             del sys.modules[name]
 
 
+def fence_users() -> None:
+    """Let what uses the kernels give them arrays behind which memory ends."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{_USERS}.") and "np" in vars(module):
+            vars(module)["np"] = FencedNumPy()
+
+
 @contextmanager
 def kernels(sources: dict[str, str], lacking: Mapping[str, bool]) -> Iterator[None]:
     """Let kernels be imported from texts, by the names of their modules.
@@ -241,7 +255,8 @@ def kernels(sources: dict[str, str], lacking: Mapping[str, bool]) -> Iterator[No
     paths = {name: str(_spec(name).origin) for name in sources}
     threads = ModuleType(f"{PACKAGE}.threads")
     vars(threads).update(run=_run, POSIX=True)
-    vars(threads).update(dict.fromkeys(("make_known", "prepare", "address_of"), lambda *_: None))
+    vars(threads).update(prepare=lambda: None, make_known=_addresses.__setitem__)
+    vars(threads).update(address_of=_addresses.__getitem__)
     replaced: list[tuple[Any, str, Any]] = [
         (numba.extending, "intrinsic", _intrinsic),
         (numba, "carray", _carray),
