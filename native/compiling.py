@@ -155,8 +155,8 @@ def _sar(typingctx: Any, value: Any, count: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         narrow = ir.IntType(32)
-        parts = [a if a.type.width == 32 else builder.trunc(a, narrow) for a in args]
-        return builder.ashr(*parts)
+        # Of a number that is int32 already, LLVM's builder makes the same number.
+        return builder.ashr(*(builder.trunc(a, narrow) for a in args))
 
     return types.int32(value, count), codegen
 

@@ -88,7 +88,7 @@ def recurrent_sums(
         inputs: sums of the input with all gates.
         at: the first of their columns that belongs to these gates.
         sums: int32, flat, room for whole panels; whole sums that do not fit int32 are clipped.
-        zeros: int32, as many as biases.
+        zeros: int32, no fewer than whole panels of these gates.
     """
     rows, x, wide, bias = a.rows, inputs.sums, inputs.wide, inputs.bias
     across, width, shift = padded_columns(bias.size), padded_columns(f.columns), inputs.shift

@@ -50,7 +50,6 @@ from .records import (
 )
 from .rooms import input_room, make_room, together
 from .sums import BIAS, CANDIDATE, INPUT, VIEW, input_sums, recurrent_sums
-from .tiles import LANES
 
 
 @inner
@@ -109,7 +108,7 @@ def forward(
     of_first = input_room(number * rows, bias[0], plan[INPUT_SHIFT])
     above = input_room(rows, bias[0], plan[LAYER_SHIFT])
     below = np.empty(rows * 2 * units, np.int16)
-    width, largest = padded_columns(2 * own_columns) + LANES, np.empty(1, np.int64)
+    width, largest = padded_columns(own_columns), np.empty(1, np.int64)
     sums_room, zeros = np.empty(rows * width, np.int32), np.zeros(width, np.int32)
     no_gains = np.empty((0, 0), np.int32)
     nothing = np.empty(0, np.float32)
@@ -203,7 +202,7 @@ def recover(
     of_first = input_room(number * rows, bias[0], plan[INPUT_SHIFT])
     above = input_room(rows, bias[0], plan[LAYER_SHIFT])
     below = np.empty(rows * 2 * units, np.int16)
-    width, largest = padded_columns(2 * own_columns) + LANES, np.empty(1, np.int64)
+    width, largest = padded_columns(own_columns), np.empty(1, np.int64)
     sums_room, zeros = np.empty(rows * width, np.int32), np.zeros(width, np.int32)
     no_gains = np.empty((0, 0), np.int32)
     old_h, old_c = np.zeros((rows, units), np.int32), np.zeros((rows, units), np.int32)

@@ -51,7 +51,7 @@ def test_dropout_repeats_in_the_backward_pass(kind: Any) -> None:
 def test_resets_are_segments(oracle: Implementation, kind: Any) -> None:
     """The oracle, run in segments, gives the same; reversed and stored gradients are equal."""
     torch.manual_seed(6)
-    module, steps, rows = kind(3, 6, 2, slice_size=1), 9, 4
+    module, steps, rows = kind(3, 6, 3, slice_size=1), 9, 4
     params, config = dict(module.named_parameters()), module.config
     x = torch.randn(steps, rows, 3, requires_grad=True)
     resets = torch.rand(steps, rows) < 0.2

@@ -75,6 +75,8 @@ _OTHERS: Final = (
     "engines.py::test_streaming_by_each_engine",
     "engines.py::test_sums_at_the_edge_of_int32",
     "engines.py::test_biases_alone",
+    "native_sums.py",
+    "native_processor.py",
     "torch_options.py::test_resets_are_segments",
     "native_handlers.py",
     "native_frames.py",
