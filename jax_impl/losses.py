@@ -18,6 +18,7 @@ from .closures import Hoisted
 from .flat import STEPS
 from .pairs import are_sums
 from .readout import LinearCrossEntropy
+from .status import NONFINITE, flag
 
 Tree = Any
 Values = tuple[jax.Array, ...]
@@ -68,6 +69,11 @@ class Reader:
     def loss(self, total: jax.Array, count: jax.Array) -> jax.Array:
         """Return the loss of the sequence; without anything that counts it is NaN, 0/0."""
         return total / self.average.finish(count) if self.divides else total
+
+    def fault(self, total: jax.Array, count: jax.Array) -> jax.Array:
+        """Return the fault of a sum that is NaN; of nothing that counts 0/0 is none."""
+        wrong = jnp.isnan(total)
+        return flag(wrong & (count != 0) if self.divides else wrong, NONFINITE)
 
 
 def reader_of(

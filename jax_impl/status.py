@@ -33,7 +33,7 @@ _MOST_UNITS: Final = (1 << 23) - 1
 
 # In the order of ERR-002: bit, code, argument, what was given, what is allowed.
 _FAULTS: Final = (
-    (NONFINITE, "E_NONFINITE", "x, params or hx", "NaN or an infinity", "finite numbers"),
+    (NONFINITE, "E_NONFINITE", "x, params, hx or readout", "NaN or an infinity", "finite numbers"),
     (GAINS, "E_RANGE", "gains", "a gain out of range", "0 … 65536, which is 16"),
     (TARGETS, "E_RANGE", "targets", "a class out of range", "0 … classes − 1, or ignore_index"),
     (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),

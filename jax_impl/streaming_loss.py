@@ -17,7 +17,7 @@ from .losses import Reader, Sums, count_varies
 from .passing import Pullback, Recover, Remembered
 from .run import Free, Given, Run, marked, outputs_like, refuse, same_axes, undifferentiable
 from .state import State, floats_of
-from .status import check, is_concrete
+from .status import check, first, is_concrete
 
 Tree = Any
 
@@ -53,8 +53,9 @@ def measure(run: Run, free: Free, given: Given) -> Streamed:
     """Return the loss, going forward once."""
     pieces = _Pieces(run, free, given, _none(free))
     kept, (total, count) = pieces.forward(keep=False)
-    loss = marked(pieces.reader.loss(total, count), kept.end.status)
-    return _streamed(run, kept, kept.end.status, loss)
+    status = first(kept.end.status, pieces.reader.fault(total, count))
+    loss = marked(pieces.reader.loss(total, count), status)
+    return _streamed(run, kept, status, loss)
 
 
 def train(run: Run, free: Free, given: Given) -> Streamed:
@@ -237,12 +238,13 @@ def _gradients(
     if reader.divides and not two_passes:
         divisor = reader.average.finish(count)
         grads = jax.tree.map(lambda g: g / divisor, grads)
-    loss, grads = marked((reader.loss(total, count), grads), back.status)
+    status = first(back.status, reader.fault(total, count))
+    loss, grads = marked((reader.loss(total, count), grads), status)
     (of_params, of_outer), of_state, further = grads
     of_outer = jax.tree.map(lambda g, v: g.astype(v.dtype), of_outer, given.outer)
     further = jax.tree.map(lambda g, v: g.astype(v.dtype), Free(*further), pieces.chosen)
     grad_hx = None if given.hx is None else tuple(g for g in of_state if g is not None)
-    out = _streamed(run, kept, back.status, loss, (of_params, of_outer), grad_hx)
+    out = _streamed(run, kept, status, loss, (of_params, of_outer), grad_hx)
     return out, further
 
 

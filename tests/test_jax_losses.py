@@ -111,6 +111,35 @@ def test_nothing_that_counts_is_nan_as_in_pytorch() -> None:
         PARAMS, OUTER, TOKENS, nothing, CONFIG, readout=LinearCrossEntropy(layer), embed=embed
     )
     assert np.isnan(measured.loss)
+    assert measured.status == 0
+
+
+OF_NAN: dict[str, Any] = {
+    "mean": (value_and_grad, lambda outer, o, t: (o @ outer["kernel"]).mean()),
+    "linear": (value_and_grad, LinearCrossEntropy(layer)),
+    "pair": (value, lambda outer, o, t: ((o @ outer["kernel"]).sum(), t.size)),
+    "logarithm": (value, lambda outer, o, t: (jnp.log(-jnp.abs(o) - 1).sum(), t.size)),
+}
+
+
+@pytest.mark.parametrize("kind", OF_NAN)
+def test_a_loss_of_nan_is_told(kind: str) -> None:
+    """Outside jit by what holds NaN, or by the readout that made it."""
+    (function, readout), few = OF_NAN[kind], jnp.zeros((2, 1), int)
+    outer = OUTER if kind == "logarithm" else OUTER | {"kernel": OUTER["kernel"] * jnp.nan}
+    name = "x, params, hx or readout" if kind == "logarithm" else r"outer\['kernel'\]"
+
+    def run() -> Any:
+        options = {"readout": readout, "embed": embed, "chunk_size": 1}
+        return function(PARAMS, outer, few, few, CONFIG, **options)
+
+    if function is value:
+        with pytest.raises(RevRNNError, match=f"E_NONFINITE. {name}: got NaN"):
+            run()
+    out = jax.jit(run)()
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves((out.loss, out.grads)))
+    with pytest.raises(RevRNNError, match="readout: got NaN"):
+        check(out.status)
 
 
 @pytest.mark.parametrize("wrong", [-1, CLASSES])

@@ -224,9 +224,22 @@ def test_loss_in_float32_under_autocast() -> None:
         assert (g - wanted[name]).abs().max() <= 0.05 * wanted[name].abs().max()
 
 
+def _layer_of_nan() -> nn.Linear:
+    layer = nn.Linear(6, 6)
+    nn.init.constant_(layer.weight, float("nan"))
+    return layer
+
+
 Loss = Callable[[Tensor, Tensor], Any]
 BAD_LOSSES: dict[str, tuple[Loss, str, str]] = {
     "NaN": (lambda h, y: h.mean() * float("nan"), "E_NONFINITE", "count"),
+    "NaN as a sum": (lambda h, y: ((h * 0 - 1).log().sum(), y.numel()), "E_NONFINITE", "sum"),
+    "NaN of logits": (
+        lambda h, y: functional.cross_entropy((h * float("nan")).flatten(0, 1), y.flatten()),
+        "E_NONFINITE",
+        "sum",
+    ),
+    "NaN of a layer": (LinearCrossEntropy(_layer_of_nan()), "E_NONFINITE", "sum"),
     "part of a loss": (
         lambda h, y: functional.cross_entropy(h.flatten(0, 1), y.flatten()) + h.mean(),
         "E_ARGUMENT",

@@ -23,6 +23,13 @@ from .taken import check_numbers
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
 _OVER_SOME = Place(doubt="a mean over what counts", of_sums=True)
+# What is found of chunks in the end: code, what was given, what is allowed.
+_FAULTS = (
+    ("E_ARGUMENT", "a count that is negative, infinite or NaN", "0 or more"),
+    ("E_ARGUMENT", "a loss with a mean over some targets (ignore_index, weights of classes)", HOW),
+    ("E_NONFINITE", "NaN as the mean of a chunk", f"numbers, or {HOW}"),
+    ("E_NONFINITE", "NaN as a chunk's loss or sum", "numbers"),
+)
 _FEW = 64  # losses, of which the middle one may be the same in parts
 _SHORT = 4  # steps, fewer of which do not show what is done by halves or by twos
 
@@ -65,11 +72,10 @@ class Tally:
         self._sizes: list[float | None] = []
         self._apart = 0  # chunks that have shown it
         self._told: bool | None = None
-        self._seen = False
         self._zeros: list[bool] = []
         self._single: Parts | None = None
         self._last: dict[bool, Parts | None] = {False: None, True: None}
-        self._numbers_told = self._used = False
+        self._numbers_told = self._used = self._seen = False
         self._steps = 0
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
@@ -261,21 +267,15 @@ class Tally:
         if (self.kind == "mean" and self._zeros) or (self.kind == "sum" and any(self._zeros)):
             given = "0 for a chunk of which nothing counts, a loss of all steps for others"
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
-        kinds = (self._nan, self._uneven, self._wrong)
-        flags = [flag for kind in kinds for flag in kind]
-        if not flags:
+        if self.total is None:
             return
-        values = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist()
-        uneven, wrong = len(self._nan), len(self._nan) + len(self._uneven)
-        if any(values[wrong:]):
-            given = "a count that is negative, infinite or NaN"
-            raise RevRNNError("E_ARGUMENT", "readout", given, "0 or more")
-        if any(values[uneven:wrong]):
-            given = "a loss with a mean over some targets (ignore_index, weights of classes)"
-            raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
-        if any(values[:uneven]):
-            given = "NaN as the mean of a chunk"
-            raise RevRNNError("E_NONFINITE", "readout", given, f"numbers, or {HOW}")
+        # Where nothing counts, a mean's sum was taken for 0.
+        kinds = (self._wrong, self._uneven, self._nan, [self.total.isnan()])
+        flags = [flag.to(self.total.device) for kind in kinds for flag in kind]
+        each = iter(torch.stack(flags).tolist())
+        for kind, fault in zip(kinds, _FAULTS, strict=True):
+            if sum(next(each) for _ in kind):
+                raise RevRNNError(fault[0], "readout", *fault[1:])
 
     def check_used(self) -> None:
         """Raise if no loss has a graph, as ``backward`` of such a loss does."""
