@@ -9,6 +9,7 @@ asks ports is ``conformance``.
 from .config import Config
 from .errors import RevRNNError
 from .formats import Formats
+from .programs import check_program
 
 __version__ = "0.1.0"
 
@@ -16,3 +17,5 @@ __version__ = "0.1.0"
 SPEC_VERSION = "0.2"
 
 __all__ = ["SPEC_VERSION", "Config", "Formats", "RevRNNError", "__version__"]
+
+check_program()
