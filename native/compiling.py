@@ -82,7 +82,7 @@ def _say_that_nothing_is_kept() -> None:
     """Warn, once a process, that there is no place for compiled code."""
     text = "compiled code cannot be kept, and every process compiles for half a minute: neither its"
     text += " source's folder nor the user's cache can be written; NUMBA_CACHE_DIR names another"
-    warnings.warn(f"revrnn: {text}", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"revrnn: {text}", RuntimeWarning, stacklevel=4)  # at the function
 
 
 def _keep(made: Any, function: Callable[..., Any]) -> None:

@@ -16,7 +16,7 @@ I1, I16, I32, I64, F32 = (
     ir.IntType(64),
     ir.FloatType(),
 )
-_ALIGNMENT: Final = {"i8": 1, "i16": 2, "i32": 4, "i64": 8, "float": 4}
+_ALIGNMENT: Final = {"i16": 2, "i32": 4, "float": 4}
 _SHORT: Final = {"i16": "i16", "i32": "i32", "float": "f32"}
 
 

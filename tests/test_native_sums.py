@@ -14,6 +14,7 @@ from revrnn.conformance.contents import (
     sequence_arguments,
 )
 from revrnn.evaluation import Implementation, load
+from revrnn.formats import Formats
 
 NATIVE = load("torch-native")
 
@@ -24,7 +25,7 @@ NATIVE = load("torch-native")
     ("cell", "large"),
     [
         *(("revgru", name) for name in ("input", "view 0", "view 1", "candidate 0", "candidate 1")),
-        *(("revlstm", name) for name in ("input", "view 0", "view 1")),
+        *(("revlstm", name) for name in ("input", "shifted input", "view 0", "view 1")),
         *((cell, "bias") for cell in ("revgru", "revlstm")),
     ],
 )
@@ -35,17 +36,18 @@ def test_one_large_operand(oracle: Implementation, cell: str, large: str, layer:
     for name, value in arguments.items():
         if name.startswith(("weight", "bias")):
             value[...] = generator.integers(-1, 2, value.shape)
-    # The largest magnitude is a negative number's, and not of the first step.
-    arguments["x"][...] = generator.choice([-32512, 9000], arguments["x"].shape)
+    # The largest magnitude is a negative number's, not of the first step, and not of the last row.
+    arguments["x"][...] = generator.choice([-32512, 3], arguments["x"].shape)
     arguments["x"][0] = 1
-    what, _, group = large.partition(" ")
+    arguments["h"][:, 1] >>= 16
+    most = {"bias": 2**31 - 1, "shifted input": 2000}.get(large, 32512)
+    what, _, group = large.removeprefix("shifted ").partition(" ")
     name = {"input": "weight_ih", "bias": "bias"}.get(what, "weight_hh")
     operand = arguments[f"{name}_l{layer}"]
     if group:
         rows, of_view = len(operand) // 2, 52 if cell == "revgru" else len(operand) // 2
         operand = operand[rows * int(group) :][:rows]
         operand = operand[of_view:] if what == "candidate" else operand[:of_view]
-    most = 2**31 - 1 if name == "bias" else 32512
     operand[...] = generator.choice([-most, most], operand.shape)
     assert_sequences_agree(oracle, NATIVE, arguments)
 
@@ -63,12 +65,28 @@ def test_a_bound_that_int32_just_holds(oracle: Implementation, cell: str) -> Non
     assert_sequences_agree(oracle, NATIVE, arguments)
 
 
+@pytest.mark.rule("ACT-002", "ACT-003")
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_no_sum_is_clipped_where_activations_change(oracle: Implementation, cell: str) -> None:
+    """One column of weights has all sums computed in int64; sigmoids change up to 2^30."""
+    formats = Formats(operand_bits=13, weight_bits=13)
+    config, generator = Config(cell, 3, 40, formats=formats), np.random.default_rng(0)
+    arguments = sequence_arguments(config, Shape(2, 2), generator)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        arguments[name][...] = 0
+        arguments[name][::20] = 32512
+    arguments["x"][...] = 32512
+    bias = arguments["bias_l0"]
+    bias[...] = generator.integers(2**28, 2**30, bias.shape) * generator.choice([-1, 1], bias.shape)
+    assert_sequences_agree(oracle, NATIVE, arguments)
+
+
 @pytest.mark.rule("PROD-001", "GRAD-020")
 @pytest.mark.parametrize("wide", [False, True], ids=["int32", "int64"])
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_steps_that_are_left_over(oracle: Implementation, cell: str, wide: bool) -> None:
     """Input sums of 5 steps of 15 rows are computed together, and the sixth's by themselves."""
-    config, generator = Config(cell, 3, 6, max_forget_bits=3), np.random.default_rng(0)
+    config, generator = Config(cell, 3, 32, max_forget_bits=3), np.random.default_rng(0)
     arguments = sequence_arguments(config, Shape(6, 15), generator)
     if wide:
         arguments["weight_ih_l0"][...] = generator.choice(

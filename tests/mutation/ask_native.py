@@ -34,13 +34,14 @@ from .reach import outermost_at
 _PACKAGE: Final = PACKAGES["native"]
 _ASKING: Final = Asking(("cell", "sequence", "gradient"))
 # Kinds of processor: this one as it is, the same with registers for tiles that Python stands in
-# for (:mod:`.tile_registers`), and those with less.
+# for (:mod:`.tile_registers`), those with less, and those of which nothing is known.
 _LACKING: Final = {
     "own": {},
     "AMX": {"AMX": True},
     "AVX-512": {"AMX": False},
     "AVX2": {"AMX": False, "WIDE": False},
     "SSE": {"AMX": False, "WIDE": False, "MIDDLE": False},
+    "not x86": {"AMX": False, "WIDE": False, "MIDDLE": False, "X86": False},
 }
 KINDS: Final = tuple(
     kind
@@ -50,11 +51,12 @@ KINDS: Final = tuple(
         ("AVX-512", processor.AMX),
         ("AVX2", processor.WIDE),
         ("SSE", processor.X86 and processor.MIDDLE),
+        ("not x86", processor.X86),
     )
     if there
 )
 # Names that say that a file's code depends on it.
-_DEPENDS: Final = re.compile(r"\b(AMX|WIDE|LANES|PANEL|TALL|VECTORS)\b")
+_DEPENDS: Final = re.compile(r"\b(AMX|WIDE|X86|LANES|PANEL|TALL|VECTORS)\b")
 _OF_PRODUCTS: Final = (
     "native_products.py::test_products",
     "native_products.py::test_any_few_rows",
