@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from queue import Empty
@@ -26,7 +27,7 @@ from revrnn.comparison import differences
 from revrnn.errors import RevRNNError
 
 from .agreement import Agreement, largest_difference
-from .demo_runs import Job, Run, name_of, train_all
+from .demo_runs import PROCESSES, Job, Run, train
 from .lm.settings import LmSettings
 from .plots import Curve, Panel, write
 from .processes import Processes, interrupts_put_off
@@ -140,14 +141,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     last = given.updates - 1
     checks = {round(i * last / max(given.checks - 1, 1)) for i in range(given.checks)}
-    starts = []
+    jobs: list[Job] = []
     for cell in REVERSIBLE:
         settings = demo_settings(cell, given)
         file = given.out.with_name(f"{cell}_initial.safetensors")
         save_file(initial_weights(settings, len(corpus.vocabulary)), file)
-        starts.append((settings, file))
-    jobs = [Job(name, starts, data, checks) for name in FRAMEWORKS]
-    runs = train_beside(jobs, console)
+        own = (replace(settings, framework=framework) for framework in FRAMEWORKS)
+        jobs += [Job(each, file, data, checks) for each in own]
+    runs = train_all(jobs, console)
     console.print(table(runs))
     console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
     return verdict(runs, given.out, console)
@@ -182,21 +183,19 @@ def initial_weights(settings: LmSettings, vocabulary: int) -> Arrays:
     return {**weights, "readout.bias": np.zeros(vocabulary, np.float32)}
 
 
-def train_beside(jobs: list[Job], console: Console) -> list[Run]:
-    """Train all jobs at the same time, each in a process of its own, and show how they go on."""
+def train_all(jobs: list[Job], console: Console) -> list[Run]:
+    """Train all jobs, some at the same time, and show how they go on."""
     with interrupts_put_off():
         messages = multiprocessing.get_context("spawn").Manager()
-    with messages as manager, Processes(len(jobs)) as pool, bar(console) as progress:
+    with messages as manager, Processes(PROCESSES) as pool, bar(console) as progress:
         reports: Any = manager.Queue()
-        futures = [pool.submit(train_all, job, reports.put) for job in jobs]
         tasks = {
-            name_of(own.cell, job.framework): progress.add_task(
-                name_of(own.cell, job.framework), total=len(job.data), note="", start=False
-            )
-            for own, _ in jobs[0].starts
+            job.name: progress.add_task(job.name, total=len(job.data), note="", start=False)
             for job in jobs
         }
-        while not all(future.done() for future in futures) or not reports.empty():
+        in_order = sorted(jobs, key=lambda job: FRAMEWORKS.index(job.settings.framework))
+        futures = {job.name: pool.submit(train, job, reports.put) for job in in_order}
+        while not all(future.done() for future in futures.values()) or not reports.empty():
             try:
                 name, done, note = reports.get(timeout=0.1)
             except Empty:
@@ -204,9 +203,7 @@ def train_beside(jobs: list[Job], console: Console) -> list[Run]:
             if not done:
                 progress.start_task(tasks[name])
             progress.update(tasks[name], completed=done, note=note)
-        by_framework = [future.result() for future in futures]
-    # Cell by cell, as the table shows them.
-    return [run for runs in zip(*by_framework, strict=True) for run in runs]
+        return [futures[job.name].result() for job in jobs]
 
 
 def verdict(runs: list[Run], out: Path, console: Console) -> int:

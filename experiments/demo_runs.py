@@ -1,7 +1,8 @@
 """What the demo trains: one run of one framework, measured and compared with the oracle.
 
-Each framework trains in a process of its own, both at the same time, so that the one's compiling
-costs no waiting for the other. What they report on the way goes through a queue.
+Runs are shared by two processes, so that the one's compiling costs no waiting for the other.
+PyTorch's come first: JAX's find kernels that they have compiled. What runs report on the way goes
+through a queue.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -22,28 +24,35 @@ from .lm.settings import LmSettings
 from .lm.trainer import Trainer
 from .processes import use_part_of_cores
 from .runs import Arrays
-from .settings import FRAMEWORKS, LAYOUTS
+from .settings import LAYOUTS
 from .text import Batch
 
+# How many train at the same time; each of PyTorch's takes one part of the cores.
+PROCESSES: Final = 2
 # Called with a run's name, how many updates are done, and a word on how it goes.
 Report = Callable[[tuple[str, int, str]], object]
 
 
 @dataclass
 class Job:
-    """What one framework is to train, from the same weights and batches as the others.
+    """What is to be trained, from the same weights and batches in both frameworks.
 
     Attributes:
-        framework: ``"torch"`` or ``"jax"``.
-        starts: for every cell its settings and the file of its initial weights.
+        settings: the model's; they say in which framework.
+        start: the file of its initial weights.
         data: the batches.
         checks: the updates at which to compare with the oracle.
     """
 
-    framework: str
-    starts: list[tuple[LmSettings, Path]]
+    settings: LmSettings
+    start: Path
     data: list[Batch]
     checks: set[int]
+
+    @property
+    def name(self) -> str:
+        """The name under which the run is reported."""
+        return f"{self.settings.cell} {self.settings.framework}"
 
 
 @dataclass
@@ -92,27 +101,15 @@ def measure(config: Config, weights: Arrays, batch: Batch, carried: Arrays, upda
     return Bits(update, ideal, stored)
 
 
-def name_of(cell: str, framework: str) -> str:
-    """Return the name under which a run is reported."""
-    return f"{cell} {framework}"
-
-
-def train_all(job: Job, report: Report) -> list[Run]:
-    """Train every cell of a job, one after the other."""
-    if job.framework == "torch":
-        use_part_of_cores(len(FRAMEWORKS))
-    else:  # compiling kernels takes longer than the whole demo trains
-        from ..jax_impl import set_engine
-
-        set_engine("scan")
-    runs = []
-    for settings, file in job.starts:
-        report((name_of(settings.cell, job.framework), 0, "compiling"))
-        weights, own = load_file(file), dataclasses.replace(settings, framework=job.framework)
-        trainer = Trainer(own, weights["readout.bias"])
-        trainer.set_parameters(weights)
-        runs.append(train(trainer, job.data, job.checks, report))
-    return runs
+def train(job: Job, report: Report) -> Run:
+    """Train a model; see :class:`Job`."""
+    if job.settings.framework == "torch":
+        use_part_of_cores(PROCESSES)
+    report((job.name, 0, "compiling"))
+    weights = load_file(job.start)
+    trainer = Trainer(job.settings, weights["readout.bias"])
+    trainer.set_parameters(weights)
+    return _train(trainer, job, report)
 
 
 def carried(trainer: Trainer) -> Arrays:
@@ -123,23 +120,23 @@ def carried(trainer: Trainer) -> Arrays:
     return state | {"heads": state["heads"].astype(np.int64)}
 
 
-def train(trainer: Trainer, data: list[Batch], checks: set[int], report: Report) -> Run:
-    """Train on all batches; at the updates in ``checks`` compare with the oracle and measure."""
+def _train(trainer: Trainer, job: Job, report: Report) -> Run:
+    """Train on all batches; at the job's checks compare with the oracle and measure."""
     settings, config = trainer.settings, trainer.settings.config()
-    framework = settings.framework
+    framework, data = settings.framework, job.data
     run = Run(config.cell, framework)
     first = trainer.segment(data[0].tokens, data[0].targets, settings.steps)
     run.first_gradients, _ = trainer.training.gradients(
-        trainer.model.gradients, trainer.state, first
+        trainer.model.gradients, trainer.state, first, (settings.seed, 0)
     )
     for update, batch in enumerate(data):
         weights, before = trainer.parameters(), carried(trainer)
         loss = trainer.step(batch.tokens, batch.targets, update, settings.learning_rate)
         run.losses.append(loss)
         run.first_state = run.first_state or carried(trainer)
-        if update in checks:
+        if update in job.checks:
             after = carried(trainer)
             run.agreement += compare_batch(framework, config, weights, batch, before, after)
             run.bits.append(measure(config, weights, batch, before, update))
-        report((name_of(config.cell, framework), update + 1, f"loss {loss:.3f}"))
+        report((job.name, update + 1, f"loss {loss:.3f}"))
     return run

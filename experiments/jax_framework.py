@@ -85,6 +85,11 @@ class Dropout:
         return jax.random.bernoulli(self.key(name), 1 - rate, like.shape) / (1 - rate)
 
 
+jax.tree_util.register_pytree_node(
+    Dropout, lambda drop: ((drop._key, drop._steps), None), lambda _, parts: Dropout(*parts)
+)
+
+
 def make_stack(settings: StackSettings) -> Any:
     """Return a stack of any cell."""
     return (RevStack if settings.is_reversible else FlaxStack)(settings)
@@ -113,31 +118,39 @@ class Training:
         # The learning rate changes from update to update, so it is an argument.
         self.optimiser = optax.chain(*parts)
         self.moments = self.optimiser.init(self._groups)
-        self._update = jax.jit(self._updated, donate_argnums=(0, 1, 2))
-        self._functions: dict[str, Any] = {}
+        self._changed = jax.jit(self._changed_by, donate_argnums=(1, 2))
+        self._functions: dict[Callable[..., Any], Any] = {}
 
     def _grouped(self, params: Params) -> tuple[Params, ...]:
         stacks = [{n: params[n] for n in stack.shapes} for stack in self.model.stacks]
         known = {name for group in stacks for name in group}
         return (*stacks, {n: v for n, v in params.items() if n not in known})
 
-    def _updated(
-        self, groups: Tree, moments: Tree, state: Tree, batch: Tree, key: Tree, rate: Tree
-    ) -> Tree:
-        trained = self.model.gradients(_flat(groups), state, batch, Dropout(key))
-        grads = self._grouped({name: trained.grads[name] for name in self.model.shapes})
+    def _changed_by(self, grads: Tree, groups: Tree, moments: Tree, rate: Tree) -> Tree:
         changes, moments = self.optimiser.update(grads, moments, groups)
-        groups = jax.tree.map(lambda p, c: p - rate * c, groups, changes)
-        return groups, moments, trained.end, trained.loss, trained.status
+        return jax.tree.map(lambda p, c: p - rate * c, groups, changes), moments
+
+    def _compiled(self, function: Callable[..., Any]) -> Any:
+        """Return a method of the model as a program, the same at every call."""
+        if function not in self._functions:
+            program = jax.jit(lambda groups, *rest: function(_flat(groups), *rest))
+            self._functions[function] = program
+        return self._functions[function]
+
+    def _trained(
+        self, function: Callable[..., Trained], state: Tree, batch: Tree, at: tuple[int, int] | None
+    ) -> Trained:
+        key = None if at is None else jax.random.fold_in(jax.random.key(at[0]), at[1])
+        trained: Trained = self._compiled(function)(self._groups, state, batch, Dropout(key))
+        check(trained.status)
+        return trained
 
     def update(self, state: Tree, batch: Tree, at: tuple[int, int], rate: float) -> Any:
         """Train on a batch and return the loss and the new state."""
-        key = jax.random.fold_in(jax.random.key(at[0]), at[1])
-        self._groups, self.moments, state, loss, status = self._update(
-            self._groups, self.moments, state, batch, key, rate
-        )
-        check(status)
-        return float(loss), state
+        trained = self._trained(self.model.gradients, state, batch, at)
+        grads = self._grouped({name: trained.grads[name] for name in self.model.shapes})
+        self._groups, self.moments = self._changed(grads, self._groups, self.moments, rate)
+        return float(trained.loss), trained.end
 
     def gradients(
         self,
@@ -147,21 +160,12 @@ class Training:
         at: tuple[int, int] | None = None,
     ) -> tuple[Arrays, Trained]:
         """Return the gradients at a batch, and the rest."""
-        key = None if at is None else jax.random.fold_in(jax.random.key(at[0]), at[1])
-
-        def traced(groups: Tree, state: Tree, batch: Tree, key: Tree) -> Trained:
-            return function(_flat(groups), state, batch, Dropout(key))
-
-        trained = jax.jit(traced)(self._groups, state, batch, key)
-        check(trained.status)
+        trained = self._trained(function, state, batch, at)
         return {name: np.array(value) for name, value in trained.grads.items()}, trained
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Return what a method of the model gives."""
-        name = function.__name__
-        if name not in self._functions:
-            self._functions[name] = jax.jit(lambda groups, *rest: function(_flat(groups), *rest))
-        value, status = self._functions[name](self._groups, *arguments)
+        value, status = self._compiled(function)(self._groups, *arguments)
         check(status)
         return value
 

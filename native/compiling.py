@@ -6,13 +6,14 @@ when this engine is.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -22,6 +23,7 @@ from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
 from .processor import AMX
@@ -39,6 +41,9 @@ Maybe = Array | None
 i32: Any = np.int32
 i64: Any = np.int64
 f32: Any = np.float32
+
+# How many new objects Python looks through at once while something is compiled; else 700 to 2,000.
+_OBJECTS: Final = 50_000
 
 # Functions of one file are compiled into callers of another, which numba's own key does not see.
 SOURCES = hashlib.sha256(
@@ -93,6 +98,24 @@ def _keep(made: Any, function: Callable[..., Any]) -> None:
         _say_that_nothing_is_kept()
 
 
+def _with_few_collections(compiles: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what compiles with Python looking for garbage less often.
+
+    Compiling leaves little garbage, and looking for it took a tenth of the time.
+    """
+
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        with global_compiler_lock:  # one at a time, as they compile: each finds what it changed
+            often, *rest = gc.get_threshold()
+            gc.set_threshold(often and max(often, _OBJECTS), *rest)  # 0: never
+            try:
+                return compiles(*args, **kwargs)
+            finally:
+                gc.set_threshold(often, *rest)
+
+    return compiled
+
+
 _OUTER: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
@@ -100,6 +123,7 @@ def native(function: Callable[..., Any]) -> Any:
     """Return ``function`` compiled when it is first called with arguments of new types."""
     made = _njit(**_OUTER)(function)
     _keep(made, function)
+    made.compile = _with_few_collections(made.compile)
     return made
 
 
@@ -180,5 +204,5 @@ def callback(function: Callable[..., Any]) -> Any:
     """Return a function of an address, compiled to be called from C; it has an ``address``."""
     made: Any = CFunc(function, ((types.int64,), types.int64), {}, {"error_model": "numpy"})
     _keep(made, function)
-    made.compile()
+    _with_few_collections(made.compile)()
     return made

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from numba.core.errors import TypingError
+from numba.extending import overload
 
 from revrnn.native import compiling
 
@@ -62,6 +66,51 @@ def test_code_for_several_types_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     exec(compile(path.read_text(), str(path), "exec"), space)
     assert [space["f"](1), space["f"](0.5)] == [2, 1.5]
     assert len([*tmp_path.rglob("*.nbc")]) == 2
+
+
+@pytest.mark.parametrize(("own", "meanwhile"), [(700, 50_000), (90_000, 90_000), (0, 0)])
+def test_garbage_is_looked_for_as_often_as_before(
+    own: int, meanwhile: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less often while something is compiled, whoever compiles and whether or not it fails."""
+    monkeypatch.setattr("numba.config.CACHE_DIR", str(tmp_path))
+    seen: list[tuple[int, int, int]] = []
+
+    def noted(kind: object) -> None: ...
+
+    @overload(noted)
+    def _noted(kind: object) -> Callable[[object], None]:  # called once for each kind
+        seen.append(gc.get_threshold())
+
+        def nothing(kind: object) -> None:
+            pass
+
+        return nothing
+
+    @compiling.native
+    def from_python() -> None:
+        noted(1)
+
+    def from_c(address: int) -> int:
+        noted(1.5)
+        return address
+
+    @compiling.native
+    def not_compiled() -> Any:
+        noted(True)
+        return noted + 1  # type: ignore[operator]
+
+    before = gc.get_threshold()
+    gc.set_threshold(own, 9, 8)
+    try:
+        from_python()
+        compiling.callback(from_c)
+        with pytest.raises(TypingError):
+            not_compiled()
+        assert gc.get_threshold() == (own, 9, 8)
+    finally:
+        gc.set_threshold(*before)
+    assert seen == [(meanwhile, 9, 8)] * 3
 
 
 def test_no_place_for_compiled_code_is_told_once() -> None:
