@@ -94,6 +94,7 @@ CLASSES: dict[str, Read] = {
         each_loss(h, y)[y.flatten() >= 0].mean() if (y >= 0).any() else h.sum() * 0
     ),
     "mean without NaN": lambda h, y: torch.where(y >= 0, h.sum(-1), float("nan")).nanmean(),
+    "a loss of a loss": lambda h, y: F.l1_loss(h.square().mean(), h.new_zeros(())),
     "margins": lambda h, y: F.multi_margin_loss(h.flatten(0, 1), y.clamp(min=0).flatten()),
 }
 CASES = [("numbers", name) for name in NUMBERS] + [("classes", name) for name in CLASSES]
@@ -126,6 +127,7 @@ def test_counts_are_seen_in_chunks_of_one_step(name: str, size: int) -> None:
 
 
 NEITHER: dict[str, Read] = {
+    "a loss of a mean": lambda h, y: F.mse_loss(h.mean(), h.new_ones(())),
     "root": lambda h, y: F.mse_loss(h, y).sqrt(),
     "exponential": lambda h, y: F.mse_loss(9 * h, y).exp(),
     "last step": lambda h, y: (h[-1] - y[-1]).square().mean(),

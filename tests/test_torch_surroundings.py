@@ -157,3 +157,19 @@ def test_a_scaler_of_gradients_scales_those_by_chunks_too() -> None:
     before = linear.weight.detach().clone()
     scaler.step(optimiser)
     assert torch.allclose(linear.weight, before - 0.1 * wanted)
+
+
+@pytest.mark.parametrize("cell", [RevGRU, RevLSTM])
+@pytest.mark.parametrize("way", ["data", "hooks"])
+def test_input_that_changes_unseen_by_autograd_is_told(engine: str, cell: Any, way: str) -> None:
+    """The way back meets it as an empty store or another state, and the error says of what."""
+    torch.manual_seed(3)
+    rnn, x = cell(3, 6), 2 * X
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t * 0.9):
+        if way == "hooks":
+            out, _ = rnn(x)
+    if way == "data":
+        out, _ = rnn(x)
+        x.data.mul_(0.9)
+    with pytest.raises(RevRNNError, match=r"with input as it was.*saved_tensors_hooks"):
+        out.sum().backward()

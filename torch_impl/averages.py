@@ -198,7 +198,8 @@ class Watch(Mode):
         parts = [*args, given.get("input"), given.get("target")]
         both = [part.shape for part in parts if isinstance(part, Tensor)]
         whole = torch.empty(_broadcast(*both), device="meta")
-        return self._reduced(reduction, whole) if reduction in ("mean", "sum") else None
+        known = whole.dim() > 0 and reduction in ("mean", "sum")  # of a scalar it is any function
+        return self._reduced(reduction, whole) if known else None
 
     def _cross(self, func: Any, args: Any, given: dict[str, Any]) -> Average | None:
         bound = _CROSS[func].bind(*args, **given)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
+from revrnn.errors import RevRNNError
 from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt
@@ -164,12 +165,24 @@ class Call:
         grad_x = torch.empty_like(x, dtype=torch.float32) if wants_x else None
         # A backward pass under autocast would round its products to fewer bits.
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            made = self._gradients(x, grads, grad_x)
+            try:
+                made = self._gradients(x, grads, grad_x)
+            except RevRNNError as error:
+                raise self._of_input(error) from error
         # GRAD-003, GRAD-004
         of_x = None if grad_x is None else grad_x.to(x.dtype)
         by_name: dict[str, Any] = {"x": of_x, "hx[0]": made.h, "hx[1]": made.c}
         by_name |= {name: made.params[name].to(given[name].dtype) for name in made.params}
         return [by_name[name] for name in self.differentiated]
+
+    def _of_input(self, error: RevRNNError) -> RevRNNError:
+        """Return an error of the way back, with what may be its cause beside autograd's checks."""
+        if error.code not in ("E_REVERSAL", "E_UNDERFLOW"):
+            return error
+        as_it_was = f"with {self.words.get('x', 'x')} as it was in the forward pass"
+        writes = "not written to through .data, nor changed by saved_tensors_hooks"
+        allowed = f"{error.allowed}, {as_it_was}: {writes}"
+        return RevRNNError(error.code, error.argument, error.given, allowed)
 
     def _gradients(
         self, x: Tensor, grads: Mapping[str, Tensor | None], grad_x: Tensor | None
