@@ -87,7 +87,7 @@ _OTHERS: Final = (
 _TESTS: Final = {
     kind: _OF_PRODUCTS + (_OTHERS if kind == "own" else ())
     for kind in KINDS
-    if kind in ("own", "AMX")
+    if kind in ("own", "AMX", "AVX2")
 }
 # Files that registers for tiles alone make use of.
 _OF_TILES: Final = ("amx", "byte_products", "float_parts", "float_tiles", "float_products")
