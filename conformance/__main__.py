@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, text(report).encode())
+                write_whole(path, text(report).encode("utf-8", "backslashreplace"))
             except OSError as error:
                 print(f"{path} cannot be written: {error.strerror or error}", file=sys.stderr)
                 return 2

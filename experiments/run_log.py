@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from .outputs import written
+from .outputs import encoded, written
 from .runs import RunFolder
 
 LOG: Final = "log.txt"
@@ -29,8 +29,8 @@ def say(folder: RunFolder, console: Console, text: str, important: bool = True) 
         important: whether to show it in a terminal too.
     """
     path = folder.path / LOG
-    with written(path), path.open("a", encoding="utf-8") as file:
-        file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+    with written(path), path.open("ab") as file:
+        file.write(encoded(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n"))
     if important or not console.is_terminal:
         console.print(text, markup=False, soft_wrap=True)
 

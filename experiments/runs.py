@@ -89,11 +89,25 @@ class RunFolder:
             RevRNNError: ``E_ARGUMENT`` if there is something in it that no run left which was cut
                 before it began.
         """
+        RunFolder.check_new(path)
+        with written(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @staticmethod
+    def has_begun(path: Path) -> bool:
+        """Return whether there is a run to go on with; raise where there can be no new one."""
+        if (path / _CONFIG).exists():
+            return True
+        RunFolder.check_new(path)
+        return False
+
+    @staticmethod
+    def check_new(path: Path) -> None:
+        """Raise, as :meth:`make` does, for what can be no new run's folder."""
         with written(path):
             if path.exists() and (not path.is_dir() or not all(map(_is_left_over, path.iterdir()))):
                 allowed = "a new or empty folder, or --resume to go on with the run in it"
                 raise RevRNNError("E_ARGUMENT", "out", str(path), allowed)
-            path.mkdir(parents=True, exist_ok=True)
 
     @classmethod
     def existing(cls, path: Path, argument: str = "out") -> RunFolder:

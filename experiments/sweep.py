@@ -25,7 +25,7 @@ from revrnn.errors import RevRNNError
 
 from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
-from .outputs import write_file, write_json, written
+from .outputs import check_file, encoded, write_file, write_json, written
 from .plots import plot_losses
 from .processes import Processes, use_part_of_cores
 from .runs import RunFolder
@@ -35,6 +35,9 @@ from .settings import add_options, check_rates, chosen, restored
 DIVERGED: Final = ("E_NONFINITE", "E_OVERFLOW")
 # The folder of the runs that choose learning rates.
 RATES: Final = "rates"
+# The files that a sweep writes beside its runs.
+_PLOTS: Final = [f"{name}.{end}" for name in ("losses", "savings") for end in ("png", "svg")]
+_WRITTEN: Final = ("results.json", "table.md", *_PLOTS)
 _OWN: Final = ("only", "seeds", "rates", "rate_epochs", "processes")
 Given = dict[str, Any]
 
@@ -113,16 +116,19 @@ class Comparison:
         out, possible = given["out"], self._possible(given, console)
         with written(out):
             out.mkdir(parents=True, exist_ok=True)
+        for name in _WRITTEN:
+            check_file(out / name)
         with locked(out):
-            rates = self._choose_rates(given, possible, console)
             runs = {}
             first = given.get("seed", 0)
             for number in range(given["seeds"]):
                 for name, own in possible.items():
                     folder = name if number == 0 else f"{name}-seed-{first + number}"
-                    best = rates.get(own["cell"], {})
                     more = {"out": out / folder} | ({"seed": first + number} if number else {})
-                    runs[folder] = {**own, **best, **more}
+                    runs[folder] = {**own, **more}
+                    RunFolder.has_begun(out / folder)
+            rates = self._choose_rates(given, possible, console)
+            runs = {name: {**own, **rates.get(own["cell"], {})} for name, own in runs.items()}
             self._take_over(out, runs.values())
             self._run_all(runs, given["processes"], console, lambda: self.write(out))
 
@@ -179,7 +185,7 @@ class Comparison:
             if self._is_done(own["out"], own):
                 console.print(f"{name}: done before")
             else:
-                waiting[name] = {**own, "resume": (own["out"] / "config.json").exists()}
+                waiting[name] = {**own, "resume": RunFolder.has_begun(own["out"])}
         if len(waiting) < len(runs):
             after()
         failed = []
@@ -229,7 +235,7 @@ class Comparison:
         text = self.table(ended)
         if any(len(row["seeds"]) > 1 for row in results["models"]):
             text += "\n" + table_of_means(results, self.metrics)
-        write_file(out / "table.md", text.encode())
+        write_file(out / "table.md", encoded(text))
         plot_losses(out / "losses", {self.describe(run.config): run for run in ended})
         self.plot_trade(out / "savings", ended)
 
@@ -282,7 +288,6 @@ def _run(
 
 def _count(word: str) -> int:
     """Read a number that is at least 1."""
-    number = int(word)
-    if number < 1:
-        raise ValueError(word)
-    return number
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"got {word!r}; allowed: a whole number, at least 1")
+    return int(word)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import platform
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,20 @@ def test_a_report_says_where_its_figures_come_from(
     assert log.splitlines()[-1].partition(" ")[2].startswith("end: ")
     # Without a terminal the lines are also printed.
     assert "update 3 of" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode there")
+def test_names_of_files_that_are_no_text_are_written_as_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of another encoding, whose name ends a run's log, does not end the run."""
+    data, out = write_text(tmp_path / os.fsdecode(b"dat\xe9")), tmp_path / os.fsdecode(b"o\xfft")
+    words = ["lm", "--data", str(data), *as_options({**LM_SMALL, "epochs": 1, "cell": "gru"})]
+    shown = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", shown)  # as programs have it
+    assert main([*words, "--out", str(out)]) == 0
+    assert "dat\\udce9" in (out / "report.md").read_text(encoding="utf-8")
+    assert "o\\udcfft" in (out / LOG).read_text(encoding="utf-8")
 
 
 def test_time_between_sessions_does_not_count(tmp_path: Path) -> None:

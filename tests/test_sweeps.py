@@ -166,6 +166,31 @@ def test_runs_that_cannot_be_are_told_before_the_first(
     assert told.count("is left out") == 2
 
 
+@pytest.mark.parametrize("taken", ["lstm-seed-1/file", "table.md/file", "savings.svg/file"])
+def test_places_that_are_taken_are_told_before_the_first(
+    taken: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before rates are tried, too."""
+    out, place = tmp_path / "sweep", tmp_path / "sweep" / taken
+    place.parent.mkdir(parents=True)
+    place.write_text("of another")
+    words = ["lm-sweep", "--data", str(data), *SIZES, "--out", str(out), "--rates", "0.1", "0.2"]
+    assert main([*words, "--only", "gru", "lstm", "--seeds", "2"]) == 2
+    assert f"out: got {place.parent}" in capsys.readouterr().out
+    assert set(out.rglob("*")) <= {place, place.parent, out / ".lock"}
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--rate-epochs", "--processes"])
+@pytest.mark.parametrize("word", ["0", "-1", "two", "1.5", ""])
+def test_numbers_that_are_none_are_told(
+    option: str, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["lm-sweep", f"{option}={word}"])
+    text = f"{option}: got {word!r}; allowed: a whole number, at least 1"
+    assert text in capsys.readouterr().err
+
+
 def test_a_run_that_diverges_does_not_keep_the_others(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import markdown
+from ..outputs import encoded
 from ..plots import Trade, plot_losses, plot_trades
 from ..runs import RunFolder
 from ..settings import REVERSIBLE, limit
@@ -46,7 +47,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[st
     what = "({rows} streams, {steps} steps)"
     lines += markdown.peak(summary["memory"], what, " and logits")
     lines += [*origin, "", "![losses](losses.png)", "", "Settings:", ""]
-    folder.write("report.md", "\n".join(lines + markdown.settings(summary["config"])).encode())
+    folder.write("report.md", encoded("\n".join(lines + markdown.settings(summary["config"]))))
     plot_losses(folder.path / "losses", {describe(summary["config"]): folder})
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import markdown
+from ..outputs import encoded
 from ..plots import Curve, Panel, write
 from ..runs import RunFolder
 from .settings import VARIANTS, MemorySettings
@@ -127,7 +128,7 @@ def write_report(settings: MemorySettings, folder: RunFolder, origin: Sequence[s
         *markdown.settings(asdict(settings)),
     ]
     plot(settings, folder, table)
-    folder.write("report.md", "\n".join(text).encode())
+    folder.write("report.md", encoded("\n".join(text)))
 
 
 def _when(lag: int) -> str:

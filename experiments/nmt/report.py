@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import markdown
+from ..outputs import encoded
 from ..plots import Curve, Panel, Trade, plot_losses, plot_trades
 from ..runs import RunFolder
 from ..settings import LAYOUTS, REVERSIBLE, limit
@@ -60,7 +61,7 @@ def write_report(folder: RunFolder, summary: dict[str, Any], origin: Sequence[st
     for example in summary["examples"]:
         lines += [f"- {name}: {text}" for name, text in example.items()] + [""]
     lines += ["## Settings", "", *markdown.settings(config)]
-    folder.write("report.md", "\n".join(lines).encode())
+    folder.write("report.md", encoded("\n".join(lines)))
     plot_losses(folder.path / "losses", {describe(config): folder}, _saving_over_updates(folder))
 
 
