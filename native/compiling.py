@@ -6,6 +6,7 @@ when this engine is.
 
 from __future__ import annotations
 
+import errno
 import gc
 import hashlib
 import warnings
@@ -51,6 +52,10 @@ SOURCES = hashlib.sha256(
 ).hexdigest()
 
 
+# What a disk says that takes no more.
+_FULL: Final = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 class _Cache(_FunctionCache):  # type: ignore[misc]
     """Numba's cache, keyed by all sources of this engine as well, and by what the system grants."""
 
@@ -75,11 +80,22 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
         between must not leave there what was compiled from older sources.
         """
         file = self._cache_file
-        with suppress(OSError):
+        try:
             if not file._load_index():
                 for old in Path(self.cache_path).glob(f"{self._impl.filename_base}.*.nbc"):
                     old.unlink(missing_ok=True)
             super().save_overload(sig, data)
+        except OSError as error:  # of other kinds where another process is at the same files
+            if error.errno in _FULL:
+                _say_that_there_is_no_room(f"{self.cache_path}: {error.strerror}")
+
+
+@cache
+def _say_that_there_is_no_room(why: str) -> None:
+    """Warn, once a process and folder, that compiled code has found a place and no room there."""
+    text = "compiled code was not kept, and the next process compiles again"
+    text = f"revrnn: {text}: {why}; NUMBA_CACHE_DIR names another folder"
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 @cache
