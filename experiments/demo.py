@@ -29,6 +29,7 @@ from revrnn.errors import RevRNNError
 from .agreement import Agreement, largest_difference
 from .demo_runs import PROCESSES, Job, Run, train
 from .lm.settings import LmSettings
+from .outputs import check_file
 from .plots import Curve, Panel, write
 from .processes import Processes, interrupts_put_off
 from .progress import bar
@@ -116,7 +117,8 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
             check(name, getattr(given, name), good, "1 … 10^6")
         demo_settings("revgru", given)
         check("out", str(given.out), given.out.name not in ("", ".."), "files' name, not a folder")
-        given.out.parent.mkdir(parents=True, exist_ok=True)
+        for end in (".png", ".svg"):
+            check_file(given.out.with_suffix(end))
     except RevRNNError as error:
         parser.error(str(error))
     except OSError as error:

@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .command_line import run_program
+from .whole_files import write_whole
+
 STEPS_PER_UNIT = 128
 LAST_INDEX = 1024
 
@@ -69,7 +72,16 @@ def tanh_table() -> npt.NDArray[np.int32]:
     return np.asarray(_load(), dtype=np.int32)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Write the table's file to the path that is given."""
     parser = argparse.ArgumentParser(prog="python -m revrnn.tanh_table")
     parser.add_argument("file", type=Path, help="the file to write: tanh.json")
-    parser.parse_args().file.write_text(file_text(compute()), encoding="ascii")
+    path: Path = parser.parse_args(arguments).file
+    try:
+        write_whole(path, file_text(compute()).encode("ascii"))
+    except OSError as error:
+        parser.error(f"argument file: {path} cannot be written: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from folders import PACKAGES, ROOT
-from revrnn import programs
+from revrnn import programs, tanh_table
+from revrnn.experiments.demo import options
 
 
 def test_all_programs_are_known() -> None:
@@ -61,3 +63,24 @@ def test_a_module_is_not_run_in_silence() -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "no program; allowed: python -m revrnn.experiments --help" in done.stderr
+
+
+def test_a_table_without_a_place_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in (tmp_path, tmp_path / "none" / "tanh.json"):
+        with pytest.raises(SystemExit, match="2"):
+            tanh_table.main([str(place)])
+        assert f"file: {place} cannot be written: " in capsys.readouterr().err
+    tanh_table.main([str(tmp_path / "tanh.json")])
+    made = (ROOT / "spec" / "data" / "tanh.json").read_bytes()
+    assert (tmp_path / "tanh.json").read_bytes() == made
+
+
+def test_a_demo_whose_plot_has_no_place_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plot.svg").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        options(["--out", str(tmp_path / "plot")])
+    assert "out: got" in capsys.readouterr().err
