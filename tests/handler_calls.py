@@ -1,4 +1,7 @@
-"""The native kernels' handlers called over chunks of a sequence, as JAX's engine calls them."""
+"""The native kernels' handlers called over chunks of a sequence, as JAX's engine calls them.
+
+Behind each of the arrays memory ends: who reads or writes there ends the process.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from mutation.fenced import FencedNumPy
 from xla_frames import Array, Frame
 
 from revrnn import Config
@@ -18,8 +22,9 @@ from revrnn.native.lstm_rows import LSTM_PIECES
 from revrnn.native.plan import forget_scale, numbers
 from revrnn.torch_impl.native.weights import Weights
 
-STEPS: Final = 7
-ROWS: Final = 4
+fenced: Final = FencedNumPy()
+STEPS: Final = 10
+ROWS: Final = 5
 # Of arrays that a handler is to write, and of room for words.
 UNWRITTEN: Final = 77
 
@@ -34,7 +39,8 @@ def handler(kind: str, cell: str, forgetting: bool) -> Any:
 def drawn(config: Config) -> Arguments:
     """Return a sequence with a mask, gains and heads that push soon, and gradients of a loss."""
     generator = np.random.default_rng(0)
-    shape, styles = Shape(STEPS, ROWS), ("usual", "usual", "usual", "random", "edges")
+    states = "extreme" if config.can_wrap else "usual"
+    shape, styles = Shape(STEPS, ROWS), ("usual", "usual", states, "random", "edges")
     arguments = sequence_arguments(config, shape, generator, *styles)
     if config.num_layers > 1:
         gains = (STEPS, config.num_layers - 1, ROWS, config.hidden_size)
@@ -45,7 +51,14 @@ def drawn(config: Config) -> Arguments:
 def by_group(v: Array, kind: Any = np.int32) -> Array:
     """Return ``[L, B, H]`` as ``[L, 2, B, G]``."""
     layers, rows, hidden = v.shape
-    return np.array(v.reshape(layers, rows, 2, hidden // 2).swapaxes(1, 2), kind, order="C")
+    made: Array = fenced.copy_of(v.reshape(layers, rows, 2, hidden // 2).swapaxes(1, 2), kind)
+    return made
+
+
+def own(v: Array) -> Array:
+    """Return a copy."""
+    made: Array = fenced.copy_of(v, v.dtype)
+    return made
 
 
 def by_layer(v: Array) -> Array:
@@ -84,44 +97,46 @@ class Stack:
         stack, none = weights.stack, np.zeros((0, 0, 0), np.int16)
         self.common = [*numbers(config), stack.w_x, stack.w_l, stack.w_h]
         self.common += [none if weights.w_u is None else weights.w_u, stack.norms, stack.bias]
-        self.floats = [weights.of_input, *weights.floats]
+        self.common = list(map(own, self.common))
+        self.floats = list(map(own, (weights.of_input, *weights.floats)))
         self.h = by_group(given["h"])
         self.c = by_group(given.get("c", given["h"][:0]))
         self.heads = np.zeros((0, 0), np.int32)
         if config.forgetting:
-            self.heads = given["heads"].astype(np.int32)
-        self.words, self.length = np.full(room, UNWRITTEN, np.int16), np.zeros(1, np.int64)
-        self.parts = np.zeros((10, count), np.int32)
-        self.aside_at = np.zeros((0, ROWS), np.int32)
+            self.heads = fenced.copy_of(given["heads"], np.int32)
+        self.words, self.length = fenced.full(room, UNWRITTEN, np.int16), fenced.zeros(1, np.int64)
+        self.parts = fenced.zeros((STEPS + 2, count), np.int32)
+        self.aside_at = fenced.zeros((0, ROWS), np.int32)
         pair = (config.num_layers, 2, config.group_size)
-        self.aside = [np.full((n, *pair), UNWRITTEN, np.int32) for n in (9, 9 * len(self.c[:1]))]
+        rooms = (9, 9 if config.has_cell_state else 0)
+        self.aside = [fenced.full((n, *pair), UNWRITTEN, np.int32) for n in rooms]
         names = ("h", "c")
         self.d = {n: by_group(given.get(f"grad_{n}", given["h"][:0]), np.float32) for n in names}
         shapes = config.parameter_shapes()
-        self.d |= {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        self.d |= {name: fenced.zeros(shape, np.float32) for name, shape in shapes.items()}
 
     def steps(self, first: int, end: int) -> list[Array]:
         """Return inputs of a chunk: operands of an even length, mask, resets and gains."""
         x = self.given["x"][first:end]
         x = np.pad(x, ((0, 0), (0, 0), (0, x.shape[2] % 2)))
-        mask = np.ascontiguousarray(self.given["mask"][first:end], np.uint8)
-        none = np.zeros((0, self.config.num_layers - 1, ROWS, self.config.hidden_size), np.int32)
-        gains = self.given.get("gains", none)[first:end]
-        return [x, mask, np.ascontiguousarray(self.aside_at[first:end]), gains]
+        mask = fenced.copy_of(self.given["mask"][first:end], np.uint8)
+        shape = (0, self.config.num_layers - 1, ROWS, self.config.hidden_size)
+        gains = self.given.get("gains", np.zeros(shape, np.int32))[first:end]
+        return [own(x), mask, own(self.aside_at[first:end]), own(gains)]
 
     def to_advance(self, first: int, end: int, before: bool = False) -> Call:
         """Return the call that takes a chunk forward, and keeps all states if told."""
         config, length = self.config, end - first
-        outputs = np.full((length, ROWS, config.hidden_size), UNWRITTEN, np.int32)
-        slices = length + 1 if config.slice_size else 0
+        outputs = fenced.full((length, ROWS, config.hidden_size), UNWRITTEN, np.int32)
+        slices, bins = length + 1 if config.slice_size else 0, 1025 if config.forgetting else 0
         states = (length + 1 if before else 0, config.state_arrays, *self.h.shape)
         told = {
             "outputs": outputs,
-            "slices": np.full((slices, ROWS, config.slice_size), UNWRITTEN, np.int32),
-            "states": np.full(states, UNWRITTEN, np.int32),
-            "counts": np.full((config.num_layers, 1025 if config.forgetting else 0), 9, np.int64),
-            "tops": np.full(length, UNWRITTEN, np.int64),
-            "wraps": np.full(1, UNWRITTEN, np.int64),
+            "slices": fenced.full((slices, ROWS, config.slice_size), UNWRITTEN, np.int32),
+            "states": fenced.full(states, UNWRITTEN, np.int32),
+            "counts": fenced.full((config.num_layers, bins), UNWRITTEN, np.int64),
+            "tops": fenced.full(length, UNWRITTEN, np.int64),
+            "wraps": fenced.full(1, UNWRITTEN, np.int64),
         }
         changed = [self.h, self.c, self.heads, self.words, self.length, *self.aside]
         arguments = [*self.common, *self.steps(first, end), *changed, self.parts]
@@ -132,10 +147,10 @@ class Stack:
         config, length = self.config, end - first
         pieces = GRU_PIECES if config.cell == "revgru" else LSTM_PIECES
         size, above = length * ROWS * config.hidden_size, config.num_layers - 1
-        outputs = np.full((length, ROWS, config.hidden_size), UNWRITTEN, np.int32)
+        outputs = fenced.full((length, ROWS, config.hidden_size), UNWRITTEN, np.int32)
         sizes = (pieces * config.num_layers * size, above * size, above * size)
-        factors = [np.full(n, np.nan, np.float32) for n in sizes]
-        scale = np.full(1, forget_scale(config), np.float32)
+        factors = [fenced.full(n, np.nan, np.float32) for n in sizes]
+        scale = fenced.full(1, forget_scale(config), np.float32)
         changed = [self.h, self.c, self.heads]
         arguments = [*self.common, *self.steps(first, end), *changed, self.words, self.length]
         arguments += [*self.aside, self.parts, told["slices"], told["states"], scale]
@@ -150,9 +165,9 @@ class Stack:
         x = x[:, :, : self.config.input_size] * np.float32(2.0**-12)
         factors = [told[name] for name in ("pieces", "operands", "slopes")]
         changed, total = [self.d["h"], self.d["c"]], list(self.d.values())[2:]
-        dx, count = np.full(x.shape, np.nan, np.float32), np.full(1, self.count, np.int32)
-        outputs = np.ascontiguousarray(self.given["grad_outputs"][first:end])
-        arguments = [*factors, aside_at, np.ascontiguousarray(x), outputs, *self.floats]
+        dx, count = fenced.full(x.shape, np.nan, np.float32), fenced.full(1, self.count, np.int32)
+        outputs = own(self.given["grad_outputs"][first:end])
+        arguments = [*factors, aside_at, own(x), outputs, *self.floats]
         arguments += [*changed, count, *total]
         return Call("pull", arguments, [*changed, dx, *total], {"x": dx})
 

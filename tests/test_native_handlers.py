@@ -10,11 +10,11 @@ from revrnn import Config
 from revrnn.evaluation import Implementation
 
 STACKS = {
-    "revgru": Config("revgru", 3, 6, num_layers=2, max_forget_bits=5),
+    "revgru": Config("revgru", 3, 10, num_layers=3, max_forget_bits=5),
     "revlstm": Config("revlstm", 3, 6, num_layers=2, max_forget_bits=3, slice_size=2),
     "plain": Config("revlstm", 2, 4, forgetting=False),
 }
-CUTS = ((0, 3), (3, STEPS))
+CUTS = ((0, 2), (2, STEPS))
 stacks = pytest.mark.parametrize("name", STACKS)
 shares = pytest.mark.parametrize("count", [1, 3])
 
@@ -43,6 +43,7 @@ def test_chunks_forward(oracle: Implementation, name: str, count: int) -> None:
     np.testing.assert_array_equal(by_layer(stack.h), wanted["h"])
     np.testing.assert_array_equal(told[1]["states"][-1, 0], stack.h)
     assert sum(t["wraps"][0] for t in told) == wanted["wraps"]
+    assert (wanted["wraps"] > 0) is config.can_wrap
     if config.has_cell_state:
         np.testing.assert_array_equal(by_layer(stack.c), wanted["c"])
         np.testing.assert_array_equal(told[1]["states"][-1, 1], stack.c)
@@ -54,7 +55,7 @@ def test_chunks_forward(oracle: Implementation, name: str, count: int) -> None:
     assert (stack.words[length:] == UNWRITTEN).all()
     tops = [int(t["tops"][-1]) for t in told]
     assert sum(tops) == length
-    assert stack.parts.sum(1).tolist() == [2, *tops, *[0] * 7]
+    assert stack.parts.sum(1).tolist() == [2, *tops, *[0] * (STEPS - 1)]
     if config.forgetting:
         np.testing.assert_array_equal(stack.heads, wanted["heads"])
         assert stack.parts[1:3].any(0).all()  # every share has pushed
@@ -113,12 +114,15 @@ def test_gradients_of_the_last_state_alone(name: str) -> None:
 def test_words_of_each_step(count: int) -> None:
     """How many there are up to the end of each step of a chunk."""
     config = STACKS["revlstm"]
-    given, lengths = drawn(config), []
+    given, lengths, told = drawn(config), list[int](), []
     stepwise, whole = Stack(config, given, count), Stack(config, given, count)
     for t in range(STEPS):
-        stepwise.make(stepwise.to_advance(t, t + 1))
+        told.append(stepwise.make(stepwise.to_advance(t, t + 1)))
         lengths.append(int(stepwise.length[0]))
     assert whole.make(whole.to_advance(0, STEPS))["tops"].tolist() == lengths
+    for t in reversed(range(STEPS)):
+        stepwise.make(stepwise.to_recover(t, t + 1, told[t]))
+    assert_at_the_start(stepwise)
 
 
 @pytest.mark.rule("SEQ-013", "SEQ-009", "BUF-036")
@@ -162,22 +166,113 @@ def test_room_for_fewer_words_than_are_pushed(count: int) -> None:
     """Those that find none are let go, and counted."""
     config = STACKS["revlstm"]
     given = drawn(config)
-    short, whole = Stack(config, given, count, room=5), Stack(config, given, count)
-    for stack in (short, whole):
-        for cut in CUTS:
-            stack.make(stack.to_advance(*cut))
-    assert short.length[0] == whole.length[0] > 9
-    np.testing.assert_array_equal(short.words, whole.words[:5])
+    whole = Stack(config, given, count)
+    for cut in CUTS:
+        told = whole.make(whole.to_advance(*cut))
+    room = int(whole.length[0]) - 3  # of those of the second chunk
+    short = Stack(config, given, count, room)
+    for cut in CUTS:
+        short.make(short.to_advance(*cut))
+    assert short.length[0] == whole.length[0]
+    np.testing.assert_array_equal(short.words, whole.words[:room])
     np.testing.assert_array_equal(short.parts, whole.parts)
+    short.make(short.to_recover(*CUTS[1], told))  # with zeros in their place
 
 
 @pytest.mark.rule("BUF-034")
 @shares
-def test_fewer_words_than_are_popped(count: int) -> None:
+@pytest.mark.parametrize("missing", [1, 9])
+def test_fewer_words_than_are_popped(count: int, missing: int) -> None:
     """Are told: there are −1 left."""
     config = STACKS["revlstm"]
     stack = Stack(config, drawn(config), count)
     told = stack.make(stack.to_advance(0, STEPS))
-    stack.length[0] -= 1
+    stack.length[0] -= missing
     stack.make(stack.to_recover(0, STEPS, told))
+    assert stack.length[0] == -1
+
+
+@pytest.mark.rule("BUF-005")
+@stacks
+def test_one_share_needs_no_note(name: str) -> None:
+    """All words on the stack may be its own."""
+    stack = Stack(STACKS[name], drawn(STACKS[name]), 1)
+    stack.parts = np.zeros((0, 1), np.int32)
+    told = [stack.make(stack.to_advance(*cut)) for cut in CUTS]
+    for cut, there in zip(CUTS[::-1], told[::-1], strict=True):
+        stack.make(stack.to_recover(*cut, there))
+    stack.parts = np.zeros((1, 1), np.int32)
+    assert_at_the_start(stack)
+
+
+# What a note says of how many chunks there are, and how many more words of each share in the last.
+NOTES = {
+    "no chunk": (0, (0, 0, 0)),
+    "too many chunks": (STEPS + 2, (0, 0, 0)),
+    "fewer than none": (-1, (0, 0, 0)),
+    "too many of the last": (1, (0, 0, 1)),
+    "more than there are": (1, (0, 0, 10**6)),
+    "less than none": (1, (0, -(10**6), 0)),
+}
+
+
+@pytest.mark.rule("BUF-034", "BUF-036")
+@pytest.mark.parametrize("note", NOTES)
+def test_notes_that_are_wrong(note: str) -> None:
+    """Are told as words that are missing, whatever they say."""
+    config = STACKS["revlstm"]
+    stack = Stack(config, drawn(config), 3)
+    told = stack.make(stack.to_advance(0, STEPS))
+    stack.parts[0, 0], more = NOTES[note]
+    stack.parts[1] += more
+    stack.make(stack.to_recover(0, STEPS, told))
+    assert stack.length[0] == -1
+
+
+def test_a_note_of_more_words_below_than_there_are() -> None:
+    """All that is left is the first share's, as it is due."""
+    config = STACKS["revlstm"]
+    stack = Stack(config, drawn(config), 3)
+    told = stack.make(stack.to_advance(0, STEPS))
+    stack.parts[1, 0] += 1
+    stack.make(stack.to_recover(0, STEPS, told))
+    assert_at_the_start(stack)
+
+
+def of_many_words(count: int, hidden: int = 4, layers: int = 4) -> Stack:
+    """Return a stack all of whose units forget all that they can, in full heads."""
+    config = Config("revlstm", 3, hidden, num_layers=layers, max_forget_bits=None)
+    given = drawn(config)
+    given["mask"][:], given["heads"][:] = True, 2**31 - 1
+    for k in range(config.num_layers):
+        given[f"bias_l{k}"][:] = -(2**30)
+    return Stack(config, given, count, room=2000)
+
+
+@pytest.mark.rule("BUF-031", "BUF-035")
+@shares
+@pytest.mark.parametrize("sizes", [(4, 4), (18, 1)], ids=str)
+def test_as_many_words_as_there_can_be(
+    oracle: Implementation, sizes: tuple[int, int], count: int
+) -> None:
+    """More than half of what a chunk has room for."""
+    stack, cuts = of_many_words(count, *sizes), ((0, STEPS - 1), (STEPS - 1, STEPS))
+    given = {k: v for k, v in stack.given.items() if not k.startswith("grad_")}
+    wanted = oracle.evaluate("sequence_forward", given)["words"]
+    assert len(wanted) * 2 > STEPS * stack.config.operations_per_step * stack.heads.size
+    told = [stack.make(stack.to_advance(*cut)) for cut in cuts]
+    assert stack.length[0] == len(wanted)
+    assert sorted(stack.words[: len(wanted)].view(np.uint16)) == sorted(wanted)
+    for cut, there in zip(cuts[::-1], told[::-1], strict=True):
+        stack.make(stack.to_recover(*cut, there))
+    assert_at_the_start(stack)
+
+
+@pytest.mark.rule("BUF-034")
+def test_a_note_of_more_words_than_a_chunk_has_room_for() -> None:
+    stack = of_many_words(3)
+    stack.make(stack.to_advance(0, STEPS - 1))
+    told = stack.make(stack.to_advance(STEPS - 1, STEPS))
+    stack.parts[2] = (0, 0, 10**6)
+    stack.make(stack.to_recover(STEPS - 1, STEPS, told))
     assert stack.length[0] == -1

@@ -58,6 +58,7 @@ class Metadata(ctypes.Structure):
         ("version", Version),
         ("traits", ctypes.c_uint32),
         ("state_type", ctypes.c_int64),
+        ("behind", ctypes.c_uint64),  # belongs to somebody else
     ]
 
 
@@ -180,4 +181,5 @@ class Frame:
         error = self.call(handler)
         self.itself.extension_start = None
         assert kind != 1 or error is None
+        assert told.behind == GARBAGE << 32 | GARBAGE
         return told
