@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from handler_calls import ROWS, STEPS, UNWRITTEN, Stack, by_layer, drawn
@@ -75,7 +77,7 @@ def test_chunks_back(oracle: Implementation, name: str, count: int, before: bool
     config = STACKS[name]
     given = drawn(config)
     wanted = oracle.evaluate("sequence_gradient", given | {"states": "reversed"})
-    stack, dx = Stack(config, given, count), []
+    stack, dx = Stack(config, given, count), list[Any]()
     told = [stack.make(stack.to_advance(*cut, before)) for cut in CUTS]
     for cut, there in zip(CUTS[::-1], told[::-1], strict=True):
         back = stack.make(stack.to_recover(*cut, there))
@@ -142,7 +144,7 @@ def test_rows_that_start_anew(oracle: Implementation, name: str, count: int) -> 
     zero = {n: np.zeros_like(given[n]) for n in ("h", "c") if n in given}
     for first, row in resets:
         inputs = {n: given[n] for n in ("x", "mask", "gains") if n in given}
-        before = {n: given[n] for n in ("h", "c", "heads") if n in given}
+        before: dict[str, Any] = {n: given[n] for n in ("h", "c", "heads") if n in given}
         before |= params | {n: v[:first] for n, v in inputs.items()}
         heads = {
             n: v for n, v in oracle.evaluate("sequence_forward", before).items() if n == "heads"
