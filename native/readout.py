@@ -191,9 +191,8 @@ def cross_entropy(
     for v in range(classes):
         _exponentials_row(panel, logits, v * ROWS, most, 0, total, 0)
     for r in range(rows):
-        if (
-            most[r] == math.inf
-        ):  # as PyTorch has it: the gradient is NaN where the logit is infinite
+        # As JAX has it: the gradient is NaN where the logit is infinite. PyTorch's is NaN everywhere.
+        if most[r] == math.inf:
             total[r] = f32(1)
         norm = f32(most[r] + f32(math.log(total[r])))
         losses[r] = f32(norm - chosen[r]) * weights[r]

@@ -105,6 +105,7 @@ def test_a_line_belongs_to_its_statement_or_to_the_head_of_one() -> None:
     assert [span(source, line) for line in (1, 4, 6)] == [range(1, 3), range(3, 5), range(5, 7)]
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where a test before has it
 @pytest.mark.parametrize("make", [FencedNumPy.zeros, FencedNumPy.empty, FencedNumPy.ones])
 def test_memory_ends_behind_an_array(make: Any) -> None:
     """Whoever reads its last byte goes on, whoever reads the next one does not."""
