@@ -191,7 +191,7 @@ def cross_entropy(
     for v in range(classes):
         _exponentials_row(panel, logits, v * ROWS, most, 0, total, 0)
     for r in range(rows):
-        # As JAX has it: the gradient is NaN where the logit is infinite. PyTorch's is NaN everywhere.
+        # As JAX has it: the gradient is NaN where the logit is infinite; PyTorch's is everywhere.
         if most[r] == math.inf:
             total[r] = f32(1)
         norm = f32(most[r] + f32(math.log(total[r])))
