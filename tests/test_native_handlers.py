@@ -241,6 +241,17 @@ def test_a_note_of_more_words_below_than_there_are() -> None:
     assert_at_the_start(stack)
 
 
+@pytest.mark.rule("BUF-036")
+def test_a_note_of_words_of_the_chunk_before() -> None:
+    """They are left over, which is told however few shares there are."""
+    config = STACKS["revlstm"]
+    stack = Stack(config, drawn(config), 2)
+    _, there = [stack.make(stack.to_advance(*cut)) for cut in CUTS]
+    stack.parts[2, 0] += 1
+    stack.make(stack.to_recover(*CUTS[1], there))
+    assert stack.length[0] == -1
+
+
 def of_many_words(count: int, hidden: int = 4, layers: int = 4) -> Stack:
     """Return a stack all of whose units forget all that they can, in full heads."""
     config = Config("revlstm", 3, hidden, num_layers=layers, max_forget_bits=None)
