@@ -17,7 +17,7 @@ from typing import Final
 from revrnn import SPEC_VERSION
 from revrnn.command_line import run_program, say
 from revrnn.errors import RevRNNError
-from revrnn.whole_files import check_place, write_whole
+from revrnn.whole_files import check_place, encoded, write_whole
 
 from .adapters import InProcess, Port, find
 from .judge import ABSENT, judge_of
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, text(report).encode("utf-8", "backslashreplace"))
+                write_whole(path, encoded(text(report)))
             except OSError as error:
                 print(f"{path} cannot be written: {error.strerror or error}", file=sys.stderr)
                 return 2

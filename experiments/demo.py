@@ -30,7 +30,7 @@ from .agreement import Agreement, largest_difference
 from .demo_runs import PROCESSES, Job, Run, train
 from .lm.settings import LmSettings
 from .outputs import check_file
-from .plots import Curve, Panel, write
+from .plots import Curve, Panel, files, write
 from .processes import Processes, interrupts_put_off
 from .progress import bar
 from .runs import Arrays, uniform_parameters
@@ -117,8 +117,8 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
             check(name, getattr(given, name), good, "1 … 10^6")
         demo_settings("revgru", given)
         check("out", str(given.out), given.out.name not in ("", ".."), "files' name, not a folder")
-        for end in (".png", ".svg"):
-            check_file(given.out.with_suffix(end))
+        for file in files(given.out):
+            check_file(file)
     except RevRNNError as error:
         parser.error(str(error))
     except OSError as error:

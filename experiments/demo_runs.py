@@ -101,17 +101,6 @@ def measure(config: Config, weights: Arrays, batch: Batch, carried: Arrays, upda
     return Bits(update, ideal, stored)
 
 
-def train(job: Job, report: Report) -> Run:
-    """Train a model; see :class:`Job`."""
-    if job.settings.framework == "torch":
-        use_part_of_cores(PROCESSES)
-    report((job.name, 0, "compiling"))
-    weights = load_file(job.start)
-    trainer = Trainer(job.settings, weights["readout.bias"])
-    trainer.set_parameters(weights)
-    return _train(trainer, job, report)
-
-
 def carried(trainer: Trainer) -> Arrays:
     """Return the exact state before the next batch (SEQ-006)."""
     state = {
@@ -120,11 +109,16 @@ def carried(trainer: Trainer) -> Arrays:
     return state | {"heads": state["heads"].astype(np.int64)}
 
 
-def _train(trainer: Trainer, job: Job, report: Report) -> Run:
+def train(job: Job, report: Report) -> Run:
     """Train on all batches; at the job's checks compare with the oracle and measure."""
-    settings, config = trainer.settings, trainer.settings.config()
-    framework, data = settings.framework, job.data
-    run = Run(config.cell, framework)
+    settings, config, data = job.settings, job.settings.config(), job.data
+    if settings.framework == "torch":
+        use_part_of_cores(PROCESSES)
+    report((job.name, 0, "compiling"))
+    start = load_file(job.start)
+    trainer = Trainer(settings, start["readout.bias"])
+    trainer.set_parameters(start)
+    run = Run(config.cell, settings.framework)
     first = trainer.segment(data[0].tokens, data[0].targets, settings.steps)
     run.first_gradients, _ = trainer.training.gradients(
         trainer.model.gradients, trainer.state, first, (settings.seed, 0)
@@ -136,7 +130,7 @@ def _train(trainer: Trainer, job: Job, report: Report) -> Run:
         run.first_state = run.first_state or carried(trainer)
         if update in job.checks:
             after = carried(trainer)
-            run.agreement += compare_batch(framework, config, weights, batch, before, after)
+            run.agreement += compare_batch(run.framework, config, weights, batch, before, after)
             run.bits.append(measure(config, weights, batch, before, update))
         report((job.name, update + 1, f"loss {loss:.3f}"))
     return run

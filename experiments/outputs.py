@@ -38,11 +38,6 @@ def write_file(path: Path, content: bytes) -> Path:
     return path
 
 
-def encoded(text: str) -> bytes:
-    """Return a text in UTF-8, with numbers for what has none, as bytes in names of files."""
-    return text.encode("utf-8", "backslashreplace")
-
-
 def check_file(path: Path) -> None:
     """Make the folder of a file that is to be written, and look what is there, before long work.
 

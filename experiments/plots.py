@@ -37,6 +37,11 @@ class Panel:
     curves: Sequence[Curve]
 
 
+def files(path: Path) -> list[Path]:
+    """Return what :func:`write` writes."""
+    return [path.with_suffix(end) for end in (".png", ".svg")]
+
+
 def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
     """Draw the panels side by side and write ``path`` with the endings ``.png`` and ``.svg``."""
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4), squeeze=False)
@@ -50,10 +55,10 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
         axis.legend(fontsize=8)
     figure.tight_layout()
     contents = {}
-    for kind in ("png", "svg"):
+    for file in files(path):
         content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=130)
-        contents[path.with_suffix(f".{kind}")] = content.getvalue()
+        figure.savefig(content, format=file.suffix[1:], dpi=130)
+        contents[file] = content.getvalue()
     plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     return [write_file(name, content) for name, content in contents.items()]

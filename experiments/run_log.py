@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from .outputs import encoded, written
+from revrnn.whole_files import encoded
+
+from .outputs import written
 from .runs import RunFolder
 
 LOG: Final = "log.txt"

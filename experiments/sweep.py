@@ -22,11 +22,12 @@ from typing import Any, Final
 from rich.console import Console
 
 from revrnn.errors import RevRNNError
+from revrnn.whole_files import encoded
 
 from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
-from .outputs import check_file, encoded, write_file, write_json, written
-from .plots import plot_losses
+from .outputs import check_file, write_file, write_json, written
+from .plots import files, plot_losses
 from .processes import Processes, use_part_of_cores
 from .runs import RunFolder
 from .settings import add_options, check_rates, chosen, restored
@@ -35,9 +36,6 @@ from .settings import add_options, check_rates, chosen, restored
 DIVERGED: Final = ("E_NONFINITE", "E_OVERFLOW")
 # The folder of the runs that choose learning rates.
 RATES: Final = "rates"
-# The files that a sweep writes beside its runs.
-_PLOTS: Final = [f"{name}.{end}" for name in ("losses", "savings") for end in ("png", "svg")]
-_WRITTEN: Final = ("results.json", "table.md", *_PLOTS)
 _OWN: Final = ("only", "seeds", "rates", "rate_epochs", "processes")
 Given = dict[str, Any]
 
@@ -116,8 +114,9 @@ class Comparison:
         out, possible = given["out"], self._possible(given, console)
         with written(out):
             out.mkdir(parents=True, exist_ok=True)
-        for name in _WRITTEN:
-            check_file(out / name)
+        plotted = [*files(out / "losses"), *files(out / "savings")]
+        for file in (out / "results.json", out / "table.md", *plotted):
+            check_file(file)
         with locked(out):
             runs = {}
             first = given.get("seed", 0)
@@ -126,7 +125,7 @@ class Comparison:
                     folder = name if number == 0 else f"{name}-seed-{first + number}"
                     more = {"out": out / folder} | ({"seed": first + number} if number else {})
                     runs[folder] = {**own, **more}
-                    RunFolder.has_begun(out / folder)
+                    RunFolder.has_begun(out / folder)  # raises where there can be no run
             rates = self._choose_rates(given, possible, console)
             runs = {name: {**own, **rates.get(own["cell"], {})} for name, own in runs.items()}
             self._take_over(out, runs.values())

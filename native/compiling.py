@@ -27,6 +27,8 @@ from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
+from revrnn.whole_files import NO_ROOM
+
 from .processor import AMX
 
 _FunctionCache: Any = FunctionCache
@@ -50,10 +52,6 @@ _OBJECTS: Final = 50_000
 SOURCES = hashlib.sha256(
     b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 ).hexdigest()
-
-
-# What a disk says that takes no more.
-_FULL: Final = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class _Cache(_FunctionCache):  # type: ignore[misc]
@@ -86,7 +84,7 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
                     old.unlink(missing_ok=True)
             super().save_overload(sig, data)
         except OSError as error:  # of other kinds where another process is at the same files
-            if error.errno in _FULL:
+            if error.errno in (*NO_ROOM, errno.EROFS):
                 _say_that_there_is_no_room(f"{self.cache_path}: {error.strerror}")
 
 

@@ -11,13 +11,14 @@ from contextlib import suppress
 from typing import Final, NoReturn
 
 from .extras import how_to_install
+from .whole_files import NO_ROOM
 
 # What shells report of a program that wrote into a closed pipe: 128 + SIGPIPE.
 CUT_OFF: Final = 141
 # And of one that was interrupted: 128 + SIGINT.
 INTERRUPTED: Final = 130
 # A disk or a device that takes no more.
-_FULL: Final = (errno.ENOSPC, errno.EFBIG, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FULL: Final = (*NO_ROOM, errno.EFBIG, errno.EIO)
 
 
 def run_program(main: Callable[[], int | None], extra: str = "") -> NoReturn:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
-from errno import EACCES, EINVAL, EISDIR
 from itertools import count
 from typing import Final
 
+# What a disk says on which there is no room, or none for this user.
+NO_ROOM: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _numbers = count()
 _WRITABLE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
@@ -50,6 +52,11 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     sync_folder(folder)
 
 
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8, with numbers for what has none, as bytes in names of files."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def check_place(path: str | os.PathLike[str]) -> int | None:
     """Return the permissions of the file that is there, ``None`` without one.
 
@@ -62,11 +69,11 @@ def check_place(path: str | os.PathLike[str]) -> int | None:
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(now.st_mode):
-        raise IsADirectoryError(EISDIR, "it is a folder", place)
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", place)
     if not stat.S_ISREG(now.st_mode):
-        raise OSError(EINVAL, "it is a device, a pipe or a socket", place)
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket", place)
     if not now.st_mode & _WRITABLE:
-        raise PermissionError(EACCES, "it may only be read", place)
+        raise PermissionError(errno.EACCES, "it may only be read", place)
     return stat.S_IMODE(now.st_mode)
 
 

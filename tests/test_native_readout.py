@@ -105,14 +105,15 @@ def test_frozen_parameters_get_no_gradient() -> None:
 
 def against_autograd(linear: nn.Linear, x: Tensor, targets: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Return what the compiled readout gives beside PyTorch's: losses and gradients."""
-    ones, of_weight = torch.ones(len(x)), torch.zeros_like(linear.weight)
-    of_bias = torch.zeros_like(linear.bias)
+    ones, parameters = torch.ones(len(x)), list(linear.parameters())
+    of_weight, *of_bias = map(torch.zeros_like, parameters)
     compiled = native.compiled_readout(linear, x)
-    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, of_bias)
+    added = of_bias[0] if of_bias else None
+    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, added)
     x = x.clone().requires_grad_()
     wanted = nn.functional.cross_entropy(linear(x), targets, reduction="none")
-    grads = torch.autograd.grad(wanted.sum(), (x, linear.weight, linear.bias))
-    return [(losses, wanted.detach()), *zip((dx, of_weight, of_bias), grads, strict=True)]
+    grads = torch.autograd.grad(wanted.sum(), (x, *parameters))
+    return [(losses, wanted.detach()), *zip((dx, of_weight, *of_bias), grads, strict=True)]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
@@ -170,12 +171,5 @@ def test_logits_of_any_size() -> None:
     with torch.no_grad():
         linear.weight[:] = torch.tensor([[0.0], [-80.0], [-2e5]])
     x, targets = torch.tensor([[0.0], [0.5], [1.0], [-1.0]]), torch.tensor([0, 1, 2, 0])
-    compiled = native.compiled_readout(linear, x)
-    ones, of_weight = torch.ones(4), torch.zeros(3, 1)
-    losses, dx = compiled(linear, x, targets, ones, ones, of_weight, None)
-    x.requires_grad_()
-    wanted = nn.functional.cross_entropy(linear(x), targets, reduction="none")
-    wanted.sum().backward()  # type: ignore[no-untyped-call]
-    assert torch.allclose(losses, wanted.detach())
-    assert torch.allclose(dx, x.grad)  # type: ignore[arg-type]
-    assert torch.allclose(of_weight, linear.weight.grad)  # type: ignore[arg-type]
+    for got, wanted in against_autograd(linear, x, targets):
+        assert torch.allclose(got, wanted)

@@ -16,34 +16,28 @@ _TYPES: Final = {"uint8": 6, "int16": 3, "int32": 4, "int64": 5, "float32": 11}
 GARBAGE: Final = 0x5A5A5A5A
 
 
-class Version(ctypes.Structure):
+class Extended(ctypes.Structure):
+    """What most of XLA's structures begin with."""
+
+    _fields_ = [("struct_size", ctypes.c_size_t), ("extension_start", ctypes.c_void_p)]
+
+
+class Version(Extended):
     """XLA_FFI_Api_Version."""
 
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("major", ctypes.c_int),
-        ("minor", ctypes.c_int),
-    ]
+    _fields_ = [("major", ctypes.c_int), ("minor", ctypes.c_int)]
 
 
-class ErrorArguments(ctypes.Structure):
+class ErrorArguments(Extended):
     """XLA_FFI_Error_Create_Args."""
 
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("message", ctypes.c_char_p),
-        ("code", ctypes.c_int),
-    ]
+    _fields_ = [("message", ctypes.c_char_p), ("code", ctypes.c_int)]
 
 
-class Interface(ctypes.Structure):
+class Interface(Extended):
     """XLA_FFI_Api, as far as it is used."""
 
     _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
         ("version", Version),
         ("internal", ctypes.c_void_p),
         ("error_create", ctypes.c_void_p),
@@ -74,12 +68,10 @@ class Extension(ctypes.Structure):
     ]
 
 
-class Buffer(ctypes.Structure):
+class Buffer(Extended):
     """XLA_FFI_Buffer."""
 
     _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
         ("dtype", ctypes.c_int),
         ("padding", ctypes.c_uint32),
         ("data", ctypes.c_void_p),
@@ -88,24 +80,16 @@ class Buffer(ctypes.Structure):
     ]
 
 
-class List(ctypes.Structure):
+class List(Extended):
     """XLA_FFI_Args and XLA_FFI_Rets."""
 
-    _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
-        ("size", ctypes.c_int64),
-        ("types", ctypes.c_void_p),
-        ("buffers", ctypes.c_void_p),
-    ]
+    _fields_ = [("size", ctypes.c_int64), ("types", ctypes.c_void_p), ("buffers", ctypes.c_void_p)]
 
 
-class CallFrame(ctypes.Structure):
+class CallFrame(Extended):
     """XLA_FFI_CallFrame."""
 
     _fields_ = [
-        ("struct_size", ctypes.c_size_t),
-        ("extension_start", ctypes.c_void_p),
         ("api", ctypes.POINTER(Interface)),
         ("context", ctypes.c_void_p),
         ("stage", ctypes.c_int),

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from revrnn.whole_files import encoded
+
 from .. import markdown
-from ..outputs import encoded
 from ..plots import Curve, Panel, write
 from ..runs import RunFolder
 from .settings import VARIANTS, MemorySettings

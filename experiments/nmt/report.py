@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from revrnn.whole_files import encoded
+
 from .. import markdown
-from ..outputs import encoded
 from ..plots import Curve, Panel, Trade, plot_losses, plot_trades
 from ..runs import RunFolder
 from ..settings import LAYOUTS, REVERSIBLE, limit
