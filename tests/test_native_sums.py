@@ -100,3 +100,12 @@ def test_steps_that_are_left_over(oracle: Implementation, cell: str, wide: bool)
     NATIVE.evaluate("sequence_forward", arguments | {"x": -arguments["x"]})
     assert_agree(oracle, NATIVE, "sequence_reverse", reversal_arguments(arguments, forward))
     assert equal_bits(*both_gradients(NATIVE, request))
+
+
+@pytest.mark.rule("PROD-001")
+@pytest.mark.parametrize("cell", ["revgru", "revlstm"])
+def test_more_rows_than_go_together(oracle: Implementation, cell: str) -> None:
+    """Input sums of each step are computed by themselves."""
+    config = Config(cell, 3, 4, max_forget_bits=3)
+    arguments = sequence_arguments(config, Shape(2, 81), np.random.default_rng(0))
+    assert_sequences_agree(oracle, NATIVE, arguments)
