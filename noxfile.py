@@ -216,7 +216,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Train small models by reversal in both frameworks and compare them with the oracle."""
-    install_wheel(session, "experiments")
+    install_wheel(session, "demo")
     session.run("python", "-m", "revrnn.experiments.demo", *session.posargs)
 
 

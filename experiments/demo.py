@@ -10,11 +10,10 @@ from __future__ import annotations
 import argparse
 import math
 import multiprocessing
+from concurrent.futures import wait
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from queue import Empty
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -27,11 +26,11 @@ from revrnn.comparison import differences
 from revrnn.errors import RevRNNError
 
 from .agreement import Agreement, largest_difference
-from .demo_runs import PROCESSES, Job, Run, train
+from .demo_runs import PROCESSES, Job, Run, report_to, train
 from .lm.settings import LmSettings
 from .outputs import check_file
 from .plots import Curve, Panel, files, write
-from .processes import Processes, interrupts_put_off
+from .processes import Processes
 from .progress import bar
 from .runs import Arrays, uniform_parameters
 from .settings import FRAMEWORKS, LAYOUTS, REVERSIBLE, check
@@ -187,24 +186,20 @@ def initial_weights(settings: LmSettings, vocabulary: int) -> Arrays:
 
 def train_all(jobs: list[Job], console: Console) -> list[Run]:
     """Train all jobs, some at the same time, and show how they go on."""
-    with interrupts_put_off():
-        messages = multiprocessing.get_context("spawn").Manager()
-    with messages as manager, Processes(PROCESSES) as pool, bar(console) as progress:
-        reports: Any = manager.Queue()
+    reports = multiprocessing.get_context("spawn").SimpleQueue()
+    with Processes(PROCESSES, report_to, reports) as pool, bar(console) as progress:
         tasks = {
             job.name: progress.add_task(job.name, total=len(job.data), note="", start=False)
             for job in jobs
         }
         in_order = sorted(jobs, key=lambda job: FRAMEWORKS.index(job.settings.framework))
-        futures = {job.name: pool.submit(train, job, reports.put) for job in in_order}
-        while not all(future.done() for future in futures.values()) or not reports.empty():
-            try:
-                name, done, note = reports.get(timeout=0.1)
-            except Empty:
-                continue
-            if not done:
-                progress.start_task(tasks[name])
-            progress.update(tasks[name], completed=done, note=note)
+        futures = {job.name: pool.submit(train, job) for job in in_order}
+        while wait(futures.values(), timeout=0.1).not_done or not reports.empty():
+            while not reports.empty():
+                name, done, note = reports.get()
+                if not done:
+                    progress.start_task(tasks[name])
+                progress.update(tasks[name], completed=done, note=note)
         return [futures[job.name].result() for job in jobs]
 
 
@@ -237,4 +232,4 @@ def verdict(runs: list[Run], out: Path, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    run_program(main, "experiments")
+    run_program(main, "demo")

@@ -2,14 +2,14 @@
 
 Runs are shared by two processes, so that the one's compiling costs no waiting for the other.
 PyTorch's come first: JAX's find kernels that they have compiled. What runs report on the way goes
-through a queue.
+through a queue, which each process is given at its start.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +29,17 @@ from .text import Batch
 
 # How many train at the same time; each of PyTorch's takes one part of the cores.
 PROCESSES: Final = 2
-# Called with a run's name, how many updates are done, and a word on how it goes.
-Report = Callable[[tuple[str, int, str]], object]
+# A run's name, how many updates are done, and a word on how it goes.
+Report = tuple[str, int, str]
+
+# Where this process's runs report.
+_reports: SimpleQueue[Report] | None = None
+
+
+def report_to(queue: SimpleQueue[Report]) -> None:
+    """Have the runs of this process report there."""
+    global _reports
+    _reports = queue
 
 
 @dataclass
@@ -109,12 +118,18 @@ def carried(trainer: Trainer) -> Arrays:
     return state | {"heads": state["heads"].astype(np.int64)}
 
 
-def train(job: Job, report: Report) -> Run:
+def report(run: Job, updates: int, note: str) -> None:
+    """Report of a run, where somebody wants to know."""
+    if _reports is not None:
+        _reports.put((run.name, updates, note))
+
+
+def train(job: Job) -> Run:
     """Train on all batches; at the job's checks compare with the oracle and measure."""
     settings, config, data = job.settings, job.settings.config(), job.data
     if settings.framework == "torch":
         use_part_of_cores(PROCESSES)
-    report((job.name, 0, "compiling"))
+    report(job, 0, "compiling")
     start = load_file(job.start)
     trainer = Trainer(settings, start["readout.bias"])
     trainer.set_parameters(start)
@@ -132,5 +147,5 @@ def train(job: Job, report: Report) -> Run:
             after = carried(trainer)
             run.agreement += compare_batch(run.framework, config, weights, batch, before, after)
             run.bits.append(measure(config, weights, batch, before, update))
-        report((job.name, update + 1, f"loss {loss:.3f}"))
+        report(job, update + 1, f"loss {loss:.3f}")
     return run

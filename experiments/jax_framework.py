@@ -13,7 +13,7 @@ import optax
 
 from ..jax_impl import check, step_dropout
 from .framework import FAULTLESS, Model, Optimiser, Params, StackSettings, Trained, Tree
-from .jax_stacks import FlaxStack, RevStack
+from .jax_stacks import RevStack
 from .runs import Arrays, prefixed, without_prefix
 
 # Whether batches of unequal sizes should be filled up, each size being compiled anew.
@@ -92,7 +92,11 @@ jax.tree_util.register_pytree_node(
 
 def make_stack(settings: StackSettings) -> Any:
     """Return a stack of any cell."""
-    return (RevStack if settings.is_reversible else FlaxStack)(settings)
+    if settings.is_reversible:
+        return RevStack(settings)
+    from .flax_stacks import FlaxStack  # the demo goes without Flax
+
+    return FlaxStack(settings)
 
 
 def apart(function: Callable[[Params], tuple[Tree, Any]], params: Params) -> Any:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar
 
+from revrnn.command_line import leave_garbage_at_the_end
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class Processes(ProcessPoolExecutor):
             prepare: what each does first; a function of a module.
             given: its arguments.
         """
-        super().__init__(most, multiprocessing.get_context("spawn"), prepare, given)
+        super().__init__(most, multiprocessing.get_context("spawn"), _begin, (prepare, given))
         self._calls: list[Future[Any]] = []
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -63,6 +65,13 @@ class Processes(ProcessPoolExecutor):
                 for child in children:  # a compiler may have passed over it
                     child.terminate()
         return super().__exit__(kind, error, traceback)
+
+
+def _begin(prepare: Callable[..., object] | None, given: tuple[Any, ...]) -> None:
+    """Do what each process does first."""
+    leave_garbage_at_the_end()
+    if prepare is not None:
+        prepare(*given)
 
 
 def use_part_of_cores(parts: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import gc
 import hashlib
+import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ from numba.core.ccallback import CFunc
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 from numba.extending import intrinsic
 
 from revrnn.whole_files import NO_ROOM
@@ -105,7 +107,13 @@ def _say_that_nothing_is_kept() -> None:
 
 
 def _keep(made: Any, function: Callable[..., Any]) -> None:
-    """Let what is compiled of a function be kept on disk, where there is a place for it."""
+    """Let what is compiled of a function be kept on disk, where there is a place for it.
+
+    Numba's key has what a function closes over; of what is compiled it is another in each process.
+    """
+    closed_over = inspect.getclosurevars(function).nonlocals
+    if any(isinstance(value, Dispatcher) for value in closed_over.values()):
+        raise TypeError(f"{function.__qualname__} closes over what is compiled: never found again")
     try:
         made._cache = _Cache(function)
     except RuntimeError:  # of numba's: no folder that can be written

@@ -90,14 +90,15 @@ def _pack_for_gradients(frame: int) -> None:
 def handler(gradients: bool) -> Handler:
     """Return a handler to be compiled, of weights for gradients or for sums."""
     given, made = _FOR_GRADIENTS if gradients else _FOR_SUMS
-    pack = _pack_for_gradients if gradients else _pack_for_sums
 
     def handle(frame: int) -> Any:
         if asks_for_metadata(frame):
             return 0
         error = unexpected(frame, given, made, _NONE, _NOWHERE)
-        if error == 0:
-            pack(frame)
+        if error == 0 and gradients:
+            _pack_for_gradients(frame)
+        elif error == 0:
+            _pack_for_sums(frame)
         return error
 
     return handle

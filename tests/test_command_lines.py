@@ -134,6 +134,32 @@ if __name__ == "__main__":
 """
 
 
+LAST = """
+import atexit, gc
+from revrnn.command_line import run_program
+from revrnn.experiments.processes import Processes
+
+# What was registered first is called last.
+atexit.register(lambda: print(gc.get_freeze_count() > 0, flush=True))
+
+def main():
+    with Processes(1) as pool:
+        pool.submit(int).result()
+
+if __name__ == "__main__":
+    run_program(main)
+"""
+
+
+def test_no_garbage_is_looked_for_at_the_end(tmp_path: Path) -> None:
+    """Neither by a program nor by processes beside it."""
+    (tmp_path / "last.py").write_text(LAST, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "last.py")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\nTrue\n"
+
+
 @pytest.fixture
 def heard() -> Iterator[None]:
     """Let programs hear an interruption, which those that a shell starts behind it do not."""

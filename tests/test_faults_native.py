@@ -126,3 +126,17 @@ def test_no_place_for_compiled_code_is_told_once() -> None:
         results = [made(3), made(4)]
     assert results == [4, 5]
     assert [warning.filename for warning in told] == ["<nowhere>"]
+
+
+def test_what_is_kept_closes_over_nothing_compiled() -> None:
+    """Its key would be another in each process, which would compile it and keep it again."""
+
+    @compiling.inner
+    def part(x: int) -> int:
+        return x
+
+    def whole(x: int) -> int:
+        return part(x)  # type: ignore[no-any-return]
+
+    with pytest.raises(TypeError, match=r"whole closes over what is compiled: never found again"):
+        compiling.native(whole)
