@@ -8,92 +8,30 @@ several batches, and ends with a table and a plot. The exit status is 1 if one b
 from __future__ import annotations
 
 import argparse
-import math
 import multiprocessing
 from concurrent.futures import wait
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from safetensors.numpy import save_file
 
 from revrnn.command_line import run_program
-from revrnn.comparison import differences
 from revrnn.errors import RevRNNError
+from revrnn.extras import need
 
-from .agreement import Agreement, largest_difference
 from .demo_runs import PROCESSES, Job, Run, report_to, train
 from .lm.settings import LmSettings
-from .outputs import check_file
-from .plots import Curve, Panel, files, write
+from .outputs import check_file, plot_files
 from .processes import Processes
 from .progress import bar
 from .runs import Arrays, uniform_parameters
-from .settings import FRAMEWORKS, LAYOUTS, REVERSIBLE, check
+from .settings import FRAMEWORKS, REVERSIBLE, check
 from .text import batches, help_topics
-
-# GRAD-021
-TOLERANCE = 1e-4
-
-
-def table(runs: list[Run]) -> Table:
-    """Return the closing table."""
-    out = Table(
-        title="Loss; bits per unit and step, and saving against 32 bits; steps compared",
-        padding=(0, 1, 0, 0),
-        box=box.SIMPLE,
-    )
-    out.add_column("trained", no_wrap=True)
-    for heading in ("loss", "ideal", *LAYOUTS, "steps", "differ"):
-        out.add_column(heading, justify="right", no_wrap=True)
-    for run in runs:
-        bits = run.bits[-1]
-        amounts = [bits.ideal, *(bits.stored[layout] for layout in LAYOUTS)]
-        out.add_row(
-            f"{run.cell} {run.framework}",
-            f"{run.losses[0]:.2f} → {recent(run.losses):.2f}",
-            *(f"{amount:.2f} {32 / amount:.0f}×" for amount in amounts),
-            str(run.agreement.steps),
-            str(run.agreement.mismatches),
-        )
-    return out
-
-
-def recent(losses: list[float]) -> float:
-    """Return the mean of the last ten losses."""
-    return sum(losses[-10:]) / len(losses[-10:])
-
-
-def plot(runs: list[Run], path: Path) -> list[Path]:
-    """Draw loss and stored bits over time."""
-    losses = [
-        Curve(
-            f"{r.cell}, {r.framework}",
-            range(len(r.losses)),
-            r.losses,
-            "-" if r.framework == "torch" else "--",
-        )
-        for r in runs
-    ]
-    stored = []
-    for run in (r for r in runs if r.framework == "torch"):
-        x = [b.update for b in run.bits]
-        stored.append(Curve(f"{run.cell}, ideal", x, [b.ideal for b in run.bits], ":"))
-        for layout, style in zip(LAYOUTS, ("-", "--"), strict=True):
-            stored.append(
-                Curve(f"{run.cell}, {layout}", x, [b.stored[layout] for b in run.bits], style)
-            )
-    panels = {
-        "loss": Panel("Training by reversal", "update", "loss (nats a character)", losses),
-        "bits": Panel(
-            "What reversal must remember", "update", "bits per unit and step (of 32)", stored
-        ),
-    }
-    return write(path, panels)
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
@@ -116,7 +54,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
             check(name, getattr(given, name), good, "1 … 10^6")
         demo_settings("revgru", given)
         check("out", str(given.out), given.out.name not in ("", ".."), "files' name, not a folder")
-        for file in files(given.out):
+        for file in plot_files(given.out):
             check_file(file)
     except RevRNNError as error:
         parser.error(str(error))
@@ -129,6 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo and return the exit status."""
     given = options(arguments)
     console = Console()
+    for package in ("torch", "jax", "matplotlib"):
+        need(package, "demo")
     corpus = help_topics()
     longest = (len(corpus.ids) - 1) // given.rows
     if given.steps > longest:
@@ -150,9 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
         own = (replace(settings, framework=framework) for framework in FRAMEWORKS)
         jobs += [Job(each, file, data, checks) for each in own]
     runs = train_all(jobs, console)
-    console.print(table(runs))
-    console.print("plots: " + ", ".join(str(name) for name in plot(runs, given.out)))
-    return verdict(runs, given.out, console)
+    return report().tell(runs, given.out, console)
+
+
+def report() -> Any:
+    """Return :mod:`.demo_report`, which imports matplotlib: not before anybody is at work."""
+    return import_module(".demo_report", __package__)
 
 
 def demo_settings(cell: str, given: argparse.Namespace) -> LmSettings:
@@ -184,6 +127,11 @@ def initial_weights(settings: LmSettings, vocabulary: int) -> Arrays:
     return {**weights, "readout.bias": np.zeros(vocabulary, np.float32)}
 
 
+def number_of(settings: LmSettings) -> int:
+    """Return a number that is even for one framework of each cell."""
+    return REVERSIBLE.index(settings.cell) + FRAMEWORKS.index(settings.framework)
+
+
 def train_all(jobs: list[Job], console: Console) -> list[Run]:
     """Train all jobs, some at the same time, and show how they go on."""
     reports = multiprocessing.get_context("spawn").SimpleQueue()
@@ -192,8 +140,11 @@ def train_all(jobs: list[Job], console: Console) -> list[Run]:
             job.name: progress.add_task(job.name, total=len(job.data), note="", start=False)
             for job in jobs
         }
-        in_order = sorted(jobs, key=lambda job: FRAMEWORKS.index(job.settings.framework))
+        # Processes begin with another cell and another framework each: both would else compile and
+        # import the same at the same time, instead of finding what the other has kept.
+        in_order = sorted(jobs, key=lambda job: number_of(job.settings) % 2)
         futures = {job.name: pool.submit(train, job) for job in in_order}
+        report()
         while wait(futures.values(), timeout=0.1).not_done or not reports.empty():
             while not reports.empty():
                 name, done, note = reports.get()
@@ -201,34 +152,6 @@ def train_all(jobs: list[Job], console: Console) -> list[Run]:
                     progress.start_task(tasks[name])
                 progress.update(tasks[name], completed=done, note=note)
         return [futures[job.name].result() for job in jobs]
-
-
-def verdict(runs: list[Run], out: Path, console: Console) -> int:
-    """Say whether all bits agreed and all losses were numbers; return the exit status."""
-    compared = sum((run.agreement for run in runs), Agreement())
-    for report in compared.reports:
-        console.print(report, markup=False)
-    for number, program in enumerate(compared.programs):
-        path = out.with_name(f"mismatch_{number}.py")
-        path.write_text(program, encoding="utf-8")
-        console.print(f"{path} repeats it")
-    alike = True
-    for cell in dict.fromkeys(run.cell for run in runs):
-        first, second = (run for run in runs if run.cell == cell)
-        lines = differences(first.first_state, second.first_state)
-        gradients = largest_difference(second.first_gradients, first.first_gradients)
-        alike &= not lines and gradients < TOLERANCE
-        console.print(
-            f"{cell}, first batch, {first.framework} and {second.framework} from one file: "
-            f"{'states differ' if lines else 'states equal'}, gradients differ by at most "
-            f"{gradients:.1e} of the largest"
-        )
-    finite = all(math.isfinite(loss) for run in runs for loss in run.losses)
-    if compared.mismatches or not compared.steps or not finite or not alike:
-        console.print(f"[bold red]{compared.mismatches} mismatches in {compared.steps} steps")
-        return 1
-    console.print(f"[bold green]{compared.steps} steps compared with the oracle, no bit differs")
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """What the demo trains: one run of one framework, measured and compared with the oracle.
 
-Runs are shared by two processes, so that the one's compiling costs no waiting for the other.
-PyTorch's come first: JAX's find kernels that they have compiled. What runs report on the way goes
-through a queue, which each process is given at its start.
+Runs are shared by two processes, so that the one's compiling costs no waiting for the other. What
+they report on the way goes through a queue, which each process is given at its start.
 """
 
 from __future__ import annotations

@@ -49,6 +49,11 @@ def check_file(path: Path) -> None:
         check_place(path)
 
 
+def plot_files(path: Path) -> list[Path]:
+    """Return the files of a plot, which has the endings ``.png`` and ``.svg``."""
+    return [path.with_suffix(end) for end in (".png", ".svg")]
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write a file of JSON as :func:`write_file` does, and its folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from .outputs import write_file
+from .outputs import plot_files, write_file
 from .runs import RunFolder
 
 mpl.use("Agg")
@@ -37,13 +37,8 @@ class Panel:
     curves: Sequence[Curve]
 
 
-def files(path: Path) -> list[Path]:
-    """Return what :func:`write` writes."""
-    return [path.with_suffix(end) for end in (".png", ".svg")]
-
-
 def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
-    """Draw the panels side by side and write ``path`` with the endings ``.png`` and ``.svg``."""
+    """Draw the panels side by side and write them into :func:`.outputs.plot_files`."""
     figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4), squeeze=False)
     for axis, panel in zip(axes[0], panels.values(), strict=True):
         for curve in panel.curves:
@@ -55,7 +50,7 @@ def write(path: Path, panels: Mapping[str, Panel]) -> list[Path]:
         axis.legend(fontsize=8)
     figure.tight_layout()
     contents = {}
-    for file in files(path):
+    for file in plot_files(path):
         content = io.BytesIO()
         figure.savefig(content, format=file.suffix[1:], dpi=130)
         contents[file] = content.getvalue()

@@ -26,8 +26,8 @@ from revrnn.whole_files import encoded
 
 from .gathered import gather, rates_tried, table_of_means
 from .lock import locked
-from .outputs import check_file, write_file, write_json, written
-from .plots import files, plot_losses
+from .outputs import check_file, plot_files, write_file, write_json, written
+from .plots import plot_losses
 from .processes import Processes, use_part_of_cores
 from .runs import RunFolder
 from .settings import add_options, check_rates, chosen, restored
@@ -114,7 +114,7 @@ class Comparison:
         out, possible = given["out"], self._possible(given, console)
         with written(out):
             out.mkdir(parents=True, exist_ok=True)
-        plotted = [*files(out / "losses"), *files(out / "savings")]
+        plotted = [*plot_files(out / "losses"), *plot_files(out / "savings")]
         for file in (out / "results.json", out / "table.md", *plotted):
             check_file(file)
         with locked(out):
