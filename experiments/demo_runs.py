@@ -7,6 +7,7 @@ they report on the way goes through a queue, which each process is given at its 
 from __future__ import annotations
 
 import dataclasses
+import gc
 from dataclasses import dataclass, field
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -137,6 +138,7 @@ def train(job: Job) -> Run:
     run.first_gradients, _ = trainer.training.gradients(
         trainer.model.gradients, trainer.state, first, (settings.seed, 0)
     )
+    gc.freeze()
     for update, batch in enumerate(data):
         weights, before = trainer.parameters(), carried(trainer)
         loss = trainer.step(batch.tokens, batch.targets, update, settings.learning_rate)
