@@ -92,6 +92,20 @@ def test_settings_of_the_readout_are_checked(settings: dict[str, Any]) -> None:
         LinearCrossEntropy(**{"linear": nn.Linear(6, WORDS)} | settings)
 
 
+def test_what_the_readout_is_made_of_is_checked_whenever_it_is_set() -> None:
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    cross = LinearCrossEntropy(model.linear, weight=torch.ones(WORDS))
+    for other in (None, nn.Linear):
+        with pytest.raises(RevRNNError) as caught:
+            cross.linear = other  # type: ignore[assignment]
+        assert (caught.value.code, caught.value.argument) == ("E_ARGUMENT", "linear")
+    assert cross.linear is model.linear
+    cross.weight = torch.ones(WORDS + 1)
+    with pytest.raises(RevRNNError) as caught:
+        value_and_grad(model.rnn, x, x, cross, embed=model.embed)
+    assert (caught.value.code, caught.value.argument) == ("E_SHAPE", "readout.weight")
+
+
 def test_outputs_of_any_number_of_axes_have_a_loss() -> None:
     """As ``nn.CrossEntropyLoss``, and of one row too."""
     cross, outputs = LinearCrossEntropy(nn.Linear(6, WORDS)), torch.randn(2, 4, 3, 6)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from revrnn.config import Config, check_config
 from revrnn.errors import RevRNNError, one_of
+from revrnn.functions import check_takes
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
 from revrnn.plan import check_size, even_chunks
@@ -215,8 +216,18 @@ def _smoothing(value: object) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
-# The checks of a LinearCrossEntropy's settings, by name.
-LOSS_SETTINGS: Final[dict[str, Callable[[object], Any]]] = {
+def _linear(value: Any) -> Any:
+    allowed = "an nn.Linear, or a function"
+    if not callable(value):
+        raise RevRNNError("E_ARGUMENT", "linear", type(value).__name__, allowed)
+    if not isinstance(value, nn.Module):  # the class of a layer is no layer
+        check_takes("linear", value, 1, allowed)
+    return value
+
+
+# The checks of what a LinearCrossEntropy is made of, by name.
+LOSS_SETTINGS: Final[dict[str, Callable[[Any], Any]]] = {
+    "linear": _linear,
     "reduction": check_reduction,
     "ignore_index": _index,
     "label_smoothing": _smoothing,

@@ -272,7 +272,7 @@ class ChunkInputs:
                 name,
                 "another result for the same inputs in the backward pass",
                 "a function that repeats itself: state only in buffers of its modules, random"
-                " numbers only from PyTorch",
+                " numbers only from PyTorch's default generators (no generator=)",
             ) from cause
 
 

@@ -14,7 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn, overrides
 
-from .repeat import held_buffers, modules_of, put_buffers_back, random_state, set_random_state
+from .repeat import (
+    held_buffers,
+    modules_of,
+    put_buffers_back,
+    random_state,
+    set_random_state,
+    version_of,
+)
+from .transforms import is_abstract
 
 _private: Any = overrides
 
@@ -33,7 +41,9 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
         """Remember how things are."""
         self._held = held_buffers(self._modules)
         values = [value for _, buffers in self._held for value in buffers.values()]
-        self._copies = [(value, value.detach().clone()) for value in values if value is not None]
+        kept = [value for value in values if value is not None and not is_abstract([value])]
+        kept = [value for value in kept if not isinstance(value, nn.UninitializedBuffer)]
+        self._copies = [(value, value.detach().clone(), version_of(value)) for value in kept]
         self._device = _device(self._modules)
         self._random = random_state(self._device)
         self._modes = _modes()
@@ -49,8 +59,8 @@ class undone_on_failure:  # noqa: N801 - read as a word of the ``with`` statemen
                 for mode in self._modes:
                     _private._push_mode(mode)
             put_buffers_back(self._held)
-            for value, copy in self._copies:
-                _put_back(value, copy)
+            for kept in self._copies:
+                _put_back(*kept)
             set_random_state(self._random, self._device)
 
 
@@ -66,9 +76,12 @@ def _device(modules: list[nn.Module]) -> torch.device:
     return next(others, torch.device("cpu"))
 
 
-def _put_back(value: Tensor, copy: Tensor) -> None:
+def _put_back(value: Tensor, copy: Tensor, version: int) -> None:
     with torch.inference_mode() if value.is_inference() else torch.no_grad():
-        if value.shape != copy.shape:
+        if value.layout != torch.strided or value.is_nested:  # numbers cannot be compared
+            if version_of(value) != version:
+                value.copy_(copy)
+        elif value.shape != copy.shape:
             value.data = copy
         # Else autograd would take a write for a change.
         elif not torch.equal(value, copy):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.errors import RevRNNError
-from revrnn.functions import check_takes
 
 from .checks import BLOCK_TARGETS, LOSS_SETTINGS, check_classes, check_targets_of, check_tensor
 from .collect import Collector
@@ -62,11 +61,7 @@ class LinearCrossEntropy(nn.Module):
             label_smoothing: the share of each target spread over all classes, 0 … 1.
         """
         super().__init__()
-        reads, allowed = linear, "an nn.Linear, or a function"
-        if not callable(reads):
-            raise RevRNNError("E_ARGUMENT", "linear", type(linear).__name__, allowed)
-        if not isinstance(linear, nn.Module):  # the class of a layer is no layer
-            check_takes("linear", linear, 1, allowed)
+        LOSS_SETTINGS["linear"](linear)
         if weight is not None:
             classes = getattr(linear, "out_features", None)
             check_tensor("weight", weight, None, (classes,))
@@ -125,6 +120,7 @@ class LinearCrossEntropy(nn.Module):
         classes = getattr(self.linear, "out_features", None)
         classes = classes if isinstance(classes, int) else None
         if self.weight is not None:
+            check_tensor("readout.weight", self.weight, None, (classes,), device)
             classes = len(self.weight)
         if isinstance(targets, Tensor) and targets.is_floating_point():
             check_tensor(name, targets, None, (steps, rows, classes), device)

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from revrnn.errors import RevRNNError
+
 # Odd, so that every element changes a checksum modulo 2^64.
 _SPREAD = 0x5851F42D4C957F2D
 
@@ -135,6 +137,11 @@ class _Buffers:
     """What buffers were before each chunk that changed them."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
+        for module in modules:
+            if any(isinstance(value, nn.UninitializedBuffer) for value in module._buffers.values()):
+                given = f"{type(module).__name__} without a shape yet"
+                allowed = "modules that have been called once"
+                raise RevRNNError("E_UNSUPPORTED", "embed", given, allowed)
         self._modules = [module for module in modules if _named(module)]
         self._now = [_copy(module) for module in self._modules]
         self._marks = [_marks(module) for module in self._modules]
@@ -197,10 +204,12 @@ def _copy(module: nn.Module) -> dict[str, Tensor]:
 
 def _marks(module: nn.Module) -> list[tuple[int, int]]:
     """Return numbers that change when buffers do."""
-    return [
-        (id(value), -1 if value.is_inference() else value._version)
-        for value in _named(module).values()
-    ]
+    return [(id(value), version_of(value)) for value in _named(module).values()]
+
+
+def version_of(value: Tensor) -> int:
+    """Return a number that most changes of a tensor raise; -1 where PyTorch counts none."""
+    return -1 if value.is_inference() else value._version
 
 
 def random_state(device: torch.device) -> list[Tensor]:

@@ -16,6 +16,8 @@ _OWN_HOOKS: Final = (
     "_backward_pre_hooks",
 )
 _GLOBAL_HOOKS: Final = tuple(f"_global{name}" for name in _OWN_HOOKS)
+# Modules of what computes a forward under autocast and converts its results.
+_AROUND: Final = ("accelerate.utils.operations", "torch.amp.autocast_mode")
 # As they were when PyTorch was loaded: some libraries replace methods of classes.
 _METHODS: Final = {kind: (kind.forward, kind.__call__) for kind in (nn.Linear, nn.Embedding)}
 
@@ -37,6 +39,32 @@ def is_bare(module: object, kind: type[nn.Module]) -> bool:
         or any(own.get(name) for name in _OWN_HOOKS)
         or any(getattr(global_hooks, name, None) for name in _GLOBAL_HOOKS)
     )
+
+
+def has_plain_forward(module: nn.Module) -> bool:
+    """Say whether calling ``module`` calls the ``forward`` of its class, at most under autocast.
+
+    ``Accelerator.prepare`` gives a module such a ``forward``, which makes float32 of its results;
+    libraries that take off what they put around a module leave the bound method on it.
+    """
+    around: Any = module.__dict__.get("forward")
+    if around is None:
+        return True
+    own: Any = type(module).forward
+    within = [own]  # decorators are taken off too
+    while hasattr(within[-1], "__wrapped__"):
+        within.append(within[-1].__wrapped__)
+    bound_to = None
+    while True:
+        around, one = getattr(around, "__func__", around), getattr(around, "__self__", None)
+        bound_to = one if bound_to is None else bound_to
+        if around in within:
+            return bound_to is module
+        # Where it was written: what wraps a function takes over all its attributes.
+        made_by = getattr(around, "__globals__", {}).get("__name__", type(around).__module__)
+        if made_by not in _AROUND:
+            return False
+        around = around.__wrapped__
 
 
 def has_plain_parameters(module: nn.Module, *names: str) -> bool:

@@ -18,7 +18,7 @@ from .checks import check_dense
 from .distributed import check_not_wrapped
 from .modules import RevRNNBase
 from .readout import LinearCrossEntropy
-from .shortcuts import is_plain_embedding, is_plain_linear
+from .shortcuts import has_plain_forward, is_plain_embedding, is_plain_linear
 from .transforms import check_surroundings, forward_mode, is_abstract, refuse_forward_mode
 from .trees import Tree, named_leaves, tree_of
 
@@ -33,9 +33,12 @@ def check_module(module: object) -> None:
     if module.bidirectional:
         given = "bidirectional=True"
         raise RevRNNError("E_UNSUPPORTED", "module", given, "one direction")
-    if type(module).forward is not RevRNNBase.forward or "forward" in module.__dict__:
+    if type(module).forward is not RevRNNBase.forward or not has_plain_forward(module):
         given = f"{type(module).__name__} with a forward of its own"
         allowed = "RevGRU and RevLSTM: layers before and after belong in embed and readout"
+        if "_hf_hook" in module.__dict__:
+            given = f"{type(module).__name__} with a hook of accelerate"
+            allowed = "one without: accelerate.hooks.remove_hook_from_module(module)"
         raise RevRNNError("E_UNSUPPORTED", "module", given, allowed)
     if not any(True for _ in module.parameters()):
         given = "a module without parameters, as FullyShardedDataParallel leaves it"

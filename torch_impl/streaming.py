@@ -16,6 +16,7 @@ from torch import Tensor
 
 from revrnn.saturation import Saturation
 
+from .autograd import Output
 from .bptt import Bptt
 from .checks import check_reduction, flag
 from .distributed import whole_parameters
@@ -23,7 +24,7 @@ from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import Floats, RevRNNBase
 from .own_settings import Own
-from .report import MemoryReport, report_of
+from .report import LayerReport, MemoryReport, report_of
 from .run import Run
 from .state import State
 from .stream_checks import check_readout, check_scale, check_targets
@@ -208,3 +209,6 @@ def _streamed(run: Run, loss: Tensor, bptt: Bptt, grad_hx: Floats = None) -> Str
     report = report_of(run.config, bptt, run.mask, run.rows) if run.settings.count else None
     saturation = run.saturation(bptt)
     return Streamed(loss, end, run.floats(end.h), c_n, bptt.wraps, report, grad_hx, saturation)
+
+
+torch.serialization.add_safe_globals([Streamed, Output, MemoryReport, LayerReport, Saturation])
