@@ -82,6 +82,7 @@ _OTHERS: Final = (
     "torch_options.py::test_resets_are_segments",
     "native_handlers.py",
     "native_frames.py",
+    "native_weights.py",
 )
 # Tests that are run, by kind of processor.
 _TESTS: Final = {

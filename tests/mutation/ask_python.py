@@ -41,7 +41,7 @@ FILES: Final = {
         *("amx", "byte_products", "float_parts", "float_tiles", "float_products", "packing"),
         *("products", "buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
         *("parameter_gradients", "pullback", "frames", "frame_writer", "tasks", "chunk_shares"),
-        *("gradient_shares", "handlers"),
+        *("gradient_shares", "handlers", "weights_handlers"),
     ),
 }
 # The kernels that no request comes to by PyTorch's engine, which is the one that is asked.
@@ -51,7 +51,6 @@ LEFT_OUT: Final = {
     "readout": "a module's loss, which no operation has; test_native_readout.py",
     "readout_tiles": "as readout",
     "readout_handler": "as readout; test_jax_native_readout.py",
-    "weights_handlers": "XLA's own way to packed weights; test_jax_native_choice.py",
     "atomics": _SHARED,
     "threads": _SHARED,
     "own_rows": "rows of several threads; test_engines.py, test_jax_native_threads.py",
