@@ -22,7 +22,7 @@ CONSTRAINTS = "constraints.txt"
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
 # Tests of JAX whose programs are compiled as users' are; elsewhere compiling took most of the time,
 # and results are the same with few passes of XLA's optimiser. The slow tests use all of it.
-PARTS = ("", "_apply", "_cuda", "_encoder", "_resets", "_status")
+PARTS = ("", "_apply", "_status")
 AS_COMPILED = [f"tests/test_jax{part}.py" for part in PARTS]
 COMPILED_FAST = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -72,7 +72,7 @@ def mismatch(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Run the tests that take long."""
+    """Run the tests that take long, and those that draw examples with eight times as many."""
     run_tests(session, "slow")
 
 
@@ -91,6 +91,9 @@ def run_tests(session: nox.Session, marked: str) -> None:
         # PyTorch's threads wait by working: two tests' hold each other up. Some tests ask for two.
         session.env["OMP_NUM_THREADS"] = "1"
         parts = [partial(parts[0], *AS_COMPILED), partial(parts[0], *others, env=fast)]
+    else:
+        drawn, more = (*command[:-1], "hypothesis"), {"REVRNN_HYPOTHESIS_PROFILE": "long"}
+        parts.append(partial(session.run, *drawn, env=more))
     parts.append(partial(run_kernels, session, "-m", marked, interpreted=True))
     failed = 0
     for part in parts:  # all of them, whatever fails

@@ -27,7 +27,8 @@ _COMMON: dict[str, Any] = {
     "backend": "hypothesis",
     "print_blob": True,
 }
-settings.register_profile("usual", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("usual", max_examples=25, derandomize=True, **_COMMON)
+settings.register_profile("long", max_examples=200, derandomize=True, **_COMMON)
 settings.register_profile("deep", max_examples=2000, derandomize=False, **_COMMON)
 settings.load_profile(os.environ.get("REVRNN_HYPOTHESIS_PROFILE", "usual"))
 
