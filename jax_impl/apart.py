@@ -19,13 +19,13 @@ import numpy as np
 from revrnn.errors import RevRNNError
 
 from .averages import Average, as_pair
-from .draws import CUTS, STEPS_DRAWN, Computed, Draw, cut_of, is_low, numbers_of, without
+from .draws import ODD_CUTS, STEPS_DRAWN, Computed, Draw, cut_of, is_low, numbers_of, without
 
 Tree = Any
 # What may be added to a count, or be its least: of all chunks it changes nothing to be measured.
 TINY: Final = 1e-5
 # Masks that leave out a part, more classes, labels to be ignored.
-_DRAWS: Final = [Draw(0), Draw(10, (0, 1, 2), 0.9), Draw(20, (-100, -1, 0, 1))]
+_DRAWS: Final = [Draw(0), Draw(10, (0, 1, 2), 0.9, ODD_CUTS), Draw(20, (-100, -1, 0, 1))]
 # And a first part in which nothing counts, as in a chunk of padding.
 _PADDED: Final = Draw(30, (1, 2), 0.9)
 
@@ -51,8 +51,8 @@ def settled(
     outer = numbers_of(like[0], None, 0, Draw())
     for draw in (*_DRAWS, _PADDED):
         outputs, targets = (numbers_of(t, STEPS_DRAWN, k, draw) for k, t in enumerate(like[1:], 1))
-        targets = without(targets, CUTS[0]) if draw == _PADDED else targets
-        given = [cut_of((outputs, targets), cut) for cut in (slice(None), *CUTS)]
+        targets = without(targets, draw.cuts[0]) if draw == _PADDED else targets
+        given = [cut_of((outputs, targets), cut) for cut in (slice(None), *draw.cuts)]
         values = [call(outer, *by_step) for by_step in given]
         whole, *parts = values
         if whole is None:
@@ -67,9 +67,10 @@ def settled(
                 raise _error()
             if average.guarded:
                 scalars = (plain(outer, *by_step) for by_step in given)
-                _check_ratios(average, values, scalars, share)
+                lengths = [len(by_step[0]) for by_step in given]
+                _check_ratios(average, values, scalars, lengths, share)
             continue
-        shares = [(cut.stop - cut.start) / STEPS_DRAWN for cut in CUTS]
+        shares = [(cut.stop - cut.start) / STEPS_DRAWN for cut in draw.cuts]
         weighed = sum(part[0] * of for part, of in zip(parts, shares, strict=True))
         means &= _close(whole[0], weighed, parts, 0, share)
         sums &= _close(whole[0], sum(part[0] for part in parts), parts, 0, share)
@@ -84,11 +85,13 @@ def settled(
     return replace(average, kind="sum") if mean and sums and not means else average
 
 
-def _check_ratios(average: Average, pairs: Any, scalars: Iterable[Any], share: float) -> None:
-    """Raise an error unless scalars are what their sums and counts say."""
-    for (total, count), scalar in zip(pairs, scalars, strict=True):
+def _check_ratios(
+    average: Average, pairs: Any, scalars: Iterable[Any], lengths: list[int], share: float
+) -> None:
+    """Raise an error unless scalars of so many steps are what their sums and counts say."""
+    for (total, count), scalar, steps in zip(pairs, scalars, lengths, strict=True):
         with jax.ensure_compile_time_eval():
-            due = total / np.asarray(average.finish(jnp.float32(count)))
+            due = total / np.asarray(average.finish(jnp.float32(count), steps))
         if scalar is None or (np.isfinite(due) and abs(scalar[0] - due) > share * abs(due)):
             raise _error()
 

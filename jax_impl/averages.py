@@ -23,13 +23,14 @@ from .flat import (
     SAME,
     computing_of,
     flat_program,
+    flattened,
     has_steps,
     number_of,
     steps_in,
-    uses_length,
     varying_of,
 )
 from .guards import given_instead
+from .lengths import Lengths, uses_length
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
@@ -74,11 +75,12 @@ class Average:
     guarded: bool = False
     doubt: bool = True
 
-    def finish(self, count: jax.Array) -> jax.Array:
-        """Return what the sum is divided by."""
+    def finish(self, count: jax.Array, steps: int) -> jax.Array:
+        """Return what the sum is divided by; of means sum and count are times the steps."""
         if self.least is None:
             return count
         kind, value = self.least
+        value = value * steps if self.means else value
         return jnp.maximum(count, value) if kind == "max" else count + value
 
 
@@ -88,9 +90,10 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
     Of ``(sum, count)`` it says only whether steps depend on one another.
     """
     try:
-        if goes_through_steps(function, arguments):
+        lengths = Lengths(function, arguments)
+        if lengths.by_python:
             return Average("unknown")
-        closed = flat_program(function, arguments)
+        closed, bent = flattened(lengths.many, arguments), lengths.bend()
     except Exception:  # a function that does not take so many steps says nothing of itself
         return Average("unknown")
     jaxpr = closed.jaxpr
@@ -98,7 +101,8 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
         return Average("unknown")
     if mixes_steps(jaxpr):
         return Average("mixed")
-    doubt = may_mix(jaxpr) or uses_length(jaxpr)
+    bent = bent or uses_length(jaxpr)
+    doubt = may_mix(jaxpr) or bent
     if len(jaxpr.outvars) != 1:
         return Average("unknown", doubt=doubt)
     computing = computing_of(jaxpr)
@@ -107,21 +111,11 @@ def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
         made = Walk(jaxpr).of(jaxpr.outvars[0])
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
+    if bent and made.kind == "ratio":  # what keeps its count from being 0 may be another number
+        made = Average("unknown")
     at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
     unsure = doubt or made.kind == "unknown" or made.guarded
     return replace(made, names=names, at=at, count=count, doubt=unsure)
-
-
-def goes_through_steps(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> bool:
-    """Say whether a loop in Python makes the program longer for more steps."""
-
-    def cut(steps: int) -> Any:
-        return jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((steps, *a.shape[1:]), a.dtype), arguments[1:]
-        )
-
-    two, three = (jax.make_jaxpr(function)(arguments[0], *cut(n)) for n in (2, 3))
-    return len(two.jaxpr.eqns) != len(three.jaxpr.eqns)
 
 
 def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tree]:
@@ -222,7 +216,7 @@ class Walk:
             return self._factor_over(first) + sign * self._factor_over(others[0])
         if name == "select_n":
             return max((self._over(v) for v in others if not self._is_number(v)), default=0)
-        return self._over(first) if name in SAME else 0
+        return self._factor_over(first) if name in SAME else 0
 
     def _is_number(self, variable: Any) -> bool:
         """Say whether an array is one number everywhere."""
@@ -288,7 +282,7 @@ class Walk:
         if total.aval.shape or kinds not in (("sum", "sum"), ("mean", "mean")):  # of each row
             return Average("other" if "unknown" not in kinds else "unknown")
         means = above.kind == "mean"
-        if np.isnan(factor) or over or (means and least is not None):
+        if np.isnan(factor) or over:
             return Average("unknown")
         return Average(
             "ratio", at=place, count=self.makers[count], factor=factor, means=means, least=least

@@ -18,7 +18,9 @@ from .flat import still
 
 Tree = Any
 STEPS_DRAWN: Final = 5
+# The second part begins at an even step, then at an odd one: every other step shows itself.
 CUTS: Final = (slice(0, 2), slice(2, 5))
+ODD_CUTS: Final = (slice(0, 3), slice(3, 5))
 
 
 class Draw(NamedTuple):
@@ -28,11 +30,13 @@ class Draw(NamedTuple):
         seed: each draw has its own.
         whole: whole numbers, of which those are drawn that a type holds.
         share: how many truth values are true.
+        cuts: the parts that the steps are cut into.
     """
 
     seed: int = 0
     whole: tuple[int, ...] = (0, 1)
     share: float = 0.5
+    cuts: tuple[slice, slice] = CUTS
 
 
 def numbers_of(tree: Tree, steps: int | None, seed: int, draw: Draw) -> Tree:

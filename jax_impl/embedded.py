@@ -16,9 +16,9 @@ import numpy as np
 
 from revrnn.errors import RevRNNError
 
-from .averages import goes_through_steps
-from .draws import CUTS, STEPS_DRAWN, Computed, Draw, cut_of, numbers_of
-from .flat import STEPS, flat_program, uses_length
+from .draws import CUTS, ODD_CUTS, STEPS_DRAWN, Computed, Draw, cut_of, numbers_of
+from .flat import STEPS, flattened
+from .lengths import Lengths, uses_length
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
@@ -37,8 +37,8 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> 
         lambda a: jax.ShapeDtypeStruct((STEPS, *jnp.shape(a)[1:]), jnp.result_type(a)), inputs
     )
     try:
-        by_python = goes_through_steps(function, (like, longer))
-        jaxpr = None if by_python else flat_program(function, (like, longer)).jaxpr
+        lengths = Lengths(function, (like, longer))
+        jaxpr = None if lengths.by_python else flattened(lengths.many, (like, longer)).jaxpr
     except Exception:  # it takes no other number of steps
         jaxpr = None
     if jaxpr is None:
@@ -47,7 +47,7 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> 
     if mixes_steps(jaxpr):
         raise _error()
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
-    if may_mix(jaxpr) or uses_length(jaxpr) or not kept:
+    if may_mix(jaxpr) or uses_length(jaxpr) or lengths.bend() or not kept:
         _try(function, outer, inputs)
 
 
@@ -58,10 +58,16 @@ def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
     whole = call(outer, inputs)
     if whole is None:
         return
-    parts = [call(outer, cut_of(inputs, cut)) for cut in CUTS]
-    if None in parts:
-        raise _error()
     low = any(jnp.result_type(leaf).itemsize < 4 for leaf in jax.tree.leaves((outer, inputs)))
+    for cuts in (CUTS, ODD_CUTS):
+        parts = [call(outer, cut_of(inputs, cut)) for cut in cuts]
+        if None in parts:
+            raise _error()
+        _compare(whole, parts, low)
+
+
+def _compare(whole: list[Any], parts: list[list[Any]], low: bool) -> None:
+    """Raise an error unless results of parts are those of the whole."""
     for one, *pieces in zip(whole, *parts, strict=True):
         if any(piece.shape[1:] != one.shape[1:] for piece in pieces):
             raise _error()

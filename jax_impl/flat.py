@@ -31,7 +31,11 @@ SAME: Final = frozenset(
 
 def flat_program(function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> Any:
     """Return the program of a function, without programs of ``jit`` in it."""
-    traced = jax.make_jaxpr(lambda *given: function(*given))(*arguments)
+    return flattened(jax.make_jaxpr(lambda *given: function(*given))(*arguments), arguments)
+
+
+def flattened(traced: Any, arguments: tuple[Tree, ...]) -> Any:
+    """Return a program for arguments without programs of ``jit`` in it."""
 
     def run(*leaves: Any) -> list[Any]:
         return _inline(traced.jaxpr, traced.consts, leaves)
@@ -112,25 +116,6 @@ def varying_of(jaxpr: Any) -> set[Any]:
             varying.update(equation.outvars)
         varying.update(variable for variable in equation.outvars if has_steps(variable))
     return varying
-
-
-def uses_length(jaxpr: Any) -> bool:
-    """Say whether anything with steps is computed from their number, or from one over it."""
-    return any(
-        isinstance(v, Constant) and _is_length(v.val)
-        for equation in jaxpr.eqns
-        if has_steps(*equation.outvars)
-        for v in equation.invars
-    )
-
-
-def _is_length(value: Any) -> bool:
-    """Say whether a number of a program may be made of the number of steps."""
-    if np.size(value) != 1 or np.asarray(value).dtype.kind not in "iuf":
-        return False
-    number = abs(float(np.asarray(value).reshape(())))
-    inverse = 1 / number if number else 0.0
-    return bool(number and number % STEPS == 0) or abs(inverse - STEPS) < 1
 
 
 def number_of(variable: Any) -> float | None:

@@ -66,9 +66,13 @@ class Reader:
         """Whether the sum is divided by the count, in the end."""
         return self.counts and self.mean
 
+    def divisor(self, count: jax.Array) -> jax.Array:
+        """Return what the sum is divided by, of what counts in all chunks."""
+        return self.average.finish(count, self.steps)
+
     def loss(self, total: jax.Array, count: jax.Array) -> jax.Array:
         """Return the loss of the sequence; without anything that counts it is NaN, 0/0."""
-        return total / self.average.finish(count) if self.divides else total
+        return total / self.divisor(count) if self.divides else total
 
     def fault(self, total: jax.Array, count: jax.Array) -> jax.Array:
         """Return the fault of a sum that is NaN; of nothing that counts 0/0 is none."""

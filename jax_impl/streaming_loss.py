@@ -236,7 +236,7 @@ def _gradients(
     of_outer, of_values = sums
     grads: Tree = (back.grads, of_outer), back.grad_state, (of_values, *delivered)
     if reader.divides and not two_passes:
-        divisor = reader.average.finish(count)
+        divisor = reader.divisor(count)
         grads = jax.tree.map(lambda g: g / divisor, grads)
     status = first(back.status, reader.fault(total, count))
     loss, grads = marked((reader.loss(total, count), grads), status)
