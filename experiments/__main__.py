@@ -27,7 +27,7 @@ COMMANDS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run an experiment; return 0, 2 for bad input, 130 if interrupted."""
+    """Run an experiment; return 0, 2 for bad input or no memory, 130 if interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     about = "The paper's experiments; docs/experiments.md has data and files."
     parser = argparse.ArgumentParser(prog="python -m revrnn.experiments", description=about)
@@ -54,6 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         place = "standard output" if error.filename is None else error.filename
         _tell(console, f"out: {place}: {error.strerror or error}")
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        _tell(console, f"memory: {first}; smaller sizes, batch_size first, need less")
+        return 2
     except KeyboardInterrupt:
         more = " --resume" if "resume" in given else ""
         there = (given["out"] / "config.json").exists() if more else given["out"].is_dir()
@@ -61,6 +67,13 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"interrupted{go_on}", markup=False, soft_wrap=True)
         return INTERRUPTED
     return 0
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Say whether an array had no room: NumPy's error, PyTorch's, or XLA's."""
+    told = str(error)
+    words = ("can't allocate memory", "out of memory", "RESOURCE_EXHAUSTED")
+    return isinstance(error, MemoryError) or any(each in told for each in words)
 
 
 def _tell(console: Any, text: str) -> None:

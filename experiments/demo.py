@@ -90,7 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
         own = (replace(settings, framework=framework) for framework in FRAMEWORKS)
         jobs += [Job(each, file, data, checks) for each in own]
     runs = train_all(jobs, console)
-    return report().tell(runs, given.out, console)
+    status: int = report().tell(runs, given.out, console)
+    return status
 
 
 def report() -> Any:

@@ -260,3 +260,20 @@ def test_two_processes_on_one_folder(
         pass
     with locked(out):
         pass
+
+
+@pytest.mark.parametrize("kind", [MemoryError, RuntimeError])
+def test_arrays_without_room_end_a_program_in_one_line(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(given: Any, console: Any) -> None:
+        raise kind("DefaultCPUAllocator: can't allocate memory: 4 TB\nand more")
+
+    monkeypatch.setattr("revrnn.experiments.forgetting.run", run)
+    assert main(["forgetting", "--run", "none"]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("memory: ")
+    assert "4 TB" in line
+    monkeypatch.setattr("revrnn.experiments.forgetting.run", lambda given, console: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["forgetting", "--run", "none"])

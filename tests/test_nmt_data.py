@@ -89,6 +89,7 @@ def test_bad_data_is_told_before_anything_is_made(
         ("cell", "rnn"),
         ("dropout", 1.0),
         ("beam", 0),
+        ("beam", 1025),
         ("target", "en"),
         ("learning_rate", 0.0),
         ("seed", -1),

@@ -152,6 +152,8 @@ def test_runs_that_cannot_be_are_told_before_the_first(
     words = ["lm-sweep", "--data", str(data), *SIZES, "--framework", "jax", "--out", str(out)]
     assert main([*words, "--only", "gru", "float-revgru"]) == 2
     assert "float_revgru" in capsys.readouterr().out
+    assert main([*words, "--only", "gru", "gru-as-revgru", "--hidden-size", "7"]) == 2
+    assert "hidden_size" in capsys.readouterr().out
     assert main([*words, "--clip", "-1"]) == 2
     assert "clip" in capsys.readouterr().out
     assert not out.exists()

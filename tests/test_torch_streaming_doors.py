@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "targets": ("targets", {"targets": torch.zeros(STEPS + 1, ROWS)}, "E_SHAPE"),
     "targets' axes": ("targets", {"targets": torch.zeros(())}, "E_SHAPE"),
     "targets' kind": ("targets", {"targets": {STEPS}}, "E_ARGUMENT"),
+    "a mapping as targets": ("targets", {"targets": UserDict(y=torch.zeros(1))}, "E_ARGUMENT"),
     "targets' number": ("targets", {"targets": [torch.zeros(ROWS)] * (STEPS - 1)}, "E_SHAPE"),
     "state": ("state", {"state": torch.zeros(2, ROWS, 6)}, "E_ARGUMENT"),
     "another cell": ("state", {"state": initial_state(OTHER, ROWS)}, "E_ARGUMENT"),

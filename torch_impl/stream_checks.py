@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -133,7 +134,7 @@ def check_targets(
     leaves = named_leaves("targets", targets, steps)
     for name, leaf in leaves or [("targets", None)]:
         beside = f" in {_kind(targets)}" if name != "targets" else ""
-        if isinstance(leaf, (dict, PackedSequence)) or not hasattr(leaf, "__getitem__"):
+        if isinstance(leaf, (Mapping, PackedSequence)) or not hasattr(leaf, "__getitem__"):
             given = type(leaf if leaves else targets).__name__ + beside
             allowed = "what can be cut by targets[first:stop], or dicts, lists and tuples of such"
             raise RevRNNError("E_ARGUMENT", name, given, allowed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from revrnn.config import Config
@@ -67,6 +67,8 @@ class LmSettings(TextSettings):
             raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
         if self.has_config:
             self.config()
+        if self.match not in (None, self.cell):
+            replace(self, cell=self.match, match=None)  # it must be possible too
 
     @property
     def stack(self) -> Config | None:

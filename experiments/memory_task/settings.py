@@ -14,6 +14,8 @@ from ..settings import ABOVE_0, AT_LEAST_1, Allowed, Settings, check, described,
 V = TypeVar("V", str, int, float)
 
 Kind = Literal["gru", "lstm"]
+# In an array, that of the logits or of a weight for each pair of symbols.
+_MOST_NUMBERS: Final = 2**36
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class MemorySettings(Settings):
         Allowed("1 … 10", lambda value: 1 <= value <= 10),
     )
     symbols: int = described(
-        16, "kinds of tokens", Allowed("2 … 2^20", lambda value: 2 <= value <= 2**20)
+        16, "kinds of tokens", Allowed("2 … 2^18", lambda value: 2 <= value <= 2**18)
     )
     lag: int = described(0, "how many steps ago the token to repeat was given; 0: just now")
     train_steps: int = described(32, "length of the sequences to train on", AT_LEAST_1)
@@ -105,6 +107,10 @@ class MemorySettings(Settings):
         check("lag", self.lag, 0 <= self.lag <= last, f"0 … {last}, less than train_steps")
         allowed = f"at least train_steps, {least}"
         check("test_steps", self.test_steps, self.test_steps >= least, allowed)
+        for steps, rows in (("train_steps", "batch_size"), ("test_steps", "test_rows")):
+            room = _MOST_NUMBERS // self.symbols
+            self._check_room(steps, room)
+            self._check_room(rows, room // getattr(self, steps))
         for name in self.all_variants:
             check("variants", name, name in VARIANTS, one_of(tuple(VARIANTS)))
         for size in self.all_hidden_sizes:
@@ -112,6 +118,10 @@ class MemorySettings(Settings):
             check("hidden_sizes", size, good, "even numbers, 2 … 2^20")
         for rate in self.all_learning_rates:
             check("learning_rates", rate, ABOVE_0.test(rate), ABOVE_0.words)
+
+    def _check_room(self, name: str, most: int) -> None:
+        given = getattr(self, name)
+        check(name, given, given <= most, f"at most {most}: arrays have at most 2^36 numbers")
 
     @property
     def stack(self) -> Config:

@@ -25,6 +25,7 @@ from .context import Context
 CELLS: Final = (*REVERSIBLE, *OWN)
 # No length to this power leaves float64.
 _POWER: Final = Allowed("0 … 10", lambda value: 0 <= value <= 10)
+_BEAM: Final = Allowed("1 … 1024", lambda value: 1 <= value <= 1024)
 _ENDING: Final = Allowed("the ending of files", bool)
 
 
@@ -62,7 +63,7 @@ class NmtSettings(TextSettings):
     decay: float = described(0.5, "what the learning rate then is multiplied by", PART)
     clip: float = described(5.0, "largest norm of all gradients together", ABOVE_0)
     epochs: int = described(5, "passes over the training text", AT_LEAST_1)
-    beam: int = described(5, "translations kept at a time in the beam search", AT_LEAST_1)
+    beam: int = described(5, "translations kept at a time in the beam search", _BEAM)
     length_penalty: float = described(
         1.0, "power of its length by which a translation's log probability is divided", _POWER
     )
