@@ -28,7 +28,7 @@ _TIME: Final = (1980, 1, 1, 0, 0, 0)
 
 README: Final = f"""# revrnn, specification {SPEC_VERSION}
 
-- `revrnn/text`: the rules, to be read in order from `00-conventions.md`;
+- `revrnn/text`: the rules, to be read in order from `00-conventions.md`, which names the paper;
 - `revrnn/data`: the constants, the tanh table and the table of operations;
 - `revrnn/vectors`: requests with their answers; `README.md` there has the format;
 - `revrnn/conformance`: the suite that asks a port whether it is right.
@@ -39,8 +39,9 @@ The suite needs Python 3.11 or later with NumPy. In this folder:
 
 asks the port every vector (CONF-003 has the messages) and says which rule is broken first. Fresh
 random requests need a judge, an implementation that says what is due, which is not in this archive:
-`--judge package:factory`, or the oracle of `pip install revrnn`. To have that one, run the command
-in another folder, since `revrnn` of this one would hide it.
+`--judge package:factory`, or the oracle of `pip install revrnn`; to have that one, run the command
+in another folder. In this one, use an environment without `revrnn`: one that is installed is hidden
+here, or, where it is an editable install, taken in part, its oracle as the judge.
 """
 
 

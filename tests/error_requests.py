@@ -222,6 +222,16 @@ CASES: dict[str, tuple[str, Callable[[], Arguments], str]] = {
         lambda: inverse(layout="wordlist", words=np.full((1, 2, 3), -1, np.int64)),
         "E_RANGE",
     ),
+    "negative plane of an inactive unit": (
+        "revmul_inverse",
+        lambda: inverse(
+            layout="wordlist",
+            mask=np.array([True, False]),
+            words=np.array([[[5, 6, 7], [0, -1, 0]]]),
+            flags=np.ones(1, np.uint8),
+        ),
+        "E_RANGE",
+    ),
     "flag 2": (
         "revmul_inverse",
         lambda: inverse(layout="wordlist", flags=np.full(1, 2, np.uint8)),
