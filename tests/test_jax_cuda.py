@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax import export
 from jax.extend.core import jaxprs_in_params
@@ -54,6 +56,31 @@ def test_products_for_a_gpu_are_of_bytes(cell: str, products: int) -> None:
     # Forward and back; a layer has its input's product and one or two a group.
     assert counts == {("i8", "i8", "i32"): products}
     assert floats > 0
+
+
+@pytest.mark.rule("PROD-003")
+@pytest.mark.parametrize(
+    ("platform", "exact", "ways"),
+    [
+        ("cpu", True, ("float64", "int8", "float64")),
+        ("cuda", True, ("int8", "int8", "float64")),
+        ("cuda", False, ("float64", "float64", "float64")),
+    ],
+)
+def test_the_way_that_is_taken(
+    monkeypatch: pytest.MonkeyPatch, platform: str, exact: bool, ways: tuple[str, ...]
+) -> None:
+    """By the device, by choice, and never bytes that are not exact; a factor is of its way."""
+    ours = import_module("revrnn.jax_impl.product")
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(ours, "bytes_are_exact", lambda where: where == platform and exact)
+    weight = np.ones((2, 3), np.int16)
+    for name, way in zip(ours.METHODS, ways, strict=True):
+        set_product_method(name)
+        assert ours.product_is_named() is (name != "auto")
+        assert ours.product_method() == way
+        with jax.enable_x64(True):
+            assert ours.factor(jnp.asarray(weight), way).dtype == way
 
 
 @pytest.mark.rule("PROD-003")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from test_jax_apply import CELLS, close, problem, same
 
-from revrnn import RevRNNError
+from revrnn import Config, RevRNNError
 from revrnn.evaluation import Implementation
-from revrnn.jax_impl import State, apply, check, quantise_parameters, value_and_grad
+from revrnn.jax_impl import State, apply, check, engine, quantise_parameters, value_and_grad
 from revrnn.jax_impl.quantise import quantise
 
 
@@ -106,6 +106,25 @@ def test_resets_cut_gradients() -> None:
     grads, grad_x = jax.jit(jax.grad(whole, (0, 1)))(params, x)
     assert close((grads, grad_x[6:]), jax.jit(jax.grad(segment, (0, 1)))(params, x[6:]))
     assert not grad_x[:6].any()
+
+
+@pytest.mark.rule("SEQ-013", "SEQ-007", "GRAD-016")
+def test_the_scan_recovers_what_it_would_store() -> None:
+    """Gradients by reversal and from stored states have the same bits where rows start anew."""
+    config = Config("revgru", 2, 4, max_forget_bits=3, slice_size=1)
+    params, x = problem(config, 3, 2)
+    resets = jnp.zeros((3, 2), jnp.bool_).at[1, 0].set(True)
+
+    def loss(params: Any, x: Any, states: Any) -> Any:
+        out = apply(params, x, config, resets=resets, reset_capacity=1, states=states)
+        return (out.outputs**2).sum()
+
+    def both(params: Any, x: Any) -> Any:
+        return [jax.grad(loss, (0, 1))(params, x, states) for states in ("reversed", "stored")]
+
+    with engine("scan"):
+        recovered, stored = jax.jit(both)(params, x)
+    assert same(recovered, stored)
 
 
 @pytest.mark.rule("SEQ-013")
