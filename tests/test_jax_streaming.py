@@ -16,6 +16,7 @@ from revrnn.jax_impl import (
     apply,
     check,
     dropout_gains,
+    engine,
     init,
     initial_state,
     step_dropout,
@@ -115,6 +116,19 @@ def test_chunks_equal_the_whole(name: str, sizes: list[tuple[int, int | None]]) 
         for a, b in zip(jax.tree.leaves(step.state), jax.tree.leaves(state), strict=True):
             assert np.array_equal(a, b)
         assert_close(step.grads, grads)
+
+
+@pytest.mark.rule("GRAD-020", "SEQ-005", "SEQ-009")
+def test_the_scan_recovers_outputs_of_the_top_layer() -> None:
+    """Of two layers: the loss is that of outputs that are kept."""
+    config = CONFIGS["gru"]
+    params, outer, inputs, targets = problem(config)
+    run = partial(value_and_grad, config=config, readout=readout, embed=embed, chunk_size=STEPS)
+    with engine("scan"):
+        outputs = jax.jit(lambda x: apply(params, x, config).outputs)(embed(outer, inputs))
+        step = jax.jit(run)(params, outer, inputs, targets)
+    check(step.status)
+    assert np.isclose(step.loss, readout(outer, outputs, targets), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gru", "lstm wordlist"])
