@@ -40,8 +40,8 @@ FILES: Final = {
         *("processor", "tiles", "lanes", "vectors", "compiling", "records", "plan", "arithmetic"),
         *("amx", "byte_products", "float_parts", "float_tiles", "float_products", "packing"),
         *("products", "buffers", "copies", "rooms", "sums", "gru", "lstm_rows", "lstm", "sweeps"),
-        *("parameter_gradients", "pullback", "frames", "frame_writer", "tasks", "chunk_shares"),
-        *("gradient_shares", "handlers", "weights_handlers"),
+        *("parameter_gradients", "pullback", "frames", "own_rows", "frame_writer", "tasks"),
+        *("chunk_shares", "gradient_shares", "handlers", "weights_handlers"),
     ),
 }
 # The kernels that no request comes to by PyTorch's engine, which is the one that is asked.
@@ -53,7 +53,6 @@ LEFT_OUT: Final = {
     "readout_handler": "as readout; test_jax_native_readout.py",
     "atomics": _SHARED,
     "threads": _SHARED,
-    "own_rows": "rows of several threads; test_engines.py, test_jax_native_threads.py",
 }
 PACKAGES: Final = {
     "law": "revrnn",
