@@ -29,6 +29,8 @@ from .profiles import PROFILES, check_profiles
 GROUP: Final = "revrnn.adapters"
 # Characters of what somebody's code said that errors show.
 _SHOWN: Final = 500
+# Threads that are started for a port; systems refuse very many.
+_MOST: Final = 1024
 
 
 @dataclass(frozen=True)
@@ -139,16 +141,23 @@ def evaluated(implementation: Implementation, question: Question) -> dict[str, A
     args = copy.deepcopy(dict(question.args))
     try:
         results: Any = implementation.evaluate(question.operation, args)
-    except RevRNNError:
+        if not isinstance(results, Mapping):
+            return Fault("garbage", f"{type(results).__name__} instead of a mapping")
+        taken = dict(results.items())
+    except (RevRNNError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a panic of Rust, by pyo3, is no Exception
         # Its name first: reports cut what is long.
         places = traceback.format_tb(error.__traceback__, limit=-3)
         text = "".join([*traceback.format_exception_only(error), *places])
         return Fault("crash", text.strip())
-    if not isinstance(results, Mapping):
-        return Fault("garbage", f"{type(results).__name__} instead of a mapping")
-    return {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in results.items()}
+    for name, value in taken.items():
+        if isinstance(value, np.ma.MaskedArray):
+            return Fault("garbage", f"{name!r} is a masked array, whose mask would be lost")
+        if isinstance(value, np.ndarray):
+            # The numbers alone: a class of its own may compare, and be converted, as it likes.
+            taken[name] = np.array(value, order="K", subok=False)
+    return taken
 
 
 def check_adapter(implementation: object, argument: str = "adapter") -> None:
@@ -164,12 +173,16 @@ def check_adapter(implementation: object, argument: str = "adapter") -> None:
         ("layouts", given.layouts, _are_texts(given.layouts), "a tuple of texts"),
         ("evaluate", given.evaluate, callable(given.evaluate), "a method"),
         ("profiles", profiles, _are_texts(profiles), "a tuple of texts"),
-        ("threads", threads, type(threads) is int and threads > 0, "a whole number, at least 1"),
+        ("threads", threads, _is_number_of_threads(threads), f"a whole number, 1 … {_MOST}"),
     ):
         if not fits:
             said = f"{kind} whose {name} is {repr(value)[:_SHOWN]}"
             raise RevRNNError("E_ARGUMENT", argument, said, allowed)
     check_profiles(tuple(profiles), "profiles")
+
+
+def _is_number_of_threads(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _MOST
 
 
 def _are_texts(value: object) -> bool:
@@ -200,7 +213,9 @@ def find(name: str, argument: str = "adapter") -> Implementation:
         check_adapter(implementation, argument)
     except RevRNNError:
         raise
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _not_made(name, argument, error, "an adapter, or what makes one") from error
     return implementation
 
@@ -222,7 +237,9 @@ def _named(name: str, argument: str) -> Any:
             return getattr(import_module(module), attribute)
         for entry in entries.select(name=name):
             return entry.load()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         allowed = "the name of what can be imported"
         raise _not_made(name, argument, error, allowed) from error
     known = sorted({*IMPLEMENTATIONS, *entries.names})

@@ -38,6 +38,9 @@ one_text = made(layouts="stream")
 number = made(layouts=3)
 names = made(profiles=None)
 no_threads = made(threads=0)
+many_threads = made(threads=10**9)
+class Panic(BaseException): pass
+def panics(): raise Panic("in Rust")
 no_method = made(evaluate=3)
 evaluate_fails = made(evaluate=lambda self, operation, arguments: 1 / 0)
 evaluate_leaves = made(evaluate=lambda self, operation, arguments: sys.exit(0))
@@ -57,6 +60,8 @@ REFUSED = {
     "broken_factories:number": "layouts is 3",
     "broken_factories:names": "profiles is None",
     "broken_factories:no_threads": "threads is 0",
+    "broken_factories:many_threads": "threads is 1000000000",
+    "broken_factories:panics": "Panic: in Rust",
     "broken_factories:no_method": "evaluate is 3",
 }
 
@@ -127,6 +132,60 @@ def test_a_port_that_leaves_python_is_wrong(threads: int) -> None:
     report = _report(port)
     assert not report.passed()
     assert "crash: SystemExit: 0" in as_text(report)
+
+
+class _Panic(BaseException):
+    """What a program in Rust raises in Python."""
+
+
+class _Alike(np.ndarray[Any, Any]):
+    """An array that says of itself that it equals everything."""
+
+    def __eq__(self, other: object) -> Any:
+        return np.ones(self.shape, bool)
+
+    def __ne__(self, other: object) -> Any:
+        return np.zeros(self.shape, bool)
+
+    __hash__ = None  # as arrays
+
+
+class _Failing(dict[str, Any]):
+    def items(self) -> Any:
+        raise KeyError("what it holds")
+
+
+def _panic(_: Any) -> Any:
+    raise _Panic("in Rust")
+
+
+def _masked(results: Any) -> Any:
+    return {n: np.ma.masked_array(v, mask=True) for n, v in results.items()}
+
+
+ANSWERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "panic": (_panic, "_Panic: in Rust"),
+    "mapping that fails": (_Failing, "KeyError: 'what it holds'"),
+    "masked": (_masked, "is a masked array"),
+    "equal to everything": (
+        lambda results: {n: (np.asarray(v) + 1).view(_Alike) for n, v in results.items()},
+        "expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.rule("CONF-002")
+def test_an_answer_of_another_kind_is_wrong(name: str) -> None:
+    change, said = ANSWERS[name]
+
+    class Odd(_Port):
+        def evaluate(self, operation: str, arguments: Mapping[str, Any]) -> Any:
+            return change(super().evaluate(operation, arguments))
+
+    report = _report(Odd(lambda _: None, lambda _: None))
+    assert report.verdicts()["gates"] == "fail"
+    assert said in as_text(report)
 
 
 @pytest.mark.rule("CONF-002")
