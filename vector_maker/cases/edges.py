@@ -38,7 +38,7 @@ def _stores() -> Iterator[Draft]:
     one = pushed("stream", [[5, -6]], 3, full, words=np.array([77], np.uint16))
     yield Draft("revmul", one, ("BUF-031", "BUF-005"))
     # 1025 words, all in use, and units that push more.
-    words = Numbers("many words").array((1025,), 2**15, np.int64) % 2**16
+    words = Numbers("many words").array((1025,), 49, np.int64) + 49
     many = pushed("stream", [[5, -6]], 3, full, words=words.astype(np.uint16))
     yield Draft("revmul", many, ("BUF-031", "BUF-005"))
     # A plane of more than 1024 units.

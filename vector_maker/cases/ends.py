@@ -34,6 +34,14 @@ def _buffers() -> Iterator[Draft]:
     plane: Arguments = {"words": i64([[[77, 88]]]), "flags": np.ones(1, np.uint8)}
     held = pushed("wordlist", [[5, -5]], 512, [[400000000] * 2], restore=restore, **plane)
     yield Draft("revmul_inverse", held, ("BUF-023",))
+    # Too wide by the residue alone, and just not.
+    z = 1022
+    n = (2**63 - 1) // z
+    assert n * z < 2**63 <= n * z + z - 1
+    flags: Arguments = {"words": i64([]).reshape(0, 1, 1), "flags": np.zeros(1, np.uint8)}
+    for residue, error in (((2**63 - 1) % z, None), ((2**63 - 1) % z + 1, "E_RANGE")):
+        last = pushed("wordlist", [[residue]], z, [[n]], restore=restore, **flags)
+        yield Draft("revmul_inverse", last, ("BUF-024", "MUL-003"), (), error)
     yield Draft("view", _view(np.ones((1, 1, 1, 1, 1))), ("EVAL-002",))
 
 

@@ -170,6 +170,10 @@ def _faults_of_sequences() -> Iterator[Draft]:
         ({"forgetting": False}, "E_SLICE"),
     ):
         yield wrong("sequence_forward", configured(**bad), error, value, "EVAL-003")
+    # What means nothing where no gate forgets is looked at all the same.
+    keeping = {"cell": "revlstm", "input_size": 1, "hidden_size": 2, "forgetting": False}
+    for bad, error in (({"z_max": 511}, "E_FORMAT"), ({"buffer": "list"}, "E_ARGUMENT")):
+        yield wrong("sequence_forward", {"config": keeping | bad}, error, value, "FMT-005")
     yield wrong("sequence_forward", configured(proj_size=1), "E_ARGUMENT", name, "EVAL-003")
     config = tiny()["config"]
     for field in ("cell", "input_size", "hidden_size"):

@@ -120,7 +120,10 @@ def _configurations() -> Iterator[Draft]:
             yield wrong("sequence_forward", args, error, "unchecked_value", "ERR-002", "EVAL-003")
     none = good | {"config": good["config"] | {"formats": None, "z_max": None, "p_max": None}}
     yield Draft("sequence_forward", none, ("EVAL-003", "FMT-007"))
+    yield wrong("tanh", {"s": {}, "bits": 13}, "E_DTYPE", "unchecked_array", "EVAL-002")
     # Numbers beyond 64 bits are of a wrong kind; those within are sizes.
+    beyond = {"s": i64([6]), "bits": 2**64 + 13}
+    yield wrong("tanh", beyond, "E_ARGUMENT", "unchecked_value", "EVAL-002")
     value = "unchecked_value"
     for name, number, error in (
         ("input_size", 2**63 - 1, "E_SHAPE"),

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
+
+from revrnn.config import Config
+
 from .draft import Arguments, Draft, Evaluate, f32, i16, i32, i64
-from .requests import configured, pushed, tiny, without, wrong
+from .requests import configured, pushed, rows_present, sequence, tiny, without, wrong
 
 # Unknown names of operations, beginning with requests that are right but for the name.
 _OPERATIONS: Final = (
@@ -33,6 +37,7 @@ def cases(evaluate: Evaluate) -> Iterator[Draft]:
     yield _misnamed("hello", {"spec_version": "0.2"})
     yield _misnamed("Product", {"a": i16([[5]]), "w": i32([[6]]), "zz": 1})
     yield from _arguments()
+    yield from _of_others()
     yield from _texts()
 
 
@@ -62,6 +67,28 @@ def _arguments() -> Iterator[Draft]:
     for new in ("State_bits", "state_bits ", "", "toString", "__proto__"):
         args: Arguments = {"kind": "state", "x": f32([1]), "formats": {new: 20}}
         yield refused("quantise", args)
+
+
+def _of_others() -> Iterator[Draft]:
+    """Give names that other operations have, other cells, or other configurations."""
+
+    def refused(operation: str, args: Arguments, rule: str) -> Draft:
+        return wrong(operation, args, "E_ARGUMENT", "unchecked_name", rule)
+
+    for operation in ("tanh", "sigmoid"):
+        yield refused(operation, {"s": i64([7]), "bits": 13, "z_max": 1000}, "EVAL-004")
+    keeping = sequence("names", Config("revgru", 1, 2, forgetting=False), np.zeros((0, 1)))
+    yield refused("sequence_forward", keeping | {"heads": i64([[32768]])}, "EVAL-008")
+    yield refused("sequence_forward", keeping | {"bias_l1": keeping["bias_l0"]}, "EVAL-008")
+    yield refused("sequence_forward", keeping | {"states": "stored"}, "EVAL-008")
+    slices = {"slices": np.zeros((1, 1, 0), np.int32)}
+    yield refused("sequence_reverse", keeping | slices, "SEQ-007")
+    loss = {"grad_outputs": f32(np.zeros((0, 1, 2))), "states": "reversed"}
+    loss |= {f"grad_{name}": f32(np.zeros((1, 1, 2))) for name in "hc"}
+    yield refused("sequence_gradient", keeping | loss, "EVAL-008")
+    cell = sequence("names", Config("revgru", 1, 2, forgetting=False), [[1]])
+    cell["x"] = cell["x"][0]
+    yield refused("cell_forward", cell | {"mask": rows_present(True)}, "EVAL-007")
 
 
 def _texts() -> Iterator[Draft]:

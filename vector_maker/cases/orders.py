@@ -36,6 +36,8 @@ def _elementary() -> Iterator[Fault]:
     yield "forget_gate", gate | {"max_forget_bits": 3}, "E_FORMAT"
     formats = {"formats": {"state_bits": 99}}
     yield "quantise", {"kind": "state", "x": f32([1]), "zz": 1} | formats, "E_FORMAT"
+    both = {"formats": {"state_bits": 99, "zz": 1}}
+    yield "quantise", {"kind": "state", "x": f32([1])} | both, "E_ARGUMENT"
     yield "quantise", {"kind": "state", "x": f32([np.nan]).reshape(())}, "E_SHAPE"
     yield "product", {"a": i16([[32767]]), "w": i16(np.zeros((0, 1)))}, "E_SHAPE"
 
@@ -74,6 +76,7 @@ def _sequences() -> Iterator[Fault]:
     yield forward, configured(cell="revgru", p_max=700, slice_size=9), "E_FORMAT"
     yield forward, configured(forgetting=False, p_max=700, slice_size=9), "E_FORMAT"
     yield forward, configured(num_layers=2**63, max_forget_bits=0), "E_ARGUMENT"
+    yield forward, {"config": config | {"max_forget_bits": 0, "p_max": 511}}, "E_FORGET_BITS"
     flat = good["weight_ih_l0"].reshape(-1)
     yield forward, good | {"weight_ih_l0": flat, "x": i32([[[1]]])}, "E_DTYPE"
     yield forward, good | {"weight_ih_l0": flat, "x": i16([[[32600]]])}, "E_SHAPE"
@@ -106,6 +109,10 @@ def _inactive() -> Iterator[Draft]:
     none = pushed("stream", [[1, 2]], 512, [[32768] * 2], mask=rows_present(False))
     for bad in ({"z": i32([[0, 512]])}, {"heads": i64([[0, 32768]])}):
         yield wrong("revmul", none | bad, "E_RANGE", array, "ERR-002")
+    plane = {"words": i64([[[1, 2], [-5, 4]]]), "flags": np.ones(1, np.uint8)}
+    two = pushed("wordlist", [[1, 2], [3, 4]], 512, np.full((2, 2), 9), **plane)
+    two |= {"mask": rows_present(True, False), "restore": np.zeros((2, 0), np.int32)}
+    yield wrong("revmul_inverse", two, "E_RANGE", array, "ERR-002", "BUF-023")
     masked = tiny(mask=np.zeros((1, 1), np.bool_))
     weights = masked["weight_ih_l0"].copy()
     weights[0, 0] = 32513
