@@ -22,8 +22,7 @@ CONSTRAINTS = "constraints.txt"
 TRITON = "triton==3.6.0; sys_platform == 'linux'"
 # Tests of JAX whose programs are compiled as users' are; elsewhere compiling took most of the time,
 # and results are the same with few passes of XLA's optimiser. The slow tests use all of it.
-PARTS = ("", "_apply", "_status")
-AS_COMPILED = [f"tests/test_jax{part}.py" for part in PARTS]
+AS_COMPILED = [f"tests/test_jax{part}.py" for part in ("", "_apply", "_status")]
 COMPILED_FAST = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
@@ -85,15 +84,15 @@ def run_tests(session: nox.Session, marked: str) -> None:
     if session.posargs:
         session.run(*command, *session.posargs)
         return
-    others, fast = [f"--ignore={name}" for name in AS_COMPILED], {"XLA_FLAGS": COMPILED_FAST}
     parts = [partial(session.run, *command)]
     if marked != "slow":
         # PyTorch's threads wait by working: two tests' hold each other up. Some tests ask for two.
         session.env["OMP_NUM_THREADS"] = "1"
+        others, fast = [f"--ignore={name}" for name in AS_COMPILED], {"XLA_FLAGS": COMPILED_FAST}
         parts = [partial(parts[0], *AS_COMPILED), partial(parts[0], *others, env=fast)]
     else:
-        drawn, more = (*command[:-1], "hypothesis"), {"REVRNN_HYPOTHESIS_PROFILE": "long"}
-        parts.append(partial(session.run, *drawn, env=more))
+        more = {"REVRNN_HYPOTHESIS_PROFILE": "long"}
+        parts.append(partial(session.run, *command[:-1], "hypothesis", env=more))
     parts.append(partial(run_kernels, session, "-m", marked, interpreted=True))
     failed = 0
     for part in parts:  # all of them, whatever fails

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
 from .adapters import mixed
@@ -17,24 +18,48 @@ _NOTE: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}\\'}}}, "id": 5, "arg
 _BEGINNING: Final = re.compile(r'(?<=[{,:\s]")[a-z]')
 # A number 0 that is no part of a text.
 _ZERO: Final = re.compile(r"(?<=[\[,:\s])0(?=[,\]}\s])")
-# One message in so many is written in each of the rarer ways.
-_RARELY: Final = 6
+
+# The rarer ways, as a report calls them.
+NOTE, UNESCAPED, ESCAPED, RETURN, MINUS = (
+    "with a member that nobody knows",
+    "with such a member, and letters beyond ASCII as they are",
+    "with texts that begin with an escape, as \\u0073 for s",
+    "with a carriage return before its end",
+    "with -0 for 0",
+)
+SPACES: Final = "with blanks and tabs between its parts"
+# One message in so many is written so; few have a zero.
+_RARELY: Final = {ESCAPED: 6, RETURN: 6, MINUS: 2, NOTE: 6, UNESCAPED: 6}
+WAYS: Final = (SPACES, *_RARELY)
 
 
-def written(message: dict[str, Any], order: random.Random) -> bytes:
+def written(
+    message: dict[str, Any], order: random.Random, ways: Collection[str] | None = None
+) -> bytes:
     """Return the line of a message.
 
     Members stand in a drawn order, with drawn white space. Now and then there is a member that
     nobody knows, texts begin with an escape or hold what is no ASCII, zeros have a sign
     (CONF-004), or a carriage return stands before the line feed.
+
+    Args:
+        message: what is to be said.
+        order: what draws.
+        ways: some of :data:`WAYS`, and nothing is drawn.
     """
-    rare = [order.randrange(_RARELY) == 0 for _ in range(5)]
-    if rare[0]:
+    separators = None
+    if ways is not None:
+        separators = _SPACES[2 if SPACES in ways else 0]
+        ways = {*ways, NOTE} if UNESCAPED in ways else ways
+    else:
+        ways = {way for way, often in _RARELY.items() if order.randrange(often) == 0}
+    if NOTE in ways:
         message = message | {"note": _NOTE}
-    separators = order.choice(_SPACES)
-    text = json.dumps(mixed(message, order), separators=separators, ensure_ascii=not rare[1])
-    if rare[2]:
+    if separators is None:
+        separators, message = order.choice(_SPACES), mixed(message, order)
+    text = json.dumps(message, separators=separators, ensure_ascii=UNESCAPED not in ways)
+    if ESCAPED in ways:
         text = _BEGINNING.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
-    if rare[4] and message.get("id") != 0:
+    if MINUS in ways and message.get("id") != 0:
         text = _ZERO.sub("-0", text)
-    return text.encode() + (b"\r\n" if rare[3] else b"\n")
+    return text.encode() + (b"\r\n" if RETURN in ways else b"\n")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import random
 import shlex
-import subprocess
-import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -18,9 +14,8 @@ from revrnn.errors import CODES, RevRNNError
 from revrnn.wire import decode, encode
 
 from .adapters import Answer, Fault, Question
-from .guard import Guard
-from .limits import LONGEST_LINE, LONGEST_NAME, MOST_SAID, Means, parsed, shortened, shown
-from .messages import written
+from .life import Life, PortError
+from .limits import LONGEST_NAME, Means, shortened, shown
 from .profiles import PROFILES
 
 # Requests that may wait for their answers at a time.
@@ -29,124 +24,6 @@ AHEAD: Final = 32
 NO_VERSIONS: Final = ("0.0", "0.1.7", "99.0", "next", "")
 # A port that has to be started again more often than this is not asked any more.
 RESTARTS: Final = 20
-
-
-class PortError(RuntimeError):
-    """The port cannot be asked at all: it does not start, or its greeting is wrong."""
-
-
-class _Process:
-    """One life of the port's process, with threads that write and read its lines."""
-
-    def __init__(self, command: list[str], means: Means, order: random.Random) -> None:
-        self._order = order
-        try:
-            self.guard = Guard(command, means)
-        except (OSError, ValueError) as error:
-            raise PortError(f"{shlex.join(command)} does not start: {error}") from error
-        self.popen = self.guard.popen
-        self._stopped = False
-        self._said = 0
-        self.messages: deque[bytes] = deque(maxlen=20)
-        self._to_write: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        # The port waits where more lines come than are taken.
-        self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
-        works = (self._write, self._read, self._listen)
-        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
-        for thread in self._threads:
-            thread.start()
-
-    def send(self, message: Any) -> None:
-        """Send a line; it is written when the port reads."""
-        self._to_write.put(written(message, self._order))
-
-    def receive(self, seconds: float) -> dict[str, Any] | Fault:
-        """Return the next line's object."""
-        try:
-            line = self._lines.get(timeout=seconds)
-        except queue.Empty:
-            return self._limit() or Fault("hang", f"no answer within {seconds:g} s")
-        if line is None:
-            ending = self._ending()
-            return self._limit() or Fault("crash", ending)
-        if not line.endswith(b"\n"):
-            limit = "line" if len(line) == LONGEST_LINE else ""
-            return Fault("garbage", f"a line of {len(line)} bytes that does not end", limit)
-        return self._limit() or parsed(line)
-
-    def _limit(self) -> Fault | None:
-        """Return the fault of a process that was ended for what it used."""
-        if self._said > MOST_SAID:
-            what = f"more than {MOST_SAID} bytes on its standard error"
-            return Fault("garbage", what, "messages")
-        return self.guard.look()
-
-    def finish(self, seconds: float) -> Fault | None:
-        """Close the process's input, and return the fault of one that does not end as it should."""
-        self._to_write.put(None)
-        try:
-            status = self.popen.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return self._limit() or Fault("hang", f"it goes on {seconds:g} s after its input ended")
-        if status == 0:
-            return None
-        return self._limit() or Fault("crash", f"at the end of its input {self._ending()}")
-
-    def end(self) -> None:
-        """End the process, gently if it has gone already."""
-        self._stopped = True
-        self._to_write.put(None)
-        while True:  # a reader that waits for room goes on, and sees that this is the end
-            try:
-                self._lines.get_nowait()
-            except queue.Empty:
-                break
-        self.guard.end()
-        for thread in self._threads:
-            thread.join(timeout=1)
-
-    def _ending(self) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.popen.wait(timeout=1)
-        said = b"".join(self.messages).decode(errors="replace").strip()
-        return f"the process ended with status {self.popen.returncode}" + (
-            f"; it said: {said[-500:]}" if said else ""
-        )
-
-    def _write(self) -> None:
-        assert self.popen.stdin is not None
-        with contextlib.suppress(OSError, ValueError):
-            while (line := self._to_write.get()) is not None:
-                self.popen.stdin.write(line)
-                self.popen.stdin.flush()
-        with contextlib.suppress(OSError):
-            self.popen.stdin.close()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        with contextlib.suppress(OSError, ValueError), self.popen.stdout:
-            while line := self.popen.stdout.readline(LONGEST_LINE):
-                if not self._put(line) or len(line) == LONGEST_LINE:
-                    break
-        self._put(None)
-
-    def _put(self, line: bytes | None) -> bool:
-        """Hand a line over; say whether more lines are wanted."""
-        while not self._stopped:
-            with contextlib.suppress(queue.Full):
-                self._lines.put(line, timeout=0.1)
-                return True
-        return False
-
-    def _listen(self) -> None:
-        assert self.popen.stderr is not None
-        with contextlib.suppress(OSError, ValueError), self.popen.stderr:
-            while line := self.popen.stderr.readline(10_000):
-                self.messages.append(line)
-                self._said += len(line)
-                if self._said > MOST_SAID:
-                    self.guard.kill()
-                    return
 
 
 class ProcessPort:
@@ -174,7 +51,8 @@ class ProcessPort:
         self.timeout, self.means = timeout, means or Means()
         self._order = random.Random(seed)
         self._restarts = 0
-        self._process: _Process | None = None
+        self._ways: Collection[str] | None = None
+        self._process: Life | None = None
         greeted = self._order.choice(NO_VERSIONS)
         hello = self._start(greeted)
         self.name = str(hello["name"])
@@ -213,7 +91,7 @@ class ProcessPort:
                     self._start()
                 except PortError as error:
                     waiting.popleft()
-                    yield Fault("crash", str(error))
+                    yield error.fault or Fault("crash", str(error))
                     continue
                 sent = 0
             process = self._process
@@ -222,7 +100,7 @@ class ProcessPort:
                 question = waiting[sent]
                 args = {name: encode(value) for name, value in question.args.items()}
                 message = {"id": number + sent, "operation": question.operation, "args": args}
-                process.send(message)
+                process.send(message, self._ways)
                 sent += 1
             answer = self._answer(process, number)
             if isinstance(answer, Fault):
@@ -231,6 +109,24 @@ class ProcessPort:
             waiting.popleft()
             number, sent = number + 1, sent - 1
             yield answer
+
+    def asked(self, question: Question, ways: Collection[str], anew: bool = False) -> Answer:
+        """Give the answer to a message that is written in these ways (:data:`.messages.WAYS`).
+
+        Args:
+            question: what is asked.
+            ways: of writing; nothing is drawn.
+            anew: whether a new process is asked, which is no start after a fault.
+        """
+        if anew:
+            self.close()
+            self._restarts -= 1
+        self._ways = ways
+        try:
+            (answer,) = self.answers([question])
+        finally:
+            self._ways = None
+        return answer
 
     def finish(self) -> Fault | None:
         """End the process by the end of its input; return what it did wrong then (CONF-003)."""
@@ -245,19 +141,21 @@ class ProcessPort:
             self._process = None
 
     def _start(self, version: str = SPEC_VERSION) -> dict[str, Any]:
-        process = _Process(self.command, self.means, self._order)
+        process = Life(self.command, self.means, self._order)
         process.send({"hello": {"spec_version": version}})
         answer = process.receive(self.timeout)
         hello = answer if isinstance(answer, Fault) else answer.get("hello")
         names = {"name", "layouts", "profiles", "spec_version"}
         if not isinstance(hello, dict) or set(hello) != names or not _is_greeting(hello):
             process.end()
-            detail = str(hello) if isinstance(hello, Fault) else f"its greeting was {answer}"
-            raise PortError(f"{shortened(shlex.join(self.command), 300)}: {shortened(detail)}")
+            fault = hello if isinstance(hello, Fault) else None
+            detail = f"its greeting was {answer}" if fault is None else str(fault)
+            detail = f"greeted with version {version!r}: {shortened(detail)}"
+            raise PortError(f"{shortened(shlex.join(self.command), 300)}, {detail}", fault)
         self._process = process
         return hello
 
-    def _answer(self, process: _Process, number: int) -> Answer:
+    def _answer(self, process: Life, number: int) -> Answer:
         reply = process.receive(self.timeout)
         if isinstance(reply, Fault):
             return reply

@@ -32,20 +32,23 @@ def as_text(report: Report) -> str:
     """Return what a person reads in a terminal."""
     lines = [
         f"{report.port}, specification {report.spec_version}: "
-        f"{'PASS' if report.passed() else 'FAIL'}{_without_judge(report)} ({report.seconds:.1f} s)"
+        f"{'PASS' if report.passed() else 'FAIL'}{_judged(report)} ({report.seconds:.1f} s)"
     ]
     verdicts = report.verdicts()
     for profile in PROFILES:
         lines.append(f"  {profile:10} {verdicts[profile]}")
         if profile in report.judged:
             lines += [f"    {row}" for row in _rows(report, profile)]
+    if UNKNOWN_OPERATION in report.vectors:
+        unknown = _counts(report.vectors[UNKNOWN_OPERATION])
+        lines.append(f"  all        {UNKNOWN_OPERATION:20} vectors {unknown}")
     lines += [f"  {remark}" for remark in _of_all_profiles(report)]
     suspects = _likely(report)
     if suspects:
         lines += ["", "Most likely, by the first operation that fails:"]
         lines += [f"  {name}: {meaning}" for name, meaning in suspects]
     if report.failures:
-        lines += ["", "Start with the first; what comes later may follow from it."]
+        lines += ["", "Failures; start with the first, what comes later may follow from it:"]
     for failure in report.failures:
         lines += ["", *_described(failure), "  To repeat it, paste into Python:", failure.program]
     return printable("\n".join(lines))
@@ -68,6 +71,10 @@ def as_html(report: Report) -> str:
                     + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
                     + "</tr>"
                 )
+    if UNKNOWN_OPERATION in report.vectors:
+        unknown = html.escape(_counts(report.vectors[UNKNOWN_OPERATION]))
+        rows.append(f"<tr><th>all</th><td></td><td></td></tr><tr><td>{UNKNOWN_OPERATION}</td>")
+        rows.append(f"<td></td><td>{unknown}</td></tr>")
     suspects = "".join(
         f"<li><b>{html.escape(name)}</b> {html.escape(meaning)}</li>"
         for name, meaning in _likely(report)
@@ -79,7 +86,7 @@ def as_html(report: Report) -> str:
         verdict="passes" if passed else "does not pass",
         kind="pass" if passed else "fail",
         facts=f"Specification {report.spec_version}; {report.examples} random requests for each "
-        f"operation{_without_judge(report)}, seed {report.seed}; {report.seconds:.1f} s."
+        f"operation{_judged(report)}, seed {report.seed}; {report.seconds:.1f} s."
         + "".join(f"<br>{html.escape(remark)}" for remark in _of_all_profiles(report)),
         rows="".join(rows),
         suspects=f"<h2>Most likely, by the first operation that fails</h2><ul>{suspects}</ul>"
@@ -105,14 +112,15 @@ def _of_all_profiles(report: Report) -> list[str]:
     """Return what no profile passes with."""
     remarks = []
     if report.vectors.get(UNKNOWN_OPERATION, Tally()).failed:
-        remarks.append("an operation that does not exist is not answered by E_OP")
+        remarks.append("a request for an operation that does not exist is not answered by E_OP")
     if report.ending:
         remarks.append(f"it does not end with its input, with status 0 (CONF-003): {report.ending}")
     return remarks
 
 
-def _without_judge(report: Report) -> str:
-    return "" if report.judge else ", the vectors alone"
+def _judged(report: Report) -> str:
+    by = f", random requests judged by {report.judge}" if report.examples else ""
+    return by if report.judge else ", the vectors alone"
 
 
 def _counts(tally: Tally | None) -> str:

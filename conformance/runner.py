@@ -15,6 +15,8 @@ from .adapters import Answer, Fault, Port, Question, mixed
 from .checking import faults, first_step, left_out, reproduction
 from .findings import Failure, Report, Tally
 from .judge import layouts_of, offers
+from .messages import WAYS
+from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION
 from .random_cases import RandomCases, pool_for
 from .shrink import shrink
@@ -148,7 +150,7 @@ class Runner:
                 tally.passed += 1
                 continue
             failure = Failure(operation, case.id, case.rules, case.catches, lines)
-            self._fail(tally, failure, question, answer)
+            self._fail(tally, failure, question, answer, expected)
 
     def _random(self, operation: str) -> None:
         drawn = self.random
@@ -172,7 +174,8 @@ class Runner:
                 question, lines = self._smaller(question, lines, drawn.judge)
             case = f"random case {number} of seed {self.report.seed}"
             rules = OPERATIONS[operation].rules
-            self._fail(tally, Failure(operation, case, rules, (), lines), question, answer)
+            failure = Failure(operation, case, rules, (), lines)
+            self._fail(tally, failure, question, answer, expected)
 
     def _smaller(
         self, question: Question, lines: list[str], judge: Implementation
@@ -188,14 +191,50 @@ class Runner:
         args = shrink(question.operation, question.args, lambda args: bool(wrong(args)))
         return Question(question.operation, args), wrong(args) or lines
 
-    def _fail(self, tally: Tally, failure: Failure, question: Question, answer: Answer) -> None:
+    def _fail(
+        self,
+        tally: Tally,
+        failure: Failure,
+        question: Question,
+        answer: Answer,
+        expected: Mapping[str, Any],
+    ) -> None:
         tally.failed += 1
         if tally.failed > SHOWN:
             return
+        failure.lines += self._circumstances(question, answer, expected)
         if self.judge is not None and not isinstance(answer, Fault) and not self._is_over():
             failure.first_step = first_step(self.judge, self.port, question)
         failure.program = reproduction(question, self.names)
         self.report.failures.append(failure)
+
+    def _circumstances(
+        self, question: Question, answer: Answer, expected: Mapping[str, Any]
+    ) -> list[str]:
+        """Return what a wrong answer depends on, if that is how it is asked for.
+
+        A process that hangs, or goes beyond a limit, is not asked again for that.
+        """
+        slow = isinstance(answer, Fault) and (answer.kind == "hang" or answer.limit)
+        if not isinstance(self.port, ProcessPort) or slow:
+            return []
+
+        def wrong(*ways: str, anew: bool = False) -> bool:
+            if self._is_over():
+                return True
+            asked = self.port.asked(question, ways, anew)  # type: ignore[attr-defined]
+            return bool(faults(expected, asked))
+
+        kept = "of what is kept from other requests (CONF-005)"
+        if wrong():
+            first = not self.report.failures  # starting again takes time
+            return (
+                [f"in a new process it is right: {kept}"] if first and not wrong(anew=True) else []
+            )
+        for way in WAYS:
+            if wrong(way):
+                return [] if self._is_over() else [f"wrong where it is written {way} (CONF-003)"]
+        return [f"asked once more it is right: {kept}"]
 
     def _tell(self, operation: str, done: int, total: int) -> None:
         if self.progress is not None:

@@ -61,7 +61,7 @@ def _difference(name: str, expected: Any, got: Any) -> str:
             same = is_int(got) and expected == got
         else:
             same = type(got) is type(expected) and expected == got
-        return "" if same else f"{name}: {expected} expected, {got} got"
+        return "" if same else f"{name}: {expected!r} expected, {got!r} got"
     if not isinstance(got, np.ndarray):
         return f"{name}: an array expected, a {type(got).__name__} got"
     if tolerance:

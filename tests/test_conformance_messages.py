@@ -1,0 +1,101 @@
+"""Messages, written in every way that is allowed, after others; what depends on that is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED
+from revrnn.conformance.process import PortError, ProcessPort
+from revrnn.conformance.report import as_text
+from revrnn.conformance.runner import Runner
+from revrnn.evaluation import load
+
+ORDERED = """
+import json, re, sys
+from revrnn.conformance.serve import answer
+from revrnn.evaluation import load
+oracle = load("numpy")
+for line in sys.stdin:
+    request = json.loads(line)
+    args = request.get("args", {{}})
+    if {deed}:
+        args = {{}}
+    print(json.dumps(answer(oracle, request | {{"args": args}})), flush=True)
+"""
+# What only a port does that is asked in one order alone.
+DEPENDENCE = {
+    "takes names in alphabetical order": "list(args) != sorted(args)",
+    "takes an array's members by their places": "any(list(a)[0] != 'data' for a in args.values() "
+    "if isinstance(a, dict) and 'data' in a)",
+    "takes the request's members by their places": "list(request)[0] != 'id' and args",
+    "wants no white space": "'\t' in line and args",
+    "knows no escapes": "'\\\\u00' in line and args",
+    "refuses members that it does not know": "'note' in request and args",
+    "reads ASCII alone": "not line.isascii() and args",
+    "knows no zero with a sign": "re.search(r'[^\\w\"-]-0[^\\w.]', line) and args",
+    "has identifiers of 16 bits": "request.get('id', 0) > 2**16 and args",
+}
+
+
+@pytest.mark.rule("CONF-003", "CONF-005")
+@pytest.mark.parametrize("what", DEPENDENCE)
+def test_order_and_white_space_that_tell_nothing_are_drawn(what: str) -> None:
+    program = [sys.executable, "-c", ORDERED.format(deed=DEPENDENCE[what])]
+    port = ProcessPort(program, timeout=60, seed=1)
+    report = Runner(port, load("numpy"), examples=0, profiles=("gates",)).run()
+    port.close()
+    assert not report.passed(), what
+    # Where how one message is written decides, the report says it.
+    ways = {"\t": SPACES, "u00": ESCAPED, "note": NOTE, "isascii": UNESCAPED, "-0": MINUS}
+    wanted = [way for sign, way in ways.items() if sign in DEPENDENCE[what]]
+    lines = {failure.lines[-1] for failure in report.failures}
+    assert all(any(way in line for line in lines) for way in wanted), lines
+
+
+KEEPING = """
+import json, sys
+from revrnn.conformance.serve import answer
+from revrnn.evaluation import load
+oracle, views, before = load("numpy"), 0, ""
+for line in sys.stdin:
+    request = json.loads(line)
+    views += request.get("operation") == "view"
+    if request.get("operation") == "view" and {condition}:
+        request = request | {{"args": {{}}}}
+    before = request.get("operation")
+    print(json.dumps(answer(oracle, request)), flush=True)
+"""
+KEPT = {
+    "before != 'view'": "asked once more it is right",
+    "views > 1": "in a new process it is right",
+    "True": "",
+}
+
+
+@pytest.mark.rule("CONF-005")
+@pytest.mark.parametrize("condition", KEPT)
+def test_what_is_kept_from_other_requests_is_told(condition: str) -> None:
+    program = [sys.executable, "-c", KEEPING.format(condition=condition)]
+    port = ProcessPort(program, timeout=60)
+    report = Runner(port, load("numpy"), examples=1, profiles=("gates",)).run()
+    port.close()
+    text = as_text(report)
+    said = (
+        KEPT[condition] and f"  {KEPT[condition]}: of what is kept from other requests (CONF-005)"
+    )
+    assert ("CONF-005" in text) is bool(said)
+    assert said in text
+    assert {failure.operation for failure in report.failures} == {"view"}
+    assert ", random requests judged by numpy (" in text
+
+
+@pytest.mark.rule("CONF-003")
+def test_a_port_that_ends_at_its_greeting() -> None:
+    """What it was greeted with is told, and what it said, once."""
+    program = "import sys; sys.exit('no such version')"
+    told = r"greeted with version '.*': crash: .*no such version"
+    with pytest.raises(PortError, match=told) as at:
+        ProcessPort([sys.executable, "-c", program], timeout=60)
+    assert str(at.value.fault).count("crash") == 1
