@@ -207,8 +207,7 @@ def structure(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of the installed package, in the tests' environment, and of the tests."""
     install(session, "mypy")
-    here = Path(session.bin)
-    there = here.parents[1]
+    here, there = Path(session.bin), Path(session.bin).parents[1]
     once = (sys.executable, "-m", "nox", "-f", __file__, "--envdir", str(there), "--install-only")
     session.run_install(*once, "-s", "tests", external=True)
     python = str(there / "tests" / here.name / "python")
@@ -275,8 +274,7 @@ def conformance(session: nox.Session) -> None:
 def vectors(session: nox.Session) -> None:
     """Write the test vectors anew; ``nox -s vectors -- --check`` only compares."""
     install_wheel(session, "")
-    folder = str(Path("spec", "vectors"))
-    session.run("python", "-m", "revrnn.vector_maker", *session.posargs, folder)
+    session.run("python", "-m", "revrnn.vector_maker", *session.posargs, "spec/vectors")
 
 
 @nox.session

@@ -21,8 +21,9 @@ from revrnn.whole_files import check_place, encoded, write_whole
 
 from .adapters import InProcess, Port, find
 from .judge import ABSENT, judge_of
+from .life import PortError
 from .limits import Means, printable
-from .process import PortError, ProcessPort
+from .process import ProcessPort
 from .profiles import PROFILES, check_profiles
 from .progress import progress
 from .report import as_html, as_json, as_text

@@ -14,7 +14,7 @@ from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 from revrnn.operations import OPERATIONS
 
 from .adapters import Fault, Question, evaluated, find
-from .process import PortError
+from .life import PortError
 from .profiles import PROFILES
 
 USUAL: Final = "numpy"

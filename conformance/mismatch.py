@@ -29,7 +29,8 @@ from .adapters import Answer, Fault, InProcess, Port, Question, find
 from .asking import Mismatch, Parted, ask
 from .contents import reversal_arguments
 from .judge import USUAL
-from .process import PortError, ProcessPort
+from .life import PortError
+from .process import ProcessPort
 from .random_cases import RandomCases
 from .walk import Walk, parts_of_state
 

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from revrnn.conformance.life import PortError
 from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED
-from revrnn.conformance.process import PortError, ProcessPort
+from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.report import as_text
 from revrnn.conformance.runner import Runner
 from revrnn.evaluation import load

@@ -15,7 +15,8 @@ import pytest
 from revrnn.conformance import __main__ as command_line
 from revrnn.conformance.adapters import Fault, Question
 from revrnn.conformance.checking import faults
-from revrnn.conformance.process import PortError, ProcessPort
+from revrnn.conformance.life import PortError
+from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.report import as_html, as_text
 from revrnn.conformance.runner import Runner
 from revrnn.evaluation import load, outcome

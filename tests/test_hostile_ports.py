@@ -15,8 +15,9 @@ import pytest
 
 from revrnn.conformance.__main__ import main
 from revrnn.conformance.adapters import Fault, Question
+from revrnn.conformance.life import PortError
 from revrnn.conformance.limits import Means
-from revrnn.conformance.process import PortError, ProcessPort
+from revrnn.conformance.process import ProcessPort
 from revrnn.conformance.report import as_json
 from revrnn.conformance.runner import Runner
 from revrnn.evaluation import load
