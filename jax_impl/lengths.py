@@ -91,7 +91,8 @@ def _is_plain(two: Any, three: Any, many: Any) -> bool:
         return True
     if np.ndim(two):  # a constant beside the program, whose numbers nobody reads
         return False
-    near = 4 * float(jnp.finfo(kind).eps) if jnp.issubdtype(kind, jnp.floating) else 1e-12
+    info: Any = jnp.finfo
+    near = 4 * float(info(kind).eps) if jnp.issubdtype(kind, jnp.floating) else 1e-12
     steps = np.array([2.0, 3.0, STEPS])
     with np.errstate(all="ignore"):
         shares = [np.stack(numbers) / steps, np.stack(numbers) * steps]
