@@ -14,7 +14,7 @@ from revrnn.evaluation import Implementation
 STACKS = {
     "revgru": Config("revgru", 3, 10, num_layers=3, max_forget_bits=5),
     "revlstm": Config("revlstm", 3, 6, num_layers=2, max_forget_bits=3, slice_size=2),
-    "plain": Config("revlstm", 2, 4, forgetting=False),
+    "plain": Config("revlstm", 70, 4, forgetting=False),
 }
 CUTS = ((0, 2), (2, STEPS))
 stacks = pytest.mark.parametrize("name", STACKS)
