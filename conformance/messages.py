@@ -13,7 +13,7 @@ from .adapters import mixed
 # White space after members and names.
 _SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:  "))
 # What a port ignores: nested, and with texts that must be read to their ends.
-_NOTE: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}\\'}}}, "id": 5, "args": None}
+_NOTE: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}/\\'}}}, "id": 5, "args": None}
 # The first letter of a name or text.
 _BEGINNING: Final = re.compile(r'(?<=[{,:\s]")[a-z]')
 # A number 0 that is no part of a text.
@@ -58,6 +58,8 @@ def written(
     if separators is None:
         separators, message = order.choice(_SPACES), mixed(message, order)
     text = json.dumps(message, separators=separators, ensure_ascii=UNESCAPED not in ways)
+    if NOTE in ways:
+        text = text.replace("/", "\\/")  # nothing else has one
     if ESCAPED in ways:
         text = _BEGINNING.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
     if MINUS in ways and message.get("id") != 0:

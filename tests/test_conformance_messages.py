@@ -33,6 +33,7 @@ DEPENDENCE = {
     "takes the request's members by their places": "list(request)[0] != 'id' and args",
     "wants no white space": "'\t' in line and args",
     "knows no escapes": "'\\\\u00' in line and args",
+    "knows no escaped solidus": "'\\\\/' in line and args",
     "refuses members that it does not know": "'note' in request and args",
     "reads ASCII alone": "not line.isascii() and args",
     "knows no zero with a sign": "re.search(r'[^\\w\"-]-0[^\\w.]', line) and args",
@@ -49,7 +50,14 @@ def test_order_and_white_space_that_tell_nothing_are_drawn(what: str) -> None:
     port.close()
     assert not report.passed(), what
     # Where how one message is written decides, the report says it.
-    ways = {"\t": SPACES, "u00": ESCAPED, "note": NOTE, "isascii": UNESCAPED, "-0": MINUS}
+    ways = {
+        "\t": SPACES,
+        "u00": ESCAPED,
+        "note": NOTE,
+        "/": NOTE,
+        "isascii": UNESCAPED,
+        "-0": MINUS,
+    }
     wanted = [way for sign, way in ways.items() if sign in DEPENDENCE[what]]
     lines = {failure.lines[-1] for failure in report.failures}
     assert all(any(way in line for line in lines) for way in wanted), lines

@@ -171,9 +171,10 @@ def _faults_of_sequences() -> Iterator[Draft]:
     ):
         yield wrong("sequence_forward", configured(**bad), error, value, "EVAL-003")
     # What means nothing where no gate forgets is looked at all the same.
-    keeping = {"cell": "revlstm", "input_size": 1, "hidden_size": 2, "forgetting": False}
+    keeping = sequence("keeping", Config("revlstm", 1, 2, forgetting=False), np.zeros((0, 1)))
     for bad, error in (({"z_max": 511}, "E_FORMAT"), ({"buffer": "list"}, "E_ARGUMENT")):
-        yield wrong("sequence_forward", {"config": keeping | bad}, error, value, "FMT-005")
+        args = keeping | {"config": keeping["config"] | bad}
+        yield wrong("sequence_forward", args, error, value, "EVAL-003")
     yield wrong("sequence_forward", configured(proj_size=1), "E_ARGUMENT", name, "EVAL-003")
     config = tiny()["config"]
     for field in ("cell", "input_size", "hidden_size"):
