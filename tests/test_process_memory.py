@@ -14,9 +14,12 @@ SIZE = 28_000_000  # glibc keeps what is smaller than 32 MiB when it is freed a 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone forgets a peak")
 def test_what_was_freed_before_does_not_hide_what_is_taken() -> None:
-    for _ in range(3):
+    taken = []
+    for _ in range(3):  # other threads may give memory back meanwhile
+        for _ in range(3):
+            np.ones(SIZE, np.int8)
+        assert process_memory.forget_peak()
+        before = process_memory.status("VmRSS")
         np.ones(SIZE, np.int8)
-    assert process_memory.forget_peak()
-    before = process_memory.status("VmRSS")
-    np.ones(SIZE, np.int8)
-    assert process_memory.peak() - before > 0.9 * SIZE
+        taken.append(process_memory.peak() - before)
+    assert max(taken) > 0.9 * SIZE

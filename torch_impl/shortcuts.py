@@ -64,7 +64,7 @@ def has_plain_forward(module: nn.Module) -> bool:
         made_by = getattr(around, "__globals__", {}).get("__name__", type(around).__module__)
         if made_by not in _AROUND:
             return False
-        around = around.__wrapped__
+        around = getattr(around, "__wrapped__", None)  # of none the module is no such one
 
 
 def has_plain_parameters(module: nn.Module, *names: str) -> bool:
