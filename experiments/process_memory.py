@@ -9,7 +9,8 @@ def forget_peak() -> bool:
     """Forget the peak so far where the system can (Linux); say whether it could.
 
     Memory that was freed goes back to the system first. Where the C library keeps it, what takes
-    its place later would not show.
+    its place later would not show. A large process, whose heap has met a mapping, may give nothing
+    back: measure in one of its own.
     """
     try:
         with open("/proc/self/clear_refs", "w") as file:
