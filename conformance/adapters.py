@@ -211,9 +211,7 @@ def find(name: str, argument: str = "adapter") -> Implementation:
     try:
         implementation: Implementation = made if ready else made()
         check_adapter(implementation, argument)
-    except RevRNNError:
-        raise
-    except KeyboardInterrupt:
+    except (RevRNNError, KeyboardInterrupt):
         raise
     except BaseException as error:
         raise _not_made(name, argument, error, "an adapter, or what makes one") from error

@@ -47,15 +47,15 @@ def written(
         order: what draws.
         ways: some of :data:`WAYS`, and nothing is drawn.
     """
-    separators = None
-    if ways is not None:
-        separators = _SPACES[2 if SPACES in ways else 0]
-        ways = {*ways, NOTE} if UNESCAPED in ways else ways
-    else:
+    drawn = ways is None
+    if ways is None:
         ways = {way for way, often in _RARELY.items() if order.randrange(often) == 0}
+    elif UNESCAPED in ways:
+        ways = {*ways, NOTE}  # nothing else is beyond ASCII
     if NOTE in ways:
         message = message | {"note": _NOTE}
-    if separators is None:
+    separators = _SPACES[2 if SPACES in ways else 0]
+    if drawn:
         separators, message = order.choice(_SPACES), mixed(message, order)
     text = json.dumps(message, separators=separators, ensure_ascii=UNESCAPED not in ways)
     if NOTE in ways:

@@ -86,10 +86,10 @@ class ProcessPort:
                 yield Fault("crash", f"not asked: started again {RESTARTS} times already")
                 continue
             if self._process is None:
-                self._restarts += 1
                 try:
                     self._start()
                 except PortError as error:
+                    self._restarts += 1
                     waiting.popleft()
                     yield error.fault or Fault("crash", str(error))
                     continue
@@ -105,6 +105,7 @@ class ProcessPort:
             answer = self._answer(process, number)
             if isinstance(answer, Fault):
                 self.close()
+                self._restarts += 1
                 sent = 1
             waiting.popleft()
             number, sent = number + 1, sent - 1
@@ -113,19 +114,20 @@ class ProcessPort:
     def asked(self, question: Question, ways: Collection[str], anew: bool = False) -> Answer:
         """Give the answer to a message that is written in these ways (:data:`.messages.WAYS`).
 
+        Its faults do not count among those after which the port is not asked any more.
+
         Args:
             question: what is asked.
             ways: of writing; nothing is drawn.
-            anew: whether a new process is asked, which is no start after a fault.
+            anew: whether a new process is asked.
         """
         if anew:
             self.close()
-            self._restarts -= 1
-        self._ways = ways
+        before, self._ways = self._restarts, ways
         try:
             (answer,) = self.answers([question])
         finally:
-            self._ways = None
+            self._restarts, self._ways = before, None
         return answer
 
     def finish(self) -> Fault | None:

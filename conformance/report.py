@@ -38,10 +38,9 @@ def as_text(report: Report) -> str:
     for profile in PROFILES:
         lines.append(f"  {profile:10} {verdicts[profile]}")
         if profile in report.judged:
-            lines += [f"    {row}" for row in _rows(report, profile)]
+            lines += [f"    {_row(report, operation)}" for operation in operations_of(profile)]
     if UNKNOWN_OPERATION in report.vectors:
-        unknown = _counts(report.vectors[UNKNOWN_OPERATION])
-        lines.append(f"  all        {UNKNOWN_OPERATION:20} vectors {unknown}")
+        lines += ["  of all", f"    {_row(report, UNKNOWN_OPERATION)}"]
     lines += [f"  {remark}" for remark in _of_all_profiles(report)]
     suspects = _likely(report)
     if suspects:
@@ -64,17 +63,10 @@ def as_html(report: Report) -> str:
         kind = {"pass": "pass", "fail": "fail"}.get(mark, "none")
         rows.append(f'<tr class="{kind}"><th>{profile}</th><td>{mark}</td><td></td><td></td></tr>')
         if profile in report.judged:
-            for operation in operations_of(profile):
-                cells = [_counts(part.get(operation)) for part in (report.vectors, report.random)]
-                rows.append(
-                    f"<tr><td>{operation}</td><td></td>"
-                    + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-                    + "</tr>"
-                )
+            rows += [_html_row(report, operation) for operation in operations_of(profile)]
     if UNKNOWN_OPERATION in report.vectors:
-        unknown = html.escape(_counts(report.vectors[UNKNOWN_OPERATION]))
-        rows.append(f"<tr><th>all</th><td></td><td></td></tr><tr><td>{UNKNOWN_OPERATION}</td>")
-        rows.append(f"<td></td><td>{unknown}</td></tr>")
+        rows.append('<tr class="none"><th>of all</th><td></td><td></td><td></td></tr>')
+        rows.append(_html_row(report, UNKNOWN_OPERATION))
     suspects = "".join(
         f"<li><b>{html.escape(name)}</b> {html.escape(meaning)}</li>"
         for name, meaning in _likely(report)
@@ -100,12 +92,20 @@ def as_html(report: Report) -> str:
     return printable(page)
 
 
-def _rows(report: Report, profile: str) -> list[str]:
-    return [
+def _row(report: Report, operation: str) -> str:
+    return (
         f"{operation:18} vectors {_counts(report.vectors.get(operation)):24} "
         f"random {_counts(report.random.get(operation))}"
-        for operation in operations_of(profile)
-    ]
+    )
+
+
+def _html_row(report: Report, operation: str) -> str:
+    cells = [_counts(part.get(operation)) for part in (report.vectors, report.random)]
+    return (
+        f"<tr><td>{operation}</td><td></td>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+    )
 
 
 def _of_all_profiles(report: Report) -> list[str]:

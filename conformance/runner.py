@@ -172,6 +172,7 @@ class Runner:
             faulty = "error" in expected  # the fewer places, the likelier another fault
             if not faulty and not isinstance(answer, Fault) and tally.failed < SHOWN:
                 question, lines = self._smaller(question, lines, drawn.judge)
+                expected = outcome(drawn.judge, question.operation, question.args)
             case = f"random case {number} of seed {self.report.seed}"
             rules = OPERATIONS[operation].rules
             failure = Failure(operation, case, rules, (), lines)
@@ -215,22 +216,21 @@ class Runner:
 
         A process that hangs, or goes beyond a limit, is not asked again for that.
         """
-        slow = isinstance(answer, Fault) and (answer.kind == "hang" or answer.limit)
-        if not isinstance(self.port, ProcessPort) or slow:
+        port, slow = (
+            self.port,
+            isinstance(answer, Fault) and (answer.kind == "hang" or answer.limit),
+        )
+        if not isinstance(port, ProcessPort) or slow:
             return []
 
         def wrong(*ways: str, anew: bool = False) -> bool:
-            if self._is_over():
-                return True
-            asked = self.port.asked(question, ways, anew)  # type: ignore[attr-defined]
-            return bool(faults(expected, asked))
+            return self._is_over() or bool(faults(expected, port.asked(question, ways, anew)))
 
         kept = "of what is kept from other requests (CONF-005)"
         if wrong():
-            first = not self.report.failures  # starting again takes time
-            return (
-                [f"in a new process it is right: {kept}"] if first and not wrong(anew=True) else []
-            )
+            if self.report.failures or wrong(anew=True):  # once a run: starting takes time
+                return []
+            return [f"in a new process it is right: {kept}"]
         for way in WAYS:
             if wrong(way):
                 return [] if self._is_over() else [f"wrong where it is written {way} (CONF-003)"]

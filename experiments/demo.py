@@ -90,11 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
         own = (replace(settings, framework=framework) for framework in FRAMEWORKS)
         jobs += [Job(each, file, data, checks) for each in own]
     runs = train_all(jobs, console)
-    status: int = report().tell(runs, given.out, console)
+    status: int = demo_report().tell(runs, given.out, console)
     return status
 
 
-def report() -> Any:
+def demo_report() -> Any:
     """Return :mod:`.demo_report`, which imports matplotlib: not before anybody is at work."""
     return import_module(".demo_report", __package__)
 
@@ -145,7 +145,7 @@ def train_all(jobs: list[Job], console: Console) -> list[Run]:
         # import the same at the same time, instead of finding what the other has kept.
         in_order = sorted(jobs, key=lambda job: number_of(job.settings) % 2)
         futures = {job.name: pool.submit(train, job) for job in in_order}
-        report()
+        demo_report()
         while wait(futures.values(), timeout=0.1).not_done or not reports.empty():
             while not reports.empty():
                 name, done, note = reports.get()

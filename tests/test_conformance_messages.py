@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
+from revrnn.conformance.adapters import Fault, Question
 from revrnn.conformance.life import PortError
 from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED
-from revrnn.conformance.process import ProcessPort
+from revrnn.conformance.process import RESTARTS, ProcessPort
 from revrnn.conformance.report import as_text
 from revrnn.conformance.runner import Runner
 from revrnn.evaluation import load
@@ -61,6 +62,40 @@ def test_order_and_white_space_that_tell_nothing_are_drawn(what: str) -> None:
     wanted = [way for sign, way in ways.items() if sign in DEPENDENCE[what]]
     lines = {failure.lines[-1] for failure in report.failures}
     assert all(any(way in line for line in lines) for way in wanted), lines
+
+
+@pytest.mark.rule("CONF-003")
+def test_requests_made_smaller_are_told_of_too() -> None:
+    """They are not those that the first answer was due to."""
+    program = [sys.executable, "-c", ORDERED.format(deed=DEPENDENCE["wants no white space"])]
+    port = ProcessPort(program, timeout=60, seed=1)
+    report = Runner(port, load("numpy"), examples=6, profiles=("buffer",)).run()
+    port.close()
+    drawn = [failure for failure in report.failures if failure.case.startswith("random")]
+    assert drawn
+    assert {failure.lines[-1] for failure in drawn} == {
+        f"wrong where it is written {SPACES} (CONF-003)"
+    }
+
+
+CRASHING = """
+import json, sys
+print(json.dumps({"hello": {"name": "x", "layouts": [], "profiles": [], "spec_version": "0.2"}}))
+sys.stdout.flush()
+next(sys.stdin), next(sys.stdin)
+"""
+
+
+@pytest.mark.rule("CONF-005")
+def test_looking_for_what_matters_does_not_use_up_the_patience() -> None:
+    port = ProcessPort([sys.executable, "-S", "-c", CRASHING], timeout=60)
+    question = Question("view", {})
+    for _ in range(RESTARTS + 1):
+        assert isinstance(port.asked(question, ()), Fault)
+    for asked in (*[True] * (RESTARTS + 1), False):
+        (answer,) = port.answers([question])
+        assert ("not asked" not in str(answer)) is asked
+    port.close()
 
 
 KEEPING = """
