@@ -14,7 +14,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .asked import Asked
-from .averages import as_pair
+from .averages import Average, as_pair
 from .bptt import Bptt
 from .call import fault_of, start_of
 from .checks import check_arrays, check_function, check_initial, in_binary32
@@ -151,7 +151,9 @@ def prepare(
             both = with_parts(keyed, with_keys(linear.parts, of_outer))
             read, of_readout = hoist("readout", both, [*examples, (outer,)])
             linear = linear if is_large(read.shapes(outer)[0]) else None
-        average = average_of_scalar(read, keyed, examples[-1], steps, mean)
+        average = Average("unknown", doubt=False)
+        if type(readout) is not LinearCrossEntropy:  # which is known to give sums over steps
+            average = average_of_scalar(read, keyed, examples[-1], steps, mean)
         if average.kind == "ratio" and mean:
             read, of_readout = hoist("readout", as_pair(keyed, average), examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train, average)
