@@ -117,7 +117,10 @@ def work(rank: int, folder: str) -> None:
     with pytest.raises(RevRNNError, match="module: got sharded"):
         encode(shard(RevGRU(3, 6, slice_size=2), mesh=mesh), x)
     by_way |= by_parts(x, y, mesh)
+    by_way |= by_tensor_parallelism(mesh)
     refuse_flat_parameters(x, y)
+    average_what_some_have(rank, x, y)
+    fail_together(rank, x, y, mesh)
     torch.save(by_way, f"{folder}/{rank}.part")
     Path(f"{folder}/{rank}.part").rename(f"{folder}/{rank}.pt")
     torch.distributed.barrier()
@@ -153,6 +156,72 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
         value_and_grad(network.rnn, x, y, hidden, embed=network.before)
     assert all(parameter.grad is None for parameter in network.parameters())
     return by_way
+
+
+def by_tensor_parallelism(mesh: Any) -> dict[str, dict[str, Tensor]]:
+    """Return gradients of a network whose last layer is cut by its features, of all rows."""
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+    network = Parts()
+    parallel: Any = ColwiseParallel(output_layouts=Replicate())
+    parallelize_module(network, mesh, {"after": parallel})
+    network.stream(X, Y)
+    return {"parts, one in tensor parallelism": gradients(network)}
+
+
+def average_what_some_have(rank: int, x: Tensor, y: Tensor) -> None:
+    """A gradient that one process has counts; one that none has stays None, as with DDP."""
+    network, unused = Parts(), nn.Linear(2, 2)
+    rows = nn.Embedding(4, 3, sparse=True)
+    if rank == 0:
+        network.stream(x, y)
+        rows(torch.tensor([1])).sum().backward()
+    alone = None if rank else network.after.weight.grad.clone()  # type: ignore[union-attr]
+    average_gradients(network, unused, rows)
+    averaged = network.after.weight.grad
+    assert averaged is not None
+    if alone is not None:
+        assert torch.equal(averaged * 2, alone)
+    assert averaged.any()
+    assert rows.weight.grad is not None
+    assert rows.weight.grad.is_sparse
+    assert rows.weight.grad.to_dense()[1].eq(0.5).all()
+    assert unused.weight.grad is None
+    with pytest.raises(RevRNNError, match="modules: got other parameters than in another process"):
+        average_gradients(*([network, rows][rank:]))
+    parallel = nn.parallel.DistributedDataParallel(model())
+    with pytest.raises(RevRNNError, match="join"), parallel.join():
+        average_gradients(parallel)
+
+
+def fail_together(rank: int, x: Tensor, y: Tensor, mesh: Any) -> None:
+    """What fails in one process fails in all, and leaves gradients of none."""
+    from torch.distributed.fsdp import fully_shard
+
+    network, beside = Parts(), nn.Linear(6, 6)
+    for part in network.children():
+        fully_shard(part, mesh=mesh)
+
+    def late(outputs: Tensor, targets: Tensor) -> Tensor:
+        return loss(network.after(beside(outputs)), targets * (1 if rank else torch.inf))
+
+    with pytest.raises(RevRNNError, match="another process" if rank else "NaN"):
+        value_and_grad(network.rnn, x, y, lambda o, t: late(o, t) * 0, embed=network.before)
+    parameters = [*network.parameters(), *beside.parameters()]
+    assert all(parameter.grad is None for parameter in parameters)
+    plain = Parts()
+    with pytest.raises(RevRNNError, match="other parameters than in another process"):
+        value_and_grad(network.rnn, x, y, loss, embed=(network if rank else plain).before)
+
+    def frozen_in_one(outputs: Tensor, targets: Tensor) -> Tensor:
+        made = network.after(outputs)
+        return loss(outputs if rank else made, targets)
+
+    value_and_grad(network.rnn, x, y, frozen_in_one, embed=network.before)
+    whole = gradients(network)["after.bias"]
+    plain.stream(X[:, :2], Y[:, :2])
+    assert torch.allclose(whole * 2, gradients(plain)["after.bias"])
 
 
 def refuse_flat_parameters(x: Tensor, y: Tensor) -> None:

@@ -9,7 +9,8 @@ gradients, which come at the end; each gradient is reduced once into its shard.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -58,11 +59,13 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     Every process calls it with the same modules. What shards parameters averages by itself.
 
     Args:
-        modules: the modules; a gradient that a process does not have counts as zero.
+        modules: the modules; a gradient that a process does not have counts as zero, and one that
+            none has stays ``None``.
         group: the processes, by default all.
 
     Raises:
-        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded, or if there is no group.
+        RevRNNError: ``E_UNSUPPORTED`` if a parameter is sharded, if there is no group, or within
+            ``join``; ``E_ARGUMENT``, in all processes, if their parameters differ.
     """
     for module in modules:
         given: object = module
@@ -73,26 +76,64 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
             given, allowed = "sharded parameters", "whole ones: FSDP averages by itself"
             raise RevRNNError("E_UNSUPPORTED", "modules", given, allowed)
         check_not_sharded(module)
+        # It answers calls of DDP for processes that have no more data, and nothing else.
+        if getattr(getattr(module, "_join_config", None), "enable", False):
+            given, allowed = "a call within join", "as many steps in every process, without join"
+            raise RevRNNError("E_UNSUPPORTED", "modules", given, allowed)
     if not (dist.is_available() and dist.is_initialized()):
         given = "one process without a group"
         raise RevRNNError("E_UNSUPPORTED", "group", given, "dist.init_process_group before it")
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    every = (p for module in modules for p in module.parameters() if p.requires_grad)
+    parameters = list(dict.fromkeys(every))
+    _check_same("modules", parameters, [group])
+    kinds = [0 if p.grad is None else 1 if p.grad.is_sparse else 2 for p in parameters]
     size = dist.get_world_size(group)
-    for parameter in dict.fromkeys(parameters):
+    for parameter, kind in zip(parameters, _largest(kinds, parameters, [group]), strict=True):
+        if not kind:
+            continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = parameter.grad.to_sparse(1) if kind == 1 else parameter.grad
+        elif kind == 2 and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
         dist.all_reduce(parameter.grad, group=group)
         parameter.grad /= size
+
+
+# --- what processes tell one another --------------------------------------------------------------
+
+
+def _check_same(name: str, parameters: list[Any], groups: list[Any]) -> None:
+    """Raise ``E_ARGUMENT``, in all processes, unless they have as many parameters of these kinds.
+
+    Else each would wait for what no other sends, or take another's numbers for its own.
+    """
+    kinds = [(list(p.shape), p.dtype, str(getattr(p, "placements", ""))) for p in parameters]
+    mark = zlib.crc32(repr(kinds).encode())
+    high, low = _largest([mark, -mark], parameters, groups)
+    if high != -low:
+        given = "other parameters than in another process"
+        raise RevRNNError("E_ARGUMENT", name, given, "the same in all, in the same order")
+
+
+def _largest(numbers: list[int], parameters: Iterable[Any], groups: list[Any]) -> list[int]:
+    """Return the largest of each number over the processes; parameters say on which device."""
+    devices = (getattr(p, "to_local", lambda p=p: p)().device for p in parameters)
+    told = torch.tensor(numbers, dtype=torch.int64, device=next(devices, torch.device("cpu")))
+    for group in groups if numbers else ():
+        dist.all_reduce(told, dist.ReduceOp.MAX, group=group)
+    return told.tolist()  # type: ignore[no-any-return]
 
 
 # --- sharded parameters ---------------------------------------------------------------------------
 
 
 @contextmanager
-def whole_parameters(*used: object, train: bool) -> Iterator[None]:
+def whole_parameters(*used: object, train: bool) -> Iterator[Callable[[], None]]:
     """Gather sharded parameters for the duration of the block; then add averaged gradients.
 
-    After an error no gradient is added.
+    After an error in any process no gradient is added, and the others raise too. Yields a function
+    that waits until all have come so far, for the moment before anything else is written.
 
     Args:
         used: modules and functions; the modules of functions are those of :func:`modules_of`.
@@ -100,10 +141,11 @@ def whole_parameters(*used: object, train: bool) -> Iterator[None]:
 
     Raises:
         RevRNNError: ``E_UNSUPPORTED`` for parameters of FullyShardedDataParallel (FSDP1), which
-            sees calls alone; its ``summon_full_params`` makes them whole, but has no gradients.
+            sees calls alone; its ``summon_full_params`` makes them whole, but has no gradients;
+            and in all other processes if one fails.
     """
     if not (dist.is_available() and dist.is_initialized() and _FSDP in sys.modules):
-        yield
+        yield lambda: None
         return
     modules = modules_of(used)
     flat = [p for module in modules for p in module._parameters.values() if _is_flat(p)]
@@ -122,8 +164,12 @@ def whole_parameters(*used: object, train: bool) -> Iterator[None]:
     ]
     for module, name, value in places:
         module._parameters[name] = made[id(value)][1]
+    others = _Others([sharded for sharded, _ in made.values()] if train else [])
     try:
-        yield
+        yield others.come_so_far
+    except Exception:  # an interrupt does not wait for others
+        others.are_told()
+        raise
     finally:
         for module, name, value in places:
             module._parameters[name] = value
@@ -131,9 +177,40 @@ def whole_parameters(*used: object, train: bool) -> Iterator[None]:
             since = dict(own)
             own.clear()
             own.update(before | since)
-    for sharded, full in made.values():
-        if full.grad is not None:
+    held = others.have([full.grad is not None for _, full in made.values()])
+    for (sharded, full), one in zip(made.values(), held, strict=True):
+        if one:
             _reduce(sharded, full)
+
+
+class _Others:
+    """The other processes of a call with sharded parameters."""
+
+    def __init__(self, parameters: list[Any]) -> None:
+        self.parameters, self._gone = parameters, False
+
+    def come_so_far(self) -> None:
+        """Wait for the others; raise if one of them has failed."""
+        self.have([False] * len(self.parameters))
+
+    def are_told(self) -> None:
+        """Tell the others that this process fails, unless one did before."""
+        if not self._gone:
+            self._tell([1] * (1 + len(self.parameters)))
+
+    def have(self, held: list[bool]) -> list[bool]:
+        """Return which gradients any process has."""
+        _, *some = self._tell([0, *held])
+        if self._gone:
+            given = "an error in another process"
+            raise RevRNNError("E_UNSUPPORTED", "", given, "calls that succeed in all processes")
+        return list(map(bool, some))
+
+    def _tell(self, numbers: list[int]) -> list[int]:
+        self._gone = True  # also if they cannot be reached
+        told = _largest(numbers, self.parameters, _groups(self.parameters))
+        self._gone = bool(told) and bool(told[0])
+        return told
 
 
 def check_present(leaf: Tensor | None) -> None:
@@ -163,15 +240,26 @@ def _gathered(modules: list[nn.Module]) -> dict[int, tuple[Any, nn.Parameter]]:
     """Return sharded parameters by their ``id``, each with the whole one."""
     from torch.distributed.tensor import DTensor
 
-    made: dict[int, tuple[Any, nn.Parameter]] = {}
+    sharded: dict[int, Any] = {}
     for module in modules:
-        values: list[object] = list(module._parameters.values())
-        for value in values:
-            if isinstance(value, DTensor) and id(value) not in made:
-                sharded: Any = value
-                full = sharded.detach().full_tensor()
-                made[id(value)] = sharded, nn.Parameter(full, sharded.requires_grad)
+        parts: list[Any] = [p for p in module._parameters.values() if isinstance(p, DTensor)]
+        # What tensor parallelism cuts has hooks that make tensors of its own: it stays as it is.
+        if not any(map(_is_parallel, _forward_hooks(module))):
+            sharded |= {id(part): part for part in parts}
+        elif any(part.device_mesh.ndim > 1 for part in parts):
+            given, allowed = "parameters of tensor parallelism and FSDP2", "those of one of them"
+            raise RevRNNError("E_UNSUPPORTED", "module, embed or readout", given, allowed)
+    _check_same("module, embed or readout", list(sharded.values()), _groups(sharded.values()))
+    made: dict[int, tuple[Any, nn.Parameter]] = {}
+    for key, one in sharded.items():
+        made[key] = one, nn.Parameter(one.detach().full_tensor(), one.requires_grad)
     return made
+
+
+def _groups(sharded: Iterable[Any]) -> list[Any]:
+    """Return the groups of the processes that share parameters, one for each axis of a mesh."""
+    meshes = dict.fromkeys(parameter.device_mesh for parameter in sharded)
+    return [group for mesh in meshes for group in mesh.get_all_groups()]
 
 
 def _without_hooks(modules: list[nn.Module]) -> list[tuple[dict[int, Any], dict[int, Any]]]:
@@ -196,12 +284,20 @@ def _is_fsdp(hook: object) -> bool:
     return str(getattr(hook, "__module__", "")).startswith(_FSDP)
 
 
+def _is_parallel(hook: object) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("torch.distributed.tensor")
+
+
+def _forward_hooks(module: nn.Module) -> list[Any]:
+    return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
 def _reduce(sharded: Any, full: nn.Parameter) -> None:
     """Add the mean over processes to the gradient of a shard; hooks of the parameter see it."""
     from torch.distributed.tensor import DTensor, Partial
 
     mesh = sharded.device_mesh
-    assert full.grad is not None
-    parts = DTensor.from_local(full.grad / mesh.size(), mesh, [Partial()] * mesh.ndim)
+    gradient = torch.zeros_like(full) if full.grad is None else full.grad
+    parts = DTensor.from_local(gradient / mesh.size(), mesh, [Partial()] * mesh.ndim)
     full.grad = None
     torch.autograd.backward([sharded], [parts.redistribute(placements=sharded.placements)])

@@ -159,7 +159,7 @@ def value_and_grad(
 
     used = module, embed, readout
     undone, whole = undone_on_failure(*used), whole_parameters(*used, train=True)
-    with torch.inference_mode(False), undone, whole, torch.enable_grad():
+    with torch.inference_mode(False), undone, whole as others_come, torch.enable_grad():
         with one_sequence():
             own = Own(chunk_size, checkpoint_every, offload, report)
             by_step = {"mask": mask, "resets": resets}
@@ -168,6 +168,7 @@ def value_and_grad(
                 targets, readout, reduction == "mean", scales[0], through_hx
             )
             made = _streamed(run, loss, bptt, grad_hx)
+        others_come()
         hand_on()
     return made
 
