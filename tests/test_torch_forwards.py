@@ -15,6 +15,7 @@ from torch_results import close, gradients_of
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import LinearCrossEntropy, RevGRU, value, value_and_grad
+from revrnn.torch_impl.shortcuts import is_plain_linear
 
 
 @pytest.fixture
@@ -51,8 +52,10 @@ TAKEN: dict[str, Callable[[Any, Any], object]] = {
 def test_forwards_that_are_those_of_the_class_are_taken(way: str, accelerator: Any) -> None:
     model, (x, y, _) = Model(), _data()
     cross = LinearCrossEntropy(model.linear)
-    TAKEN[way](accelerator, model.rnn)
-    assert "forward" in model.rnn.__dict__
+    for module in (model.rnn, model.linear):
+        TAKEN[way](accelerator, module)
+        assert "forward" in module.__dict__
+    assert is_plain_linear(model.linear) == ("prepared" not in way)  # the short cut's condition
     loss: Any = cross(model.rnn(model.embed(x))[0], y)
     loss.backward()
     wanted = gradients_of(model)

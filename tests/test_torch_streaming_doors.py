@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import UserDict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "embed's type": ("embed", {"embed": lambda x: x.long()}, "E_DTYPE"),
     "embed's kind": ("embed", {"embed": lambda x: [x]}, "E_DTYPE"),
     "embed's NaN": ("embed", {"embed": lambda x: x / 0}, "E_NONFINITE"),
+    "embed's module": ("embed", {"embed": nn.Linear(5, 4)}, "E_ARGUMENT"),
     "embed's arguments": ("embed", {"embed": lambda x, y: x}, "E_ARGUMENT"),
     "floats as rows": (
         "inputs",
@@ -68,6 +70,8 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "readout": ("readout", {"readout": None}, "E_ARGUMENT"),
     "readout's arguments": ("readout", {"readout": lambda h: h.mean()}, "E_ARGUMENT"),
+    "readout's module": ("readout", {"readout": nn.BCEWithLogitsLoss()}, "E_ARGUMENT"),
+    "readout's function": ("readout", {"readout": partial(nn.functional.nll_loss)}, "E_ARGUMENT"),
     "a class as readout": ("readout", {"readout": nn.MSELoss}, "E_ARGUMENT"),
     "a class as embed": ("embed", {"embed": nn.Identity}, "E_ARGUMENT"),
     "a layer as readout": ("readout", {"readout": nn.Linear(6, 2)}, "E_ARGUMENT"),
@@ -102,7 +106,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
 def test_bad_arguments_are_named_before_any_work(case: str) -> None:
     name, changes, code = BAD[case]
     given = _arguments() | changes
-    late = case.startswith("embed's") or case == "NaN"
+    late = case.startswith("embed's") or case in ("NaN", "readout's module", "readout's function")
     calls: list[int] = []
 
     def embed(x: Tensor) -> Tensor:

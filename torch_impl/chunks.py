@@ -24,6 +24,7 @@ from .embedded import Embedded
 from .quantise import ALONE, operand_passes
 from .readout import add_embedding_gradient
 from .repeat import Repeat, modules_of
+from .results import named_failure
 from .shortcuts import is_plain_embedding
 from .trees import Tree, as_given, lengths
 
@@ -203,8 +204,12 @@ class ChunkInputs:
     def _embedded(self, part: Any, steps: int) -> Tensor:
         with self.autocast():
             x: Tensor = part
-            if self.embed is not None:
-                x = _looked_up(self.embed, part) if self.in_place else self.embed(as_given(part))
+            if self.in_place:
+                x = _looked_up(self.embed, part)
+            elif self.embed is not None:
+                given, allowed = as_given(part), "a function of a cut of the inputs"
+                with named_failure("embed", self.embed, given, allowed=allowed):
+                    x = self.embed(given)
         name = "embed" if self.embed is not None else "inputs"
         check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)
         return x

@@ -23,6 +23,7 @@ from .averages import Average, Count, Watch
 from .modes import Mode
 from .quantise import LOW
 from .repeat import no_trace, random_state, set_random_state
+from .results import named_failure
 from .step_functions import BEYOND
 from .step_places import Place
 from .trees import Tree, as_given, joined
@@ -30,6 +31,9 @@ from .trees import Tree, as_given, joined
 HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
     " over all chunks"
+)
+_OF: Final = (
+    "a loss of outputs [C, B, hidden_size] and targets; LinearCrossEntropy(linear) for classes"
 )
 
 
@@ -212,8 +216,12 @@ def copied(part: Any) -> Any:
 def called(readout: Callable[..., Any], outputs: Tensor, part: Any) -> tuple[Any, Watch]:
     """Return a readout's result, and what was seen of its computation."""
     part = copied(part)
-    with Watch(outputs, part) as watch:
-        return readout(outputs, as_given(part)), watch
+    given = as_given(part)
+    with (
+        Watch(outputs, part) as watch,
+        named_failure("readout", readout, outputs, given, allowed=_OF),
+    ):
+        return readout(outputs, given), watch
 
 
 def mixed(doubt: Place) -> RevRNNError:

@@ -1,8 +1,11 @@
-"""What a readout returns for a chunk: a scalar, or a sum and a count."""
+"""What a readout returns for a chunk: a scalar, or a sum and a count; or that it cannot."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,3 +44,29 @@ def pair_of(result: Any) -> tuple[Tensor, Tensor]:
     if not 0 <= number < float("inf"):
         raise RevRNNError("E_ARGUMENT", "readout", f"a count of {number}", "0 or more")
     return total, torch.tensor(number, device=total.device)
+
+
+@contextmanager
+def named_failure(name: str, function: object, *given: object, allowed: str) -> Iterator[None]:
+    """Name the argument where one of PyTorch's own functions or modules does not take its data.
+
+    What a function of the caller's raises is theirs, and is raised as it is.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT``.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        called: Any = function.func if isinstance(function, partial) else function
+        kind = called if hasattr(called, "__name__") else type(called)
+        passed_on = isinstance(error, (RevRNNError, torch.OutOfMemoryError))
+        if passed_on or not str(kind.__module__).startswith("torch.nn."):
+            raise
+        shown = " and ".join(
+            f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else str(type(value))
+            for value in given
+        )
+        first = str(error).partition("\n")[0]
+        fails = f"{kind.__name__}, which does not take {shown}: {first}"
+        raise RevRNNError("E_ARGUMENT", name, fails, allowed) from error

@@ -35,10 +35,19 @@ def is_bare(module: object, kind: type[nn.Module]) -> bool:
     changed = kind in _METHODS and _METHODS[kind] != (kind.forward, kind.__call__)
     return not (
         changed
-        or "forward" in own
+        or ("forward" in own and not _is_bound(own["forward"], module))
         or any(own.get(name) for name in _OWN_HOOKS)
         or any(getattr(global_hooks, name, None) for name in _GLOBAL_HOOKS)
     )
+
+
+def _is_bound(forward: Any, module: nn.Module) -> bool:
+    """Say whether a ``forward`` put on a module is its class's own, bound to it.
+
+    Libraries that take off what they put around a module leave that on it.
+    """
+    own = getattr(forward, "__func__", None) is type(module).forward
+    return own and forward.__self__ is module
 
 
 def has_plain_forward(module: nn.Module) -> bool:
