@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from revrnn import RevRNNError
 from revrnn.torch_impl import (
@@ -42,23 +43,49 @@ def train(rnn: RevLSTM, linear: nn.Linear, embed: nn.Module) -> list[Tensor]:
     first = value_and_grad(rnn, X, Y, readout, embed=embed, mask=MASK, checkpoint_every=16)
     second = value_and_grad(rnn, X, Y, readout, resets=MASK, state=state, report=True)
     nothing = value(rnn, X, Y, lambda outputs, _: (outputs.sum() * 0, 0))
+    # Counts that narrow floats do not hold, as a number and as PyTorch's own.
+    many = value(rnn, X, Y, lambda outputs, _: (outputs.sum(), 2049), chunk_size=20)
+    shares = nn.functional.one_hot(Y, 4).float()
+    each = value_and_grad(rnn, X, shares, lambda h, y: cross_entropy(linear(h).mT, y.mT))
+    parts = value_and_grad(rnn, X, shares, readout, reduction="mean")
     outputs, (h, c) = rnn(X, mask=MASK)
     outputs.sum().backward()
+    streamed = [made.loss for made in (first, second, nothing, many, each, parts)]
     grads = [p.grad for p in rnn.parameters() if p.grad is not None]
-    return [first.loss, second.loss, nothing.loss, outputs, h, c, *grads]
+    return [*streamed, outputs, h, c, *grads]
 
 
-def test_the_default_device_is_not_that_of_a_module(engine: str) -> None:
+@pytest.mark.parametrize("default", ["meta", torch.float16, torch.float64], ids=str)
+def test_the_defaults_of_a_process_are_not_those_of_a_module(engine: str, default: Any) -> None:
     rnn, linear = RevLSTM(3, 6, 2, dropout=0.3), nn.Linear(6, 4)
     embed = nn.Sequential(nn.Linear(3, 3), LockedDropout(0.3))
     wanted = train(rnn, linear, embed)
-    torch.set_default_device("meta")
+    set_default: Any = torch.set_default_device if default == "meta" else torch.set_default_dtype
+    set_default(default)
     try:
         given = train(rnn, linear, embed)
     finally:
-        torch.set_default_device(None)
+        set_default(None if default == "meta" else torch.float32)
     for mine, theirs in zip(given, wanted, strict=True):
         assert torch.equal(mine.nan_to_num(), theirs.nan_to_num())
+
+
+def test_counts_do_not_depend_on_the_default_type() -> None:
+    torch.manual_seed(0)
+    rnn, x = RevGRU(3, 6), torch.randn(26, 1031, 3)
+    keep, shares = torch.rand(26, 1031) < 0.7, torch.rand(26, 1031, 6)
+    readouts: list[tuple[Any, Tensor]] = [
+        (lambda h, y: cross_entropy(h.mT, y.mT), shares),
+        (lambda h, y: h[y].square().mean(), keep),
+    ]
+    for readout, targets in readouts:
+        wanted = value(rnn, x, targets, readout, chunk_size=13).loss
+        torch.set_default_dtype(torch.float16)
+        try:
+            given = value(rnn, x, targets, readout, chunk_size=13).loss
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert torch.equal(given, wanted)
 
 
 def test_memory_of_the_callers_tensors_can_still_be_resized(engine: str) -> None:

@@ -215,7 +215,7 @@ class Watch(Mode):
         if values["reduction"] == "sum":
             return Average("sum", positions % (self.steps * self.rows) == 0)
         if target.is_floating_point():
-            count = torch.tensor(positions, device=target.device)
+            count = target.new_tensor(positions, dtype=torch.float32)
         else:
             keep, weight = target != values["ignore_index"], values["weight"]
             each = keep.float()

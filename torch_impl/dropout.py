@@ -38,6 +38,13 @@ def draw(generator: torch.Generator | None = None) -> int:
     return int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
 
+def _uniform(
+    shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None
+) -> Tensor:
+    """Draw numbers from 0 to 1, float32 whatever the default type is."""
+    return torch.rand(shape, dtype=torch.float32, generator=generator, device=device)
+
+
 class GainsOfDropout:
     """Gains between layers that drop units with a probability (SEQ-012).
 
@@ -71,7 +78,7 @@ class GainsOfDropout:
 
     def _draw(self, seed: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
-        kept = torch.rand(self.shape, generator=generator, device=self.device) >= self.p
+        kept = _uniform(self.shape, self.device, generator) >= self.p
         return kept.to(torch.int32) * self.gain
 
 
@@ -112,8 +119,8 @@ class LockedDropout(nn.Module):
             if sequence is not None:
                 generator = torch.Generator(x.device).manual_seed(sequence.seed(self))
             keep = 1 - self.p
-            mask = torch.rand((1, *x.shape[1:]), generator=generator, device=x.device) < keep
-            mask = mask.to(x.dtype) / (keep or 1.0)
+            drawn = _uniform((1, *x.shape[1:]), x.device, generator)
+            mask = (drawn < keep).to(x.dtype) / (keep or 1.0)
             if sequence is not None:
                 sequence.masks[id(self)] = mask
         return x * mask

@@ -70,7 +70,8 @@ class _Encode(torch.autograd.Function):
         ctx.run, ctx.bptt, ctx.used = run, run.bptt(), False
         ctx.sequence, ctx.leaves = sequence, tensors[len(tensors) - others :]
         ctx.set_materialize_grads(False)
-        context = torch.empty((run.steps, run.rows, depth), device=run.device)
+        size = run.steps, run.rows, depth
+        context = torch.empty(size, dtype=torch.float32, device=run.device)
 
         def outputs(first: int, h: Tensor) -> None:
             context[first : first + len(h)] = dequantise(h[:, :, :depth], bits)

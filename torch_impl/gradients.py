@@ -54,7 +54,7 @@ def _zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Return zeros; on a processor pages that the system clears when they are first added to."""
     if device.type == "cpu":
         return torch.from_numpy(np.zeros(shape, np.float32))
-    return torch.zeros(shape, device=device)
+    return torch.zeros(shape, dtype=torch.float32, device=device)
 
 
 class Backward:

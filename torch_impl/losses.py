@@ -15,7 +15,7 @@ from .averages import Average, Watch
 from .parts import HOW, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
-from .results import check_loss, pair_of
+from .results import as_count, check_loss, pair_of
 from .step_functions import DETACHED
 from .step_places import Place
 from .taken import check_numbers
@@ -149,13 +149,13 @@ class Tally:
                 raise mixed(Place(doubt="a count made in several ways", of_sums=True))
             self._finish = made.finish
             self._count_from_here()
-            count = torch.as_tensor(made.count, device=result.device)
+            count = as_count(made.count, result)
             if made.total is None:
                 return self._add_average(result, count)
             return self.add_counted(made.total, count)
         size = None if made is None else made.size
         if self.kind == "count" and size is not None:
-            return self._add_average(result, torch.tensor(size, device=result.device))
+            return self._add_average(result, as_count(size, result))
         self._uneven += watch.uneven if several else []
         self._nan.append(result.detach().isnan())
         self._sizes.append(None if size is None else size / steps)

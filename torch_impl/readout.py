@@ -135,7 +135,7 @@ class LinearCrossEntropy(nn.Module):
     def count(self, targets: Tensor) -> Tensor:
         """Return the divisor of a mean: the number of targets, or the sum of their weights."""
         if targets.is_floating_point():
-            return torch.tensor(float(targets.numel() // targets.shape[-1]), device=targets.device)
+            return targets.new_tensor(targets.numel() // targets.shape[-1], dtype=torch.float32)
         counts = [
             self._weights(part).sum() for part in torch.split(targets.flatten(), BLOCK_TARGETS)
         ]

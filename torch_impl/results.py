@@ -43,7 +43,14 @@ def pair_of(result: Any) -> tuple[Tensor, Tensor]:
         raise RevRNNError("E_ARGUMENT", "readout", given, "a number or a scalar tensor") from None
     if not 0 <= number < float("inf"):
         raise RevRNNError("E_ARGUMENT", "readout", f"a count of {number}", "0 or more")
-    return total, torch.tensor(number, device=total.device)
+    return total, as_count(number, total)
+
+
+def as_count(count: Tensor | float, total: Tensor) -> Tensor:
+    """Return a count as a tensor beside its sum, whatever the default type of a number is."""
+    if isinstance(count, Tensor):
+        return count.to(total.device)
+    return torch.tensor(count, dtype=torch.float32, device=total.device)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from .sequence import GroupStep
 
 def real(v: Tensor, bits: int) -> Tensor:
     """Return the float32 nearest to the number that ``v`` stands for (GEN-004)."""
-    out = torch.empty(v.shape, dtype=torch.float32, device=v.device)
-    return torch.mul(v, 2.0**-bits, out=out)  # converts as it multiplies
+    # A product of integers and a number would be computed in the default type, whatever ``out`` is.
+    return v.to(torch.float32).mul_(2.0**-bits)
 
 
 def together(values: list[Any], bits: int) -> Tensor:

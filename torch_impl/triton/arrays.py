@@ -93,10 +93,10 @@ class Arrays(Sizes):
             w_hh = params[f"weight_hh_l{layer}"].view(*shape, units)
             w_ih = params[f"weight_ih_l{layer}"].view(*shape, -1)
             self.bias[layer][:, :, :units] = params[f"bias_l{layer}"].view(shape)
-            torch.mul(w_hh, scale, out=self.floats[layer][:, :, :units, :units])
+            torch.mul(w_hh.float(), scale, out=self.floats[layer][:, :, :units, :units])
             pairs = [(w_hh, -padded)]
             if layer == 0:
-                self.floats_in[0][:, :, :units] = w_ih * scale
+                self.floats_in[0][:, :, :units] = w_ih.float() * scale
                 _split(w_ih, self.input_bytes, units, 0, config.input_size)
             else:
                 for group in (0, 1):

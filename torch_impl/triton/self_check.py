@@ -24,7 +24,7 @@ CONFIGS = tuple(
 
 
 def _random(shape: tuple[int, ...], scale: float, generator: torch.Generator) -> Tensor:
-    values = (torch.randn(shape, generator=generator) * scale).round()
+    values = (torch.randn(shape, dtype=torch.float32, generator=generator) * scale).round()
     return values if scale > 2**15 else values.clamp(-32512, 32512)
 
 
@@ -59,7 +59,7 @@ def differs(config: Config, device: torch.device, persistent: bool = False) -> b
         for name, shape in config.parameter_shapes().items()
     }
     x = _random((_STEPS, _ROWS, config.input_size), 4000.0, generator).to(device, torch.int16)
-    mask = (torch.rand(_STEPS, _ROWS, generator=generator) < 0.8).to(device)
+    mask = (torch.rand(_STEPS, _ROWS, dtype=torch.float32, generator=generator) < 0.8).to(device)
     schedule, settings = Schedule(mask), Settings(_CHUNK)
     arguments = (config, params, schedule, settings)
     ours, wanted = (
