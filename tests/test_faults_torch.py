@@ -288,3 +288,6 @@ def test_gradients_of_all_kinds_are_added_to() -> None:
     rnn.weight_ih_l0.grad = held
     value_and_grad(rnn, data, data, loss, embed=embed)
     assert rnn.weight_ih_l0.grad is held
+    table.sparse = False  # from now on they are dense, beside a sparse one
+    value_and_grad(rnn, data, data, loss, embed=embed)
+    assert torch.allclose(table.weight.grad, 3 * once[0])

@@ -141,7 +141,8 @@ def _planned(leaf: Tensor, old: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     new = leaf.grad
     if new is None or old.layout == torch.strided:
         return leaf, old, new
-    return leaf, old + new, None  # a sparse sum takes memory that may not be there
+    # A sparse sum takes memory that may not be there. PyTorch adds no dense gradient to a sparse.
+    return leaf, new + old if new.layout == torch.strided else old + new, None
 
 
 class interrupts_wait:  # noqa: N801 - as above
