@@ -177,37 +177,42 @@ def average_what_some_have(rank: int, x: Tensor, y: Tensor) -> None:
     if rank == 0:
         network.stream(x, y)
         rows(torch.tensor([1])).sum().backward()
-    alone = None if rank else network.after.weight.grad.clone()  # type: ignore[union-attr]
+    weight: Any = network.after.weight
+    alone = None if rank else weight.grad.clone()
     average_gradients(network, unused, rows)
-    averaged = network.after.weight.grad
-    assert averaged is not None
-    if alone is not None:
-        assert torch.equal(averaged * 2, alone)
-    assert averaged.any()
-    assert rows.weight.grad is not None
-    assert rows.weight.grad.is_sparse
-    assert rows.weight.grad.to_dense()[1].eq(0.5).all()
+    averaged, sparse = weight.grad, rows.weight.grad
+    assert averaged.any() if alone is None else torch.equal(averaged * 2, alone)
+    assert sparse is not None
+    assert sparse.is_sparse
+    assert sparse.to_dense()[1].eq(0.5).all()
     assert unused.weight.grad is None
     with pytest.raises(RevRNNError, match="modules: got other parameters than in another process"):
         average_gradients(*([network, rows][rank:]))
-    parallel = nn.parallel.DistributedDataParallel(model())
+    parallel = nn.parallel.DistributedDataParallel(nn.Linear(6, 6))
     with pytest.raises(RevRNNError, match="join"), parallel.join():
         average_gradients(parallel)
+    first: Any = torch.distributed.new_group([0])
+    if rank == 0:
+        average_gradients(network, group=first)
+    for group in (3, first)[: 1 + rank]:
+        with pytest.raises(RevRNNError, match="group: got"):
+            average_gradients(network, group=group)
+    assert torch.equal(averaged, weight.grad)
+    # A function may refer to a wrapped module, but not call it.
+    value_and_grad(network.rnn, x, y, lambda h, y: loss(parallel.module(h), y))
+    with pytest.raises(RevRNNError, match="embed, readout: got DistributedDataParallel"):
+        value_and_grad(network.rnn, x, y, lambda h, y: loss(parallel(h), y))
 
 
 def fail_together(rank: int, x: Tensor, y: Tensor, mesh: Any) -> None:
     """What fails in one process fails in all, and leaves gradients of none."""
     from torch.distributed.fsdp import fully_shard
 
-    network, beside = Parts(), nn.Linear(6, 6)
+    network, beside, by = Parts(), nn.Linear(6, 6), 1 if rank else torch.nan
     for part in network.children():
         fully_shard(part, mesh=mesh)
-
-    def late(outputs: Tensor, targets: Tensor) -> Tensor:
-        return loss(network.after(beside(outputs)), targets * (1 if rank else torch.inf))
-
     with pytest.raises(RevRNNError, match="another process" if rank else "NaN"):
-        value_and_grad(network.rnn, x, y, lambda o, t: late(o, t) * 0, embed=network.before)
+        value_and_grad(network.rnn, x, y, lambda h, y: by * loss(network.after(beside(h)), y))
     parameters = [*network.parameters(), *beside.parameters()]
     assert all(parameter.grad is None for parameter in parameters)
     plain = Parts()
@@ -219,9 +224,8 @@ def fail_together(rank: int, x: Tensor, y: Tensor, mesh: Any) -> None:
         return loss(outputs if rank else made, targets)
 
     value_and_grad(network.rnn, x, y, frozen_in_one, embed=network.before)
-    whole = gradients(network)["after.bias"]
     plain.stream(X[:, :2], Y[:, :2])
-    assert torch.allclose(whole * 2, gradients(plain)["after.bias"])
+    assert torch.allclose(gradients(network)["after.bias"] * 2, gradients(plain)["after.bias"])
 
 
 def refuse_flat_parameters(x: Tensor, y: Tensor) -> None:

@@ -18,9 +18,9 @@ from torch.autograd.graph import GradientEdge
 
 from revrnn.errors import RevRNNError
 
-from .distributed import check_present
 from .failures import gradients_whole_or_unchanged
 from .quantise import LOW, wide
+from .sharded import check_present
 
 # A node of autograd's graph and which of its outputs.
 Edge = tuple[Any, int]

@@ -19,13 +19,13 @@ from revrnn.saturation import Saturation
 from .autograd import Output
 from .bptt import Bptt
 from .checks import check_reduction, flag
-from .distributed import whole_parameters
 from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modules import Floats, RevRNNBase
 from .own_settings import Own
 from .report import LayerReport, MemoryReport, report_of
 from .run import Run
+from .sharded import whole_parameters
 from .state import State
 from .stream_checks import check_readout, check_scale, check_targets
 from .transforms import not_compiled
