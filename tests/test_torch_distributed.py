@@ -114,8 +114,11 @@ def work(rank: int, folder: str) -> None:
     by_way["FSDP2, by chunks after a call"] = gradients(sharded)
     with pytest.raises(RevRNNError, match="sharded"):
         average_gradients(sharded)
-    with pytest.raises(RevRNNError, match="module: got sharded"):
-        encode(shard(RevGRU(3, 6, slice_size=2), mesh=mesh), x)
+    for name in ("module", "embed"):
+        part: Any = {"module": RevGRU(3, 6, slice_size=2), "embed": nn.Linear(3, 3)}
+        shard(part[name], mesh=mesh)
+        with pytest.raises(RevRNNError, match=f"{name}: got sharded"):
+            encode(part["module"], x, embed=part["embed"])
     by_way |= by_parts(x, y, mesh)
     by_way |= by_tensor_parallelism(mesh)
     refuse_flat_parameters(x, y)
@@ -173,7 +176,7 @@ def by_tensor_parallelism(mesh: Any) -> dict[str, dict[str, Tensor]]:
 def average_what_some_have(rank: int, x: Tensor, y: Tensor) -> None:
     """A gradient that one process has counts; one that none has stays None, as with DDP."""
     network, unused = Parts(), nn.Linear(2, 2)
-    rows = nn.Embedding(4, 3, sparse=True)
+    rows: Any = nn.Embedding(4, 3, sparse=True)
     if rank == 0:
         network.stream(x, y)
         rows(torch.tensor([1])).sum().backward()
@@ -182,7 +185,6 @@ def average_what_some_have(rank: int, x: Tensor, y: Tensor) -> None:
     average_gradients(network, unused, rows)
     averaged, sparse = weight.grad, rows.weight.grad
     assert averaged.any() if alone is None else torch.equal(averaged * 2, alone)
-    assert sparse is not None
     assert sparse.is_sparse
     assert sparse.to_dense()[1].eq(0.5).all()
     assert unused.weight.grad is None
@@ -208,14 +210,12 @@ def fail_together(rank: int, x: Tensor, y: Tensor, mesh: Any) -> None:
     """What fails in one process fails in all, and leaves gradients of none."""
     from torch.distributed.fsdp import fully_shard
 
-    network, beside, by = Parts(), nn.Linear(6, 6), 1 if rank else torch.nan
+    network, plain, beside, by = Parts(), Parts(), nn.Linear(6, 6), 1 if rank else torch.nan
     for part in network.children():
         fully_shard(part, mesh=mesh)
     with pytest.raises(RevRNNError, match="another process" if rank else "NaN"):
         value_and_grad(network.rnn, x, y, lambda h, y: by * loss(network.after(beside(h)), y))
-    parameters = [*network.parameters(), *beside.parameters()]
-    assert all(parameter.grad is None for parameter in parameters)
-    plain = Parts()
+    assert all(p.grad is None for p in [*network.parameters(), *beside.parameters()])
     with pytest.raises(RevRNNError, match="other parameters than in another process"):
         value_and_grad(network.rnn, x, y, loss, embed=(network if rank else plain).before)
 

@@ -204,12 +204,10 @@ class ChunkInputs:
     def _embedded(self, part: Any, steps: int) -> Tensor:
         with self.autocast():
             x: Tensor = part
-            if self.in_place:
-                x = _looked_up(self.embed, part)
-            elif self.embed is not None:
+            if self.embed is not None:
                 given, allowed = as_given(part), "a function of a cut of the inputs"
                 with named_failure("embed", self.embed, given, allowed=allowed):
-                    x = self.embed(given)
+                    x = _looked_up(self.embed, part) if self.in_place else self.embed(given)
         name = "embed" if self.embed is not None else "inputs"
         check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)
         return x

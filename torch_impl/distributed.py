@@ -55,11 +55,15 @@ def wrappers_refused(modules: Iterable[nn.Module]) -> Iterator[None]:
         yield
 
 
-def check_not_sharded(module: nn.Module) -> None:
-    """Raise ``E_UNSUPPORTED`` for sharded parameters (FSDP2) where nothing gathers them."""
-    if any(hasattr(parameter, "full_tensor") for parameter in module.parameters()):
-        allowed = "whole parameters; what FSDP2 shards can be called, or given to value_and_grad"
-        raise RevRNNError("E_UNSUPPORTED", "module", "sharded parameters", allowed)
+def check_not_sharded(name: str, module: nn.Module, *, flat: bool = True) -> None:
+    """Raise ``E_UNSUPPORTED`` for sharded parameters where nothing gathers them.
+
+    ``flat`` is for those of FullyShardedDataParallel, which ``summon_full_params`` makes whole.
+    """
+    for parameter in module.parameters():
+        if hasattr(parameter, "full_tensor") or (flat and is_flat(parameter)):
+            allowed = "whole ones; what FSDP2 shards can be called, or given to value_and_grad"
+            raise RevRNNError("E_UNSUPPORTED", name, "sharded parameters", allowed)
 
 
 @torch.no_grad()
@@ -84,10 +88,7 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
         if not isinstance(given, nn.Module):
             kind = type(given).__name__
             raise RevRNNError("E_ARGUMENT", "modules", kind, "modules, one after the other")
-        if any(map(is_flat, module.parameters())):
-            given, allowed = "sharded parameters", "whole ones: FSDP averages by itself"
-            raise RevRNNError("E_UNSUPPORTED", "modules", given, allowed)
-        check_not_sharded(module)
+        check_not_sharded("modules", module)
         # It answers calls of DDP for processes that have no more data, and nothing else.
         if getattr(getattr(module, "_join_config", None), "enable", False):
             given, allowed = "a call within join", "as many steps in every process, without join"
@@ -103,14 +104,14 @@ def average_gradients(*modules: nn.Module, group: Any = None) -> None:
     every = (p for module in modules for p in module.parameters() if p.requires_grad)
     parameters = list(dict.fromkeys(every))
     check_same("modules", parameters, [group])
-    kinds = [0 if p.grad is None else 1 if p.grad.is_sparse else 2 for p in parameters]
-    for parameter, kind in zip(parameters, largest(kinds, parameters, [group]), strict=True):
-        if not kind:
+    own = [0 if p.grad is None else 1 if p.grad.is_sparse else 2 for p in parameters]
+    for parameter, any_has in zip(parameters, largest(own, parameters, [group]), strict=True):
+        if not any_has:
             continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-            parameter.grad = parameter.grad.to_sparse(1) if kind == 1 else parameter.grad
-        elif kind == 2 and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_sparse(1) if any_has == 1 else parameter.grad
+        elif any_has == 2 and parameter.grad.is_sparse:
             parameter.grad = parameter.grad.to_dense()
         dist.all_reduce(parameter.grad, group=group)
         parameter.grad /= size
@@ -142,7 +143,7 @@ def largest(numbers: list[int], parameters: Iterable[Any], groups: list[Any]) ->
     told = torch.tensor(numbers, dtype=torch.int64, device=next(devices, torch.device("cpu")))
     for group in groups if numbers else ():
         dist.all_reduce(told, dist.ReduceOp.MAX, group=group)
-    return told.tolist()  # type: ignore[no-any-return]
+    return told.tolist()
 
 
 def is_flat(parameter: object) -> bool:

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
+from .distributed import check_not_sharded
 from .dropout import one_sequence
 from .failures import undone_on_failure
 from .modes import seen_whole
 from .modules import RevRNNBase
 from .own_settings import Own
 from .quantise import dequantise
+from .repeat import modules_of
 from .run import Run
 from .state import State
 from .transforms import not_compiled
@@ -51,6 +53,8 @@ def encode(
     """
     if isinstance(module, RevRNNBase) and not module.config.slice_size:
         raise RevRNNError("E_ARGUMENT", "slice_size", 0, "at least 1, to encode")
+    for function in modules_of(embed):
+        check_not_sharded("embed", function)
     back = torch.is_grad_enabled()
     with undone_on_failure(module, embed), one_sequence() as sequence:
         own = Own(chunk_size, checkpoint_every, offload)

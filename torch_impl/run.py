@@ -59,7 +59,7 @@ class Run:
         wait_for_none()
         check_not_wrapped(module=module, embed=embed)
         check_module(module)
-        check_not_sharded(module)
+        check_not_sharded("module", module, flat=False)
         self.module = module
         self.config = config = module.config
         self.device = device = next(module.parameters()).device
