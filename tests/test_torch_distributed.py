@@ -150,14 +150,14 @@ def by_parts(x: Tensor, y: Tensor, mesh: Any) -> dict[str, dict[str, Tensor]]:
             assert parameter.grad is not None
             parameter.grad /= 2
         by_way[f"{way}, two gradients"] = gradients(network)
+        OUT_OF_SIGHT["linear"] = network.after
+        with pytest.raises(RevRNNError, match="hides its sharded module"):
+            value_and_grad(network.rnn, x, y, hidden, embed=network.before)
+        assert all(parameter.grad is None for parameter in network.parameters())
     with pytest.raises(ZeroDivisionError):
         value_and_grad(network.rnn, x, y, lambda *_: 1 / 0, embed=network.before)  # type: ignore[arg-type]
     network.stream(x, y)  # an error leaves parameters sharded and adds no gradient
     by_way["parts, after an error"] = gradients(network)
-    OUT_OF_SIGHT["linear"] = network.after
-    with pytest.raises(RevRNNError, match="hides its sharded module"):
-        value_and_grad(network.rnn, x, y, hidden, embed=network.before)
-    assert all(parameter.grad is None for parameter in network.parameters())
     return by_way
 
 

@@ -71,8 +71,10 @@ def _whole(modules: list[nn.Module], train: bool) -> Iterator[Callable[[], None]
     others = _Others([sharded for sharded, _ in made.values()] if train else [])
     try:
         yield others.come_so_far
-    except Exception:  # an interrupt does not wait for others
+    except Exception as error:  # an interrupt does not wait for others
         others.are_told()
+        if "mixed torch.Tensor and DTensor" in str(error):
+            raise _hidden("") from error
         raise
     finally:
         for module, name, value in places:
@@ -127,9 +129,13 @@ def check_present(leaf: Tensor | None) -> None:
         return
     assert leaf is not None
     if leaf.layout == torch.strided and leaf.numel() and not leaf.untyped_storage().size():
-        given = f"a function that hides its sharded module, parameter {list(leaf.shape)}"
-        allowed = "modules themselves, or functions that close over them"
-        raise RevRNNError("E_UNSUPPORTED", "embed, readout", given, allowed)
+        raise _hidden(f", parameter {list(leaf.shape)}")
+
+
+def _hidden(which: str) -> RevRNNError:
+    given = f"a function that hides its sharded module{which}"
+    allowed = "modules themselves, or functions that close over them"
+    return RevRNNError("E_UNSUPPORTED", "embed, readout", given, allowed)
 
 
 def _shard_again(modules: list[nn.Module]) -> None:
