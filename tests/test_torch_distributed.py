@@ -182,20 +182,18 @@ def average_what_some_have(rank: int, x: Tensor, y: Tensor) -> None:
         rows(torch.tensor([1])).sum().backward()
     weight: Any = network.after.weight
     alone = None if rank else weight.grad.clone()
-    average_gradients(network, unused, rows)
+    average_gradients(network, unused, rows, group=torch.distributed.group.WORLD)
     averaged, sparse = weight.grad, rows.weight.grad
     assert averaged.any() if alone is None else torch.equal(averaged * 2, alone)
     assert sparse.is_sparse
     assert sparse.to_dense()[1].eq(0.5).all()
     assert unused.weight.grad is None
-    with pytest.raises(RevRNNError, match="modules: got other parameters than in another process"):
+    with pytest.raises(RevRNNError, match="modules: got another call, or other parameters"):
         average_gradients(*([network, rows][rank:]))
     parallel = nn.parallel.DistributedDataParallel(nn.Linear(6, 6))
     with pytest.raises(RevRNNError, match="join"), parallel.join():
         average_gradients(parallel)
     first: Any = torch.distributed.new_group([0])
-    if rank == 0:
-        average_gradients(network, group=first)
     for group in (3, first)[: 1 + rank]:
         with pytest.raises(RevRNNError, match="group: got"):
             average_gradients(network, group=group)
@@ -218,6 +216,8 @@ def fail_together(rank: int, x: Tensor, y: Tensor, mesh: Any) -> None:
     assert all(p.grad is None for p in [*network.parameters(), *beside.parameters()])
     with pytest.raises(RevRNNError, match="other parameters than in another process"):
         value_and_grad(network.rnn, x, y, loss, embed=(network if rank else plain).before)
+    with pytest.raises(RevRNNError, match="got another call, or"):
+        (value if rank else value_and_grad)(network.rnn, x, y, loss, embed=network.before)
 
     def frozen_in_one(outputs: Tensor, targets: Tensor) -> Tensor:
         made = network.after(outputs)

@@ -124,16 +124,20 @@ def _is_group(group: object) -> bool:
 # --- what processes tell one another --------------------------------------------------------------
 
 
-def check_same(name: str, parameters: list[Any], groups: list[Any]) -> None:
+def check_same(name: str, parameters: list[Any], groups: list[Any], call: object = None) -> None:
     """Raise ``E_ARGUMENT``, in all processes, unless they have as many parameters of these kinds.
 
-    Else each would wait for what no other sends, or take another's numbers for its own.
+    Else each would wait for what no other sends, or take another's numbers for its own. ``call``
+    has to be the same too.
     """
-    kinds = [(list(p.shape), p.dtype, str(getattr(p, "placements", ""))) for p in parameters]
-    mark = zlib.crc32(repr(kinds).encode())
+    kinds = [
+        (list(p.shape), p.dtype, p.requires_grad, str(getattr(p, "placements", "")))
+        for p in parameters
+    ]
+    mark = zlib.crc32(repr((kinds, call)).encode())
     high, low = largest([mark, -mark], parameters, groups)
     if high != -low:
-        given = "other parameters than in another process"
+        given = "another call, or other parameters than in another process"
         raise RevRNNError("E_ARGUMENT", name, given, "the same in all, in the same order")
 
 

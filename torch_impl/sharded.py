@@ -58,7 +58,7 @@ def _whole(modules: list[nn.Module], train: bool) -> Iterator[Callable[[], None]
         allowed = "what fully_shard (FSDP2) shards, or what is not sharded"
         raise RevRNNError("E_UNSUPPORTED", "module, embed or readout", given, allowed)
     _shard_again(modules)
-    made = _gathered(modules)
+    made = _gathered(modules, train)
     hooks = _without_hooks(modules) if made else []
     places = [
         (module, name, value)
@@ -146,7 +146,7 @@ def _shard_again(modules: list[nn.Module]) -> None:
                 hook(module, "", False)
 
 
-def _gathered(modules: list[nn.Module]) -> dict[int, tuple[Any, nn.Parameter]]:
+def _gathered(modules: list[nn.Module], train: bool) -> dict[int, tuple[Any, nn.Parameter]]:
     """Return sharded parameters by their ``id``, each with the whole one."""
     from torch.distributed.tensor import DTensor
 
@@ -159,7 +159,8 @@ def _gathered(modules: list[nn.Module]) -> dict[int, tuple[Any, nn.Parameter]]:
         elif any(part.device_mesh.ndim > 1 for part in parts):
             given, allowed = "parameters of tensor parallelism and FSDP2", "those of one of them"
             raise RevRNNError("E_UNSUPPORTED", "module, embed or readout", given, allowed)
-    check_same("module, embed or readout", list(sharded.values()), _groups(sharded.values()))
+    every = list(sharded.values())
+    check_same("module, embed or readout", every, _groups(every), train)
     made: dict[int, tuple[Any, nn.Parameter]] = {}
     for key, one in sharded.items():
         made[key] = one, nn.Parameter(one.detach().full_tensor(), one.requires_grad)
