@@ -2,8 +2,9 @@
 
 It does not if steps depend on one another. Where the program leaves a doubt
 (:func:`.mixing.may_mix`), the readout, a pure function, is computed of random numbers: of five
-steps, and of two and three of them. That happens once, while tracing, with several draws, since of
-some numbers a mean, a sum and what is neither are the same.
+steps, and of two and three of them; of as many as the sequence has, a chunk and the rest of them.
+That happens once, while tracing, with several draws, since of some numbers a mean, a sum and what
+is neither are the same.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 from revrnn.errors import RevRNNError
 
 from .averages import Average, as_pair
-from .draws import ODD_CUTS, STEPS_DRAWN, Computed, Draw, cut_of, is_low, numbers_of, without
+from .draws import ODD_CUTS, Computed, Draw, cut_of, in_full, is_low, numbers_of, without
 
 Tree = Any
 # What may be added to a count, or be its least: of all chunks it changes nothing to be measured.
@@ -31,14 +32,15 @@ _PADDED: Final = Draw(30, (1, 2), 0.9)
 
 
 def settled(
-    average: Average, function: Callable[..., Tree], like: tuple[Tree, ...], mean: bool
+    average: Average, function: Callable[..., Tree], like: tuple[Tree, ...], steps: int, mean: bool
 ) -> Average:
     """Return what a scalar is, if numbers show it; ``average`` if they cannot.
 
     Args:
         average: what the program shows.
         function: of outer parameters, outputs and targets.
-        like: arguments, of which only types and shapes after the steps matter.
+        like: arguments like those of a chunk, of which only types and shapes matter.
+        steps: of the sequence.
         mean: whether the loss is a mean.
 
     Raises:
@@ -49,12 +51,15 @@ def settled(
     plain = Computed(function)
     sums = means = True
     outer = numbers_of(like[0], None, 0, Draw())
-    for draw in (*_DRAWS, _PADDED):
-        outputs, targets = (numbers_of(t, STEPS_DRAWN, k, draw) for k, t in enumerate(like[1:], 1))
+    full = in_full(function, like[0], like[1:], steps, len(like[1]))
+    for draw in (*full, *_DRAWS, _PADDED):
+        outputs, targets = (numbers_of(t, draw.steps, k, draw) for k, t in enumerate(like[1:], 1))
         targets = without(targets, draw.cuts[0]) if draw == _PADDED else targets
         given = [cut_of((outputs, targets), cut) for cut in (slice(None), *draw.cuts)]
         values = [call(outer, *by_step) for by_step in given]
         whole, *parts = values
+        if whole is None and draw in full:
+            continue
         if whole is None:
             return average
         if None in parts:
@@ -70,7 +75,7 @@ def settled(
                 lengths = [len(by_step[0]) for by_step in given]
                 _check_ratios(average, values, scalars, lengths, share)
             continue
-        shares = [(cut.stop - cut.start) / STEPS_DRAWN for cut in draw.cuts]
+        shares = [(cut.stop - cut.start) / draw.steps for cut in draw.cuts]
         weighed = sum(part[0] * of for part, of in zip(parts, shares, strict=True))
         means &= _close(whole[0], weighed, parts, 0, share)
         sums &= _close(whole[0], sum(part[0] for part in parts), parts, 0, share)

@@ -13,7 +13,7 @@ from .checks import Floats, Params, check_trees
 from .meshes import Rows, batches_of, on_automatic_axes
 from .programs import compiled_once
 from .state import State, carried
-from .status import check, is_concrete, reverse_mode_alone
+from .status import check, is_concrete, named_errors
 
 Tree = Any
 R = TypeVar("R")
@@ -34,7 +34,9 @@ class Asked(NamedTuple):
 
     def several(self) -> tuple[jax.Array, ...] | None:
         """Return the arrays of ``hx``."""
-        return self.hx if self.hx is None or isinstance(self.hx, tuple) else (self.hx,)
+        if self.hx is None:
+            return None
+        return tuple(self.hx) if isinstance(self.hx, tuple) else (self.hx,)
 
     def answered(
         self, config: Config, function: Callable[[Asked], R], specs: Callable[[Rows, Asked], Any]
@@ -61,7 +63,7 @@ class Asked(NamedTuple):
             batches += batches_of(asked.several(), *asked[5:])
             return on_automatic_axes(function, asked, batches, lambda rows: specs(rows, asked))
 
-        with reverse_mode_alone("streaming"):
+        with named_errors("streaming"):
             out: Any = compiled_once(call, self._replace(params=own))
         if is_concrete(out.status):
             check(out.status, **{n: named[n] for n in ("params", "hx", "inputs", "outer")})

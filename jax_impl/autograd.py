@@ -17,7 +17,7 @@ from .meshes import batches_of, on_automatic_axes
 from .scans import vary_together
 from .settings import check_flag, in_even_chunks, settings_of
 from .state import State, carried, initial_state
-from .status import check, is_concrete, reverse_mode_alone
+from .status import check, is_concrete, named_errors
 
 
 def apply(
@@ -92,7 +92,7 @@ def apply(
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
     call: Any = Call(in_even_chunks(settings, x.shape[0]), with_outputs)
     batches = batches_of(floats, state, mask, gains, resets)
-    with reverse_mode_alone("apply"):
+    with named_errors("apply"):
         out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):
         check(out.status, **given)

@@ -22,6 +22,7 @@ from revrnn.errors import RevRNNError
 from .flat import (
     SAME,
     computing_of,
+    evaluated,
     flat_program,
     flattened,
     has_steps,
@@ -84,13 +85,16 @@ class Average:
         return jnp.maximum(count, value) if kind == "max" else count + value
 
 
-def average_of(function: Callable[..., Tree], *arguments: Tree) -> Average:
+def average_of(
+    function: Callable[..., Tree], *arguments: Tree, others: tuple[int, ...] = ()
+) -> Average:
     """Return how the scalar that ``function`` gives for arguments ``[STEPS, …]`` is made.
 
-    Of ``(sum, count)`` it says only whether steps depend on one another.
+    Of ``(sum, count)`` it says only whether steps depend on one another. ``others`` are further
+    numbers of steps, for which it must be made alike.
     """
     try:
-        lengths = Lengths(function, arguments)
+        lengths = Lengths(function, arguments, others)
         if lengths.by_python:
             return Average("unknown")
         closed, bent = flattened(lengths.many, arguments), lengths.bend()
@@ -154,6 +158,11 @@ class Walk:
         """Say whether a variable depends on anything with steps."""
         return not isinstance(variable, Constant) and variable in self.varying
 
+    def number(self, variable: Any) -> float | None:
+        """Return a number that the program holds, or makes of such."""
+        place = None if isinstance(variable, Constant) else self.makers.get(variable)
+        return number_of(variable) if place is None else evaluated(self, place)
+
     def of(self, variable: Any) -> Average:
         """Return how a scalar, or an array without steps, is made."""
         over, factor = 0, 1.0  # how many times it is divided by the number of steps
@@ -174,7 +183,7 @@ class Walk:
                 if name == "div" and self.varies(others[0]):
                     return Average("other")
                 value = first if not self.varies(first) else others[0]
-                number = number_of(value)
+                number = self.number(value)
                 if number is None:
                     factor = float("nan")  # known to the program alone
                 elif name == "div":
@@ -227,7 +236,7 @@ class Walk:
 
     def _factor_over(self, variable: Any) -> int:
         """Return the same of a factor, which may be a number."""
-        number = None if self.varies(variable) else number_of(variable)
+        number = None if self.varies(variable) else self.number(variable)
         return self._over(variable) if number is None else -steps_in(number)
 
     def _guarded(self, cases: list[Any]) -> Any:
@@ -256,7 +265,7 @@ class Walk:
             first, *others = list(equation.invars)
             if name in ("max", "add"):
                 constant, varying = (others[0], first) if self.varies(first) else (first, others[0])
-                number = None if self.varies(constant) else number_of(constant)
+                number = None if self.varies(constant) else self.number(constant)
                 if number is not None and steps_in(number) > 0:  # more where there are more steps
                     return Average("other")
                 least = None if number is None else ("max" if name == "max" else "add", number)

@@ -15,6 +15,7 @@ from revrnn.errors import RevRNNError, one_of
 from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
+from .devices import check_devices
 from .settings import Settings
 from .state import State, check_state_config, fresh_state
 from .status import is_array_or_number, is_concrete, kind_of
@@ -62,8 +63,10 @@ def check_trees(
         if value is not None and not hasattr(value, "dtype"):
             raise RevRNNError("E_DTYPE", name, kind_of(value), "an array")
     given = {"params": dict(params), **arrays, **trees, "state": state}
+    named = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(given):
         name = path[0].key + jax.tree_util.keystr(path[1:])
+        named.append((name, leaf))
         if not is_array_or_number(leaf):
             raise RevRNNError("E_DTYPE", name, kind_of(leaf), "an array of numbers")
         if isinstance(leaf, jax.Array) and is_concrete(leaf) and leaf.is_deleted():
@@ -73,7 +76,8 @@ def check_trees(
             shape, allowed = list(np.shape(leaf)), "numbers: a program for each shape"
             raise RevRNNError("E_UNSUPPORTED", name, f"shape {shape}", allowed)
         check_shape(name, np.shape(leaf))
-        _check_width(path, leaf)
+        _check_width(name, leaf)
+    check_devices(named)
 
 
 # The float types that are accepted; the first is what they become (QNT-003).
@@ -91,13 +95,12 @@ def in_binary32(tree: Any) -> Any:
     return jax.tree.map(taken, tree)
 
 
-def _check_width(path: Any, leaf: Any) -> None:
+def _check_width(name: str, leaf: Any) -> None:
     """Raise ``E_RANGE`` for whole numbers of NumPy's that JAX would cut down to 32 bits."""
     if not isinstance(leaf, (np.ndarray, np.integer)) or leaf.dtype.kind not in "iu":
         return
     ends = np.iinfo(jax.dtypes.canonicalize_dtype(leaf.dtype))
     if leaf.size and not ends.min <= int(leaf.min()) <= int(leaf.max()) <= ends.max:
-        name = path[0].key + jax.tree_util.keystr(path[1:])
         given = f"{leaf.dtype}, {leaf.min()} … {leaf.max()}"
         raise RevRNNError("E_RANGE", name, given, f"{ends.min} … {ends.max}, or jax_enable_x64")
 
@@ -124,7 +127,7 @@ def check_initial(hx: Floats, state: State | None) -> tuple[jax.Array, ...] | No
         raise RevRNNError("E_ARGUMENT", "hx", "a State", "floats; an exact state is given as state")
     if isinstance(hx, list):
         raise RevRNNError("E_ARGUMENT", "hx", "a list", "an array h, or a tuple (h, c)")
-    return hx if hx is None or isinstance(hx, tuple) else (hx,)
+    return hx if hx is None else tuple(hx) if isinstance(hx, tuple) else (hx,)  # a named one too
 
 
 def check_arrays(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import jax
@@ -40,6 +41,8 @@ class Hoisted:
 
     def _trace(self, function: Callable[..., Tree], example: tuple[Tree, ...]) -> _Program:
         # JAX remembers by the function what it traced; this one is new, so nothing is remembered.
+        # What JAX says of it, of a Python `if` for instance, is said of the caller's.
+        @wraps(function)
         def anew(*arguments: Tree) -> Tree:
             made = function(*arguments)
             for leaf in jax.tree.leaves(made):

@@ -7,6 +7,7 @@ while tracing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -14,13 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .closures import Hoisted
-from .flat import still
+from .flat import flat_program, still
 
 Tree = Any
 STEPS_DRAWN: Final = 5
 # The second part begins at an even step, then at an odd one: every other step shows itself.
 CUTS: Final = (slice(0, 2), slice(2, 5))
 ODD_CUTS: Final = (slice(0, 3), slice(3, 5))
+# Elements of the largest array that is made for a trial of more steps.
+_LARGEST: Final = 1 << 22
 
 
 class Draw(NamedTuple):
@@ -37,6 +40,39 @@ class Draw(NamedTuple):
     whole: tuple[int, ...] = (0, 1)
     share: float = 0.5
     cuts: tuple[slice, slice] = CUTS
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are."""
+        return int(self.cuts[1].stop)
+
+
+def in_full(
+    function: Callable[..., Tree], outer: Tree, by_step: Tree, steps: int, chunk: int
+) -> list[Draw]:
+    """Return a draw of as many steps as there are, of which a chunk is the first part.
+
+    What begins at the sixth step, or changes with it, does not show in five. There is no such draw
+    if there are hardly more steps, or if fewer would have to do, not to need much memory.
+
+    Args:
+        function: of ``outer`` and of what has steps.
+        outer: arrays, of which only types and shapes matter.
+        by_step: arguments, of which only types and shapes after the steps matter.
+        steps: how many there are.
+        chunk: steps of a chunk.
+    """
+    like = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((steps, *jnp.shape(a)[1:]), jnp.result_type(a)), by_step
+    )
+    try:
+        lines = flat_program(function, (outer, *like)).jaxpr.eqns
+    except Exception:  # it takes no other number of steps
+        return []
+    largest = max((prod(v.aval.shape) for line in lines for v in line.outvars), default=1)
+    steps = min(steps, steps * _LARGEST // max(largest, 1))
+    enough = steps > max(chunk, 2 * STEPS_DRAWN)
+    return [Draw(40, cuts=(slice(0, chunk), slice(chunk, steps)))] if enough else []
 
 
 def numbers_of(tree: Tree, steps: int | None, seed: int, draw: Draw) -> Tree:

@@ -13,6 +13,7 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import GAIN_BITS
 
 from .checks import check_key
+from .devices import check_devices
 from .settings import check_flag, whole_number
 from .state import check_config
 from .status import is_array_or_number
@@ -45,6 +46,7 @@ def dropout_gains(
     check_gain_rate("rate", rate)
     check_flag("locked", locked)
     rows, steps = whole_number("rows", rows), _numbers(steps)
+    check_devices((("key", key), ("steps", steps)))
     shape = (config.num_layers - 1, rows, config.hidden_size)
     gain = 0 if rate == 1 else int((1 << GAIN_BITS) / (1 - rate) + 0.5)
     kept = _kept(key, rate, shape, steps, locked)
@@ -76,6 +78,7 @@ def step_dropout(
     x, steps = jnp.asarray(x), _numbers(steps)
     if x.shape[:1] != steps.shape:
         raise RevRNNError("E_SHAPE", "x", f"shape {list(x.shape)}", f"{len(steps)} steps")
+    check_devices((("key", key), ("x", x), ("steps", steps)))
     if rate == 0:
         return x
     kept = _kept(key, rate, x.shape[1:], steps, locked)

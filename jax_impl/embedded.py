@@ -16,7 +16,7 @@ import numpy as np
 
 from revrnn.errors import RevRNNError
 
-from .draws import CUTS, ODD_CUTS, STEPS_DRAWN, Computed, Draw, cut_of, numbers_of
+from .draws import ODD_CUTS, Computed, Draw, cut_of, in_full, numbers_of
 from .flat import STEPS, flattened
 from .lengths import Lengths, uses_length
 from .mixing import may_mix, mixes_steps
@@ -24,43 +24,45 @@ from .mixing import may_mix, mixes_steps
 Tree = Any
 
 
-def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
+def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree, chunk: int) -> None:
     """Raise ``E_ARGUMENT`` if the steps of what ``embed`` gives depend on one another.
 
     Args:
         function: of outer parameters and a cut of the inputs.
         outer: of which only types and shapes matter.
-        inputs: of which only types and shapes after the steps matter.
+        inputs: of which only types and shapes matter.
+        chunk: steps of a chunk.
     """
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
     longer = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((STEPS, *jnp.shape(a)[1:]), jnp.result_type(a)), inputs
     )
     try:
-        lengths = Lengths(function, (like, longer))
+        steps = len(jax.tree.leaves(inputs)[0])
+        lengths = Lengths(function, (like, longer), (chunk, steps % chunk))
         jaxpr = None if lengths.by_python else flattened(lengths.many, (like, longer)).jaxpr
     except Exception:  # it takes no other number of steps
         jaxpr = None
     if jaxpr is None:
-        _try(function, outer, inputs)
+        _try(function, outer, inputs, chunk)
         return
     if mixes_steps(jaxpr):
         raise _error()
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
     if may_mix(jaxpr) or uses_length(jaxpr) or lengths.bend() or not kept:
-        _try(function, outer, inputs)
+        _try(function, outer, inputs, chunk)
 
 
-def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree) -> None:
+def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree, chunk: int) -> None:
     """Compare random numbers' results with those of parts, if it can be computed of them."""
-    outer, inputs = numbers_of(outer, None, 0, Draw()), numbers_of(inputs, STEPS_DRAWN, 1, Draw())
-    call = Computed(function)
-    whole = call(outer, inputs)
-    if whole is None:
-        return
+    full = in_full(function, outer, (inputs,), len(jax.tree.leaves(inputs)[0]), chunk)
+    outer, call = numbers_of(outer, None, 0, Draw()), Computed(function)
     low = any(jnp.result_type(leaf).itemsize < 4 for leaf in jax.tree.leaves((outer, inputs)))
-    for cuts in (CUTS, ODD_CUTS):
-        parts = [call(outer, cut_of(inputs, cut)) for cut in cuts]
+    for draw in (Draw(), Draw(cuts=ODD_CUTS), *full):
+        drawn = numbers_of(inputs, draw.steps, 1, draw)
+        whole, *parts = (call(outer, cut_of(drawn, cut)) for cut in (slice(None), *draw.cuts))
+        if whole is None:
+            return
         if None in parts:
             raise _error()
         _compare(whole, parts, low)

@@ -124,6 +124,26 @@ def number_of(variable: Any) -> float | None:
     return float(variable.val) if known else None
 
 
+def evaluated(walk: Any, place: int) -> float | None:
+    """Return what a line of a program makes of numbers alone; ``None`` if it is no number.
+
+    Args:
+        walk: has the program, and tells the numbers in it.
+        place: of the line.
+    """
+    equation = walk.jaxpr.eqns[place]
+    numbers = [walk.number(variable) for variable in equation.invars]
+    if None in numbers or not numbers or any(v.aval.shape for v in equation.outvars):
+        return None
+    if equation.primitive.name in ("pvary", "pcast"):  # over axes that are not there now
+        return numbers[0]
+    pairs = zip(numbers, equation.invars, strict=True)
+    given = [np.asarray(number, variable.aval.dtype) for number, variable in pairs]
+    with jax.ensure_compile_time_eval():
+        made = _alone(walk.jaxpr, equation, given)
+    return float(made[0]) if len(made) == 1 else None
+
+
 def steps_in(number: float) -> int:
     """Return 1 for a multiple or part of the number of steps, -1 for one over it, else 0."""
     if not np.isfinite(number) or not number:

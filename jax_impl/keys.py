@@ -8,6 +8,7 @@ made anew of their numbers for each call of the caller's function.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ class Keys:
 def with_keys(function: Callable[..., Tree], *places: Keys | None) -> Callable[..., Tree]:
     """Return ``function`` of numbers, given keys in their places; ``None`` for no keys."""
 
+    @wraps(function)
     def called(*arguments: Tree) -> Tree:
         pairs = zip(places, arguments, strict=True)
         return function(*(given if at is None else at.keys(given) for at, given in pairs))

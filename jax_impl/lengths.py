@@ -24,9 +24,14 @@ _LARGEST = 64
 
 
 class Lengths:
-    """A function's programs for two, three and very many steps."""
+    """A function's programs for two, three, some other numbers of steps, and very many."""
 
-    def __init__(self, function: Callable[..., Tree], arguments: tuple[Tree, ...]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tree],
+        arguments: tuple[Tree, ...],
+        others: tuple[int, ...] = (),
+    ) -> None:
         """Trace ``function``, of arguments ``[STEPS, …]`` but for the first."""
 
         def cut(steps: int) -> Any:
@@ -34,8 +39,10 @@ class Lengths:
                 lambda a: jax.ShapeDtypeStruct((steps, *a.shape[1:]), a.dtype), arguments[1:]
             )
 
-        self._few = [jax.make_jaxpr(function)(arguments[0], *cut(n)) for n in (2, 3)]
-        two, three = (len(traced.jaxpr.eqns) for traced in self._few)
+        self._few = {
+            n: jax.make_jaxpr(function)(arguments[0], *cut(n)) for n in (2, 3, *others) if n
+        }
+        two, three = (len(self._few[n].jaxpr.eqns) for n in (2, 3))
         # Whether a loop in Python makes the program longer for more steps.
         self.by_python = two != three
         if not self.by_python:
@@ -44,10 +51,11 @@ class Lengths:
 
     def bend(self) -> bool:
         """Say whether the programs differ by more than multiples of the number of steps."""
-        programs = [list(_lines(closed)) for closed in (*self._few, self.many)]
+        programs = [list(_lines(closed)) for closed in (*self._few.values(), self.many)]
         if len(set(map(len, programs))) > 1:
             return True
-        return not all(_is_plain(*entries) for entries in zip(*programs, strict=True))
+        steps = np.array([*self._few, STEPS], np.float64)
+        return not all(_is_plain(steps, *entries) for entries in zip(*programs, strict=True))
 
 
 def _lines(closed: ClosedJaxpr) -> Iterator[Any]:
@@ -77,23 +85,22 @@ def _known(const: Any) -> Any:
     return np.asarray(const)[None] if there else None
 
 
-def _is_plain(two: Any, three: Any, many: Any) -> bool:
+def _is_plain(steps: np.ndarray[Any, Any], first: Any, *others: Any) -> bool:
     """Say whether an entry is the same in all programs, or a multiple of the number of steps."""
-    if two is None or isinstance(two, str):
-        return bool(two == three == many)
-    if jnp.shape(two) != jnp.shape(three) or jnp.shape(two) != jnp.shape(many):
+    if first is None or isinstance(first, str):
+        return all(first == other for other in others)
+    if any(jnp.shape(first) != jnp.shape(other) for other in others):
         return False
-    if not jnp.issubdtype(jnp.result_type(two), jnp.number):
-        return bool(np.all(two == three) and np.all(two == many))
-    kind = jnp.result_type(two)
-    numbers = [np.asarray(v).astype(np.float64) for v in (two, three, many)]
+    if not jnp.issubdtype(jnp.result_type(first), jnp.number):
+        return all(bool(np.all(first == other)) for other in others)
+    kind = jnp.result_type(first)
+    numbers = [np.asarray(v).astype(np.float64) for v in (first, *others)]
     if all(np.array_equal(numbers[0], v, equal_nan=True) for v in numbers[1:]):
         return True
-    if np.ndim(two):  # a constant beside the program, whose numbers nobody reads
+    if np.ndim(first):  # a constant beside the program, whose numbers nobody reads
         return False
     info: Any = jnp.finfo
     near = 4 * float(info(kind).eps) if jnp.issubdtype(kind, jnp.floating) else 1e-12
-    steps = np.array([2.0, 3.0, STEPS])
     with np.errstate(all="ignore"):
         shares = [np.stack(numbers) / steps, np.stack(numbers) * steps]
         return any(bool((np.abs(v / v[0] - 1) <= near).all()) for v in shares)

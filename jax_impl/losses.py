@@ -148,7 +148,7 @@ def average_of_scalar(
 
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
     longest = like, longer(outputs), longer(targets)
-    average = average_of(function, *longest)
+    average = average_of(function, *longest, others=(len(outputs), steps % len(outputs)))
     sums = are_sums(function, longest, example) if mean and len(parts) == 2 else True
     if sums is False:
         given = "a pair of which one is a mean, a number or another that is no sum over steps"
@@ -163,7 +163,7 @@ def average_of_scalar(
         allowed = "one in which each step counts by itself, a chunk_size of all steps, (sum, count)"
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     doubt = average.doubt or sums is None
-    return settled(average, function, (like, outputs, targets), mean) if doubt else average
+    return settled(average, function, (like, outputs, targets), steps, mean) if doubt else average
 
 
 def _is_tree(part: Any) -> bool:

@@ -119,7 +119,7 @@ def prepare(
         [(outer, _cut(inputs, length)) for length in sorted(lengths)],
     )
     if embed is not None and steps > max(lengths):
-        check_embedded(embedded, outer, inputs)
+        check_embedded(embedded, outer, inputs, max(lengths))
     x = made.shapes(outer, _cut(inputs, max(lengths)))
     name = "inputs" if embed is None else "embed"
     if not hasattr(x, "shape"):

@@ -18,6 +18,7 @@ from revrnn.errors import RevRNNError, one_of, type_name
 from revrnn.plan import check_size, check_sizes
 
 from .buffer import LAYOUTS, fresh_heads
+from .devices import check_devices
 from .quantise import dequantise
 from .status import is_array_or_number, is_concrete, mark
 
@@ -126,6 +127,7 @@ class State:
         sizes = {(part.h.shape[0], part.h.shape[2]) for part in parts}
         if len(kinds) > 1 or len(sizes) > 1:
             raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack")
+        check_devices((f"states[{k}]", v) for k, part in enumerate(parts) for v in part)
         joined: list[Any] = [
             None if parts[0][k] is None else jnp.concatenate([part[k] for part in parts], axis)
             for k, axis in enumerate((1, 1, 0))
@@ -162,7 +164,9 @@ def _equal(a: Any, b: Any) -> bool:
         return a is b
     if getattr(a, "dtype", None) != getattr(b, "dtype", None):
         return False
-    return bool(jnp.array_equal(a, b)) if isinstance(a, jax.Array) else np.array_equal(a, b)
+    # Those of several processes can be looked at together alone.
+    here = all(is_concrete(v) and getattr(v, "is_fully_addressable", True) for v in (a, b))
+    return np.array_equal(a, b) if here else bool(jnp.array_equal(a, b))
 
 
 def _short(value: Any) -> str:

@@ -90,12 +90,13 @@ def is_array_or_number(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or isinstance(leaf, (np.ma.MaskedArray, jax.ShapeDtypeStruct)):
         return False
-    if isinstance(leaf, jax.Array):
-        return True
     try:
-        jax.typeof(leaf)
+        kind = jax.typeof(leaf)
     except (TypeError, ValueError):  # of PyTorch, pandas, …
         return False
+    array = isinstance(kind, jax.core.ShapedArray)  # or what jax.new_ref makes
+    if isinstance(leaf, jax.Array) or not array:
+        return array
     # NumPy also has text, objects and dates, wide floats, and bytes in the other order.
     wide = dtype.itemsize > {"f": 8, "c": 16}.get(dtype.kind, dtype.itemsize)
     return dtype.isnative and not wide and dtype.kind not in "OSUMm"
@@ -111,13 +112,20 @@ def kind_of(value: Any) -> str:
 
 
 @contextmanager
-def reverse_mode_alone(name: str) -> Iterator[None]:
-    """Raise ``E_UNSUPPORTED`` where ``name`` is differentiated in forward mode (GRAD-022).
+def named_errors(name: str) -> Iterator[None]:
+    """Raise errors of ours where JAX raises errors of its own from a call of ``name``.
 
-    Under ``jit`` JAX differentiates what was traced before, and raises an error of its own.
+    ``E_UNSUPPORTED`` where it is differentiated in forward mode (GRAD-022); under ``jit`` JAX
+    differentiates what was traced before, and raises its own. ``E_ARGUMENT`` for arrays on
+    different devices that cannot be seen at the door: those of functions, or within ``jax.grad``.
     """
     try:
         yield
+    except ValueError as error:
+        if "incompatible devices" not in str(error):
+            raise
+        given, allowed = "arrays on different devices", "all on the same, or committed to none"
+        raise RevRNNError("E_ARGUMENT", name, given, allowed) from error
     except TypeError as error:
         if "forward-mode" not in str(error):
             raise

@@ -110,7 +110,7 @@ def value_and_grad(
     out = asked.answered(config, trained, partial(_specs, config, True))
     if hx is not None:
         of_hx = _in_types(asked.several(), out.grad_hx)
-        out = out._replace(grad_hx=of_hx if isinstance(hx, tuple) else of_hx[0])
+        out = out._replace(grad_hx=jax.tree.unflatten(jax.tree.structure(hx), of_hx))
     of_params, of_outer = out.grads
     of_params = _in_types(params, of_params)
     return out._replace(grads=(_as_given(params, of_params), of_outer))

@@ -21,6 +21,7 @@ import revrnn.jax_impl.flax as in_flax
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import (
     LinearCrossEntropy,
+    State,
     apply,
     check,
     dropout_gains,
@@ -164,6 +165,41 @@ def compare(got: Tree, wanted: Tree, exact: bool) -> None:
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+def apart() -> None:
+    """See that arrays on different devices are told, by name where it can be seen at the door."""
+    one, two = (lambda v, to=to: jax.device_put(v, to) for to in jax.devices())
+    x, state = jnp.ones((STEPS, ROWS, 3)), initial_state(SIMPLE, ROWS)
+    far, key = two(x), one(jax.random.key(0))
+    first = one(SIMPLE_PARAMS), None
+
+    def square(_: None, outputs: jax.Array, targets: Tree) -> jax.Array:
+        return jnp.square(outputs * (1 if targets is None else targets)).mean()
+
+    calls: dict[str, Callable[[], Any]] = {
+        "x: got an array on .*:1; .*:0, where params": lambda: apply(first[0], far, SIMPLE),
+        "x: got .*, where state": lambda: apply(SIMPLE_PARAMS, far, SIMPLE, state=one(state)),
+        "params.*got .*, where inputs": lambda: value(*first, far, None, SIMPLE, readout=square),
+        "targets: got .*": lambda: value_and_grad(
+            SIMPLE_PARAMS, None, one(x), far[..., :1], SIMPLE, readout=square
+        ),
+        "streaming: got arrays on": lambda: value(
+            *first, x, None, SIMPLE, readout=lambda _, h, t: (h * far[0, 0, 0]).mean()
+        ),
+        "apply: got arrays on": lambda: jax.grad(
+            lambda params: apply(params, far, SIMPLE).outputs.sum()
+        )(first[0]),
+        "key: got .*|x: got .*, where key": lambda: step_dropout(key, 0.5, far, NUMBERS),
+        "steps: got .*, where key": lambda: dropout_gains(key, 0.5, CONFIG, two(NUMBERS), ROWS),
+        r"states\[1\]: got": lambda: State.cat([one(state), two(state)]),
+    }
+    for said, call in calls.items():
+        with pytest.raises(RevRNNError, match=r"^\[E_ARGUMENT\] " + said):
+            call()
+    assert two(state) == one(state)
+    assert list(apply(SIMPLE_PARAMS, far, SIMPLE).outputs.devices()) == jax.devices()[1:]
+    jax.jit(lambda: apply(first[0], far, SIMPLE))()  # JAX moves what is closed over
+
+
 def main(kind: str, names: list[str]) -> None:
     """Compare the tasks of these names, or all; print a line at the end."""
     assert len(jax.devices()) == 2
@@ -199,6 +235,7 @@ def main(kind: str, names: list[str]) -> None:
     wanted = apply(PARAMS, x, CONFIG)
     assert jax.typeof(at_once.outputs) == jax.typeof(parts["x"]).update(shape=(STEPS, ROWS, 4))
     compare(at_once, wanted, True)
+    apart()
     if not names:
         explicitly(parts, sharded)
     print("all the same")

@@ -82,7 +82,18 @@ def of_classes(layer: Any = lambda outer: outer["kernel"], **settings: Any) -> A
 
 ALL = (of_apply, of_encode, of_value, of_grad)
 LOSSES = (of_value, of_grad)
-NO_ARRAYS = ("text", object(), WORDS, THINGS, MERE, [[1.0]], [[1], [1, 2]], {"a": X}, KEY)
+NO_ARRAYS = (
+    jax.new_ref(X),
+    "text",
+    object(),
+    WORDS,
+    THINGS,
+    MERE,
+    [[1.0]],
+    [[1], [1, 2]],
+    {"a": X},
+    KEY,
+)
 
 # Functions, their argument, wrong values for it, and what the error says.
 TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
@@ -215,6 +226,17 @@ def test_a_readout_may_return_a_number_of_python() -> None:
         assert out.loss == 2.5
         assert not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(out.grads))
     assert of_value(readout=lambda o, h, t: (3, h.shape[0]), chunk_size=2).loss == 2
+
+
+def test_jax_names_the_function_that_it_cannot_trace() -> None:
+    def branching(outer: Tree, outputs: jax.Array, targets: Tree) -> Any:
+        return outputs.mean() if outputs.sum() > 0 else 0.0
+
+    with pytest.raises(
+        TypeError, match=r"function branching at .*\n*.* argument outputs"
+    ) as raised:
+        of_grad(readout=branching)
+    assert isinstance(raised.value, jax.errors.TracerBoolConversionError)
 
 
 def test_a_whole_result_is_no_status() -> None:

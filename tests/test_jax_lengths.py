@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from revrnn import Config, RevRNNError
-from revrnn.jax_impl import apply, init, value, value_and_grad
+from revrnn.jax_impl import apply, draws, init, value, value_and_grad
 from revrnn.jax_impl.averages import average_of
 from revrnn.jax_impl.flat import STEPS
 
@@ -39,6 +39,7 @@ TAKEN: dict[str, Callable[..., Any]] = {
         losses(y) * jnp.full(m.shape, 1 / m.size)
     ).sum(),
     "at least one step": lambda o, y, m: losses(y).sum() / max(len(y), 1),
+    "inverse, by JAX": lambda o, y, m: losses(y).sum() * jnp.reciprocal(jnp.float32(m.size)),
 }
 REFUSED: dict[str, Callable[..., Any]] = {
     "one less": lambda o, y, m: losses(y).sum() / (m.size - 1),
@@ -49,7 +50,6 @@ REFUSED: dict[str, Callable[..., Any]] = {
     "at least so many": lambda o, y, m: losses(y).sum() / max(len(y), 13),
     "at most so many": lambda o, y, m: losses(y).sum() / min(len(y), 100),
     "product of a shape": lambda o, y, m: losses(y).sum() / jnp.array(m.shape).prod(),
-    "inverse, by JAX": lambda o, y, m: losses(y).sum() * jnp.reciprocal(jnp.float32(m.size)),
     "outputs over a root": lambda o, y, m: losses(y / jnp.sqrt(len(y))).mean(),
     "a count that is kept from being small": lambda o, y, m: (
         counted(y, m).sum() / jnp.maximum(m.sum(), len(y) ** 0.5)
@@ -62,6 +62,17 @@ REFUSED: dict[str, Callable[..., Any]] = {
     "pair with one less": lambda o, y, m: (losses(y).sum(), m.size - 1),
     "pair with a root": lambda o, y, m: (losses(y).sum(), m.size**0.5),
     "pair with at least so many": lambda o, y, m: (losses(y).sum(), max(m.size, 20)),
+}
+# Of five steps they give what a mean or a sum does.
+LATER: dict[str, Callable[..., Any]] = {
+    "at least so many, by JAX": lambda o, y, m: losses(y).sum() / jnp.maximum(len(y), 13),
+    "another factor": lambda o, y, m: losses(y).mean() * (2 if len(y) > 9 else 1),
+    "without the first": lambda o, y, m: (losses(y) * (jnp.arange(len(y)) > 5)[:, None]).mean(),
+    "in eights": lambda o, y, m: losses(y).sum() / -(-len(y) // 8),
+    "eight steps before": lambda o, y, m: jnp.where(
+        jnp.arange(len(y))[:, None, None] > 7, jnp.square(y - jnp.roll(y, 8, 0)), 0
+    ).sum(),
+    "pair": lambda o, y, m: (losses(y).sum() / jnp.maximum(len(y), 13), len(y)),
 }
 EMBEDS: dict[str, Callable[..., Any]] = {
     "over a root": lambda o, x: x / len(x) ** 0.5,
@@ -90,13 +101,42 @@ def test_so_they_are_of_an_embed(name: str) -> None:
         traced(embed=EMBEDS[name], readout=lambda o, y, m: losses(y).mean())
 
 
-def traced(**functions: Any) -> None:
-    """Trace a training step of chunks of three steps."""
+def traced(times: int = 1, chunk_size: int = 3, **functions: Any) -> None:
+    """Trace a training step by chunks of three steps."""
+    x, mask = (jnp.concatenate([v] * times) for v in (X, MASK))
 
     def step(params: Tree) -> Any:
-        return value_and_grad(params, None, X, MASK, CONFIG, chunk_size=3, **functions)
+        return value_and_grad(params, None, x, mask, CONFIG, chunk_size=chunk_size, **functions)
 
     jax.eval_shape(step, PARAMS)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_shows_beyond_five_steps_is_refused(name: str) -> None:
+    with pytest.raises(RevRNNError, match="readout: got"):
+        traced(3, 8, readout=LATER[name])
+
+
+def test_so_it_is_of_an_embed() -> None:
+    later = {"embed": lambda _, x: x * (jnp.arange(len(x)) > 5)[:, None, None]}
+    with pytest.raises(RevRNNError, match="embed: got a result whose steps depend"):
+        traced(3, 8, readout=lambda o, y, m: losses(y).mean(), **later)
+
+
+def test_large_arrays_are_not_made_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that the program makes of the length show all the same."""
+    monkeypatch.setattr(draws, "_LARGEST", 1)
+    with pytest.raises(RevRNNError, match="readout: got"):
+        traced(3, 8, readout=LATER["at least so many, by JAX"])
+    y = jax.ShapeDtypeStruct((8, 2, 4), jnp.float32)
+    assert not draws.in_full(lambda _, y: losses(y).mean(), None, (y,), steps=21, chunk=8)
+
+
+def test_a_chunk_that_is_an_exception_leaves_a_doubt() -> None:
+    like = jax.ShapeDtypeStruct((STEPS, 2, 4), jnp.float32)
+    given = lambda _, y: losses(y).mean() * (2 if len(y) == 16 else 1), None, like
+    assert not average_of(*given).doubt
+    assert average_of(*given, others=(16, 0)).doubt
 
 
 def test_plain_means_leave_no_doubt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,13 @@ CONFIGS = {
     "lstm slices": Config("revlstm", 3, 4, 2, max_forget_bits=3, slice_size=1),
     "gru keeping": Config("revgru", 3, 4, forgetting=False),
 }
+
+
+class Carry(NamedTuple):
+    """An initial state as users of their own cells have it."""
+
+    h: jax.Array
+    c: jax.Array
 
 
 def outer_params(seed: int) -> dict[str, jax.Array]:
@@ -152,6 +159,10 @@ def test_float_initial_states(name: str) -> None:
     assert np.allclose(step.loss, value, rtol=1e-5)
     assert isinstance(step.grad_hx, tuple) == isinstance(hx, tuple)
     assert_close(step.grad_hx, gradient)
+    if config.has_cell_state:
+        named = Carry(first, second)
+        step = jax.eval_shape(lambda hx: run(params, outer, inputs, targets, hx=hx), named)
+        assert type(step.grad_hx) is type(jax.eval_shape(jax.grad(drop_in), named)) is Carry
     bad = jax.tree.map(lambda v: v.at[0].set(jnp.nan), hx)
     with pytest.raises(RevRNNError, match="E_NONFINITE"):
         run(params, outer, inputs, targets, hx=bad)
