@@ -15,7 +15,7 @@ from revrnn.errors import RevRNNError, one_of
 from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
-from .devices import check_devices
+from .devices import check_devices, check_memory
 from .settings import Settings
 from .state import State, check_state_config, fresh_state
 from .status import is_array_or_number, is_concrete, kind_of
@@ -37,6 +37,10 @@ def check_function(name: str, function: object, count: int) -> None:
         raise RevRNNError("E_ARGUMENT", name, f"a {type(function).__name__}", "a function")
     allowed = "outer, outputs and targets" if count == 3 else "outer and inputs"
     check_takes(name, function, count, f"a function of {allowed}")
+
+
+# What the caller's functions may fetch from wherever it is.
+_THROUGH_FUNCTIONS = ("outer", "inputs", "targets")
 
 
 def check_trees(
@@ -77,6 +81,8 @@ def check_trees(
             raise RevRNNError("E_UNSUPPORTED", name, f"shape {shape}", allowed)
         check_shape(name, np.shape(leaf))
         _check_width(name, leaf)
+        if path[0].key not in _THROUGH_FUNCTIONS:
+            check_memory(name, leaf)
     check_devices(named)
 
 

@@ -32,5 +32,13 @@ def check_devices(named: Iterable[tuple[str, Any]]) -> None:
     raise RevRNNError("E_ARGUMENT", name, f"an array on {_words(other)}", allowed)
 
 
+def check_memory(name: str, leaf: Any) -> None:
+    """Raise ``E_ARGUMENT`` for an array in a host's memory, which JAX computes nothing with."""
+    space = getattr(jax.typeof(leaf), "memory_space", None)
+    if getattr(space, "name", "") == "Host":
+        allowed = "one in the device's: jax.device_put(array, jax.memory.Space.Device)"
+        raise RevRNNError("E_ARGUMENT", name, "an array in the host's memory", allowed)
+
+
 def _words(devices: frozenset[Any]) -> str:
     return " and ".join(sorted(str(device) for device in devices))

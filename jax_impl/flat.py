@@ -132,7 +132,7 @@ def evaluated(walk: Any, place: int) -> float | None:
         place: of the line.
     """
     equation = walk.jaxpr.eqns[place]
-    numbers = [walk.number(variable) for variable in equation.invars]
+    numbers: list[float | None] = [walk.number(variable) for variable in equation.invars]
     if None in numbers or not numbers or any(v.aval.shape for v in equation.outvars):
         return None
     if equation.primitive.name in ("pvary", "pcast"):  # over axes that are not there now

@@ -19,6 +19,7 @@ from .bptt import Bptt
 from .call import fault_of, start_of
 from .checks import check_arrays, check_function, check_initial, in_binary32
 from .closures import Hoisted, hoist, is_float
+from .devices import check_memory
 from .embedded import check_embedded
 from .in_place import compiled_readout, is_large, with_parts
 from .keys import Keys, with_keys
@@ -101,6 +102,8 @@ def prepare(
     config, floats = settings.config, in_binary32(check_initial(asked.hx, asked.state))
     if embed is not None:
         check_function("embed", embed, 2)
+    elif jax.tree_util.all_leaves([asked.inputs]):
+        check_memory("inputs", asked.inputs)
     steps, outer = _length(asked.inputs, asked.targets), _arrays_of("outer", asked.outer, to_train)
     of_outer, of_inputs, of_targets = map(Keys, (outer, asked.inputs, asked.targets))
     asked = asked._replace(
@@ -220,6 +223,8 @@ def _arrays_of(name: str, tree: Tree, to_train: bool) -> Tree:
             differentiable = is_float(leaf)
         except TypeError:
             raise RevRNNError("E_DTYPE", where, type(leaf).__name__, "an array") from None
+        if to_train:  # their gradients are added up
+            check_memory(where, leaf)
         if to_train and not differentiable:
             given = f"elements of {jnp.result_type(leaf)}"
             allowed = "floats; what has no gradient belongs to the inputs or into a closure"

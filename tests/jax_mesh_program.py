@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -167,7 +168,7 @@ def compare(got: Tree, wanted: Tree, exact: bool) -> None:
 
 def apart() -> None:
     """See that arrays on different devices are told, by name where it can be seen at the door."""
-    one, two = (lambda v, to=to: jax.device_put(v, to) for to in jax.devices())
+    one, two = (partial(jax.device_put, device=device) for device in jax.devices())
     x, state = jnp.ones((STEPS, ROWS, 3)), initial_state(SIMPLE, ROWS)
     far, key = two(x), one(jax.random.key(0))
     first = one(SIMPLE_PARAMS), None

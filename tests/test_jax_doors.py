@@ -82,18 +82,9 @@ def of_classes(layer: Any = lambda outer: outer["kernel"], **settings: Any) -> A
 
 ALL = (of_apply, of_encode, of_value, of_grad)
 LOSSES = (of_value, of_grad)
-NO_ARRAYS = (
-    jax.new_ref(X),
-    "text",
-    object(),
-    WORDS,
-    THINGS,
-    MERE,
-    [[1.0]],
-    [[1], [1, 2]],
-    {"a": X},
-    KEY,
-)
+REF = jax.new_ref(X)
+NO_ARRAYS = ("text", object(), WORDS, THINGS, MERE, REF, [[1.0]], [[1], [1, 2]], {"a": X}, KEY)
+HOST, HOSTED = jax.memory.Space.Host, "got an array in the host's memory"
 
 # Functions, their argument, wrong values for it, and what the error says.
 TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
@@ -105,6 +96,10 @@ TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
         tuple(PARAMS | {"bias_l0": v} for v in ("zero", None, object(), WORDS, 0, MERE, KEY)),
         r"E_DTYPE\] params\['bias_l0'\]:",
     ),
+    (ALL, "params", (jax.device_put(PARAMS, HOST),), rf"E_ARGUMENT\] params\['.*'\]: {HOSTED}"),
+    ((of_apply,), "x", (jax.device_put(X, HOST),), rf"E_ARGUMENT\] x: {HOSTED}"),
+    ((of_encode, *LOSSES), "inputs", (jax.device_put(X, HOST),), rf"E_ARGUMENT\] inputs: {HOSTED}"),
+    ((of_grad,), "outer", (jax.device_put(OUTER, HOST),), rf"E_ARGUMENT\] outer.*: {HOSTED}"),
     (ALL, "config", (None, {}, "revgru", Config), r"E_ARGUMENT\] config:"),
     ((of_apply,), "x", NO_ARRAYS, r"E_DTYPE\] x[:\[]"),
     ((of_apply,), "x", (None,), r"E_ARGUMENT\] x:"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from revrnn import Config, RevRNNError
-from revrnn.jax_impl import apply, check, encode, init, initial_state, value_and_grad
+from revrnn.jax_impl import apply, check, encode, init, initial_state, value, value_and_grad
 
 CONFIG = Config("revgru", 3, 4, max_forget_bits=None)
 SLICED = Config("revgru", 3, 4, max_forget_bits=None, slice_size=1)
@@ -180,3 +180,21 @@ def test_gains_out_of_range_are_told_by_apply() -> None:
             check(out.status)
     for gain in (0, 16 << 12):
         check(program(jnp.full((2, 1, 2, 4), gain, jnp.int32)).status)
+
+
+def test_functions_of_the_caller_fetch_what_is_in_the_memory_of_a_host() -> None:
+    params = init(jax.random.key(2), CONFIG)
+    x, y = jax.device_put((X[:3], Y[:3]), jax.memory.Space.Host)
+    there = jax.memory.Space.Device
+    wanted = value(params, OUTER, X[:3], Y[:3], CONFIG, readout=readout, chunk_size=2)
+    out = value(
+        params,
+        OUTER,
+        x,
+        y,
+        CONFIG,
+        embed=lambda _, x: jax.device_put(x, there),
+        readout=lambda o, h, y: readout(o, h, jax.device_put(y, there)),
+        chunk_size=2,
+    )
+    assert out.loss == wanted.loss
