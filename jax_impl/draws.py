@@ -69,7 +69,9 @@ def in_full(
         lines = flat_program(function, (outer, *like)).jaxpr.eqns
     except Exception:  # it takes no other number of steps
         return []
-    largest = max((prod(v.aval.shape) for line in lines for v in line.outvars), default=1)
+    shapes = [v.aval.shape for line in lines for v in line.outvars]
+    shapes += [leaf.shape for leaf in jax.tree.leaves(like)]
+    largest = max(prod(shape) for shape in shapes if any(size % steps == 0 for size in shape))
     steps = min(steps, steps * _LARGEST // max(largest, 1))
     enough = steps > max(chunk, 2 * STEPS_DRAWN)
     return [Draw(40, cuts=(slice(0, chunk), slice(chunk, steps)))] if enough else []
