@@ -109,7 +109,8 @@ class _Others:
         _, *some = self._tell([0, *held])
         if self._gone:
             given = "an error in another process"
-            raise RevRNNError("E_UNSUPPORTED", "", given, "calls that succeed in all processes")
+            allowed = "calls that succeed in all processes"
+            raise RevRNNError("E_UNSUPPORTED", "module, embed or readout", given, allowed)
         return list(map(bool, some))
 
     def _tell(self, numbers: list[int]) -> list[int]:
