@@ -21,7 +21,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from revrnn.errors import RevRNNError
+from revrnn.config import LAYOUTS
+from revrnn.errors import RevRNNError, one_of
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 
 from .profiles import PROFILES, check_profiles
@@ -179,6 +180,11 @@ def check_adapter(implementation: object, argument: str = "adapter") -> None:
             said = f"{kind} whose {name} is {repr(value)[:_SHOWN]}"
             raise RevRNNError("E_ARGUMENT", argument, said, allowed)
     check_profiles(tuple(profiles), "profiles")
+    for layout in given.layouts:
+        if layout not in LAYOUTS:
+            raise RevRNNError(
+                "E_ARGUMENT", argument, f"{kind} with layout {layout!r}", one_of(LAYOUTS)
+            )
 
 
 def _is_number_of_threads(value: object) -> bool:

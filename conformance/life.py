@@ -8,13 +8,14 @@ import random
 import shlex
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Collection
 from typing import Any
 
 from .adapters import Fault
 from .guard import Guard
-from .limits import LONGEST_LINE, MOST_SAID, Means, parsed
+from .limits import LONGEST_LINE, MOST_SAID, Means, parsed, shown
 from .messages import written
 
 
@@ -90,13 +91,26 @@ class Life:
     def finish(self, seconds: float) -> Fault | None:
         """Close the process's input, and return the fault of one that does not end as it should."""
         self._to_write.put(None)
+        end = time.monotonic() + seconds
+        if line := self._line_by(end):
+            what = f"a line more than it was asked for, at the end of its input: {shown(line)}"
+            return self._limit() or Fault("garbage", what)
         try:
-            status = self.popen.wait(timeout=seconds)
+            status = self.popen.wait(timeout=max(end - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             return self._limit() or Fault("hang", f"it goes on {seconds:g} s after its input ended")
         if status == 0:
             return None
         return self._limit() or Fault("crash", f"at the end of its input {self._ending()}")
+
+    def _line_by(self, end: float) -> bytes | None:
+        """Return a line that comes before the output ends, or a time has come."""
+        while time.monotonic() < end:
+            with contextlib.suppress(queue.Empty):
+                return self._lines.get(timeout=0.05)
+            if self.popen.poll() is not None:
+                self.guard.kill()  # what it started may hold its output open
+        return None
 
     def end(self) -> None:
         """End the process, gently if it has gone already."""

@@ -14,6 +14,8 @@ from .adapters import mixed
 _SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:  "))
 # What a port ignores: nested, and with texts that must be read to their ends.
 _NOTE: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}/\\'}}}, "id": 5, "args": None}
+# Elements of a message beyond which it is written in the shortest way.
+_LONG: Final = 2**16
 # The first letter of a name or text.
 _BEGINNING: Final = re.compile(r'(?<=[{,:\s]")[a-z]')
 # A number 0 that is no part of a text.
@@ -31,6 +33,13 @@ SPACES: Final = "with blanks and tabs between its parts"
 # One message in so many is written so; few have a zero.
 _RARELY: Final = {ESCAPED: 6, RETURN: 6, MINUS: 2, NOTE: 6, UNESCAPED: 6}
 WAYS: Final = (SPACES, *_RARELY)
+
+
+def _elements(message: dict[str, Any]) -> int:
+    """Return how many elements the arrays of a request have together."""
+    arrays = (value for value in message.get("args", {}).values() if isinstance(value, dict))
+    contents = (array.get("data") for array in arrays)
+    return sum(len(data) for data in contents if isinstance(data, list))
 
 
 def written(
@@ -57,6 +66,8 @@ def written(
     separators = _SPACES[2 if SPACES in ways else 0]
     if drawn:
         separators, message = order.choice(_SPACES), mixed(message, order)
+        if _elements(message) > _LONG:  # white space would be most of it, and tells no more there
+            separators, ways = _SPACES[0], ()
     text = json.dumps(message, separators=separators, ensure_ascii=UNESCAPED not in ways)
     if NOTE in ways:
         text = text.replace("/", "\\/")  # nothing else has one

@@ -10,7 +10,8 @@ from itertools import islice
 from typing import Any, Final
 
 from revrnn import SPEC_VERSION
-from revrnn.errors import CODES, RevRNNError
+from revrnn.config import LAYOUTS
+from revrnn.errors import CODES, RevRNNError, one_of
 from revrnn.wire import decode, encode
 
 from .adapters import Answer, Fault, Question
@@ -22,6 +23,8 @@ from .profiles import PROFILES
 AHEAD: Final = 32
 # What a port may be greeted with at first: no version that there is. A port has its own (CONF-003).
 NO_VERSIONS: Final = ("0.0", "0.1.7", "99.0", "next", "")
+# What a greeting has.
+_GREETING: Final = {"name": str, "layouts": list, "profiles": list, "spec_version": str}
 # A port that has to be started again more often than this is not asked any more.
 RESTARTS: Final = 20
 
@@ -59,18 +62,28 @@ class ProcessPort:
         self.layouts = tuple(hello["layouts"])
         self.profiles = tuple(hello["profiles"])
         self.spec_version = str(hello["spec_version"])
-        unknown = sorted(set(self.profiles) - set(PROFILES))
-        if unknown or self.spec_version != SPEC_VERSION:
+        claims = self._unknown_claims(greeted)
+        if claims:
             self.close()
-            if self.spec_version == greeted:
-                raise PortError(
-                    f"{self.name} claims version {greeted!r} because it was greeted with it; "
-                    f"its greeting names the version that it follows (CONF-003)"
-                )
-            raise PortError(
-                f"{self.name} claims {', '.join(unknown) or 'no unknown profile'} and version "
-                f"{self.spec_version}; this suite has {', '.join(PROFILES)} and {SPEC_VERSION}"
+            raise PortError(f"{self.name} claims {'; and '.join(claims)}")
+
+    def _unknown_claims(self, greeted: str) -> list[str]:
+        """Return what the greeting claims that this suite does not have."""
+        claims = []
+        for what, given, known in (
+            ("profile", self.profiles, PROFILES),
+            ("layout", self.layouts, LAYOUTS),
+            ("version", (self.spec_version,), (SPEC_VERSION,)),
+        ):
+            unknown = sorted(set(given) - set(known))
+            if unknown:
+                claims.append(f"{what} {one_of(unknown)}; this suite has {one_of(known)}")
+        if self.spec_version == greeted:
+            claims[-1] += (
+                ", and it is claimed because it was greeted with it; a greeting names the version "
+                "that the port follows (CONF-003)"
             )
+        return claims
 
     def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """Give one answer for each question; some are sent ahead of the answers."""
@@ -146,15 +159,15 @@ class ProcessPort:
         process = Life(self.command, self.means, self._order)
         process.send({"hello": {"spec_version": version}})
         answer = process.receive(self.timeout)
-        hello = answer if isinstance(answer, Fault) else answer.get("hello")
-        names = {"name", "layouts", "profiles", "spec_version"}
-        if not isinstance(hello, dict) or set(hello) != names or not _is_greeting(hello):
+        fault = answer if isinstance(answer, Fault) else None
+        detail = str(answer) if isinstance(answer, Fault) else _lack(answer)
+        if detail:
             process.end()
-            fault = hello if isinstance(hello, Fault) else None
-            detail = f"its greeting was {answer}" if fault is None else str(fault)
             detail = f"greeted with version {version!r}: {shortened(detail)}"
             raise PortError(f"{shortened(shlex.join(self.command), 300)}, {detail}", fault)
+        assert isinstance(answer, dict)
         self._process = process
+        hello: dict[str, Any] = answer["hello"]
         return hello
 
     def _answer(self, process: Life, number: int) -> Answer:
@@ -181,13 +194,21 @@ class ProcessPort:
             return Fault("garbage", shortened(str(error)))
 
 
-def _is_greeting(hello: dict[str, Any]) -> bool:
-    """Say whether a greeting has texts where texts are due, none of them without end."""
-    lists = (hello["layouts"], hello["profiles"])
-    if not all(isinstance(given, list) and len(given) <= 10 for given in lists):
-        return False
-    texts = [hello["name"], hello["spec_version"], *hello["layouts"], *hello["profiles"]]
-    return all(isinstance(text, str) and len(text) <= LONGEST_NAME for text in texts)
+def _lack(answer: dict[str, Any]) -> str:
+    """Return what a greeting lacks, or has too much; ``""`` for one that is right (CONF-003)."""
+    hello = answer.get("hello")
+    if set(answer) != {"hello"} or not isinstance(hello, dict):
+        return f"no greeting, which is an object with hello alone: {answer}"
+    if set(hello) != set(_GREETING):
+        return f"hello has the members {sorted(hello)}; due are {sorted(_GREETING)}"
+    for name in sorted(_GREETING):
+        texts = [hello[name]] if _GREETING[name] is str else hello[name]
+        if not isinstance(texts, list) or len(texts) > 10:
+            return f"{name} is {shown(texts)}; a list of at most 10 texts is due"
+        for text in texts:
+            if not isinstance(text, str) or len(text) > LONGEST_NAME:
+                return f"{name} has {shown(text)} where a text of at most {LONGEST_NAME} is due"
+    return ""
 
 
 def _words(command: str | list[str]) -> list[str]:

@@ -114,7 +114,8 @@ def _of_all_profiles(report: Report) -> list[str]:
     if report.vectors.get(UNKNOWN_OPERATION, Tally()).failed:
         remarks.append("a request for an operation that does not exist is not answered by E_OP")
     if report.ending:
-        remarks.append(f"it does not end with its input, with status 0 (CONF-003): {report.ending}")
+        due = "it does not end with its input, with status 0 and no line more (CONF-003)"
+        remarks.append(f"{due}: {report.ending}")
     return remarks
 
 

@@ -115,8 +115,10 @@ def test_vector(
 
 
 def test_end_of_input(request: pytest.FixtureRequest) -> None:
-    """See whether the port ends with its input, with status 0 (CONF-003)."""
-    fault = _port(request.config).finish()
+    """See whether the port ends with its input, with status 0 and no line more (CONF-003)."""
+    asked = _port(request.config)
+    list(asked.answers([Question(UNKNOWN_OPERATION, {})]))
+    fault = asked.finish()
     if fault is not None:
         pytest.fail(str(fault), pytrace=False)
 

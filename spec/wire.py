@@ -15,7 +15,9 @@ from .kinds import DTYPE_NAMES, DTYPES, TABLE
 # How elements of each type are written.
 _FORMS: Final[Mapping[str, str]] = TABLE["dtypes"]
 _DECIMAL: Final = re.compile(r"0|-?[1-9][0-9]*")
-_HEX_FLOAT: Final = re.compile(r"-?(0[xX][0-9a-fA-F]+(\.[0-9a-fA-F]*)?([pP][+-]?[0-9]+)?|inf|nan)")
+_HEX_FLOAT: Final = re.compile(
+    r"-?(0[xX](?P<whole>[0-9a-fA-F]+)(\.(?P<part>[0-9a-fA-F]*))?([pP](?P<power>[+-]?[0-9]+))?|inf|nan)"
+)
 
 
 def dump(value: Any) -> str:
@@ -99,12 +101,34 @@ def _element(kind: str, element: Any) -> Any:
 
 
 def _float(text: object) -> float:
-    if not isinstance(text, str) or not _HEX_FLOAT.fullmatch(text):
+    written = _HEX_FLOAT.fullmatch(text) if isinstance(text, str) else None
+    if written is None or not isinstance(text, str):
         raise ValueError(f"{_short(text)} is no hexadecimal float in a string")
     try:
-        return float.fromhex(text)
+        number = float.fromhex(text)
     except OverflowError:
-        raise ValueError(f"{text} is beyond float64") from None
+        raise ValueError(f"{_short(text)} is beyond float64") from None
+    if number.hex() != text and written["whole"] and not _is_exact(number, written):
+        raise ValueError(f"{_short(text)} is no float64: it has more digits")
+    return number
+
+
+def _is_exact(number: float, written: re.Match[str]) -> bool:
+    """Say whether a float is the number that was written, and not the nearest one."""
+    part = written["part"] or ""
+    digits = int(written["whole"] + part, 16)
+    if not digits or not number:
+        return not digits and not number
+    over, under = abs(number).as_integer_ratio()  # under is a power of two
+    (odd, zeros), (own, place) = _odd(digits), _odd(over)
+    power = int(written["power"] or 0) - 4 * len(part)
+    return odd == own and zeros + power == place - (under.bit_length() - 1)
+
+
+def _odd(number: int) -> tuple[int, int]:
+    """Return a number without the zeros at its end, and how many bits these are."""
+    zeros = (number & -number).bit_length() - 1
+    return number >> zeros, zeros
 
 
 def _short(value: object) -> str:

@@ -36,6 +36,7 @@ def wants(this): return Port()
 nothing = made(name=None)
 one_text = made(layouts="stream")
 number = made(layouts=3)
+misspelt = made(layouts=("streams",))
 names = made(profiles=None)
 no_threads = made(threads=0)
 many_threads = made(threads=10**9)
@@ -58,6 +59,7 @@ REFUSED = {
     "broken_factories:nothing": "name is None",
     "broken_factories:one_text": "layouts is 'stream'",
     "broken_factories:number": "layouts is 3",
+    "broken_factories:misspelt": "with layout 'streams'; allowed: 'stream', 'wordlist'",
     "broken_factories:names": "profiles is None",
     "broken_factories:no_threads": "threads is 0",
     "broken_factories:many_threads": "threads is 1000000000",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import sys
 
 import pytest
 
 from revrnn.conformance.adapters import Fault, Question
 from revrnn.conformance.life import PortError
-from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED
+from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED, written
 from revrnn.conformance.process import RESTARTS, ProcessPort
 from revrnn.conformance.report import as_text
 from revrnn.conformance.runner import Runner
@@ -76,6 +77,14 @@ def test_requests_made_smaller_are_told_of_too() -> None:
     assert {failure.lines[-1] for failure in drawn} == {
         f"wrong where it is written {SPACES} (CONF-003)"
     }
+
+
+def test_long_messages_are_short() -> None:
+    """White space between a million elements tells no more than between ten."""
+    array = {"data": [0] * 2**17, "dtype": "i16", "shape": [1, 2**17]}
+    message = {"id": 1, "operation": "product", "args": {"a": array, "w": {"data": 5}}}
+    for seed in range(9):
+        assert len(written(message, random.Random(seed))) < 2.1 * 2**17
 
 
 CRASHING = """

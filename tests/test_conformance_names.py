@@ -10,6 +10,7 @@ import pytest
 from test_conformance import Wrong, run
 
 from revrnn import RevRNNError
+from revrnn.conformance.random_cases import _scattered
 from revrnn.conformance.report import as_json
 
 
@@ -68,5 +69,8 @@ def test_a_port_with_another_longest_product_fails(limit: int) -> None:
 
     report = run(Another("", None), examples=20, profiles=("gates",))
     assert report.random["product"].failed == 1
+    terms = _scattered()  # of threads, of lanes by one, of lanes by four
+    for parts in (terms.reshape(8, -1).T, terms.reshape(-1, 8), terms.reshape(-1, 8, 4)):
+        assert parts.sum((0, *range(2, parts.ndim))).max() * 128**2 >= 2**31
     # The request is not pasted: it would be megabytes.
     assert len(as_json(report)) < 2**20

@@ -120,21 +120,29 @@ def test_a_port_that_echoes_the_version_is_named() -> None:
 
 
 SERVING = "from revrnn.conformance.serve import main; main(['--adapter', 'numpy'])"
-ENDS = {"3": "raise SystemExit(3)", "never": "import time; time.sleep(99)", "0": "pass"}
+ENDS = {
+    "3": ("raise SystemExit(3)", "crash: at the end of its input"),
+    "never": ("import time; time.sleep(99)", "hang: it goes on 5 s"),
+    "0": ("pass", ""),
+    "0, but what it started goes on": ("import os, time; os.fork() or time.sleep(99)", ""),
+    "an answer more": ("print({})", "garbage: a line more than it was asked for, at the end"),
+    "garbage": ("import sys; sys.stdout.write('}')", "garbage: a line more"),
+}
 
 
 @pytest.mark.rule("CONF-003")
 @pytest.mark.parametrize("ending", ENDS)
 def test_a_port_ends_with_its_input(ending: str) -> None:
-    """After the last answer its input is closed: it ends, with status 0."""
-    port = ProcessPort([sys.executable, "-c", f"{SERVING}; {ENDS[ending]}"], timeout=5)
-    report = Runner(port, load("numpy"), profiles=("buffer",), examples=1).run()
+    """After the last answer its input is closed: it ends, with status 0, and says no more."""
+    deed, told = ENDS[ending]
+    port = ProcessPort([sys.executable, "-c", f"{SERVING}; {deed}"], timeout=5)
+    report = Runner(port, load("numpy"), profiles=("buffer",), examples=0).run()
     port.close()
-    assert report.passed() == (ending == "0")
-    wanted = {"3": "crash: at the end of its input", "never": "hang: it goes on 5 s", "0": ""}
-    assert report.ending.startswith(wanted[ending])
+    assert report.passed() == (not told)
+    assert report.ending.startswith(told)
+    assert report.seconds < 4 or ending == "never"
     for text in (as_text(report), as_html(report)):
-        assert ("does not end with its input" in text) == (ending != "0")
+        assert ("does not end with its input" in text) == bool(told)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_pytest_plugin() -> None:
     done = subprocess.run([*base, *options], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "--revrnn-adapter" in done.stdout + done.stderr
-    command = shlex.join([sys.executable, "-c", f"{SERVING}; {ENDS['3']}"])
+    command = shlex.join([sys.executable, "-c", f"{SERVING}; {ENDS['3'][0]}"])
     ending = [f"--revrnn-command={command}", "-k", "end_of_input"]
     done = subprocess.run([*base, *options, *ending], capture_output=True, text=True, check=False)
     assert "ended with status 3" in done.stdout
@@ -228,12 +236,23 @@ def test_values_survive_the_wire() -> None:
         {"data": [], "dtype": "u8", "shape": [-1]},
         {"data": ["0x1.00000001p0"], "dtype": "f32", "shape": [1]},
         {"f64": 1},
+        {"f64": "0x1.00000000000001p0"},
+        {"f64": "0x1p-1075"},
+        {"data": ["0x1p-99999999999999999999"], "dtype": "f32", "shape": [1]},
+        {"f64": "+0x1p0"},
+        {"f64": "0x.8p0"},
+        {"f64": "Infinity"},
+        {"data": ["-0"], "dtype": "i64", "shape": [1]},
         [1],
         1.5,
         {"data": ["9" * 9999], "dtype": "i64", "shape": [1]},
     ):
         with pytest.raises(ValueError, match=r"\w"):
             decode(bad)
+    same = ("0x1.8p+1", "0X1.8P1", "0x3", "0x3.", "0x0006p-1", "0xC00000000000000000p-70")
+    assert {decode({"f64": text}) for text in same} == {3.0}
+    assert decode({"f64": "-0x0.00000000000000000p-5000"}).hex() == "-0x0.0p+0"
+    assert decode({"f64": "0x1p-1074"}) == 2.0**-1074
 
 
 @pytest.mark.rule("CONF-003")

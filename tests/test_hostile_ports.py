@@ -135,15 +135,21 @@ def test_an_answer_too_many_is_a_fault_of_the_next_case() -> None:
         {"profiles": None},
         {"spec_version": 0.2},
         {"more": 1},
+        {"layouts": ["stream", "streams"]},
+        {"profiles": ["gate"]},
+        {"beside": 1},
     ],
     ids=lambda greeting: str(greeting)[:30],
 )
 def test_greetings_that_are_none(greeting: dict[str, object]) -> None:
-    hello = json.loads(HELLO)["hello"] | greeting
-    program = f"input(); print({json.dumps({'hello': hello})!r})"
+    message = json.loads(HELLO)
+    message |= greeting if "beside" in greeting else {"hello": message["hello"] | greeting}
+    program = f"input(); print({json.dumps(message)!r})"
     with pytest.raises(PortError) as caught:
         ProcessPort([sys.executable, "-S", "-c", program], timeout=5)
     assert len(str(caught.value)) < 1200
+    # What is wrong is named.
+    assert re.search(rf"\b{next(iter(greeting)).removesuffix('s')}", str(caught.value))
 
 
 PAINTER = """
