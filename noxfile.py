@@ -286,10 +286,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def archive(session: nox.Session) -> None:
-    """Write the law (text, tables, vectors) and the suite as one ZIP file."""
+    """Write the law (text, tables, vectors) and the suite as one ZIP file, the judge as another."""
     install_wheel(session, "")
     Path("dist").mkdir(exist_ok=True)
-    session.run("python", "-m", "revrnn.archive", str(Path("dist", "revrnn-spec.zip")))
+    session.run("python", "-m", "revrnn.archive", "dist/revrnn-spec.zip", "dist/revrnn-judge.zip")
 
 
 @nox.session

@@ -23,7 +23,7 @@ ASKED: Final = ("stream", "wordlist")
 # Where the law and the suite lie alone, as in the archive for porters.
 ABSENT: Final = (
     f"no judge: {IMPLEMENTATIONS[USUAL].rpartition('.')[0]} is not here; only the vectors are asked"
-    " (pip install revrnn brings it; --judge names another)"
+    " (revrnn-judge.zip and pip install revrnn bring it; --judge names another)"
 )
 
 

@@ -125,7 +125,8 @@ def main() -> int:
             print(f"installing {what.name} {extra}", flush=True)
             install(what, extra, Path(folder, f"{what.suffix[1:]}-{extra}"))
         python = Path(folder, "whl-", "bin", "python")
-        call(python, "-m", "revrnn.archive", dist / "revrnn-spec.zip", folder=Path(folder))
+        parts = (dist / f"revrnn-{name}.zip" for name in ("spec", "judge"))
+        call(python, "-m", "revrnn.archive", *parts, folder=Path(folder))
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
         for path in sorted(dist.iterdir())

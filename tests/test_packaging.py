@@ -16,6 +16,7 @@ import pytest
 import revrnn
 from folders import FOLDERS, PACKAGES, ROOT, project
 from revrnn.archive import FOLDERS as FOLDERS_IN_ARCHIVE
+from revrnn.archive import main as write_archives
 from revrnn.archive import write
 from revrnn.conformance.judge import ABSENT
 from revrnn.tanh_table import compute, file_text
@@ -101,17 +102,29 @@ def test_the_suite_runs_from_the_archive_with_numpy_alone(tmp_path: Path) -> Non
     # The port is the installed oracle; -P keeps the archive's package from it.
     port = f"{sys.executable} -P -m revrnn.conformance.serve --adapter numpy"
     suite = [sys.executable, "-S", "-m", "revrnn.conformance", "--profile", "gates"]
-    done = subprocess.run(
-        [*suite, "--command", port],
-        cwd=tmp_path / f"revrnn-spec-{revrnn.SPEC_VERSION}",
-        env={**os.environ, "PYTHONPATH": str(alone)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+
+    def asked(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*suite, *words, "--command", port],
+            cwd=tmp_path / f"revrnn-spec-{revrnn.SPEC_VERSION}",
+            env={**os.environ, "PYTHONPATH": str(alone)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = asked()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == f"{ABSENT}\n"
     assert "PASS, the vectors alone" in done.stdout
+    # Unpacked there too, the judge is found.
+    archive_of_judge = tmp_path / "j.zip"
+    write_archives([str(tmp_path / "a.zip"), str(archive_of_judge)])
+    with zipfile.ZipFile(archive_of_judge) as archive:
+        archive.extractall(tmp_path)
+    done = asked("--examples", "2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "random requests judged by numpy" in done.stdout
 
 
 def test_tests_run_on_the_installed_package() -> None:
