@@ -7,7 +7,6 @@ asked at all.
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import secrets
 import sys
@@ -20,9 +19,10 @@ from revrnn.errors import RevRNNError
 from revrnn.whole_files import check_place, encoded, write_whole
 
 from .adapters import InProcess, Port, find
+from .guard import leave_when_told
 from .judge import ABSENT, judge_of
 from .life import PortError
-from .limits import Means, printable
+from .limits import RANGES, Means, check_numbers, printable
 from .process import ProcessPort
 from .profiles import PROFILES, check_profiles
 from .progress import progress
@@ -64,15 +64,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 _NO_JUDGE: Final = f"0 without a judge (--judge); {ABSENT}"
-# What options may be; seconds that the system's clocks can wait, MiB that an address can be of.
-_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "examples": (0, 10**9),
-    "seed": (0, math.inf),
-    "timeout": (0.001, 10**9),
-    "time": (0.001, 10**9),
-    "memory": (1, 2**40),
-    "processes": (1, 2**31 - 1),
-}
 
 
 def _check_place(name: str, path: Path | None) -> None:
@@ -104,12 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.seed is None:
         options.seed = secrets.randbits(32)
     try:
-        for name, (low, high) in _RANGES.items():
-            if getattr(options, name) is None:
-                continue
-            if not low <= getattr(options, name) <= high:  # NaN is nowhere
-                allowed = f"{low} … {high}" if name != "seed" else "0 and above"
-                raise RevRNNError("E_ARGUMENT", name, getattr(options, name), allowed)
+        check_numbers({name: getattr(options, name) for name in RANGES})
         for name in ("report", "html"):
             _check_place(name, getattr(options, name))
         if options.report is not None and options.report == options.html:
@@ -157,4 +143,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    leave_when_told()
     run_program(main)

@@ -24,6 +24,18 @@ _SECONDS: Final = 0.03
 _LINUX: Final = sys.platform == "linux"
 
 
+def leave_when_told() -> None:
+    """Have the signals that end a process be an exit of it: so no port outlives it (CONF-006)."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
 class Guard:
     """Starts a port's process, watches what it uses, and ends it with all that it started."""
 

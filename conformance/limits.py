@@ -6,9 +6,13 @@ A port that goes beyond a limit gets a :class:`~.adapters.Fault` that names it.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+from revrnn.errors import RevRNNError
 
 from .adapters import Fault
 
@@ -25,6 +29,16 @@ MOST_SAID: Final = 16 * 2**20
 SHOWN_TEXT: Final = 600
 SHOWN_LINES: Final = 20
 
+# What options may be; seconds that the system's clocks can wait, MiB that an address can be of.
+RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "examples": (0, 10**9),
+    "seed": (0, math.inf),
+    "timeout": (0.001, 10**9),
+    "time": (0.001, 10**9),
+    "memory": (1, 2**40),
+    "processes": (1, 2**31 - 1),
+}
+
 # A string (perhaps one that does not end), or what opens, closes or separates.
 _MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{},]')
 
@@ -40,6 +54,15 @@ class Means:
 
     memory: int = 2 * 2**30
     processes: int = 64
+
+
+def check_numbers(options: Mapping[str, float | None]) -> None:
+    """Raise ``E_ARGUMENT`` for an option out of its range; what is ``None`` was not given."""
+    for name, value in options.items():
+        low, high = RANGES[name]
+        if value is not None and not low <= value <= high:  # NaN is nowhere
+            allowed = f"{low} … {high}" if high < math.inf else f"{low} and above"
+            raise RevRNNError("E_ARGUMENT", name, value, allowed)
 
 
 def shortened(text: str, length: int = SHOWN_TEXT) -> str:

@@ -28,8 +28,10 @@ from revrnn.wire import decode
 from .adapters import Answer, Fault, InProcess, Port, Question, find
 from .asking import Mismatch, Parted, ask
 from .contents import reversal_arguments
+from .guard import leave_when_told
 from .judge import USUAL
 from .life import PortError
+from .limits import printable
 from .process import ProcessPort
 from .random_cases import RandomCases
 from .walk import Walk, parts_of_state
@@ -220,26 +222,26 @@ def main(arguments: list[str] | None = None) -> int:
             else ProcessPort(options.command)
         )
     except (RevRNNError, PortError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     try:
         asked = 0
         for name, question in questions(options, judge):
             mismatch, asked = first_mismatch(judge, port, question), asked + 1
             if mismatch is not None:
-                print(told(name, mismatch, judge.name, port.name))
+                print(printable(told(name, mismatch, judge.name, port.name)))
                 return 1
     except BrokenPipeError:
         raise
     except (RevRNNError, PortError) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 2
     except (KeyError, OSError, ValueError) as error:
         print(f"cannot be asked: {error!r}", file=sys.stderr)
         return 2
     finally:
         port.close()
-    print(f"{asked} asked, no mismatch between {judge.name} and {port.name}")
+    print(printable(f"{asked} asked, no mismatch between {judge.name} and {port.name}"))
     return 0
 
 
@@ -256,4 +258,5 @@ def told(name: str, mismatch: Mismatch, judge: str, port: str) -> str:
 
 
 if __name__ == "__main__":
+    leave_when_told()
     run_program(main)

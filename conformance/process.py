@@ -163,6 +163,8 @@ class ProcessPort:
         detail = str(answer) if isinstance(answer, Fault) else _lack(answer)
         if detail:
             process.end()
+            if fault is not None and fault.kind == "hang":
+                detail += "; what a port writes it also flushes, before it waits (CONF-003)"
             detail = f"greeted with version {version!r}: {shortened(detail)}"
             raise PortError(f"{shortened(shlex.join(self.command), 300)}, {detail}", fault)
         assert isinstance(answer, dict)
@@ -200,14 +202,15 @@ def _lack(answer: dict[str, Any]) -> str:
     if set(answer) != {"hello"} or not isinstance(hello, dict):
         return f"no greeting, which is an object with hello alone: {answer}"
     if set(hello) != set(_GREETING):
-        return f"hello has the members {sorted(hello)}; due are {sorted(_GREETING)}"
+        return f"no greeting: hello has {sorted(hello)}; due are {sorted(_GREETING)}"
     for name in sorted(_GREETING):
         texts = [hello[name]] if _GREETING[name] is str else hello[name]
         if not isinstance(texts, list) or len(texts) > 10:
-            return f"{name} is {shown(texts)}; a list of at most 10 texts is due"
+            return f"no greeting: {name} is {shown(texts)}; a list of at most 10 texts is due"
         for text in texts:
             if not isinstance(text, str) or len(text) > LONGEST_NAME:
-                return f"{name} has {shown(text)} where a text of at most {LONGEST_NAME} is due"
+                wanted = f"a text of at most {LONGEST_NAME} characters"
+                return f"no greeting: {name} has {shown(text)}; {wanted} is due"
     return ""
 
 

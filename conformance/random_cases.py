@@ -34,6 +34,7 @@ from .contents import (
     sequence_arguments,
 )
 from .faulty_cases import misspelt, spoil
+from .life import PortError
 
 # The largest lengths of axes of the elementary operations and those on the buffer; of free shape,
 # arrays are always of one length.
@@ -46,6 +47,7 @@ _LONG: Final = 2**17 + 1
 _LONGEST_EVERY: Final = 1000
 _LONGEST_AT: Final = 9
 _MOST: Final = cast("int", AXES["K"].most)  # which the law limits
+_SPOILT_AT_MOST: Final = 500  # requests; every second one or so has a fault
 # In one of so many requests with faults the operation's name is one of them.
 _MISSPELT_EVERY: Final = 7
 
@@ -112,13 +114,13 @@ class RandomCases:
         """Return a request with a fault, which compiles nothing where programs are compiled."""
         if operation == "product" and number % _LONGEST_EVERY == _LONGEST_AT:
             return {name: np.zeros((1, _MOST + 1), np.int16) for name in given}
-        while True:
+        for _ in range(_SPOILT_AT_MOST):
             spoilt = spoil(given, self.generator)
-            if (
-                outcome(self.judge, operation, spoilt).get("error", "E_UNSUPPORTED")
-                != "E_UNSUPPORTED"
-            ):
+            due = outcome(self.judge, operation, spoilt).get("error", "E_UNSUPPORTED")
+            if due != "E_UNSUPPORTED":
                 return spoilt
+        said = f"judge {self.judge.name}: {operation}: none of {_SPOILT_AT_MOST} requests"
+        raise PortError(f"{said} with faults is refused, but by E_UNSUPPORTED")
 
     # --- elementary operations, and those on the buffer
 

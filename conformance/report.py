@@ -14,6 +14,7 @@ from .findings import Failure, Report, Tally
 from .limits import printable
 from .profiles import PROFILES, UNKNOWN_OPERATION, operations_of
 
+NOTHING_CLAIMED: Final = "it claims no profile (CONF-001), so there is nothing to judge"
 # Suspects that are named, and how well they must explain the failures.
 _SUSPECTS: Final = 5
 _LIKELY: Final = 0.3
@@ -111,6 +112,8 @@ def _html_row(report: Report, operation: str) -> str:
 def _of_all_profiles(report: Report) -> list[str]:
     """Return what no profile passes with."""
     remarks = []
+    if not report.judged:
+        remarks.append(NOTHING_CLAIMED)
     if report.vectors.get(UNKNOWN_OPERATION, Tally()).failed:
         remarks.append("a request for an operation that does not exist is not answered by E_OP")
     if report.ending:

@@ -232,7 +232,7 @@ class Runner:
                 return []
             return [f"in a new process it is right: {kept}"]
         for way in WAYS:
-            if wrong(way):
+            if wrong(way) and not wrong() and wrong(way):  # no coincidence
                 return [] if self._is_over() else [f"wrong where it is written {way} (CONF-003)"]
         return [f"asked once more it is right: {kept}"]
 

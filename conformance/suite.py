@@ -5,12 +5,13 @@ pytest --pyargs revrnn.conformance.suite --revrnn-adapter package:factory
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
 import pytest
 
+from revrnn.errors import RevRNNError
 from revrnn.evaluation import Implementation, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.vectors import Case
@@ -19,35 +20,63 @@ from revrnn.vectors import load as load_vectors
 from .adapters import InProcess, Port, Question, find
 from .checking import faults, first_step, left_out, reproduction
 from .judge import ABSENT, judge_of, layouts_of, offers
+from .life import PortError
+from .limits import check_numbers, printable
 from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION, check_profiles
 from .random_cases import RandomCases, pool_for
+from .report import NOTHING_CLAIMED
 
 # Options that a pasted program takes too.
 NAMES: Final = ("adapter", "command", "judge")
+NUMBERS: Final = ("examples", "seed", "timeout")
+
+
+# What the options name, made once in a session.
+_PORT: Final = pytest.StashKey[Port]()
+_JUDGE: Final = pytest.StashKey[Implementation | None]()
+
+
+def _made(config: pytest.Config) -> Port:
+    """Return a port that the options name."""
+    adapter, command = config.getoption("revrnn_adapter"), config.getoption("revrnn_command")
+    if adapter is not None:
+        return InProcess(find(adapter))
+    timeout, seed = (config.getoption(f"revrnn_{name}") for name in ("timeout", "seed"))
+    return ProcessPort(command, timeout, seed=seed)
 
 
 def _port(config: pytest.Config) -> Port:
-    adapter, command = config.getoption("revrnn_adapter"), config.getoption("revrnn_command")
-    if (adapter is None) == (command is None):
-        raise pytest.UsageError("one of --revrnn-adapter and --revrnn-command must be given")
-    if adapter is not None:
-        return InProcess(find(adapter))
-    return ProcessPort(command, config.getoption("revrnn_timeout"))
+    """Return the port; if there is none, or options are wrong, collecting ends with one line."""
+    if _PORT in config.stash:
+        return config.stash[_PORT]
+    given = {name: config.getoption(f"revrnn_{name}") for name in (*NAMES, *NUMBERS, "profile")}
+    try:
+        if (given["adapter"] is None) == (given["command"] is None):
+            options = "--revrnn-adapter and --revrnn-command"
+            raise RevRNNError("E_ARGUMENT", options, "both or none", "one of them")
+        check_numbers({name: given[name] for name in NUMBERS})
+        check_profiles(tuple(given["profile"] or ()))
+        config.stash[_JUDGE] = judge_of(given["judge"])
+        port = config.stash[_PORT] = _made(config)
+        config.add_cleanup(port.close)
+        if not port.profiles and given["profile"] is None:
+            raise PortError(f"{port.name}: {NOTHING_CLAIMED}")
+    except (RevRNNError, PortError) as error:
+        raise pytest.Collector.CollectError(printable(str(error))) from None
+    return port
 
 
 @pytest.fixture(scope="session")
-def port(request: pytest.FixtureRequest) -> Iterator[Port]:
+def port(request: pytest.FixtureRequest) -> Port:
     """The port that the options name."""
-    asked = _port(request.config)
-    yield asked
-    asked.close()
+    return _port(request.config)
 
 
 @pytest.fixture(scope="session")
-def judge(request: pytest.FixtureRequest) -> Implementation | None:
+def judge(request: pytest.FixtureRequest, port: Port) -> Implementation | None:
     """The judge of random requests, or ``None`` if it is not installed."""
-    return judge_of(request.config.getoption("revrnn_judge"))
+    return request.config.stash[_JUDGE]
 
 
 @pytest.fixture(scope="session")
@@ -70,12 +99,8 @@ def random_cases(request: pytest.FixtureRequest, port: Port, judge: Implementati
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test for each case of the profiles that are judged."""
     config = metafunc.config
-    profiles = config.getoption("revrnn_profile")
-    if profiles is None:
-        port = _port(config)
-        profiles = port.profiles
-        port.close()
-    check_profiles(tuple(profiles))
+    port = _port(config)
+    profiles = config.getoption("revrnn_profile") or port.profiles
     operations = [name for name in OPERATIONS if OPERATIONS[name].profile in profiles]
     if "case" in metafunc.fixturenames:
         cases = [c for name in (UNKNOWN_OPERATION, *operations) for c in load_vectors(name)]
@@ -116,7 +141,7 @@ def test_vector(
 
 def test_end_of_input(request: pytest.FixtureRequest) -> None:
     """See whether the port ends with its input, with status 0 and no line more (CONF-003)."""
-    asked = _port(request.config)
+    asked = _made(request.config)
     list(asked.answers([Question(UNKNOWN_OPERATION, {})]))
     fault = asked.finish()
     if fault is not None:

@@ -65,7 +65,7 @@ def check_place(path: str | os.PathLike[str]) -> int | None:
     """
     place = os.path.realpath(path)
     try:
-        now = os.stat(place)
+        now = os.stat(path)  # of a pipe or a device that a name of the system's leads to, too
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(now.st_mode):

@@ -258,7 +258,6 @@ def test_servers_name_an_unknown_adapter(capsys: pytest.CaptureFixture[str]) -> 
         (archive, ["--format", "tar"], "arguments"),
         (archive, ["nowhere/spec.zip"], "argument path: nowhere"),
         (archive, ["."], "argument path: ."),
-        (archive, ["spec.zip", "spec.zip"], "argument judge: another file"),
         (operations_text, ["--help"], "usage: python -m revrnn.operations_text"),
         (operations_text, ["nowhere"], "argument folder: nowhere"),
         (operations_text, [__file__], f"argument folder: {__file__}"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from test_conformance import Wrong, run
 
+from revrnn.conformance import suite
 from revrnn.conformance.__main__ import main as conformance
 from revrnn.conformance.adapters import InProcess
 from revrnn.conformance.mismatch import main as mismatch
@@ -40,6 +43,8 @@ misspelt = made(layouts=("streams",))
 names = made(profiles=None)
 no_threads = made(threads=0)
 many_threads = made(threads=10**9)
+claims_nothing = made(profiles=())
+refuses_nothing = made()
 class Panic(BaseException): pass
 def panics(): raise Panic("in Rust")
 no_method = made(evaluate=3)
@@ -97,6 +102,44 @@ def test_a_judge_that_does_not_answer(name: str, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err.startswith("judge port: quantise: ")
     assert mismatch([*words[:4], "--sequences", "1"]) == 2
     assert capsys.readouterr().err.startswith("judge port: ")
+
+
+def test_a_judge_that_refuses_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """Requests with faults cannot be drawn with it; the run ends, and says so."""
+    words = ["--adapter", "numpy", "--judge", "broken_factories:refuses_nothing", "--examples", "1"]
+    assert conformance([*words, "--quiet"]) == 2
+    told = r"judge port: quantise: none of \d+ requests with faults is refused"
+    assert re.match(told, capsys.readouterr().err)
+
+
+def test_a_port_that_claims_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert conformance(["--adapter", "broken_factories:claims_nothing", "--quiet"]) == 1
+    assert "it claims no profile (CONF-001)" in capsys.readouterr().out
+
+
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "neither": ("--revrnn-adapter and --revrnn-command", {"adapter": None}),
+    "both": ("--revrnn-adapter and --revrnn-command", {"command": "x"}),
+    "adapter": ("adapter: got 'nobody'", {"adapter": "nobody"}),
+    "judge": ("judge: got 'nobody'", {"judge": "nobody"}),
+    "profile": ("profile: got 'all'", {"profile": ["all"]}),
+    "examples": ("examples: got -1", {"examples": -1}),
+    "seed": ("seed: got -1", {"seed": -1}),
+    "timeout": ("timeout: got nan", {"timeout": float("nan")}),
+    "command": ("does not start", {"adapter": None, "command": "./no/such/port"}),
+    "nothing": ("claims no profile", {"adapter": "broken_factories:claims_nothing"}),
+}
+
+
+@pytest.mark.parametrize("what", OPTIONS)
+def test_options_of_the_plugin(what: str) -> None:
+    """What is wrong ends collecting with one line, as in the command line."""
+    told, changed = OPTIONS[what]
+    given = {"adapter": "numpy", "examples": 2, "seed": 0, "timeout": 30.0} | changed
+    config = mock.Mock(stash=pytest.Stash())
+    config.getoption = lambda name: given.get(name.removeprefix("revrnn_"))
+    with pytest.raises(pytest.Collector.CollectError, match=told):
+        suite._port(config)
 
 
 class _Port:

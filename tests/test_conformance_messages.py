@@ -123,6 +123,7 @@ for line in sys.stdin:
 KEPT = {
     "before != 'view'": "asked once more it is right",
     "views > 1": "in a new process it is right",
+    "views % 4 == 0": "asked once more it is right",  # however it is written, by coincidence
     "True": "",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -191,6 +192,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "PASS" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "r.json").read_text())["passed"] is True
     assert "passes" in (tmp_path / "r.html").read_text()
+    reader, writer = os.pipe()  # no file to be written whole
+    assert command_line.main([*arguments, "--report", f"/dev/fd/{writer}"]) == 2
+    assert "] report: got" in capsys.readouterr().err
+    os.close(reader), os.close(writer)
 
 
 def test_pytest_plugin() -> None:
@@ -203,8 +208,9 @@ def test_pytest_plugin() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d+ passed, 18 skipped", done.stdout)
     done = subprocess.run([*base, *options], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert "--revrnn-adapter" in done.stdout + done.stderr
+    assert done.returncode == 2
+    assert "--revrnn-adapter" in done.stdout
+    assert "suite.py:" not in done.stdout  # no traceback
     command = shlex.join([sys.executable, "-c", f"{SERVING}; {ENDS['3'][0]}"])
     ending = [f"--revrnn-command={command}", "-k", "end_of_input"]
     done = subprocess.run([*base, *options, *ending], capture_output=True, text=True, check=False)

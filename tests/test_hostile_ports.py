@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -191,6 +192,21 @@ def test_a_run_ends_within_its_time_and_says_so() -> None:
     text = as_json(report)
     assert "limit time" in text
     assert len(text) < 200_000
+
+
+@pytest.mark.rule("CONF-006")
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_no_port_outlives_a_run_that_is_told_to_end(tmp_path: Path) -> None:
+    """As where a service that runs tests cuts them off."""
+    place = tmp_path / "pid"
+    deed = f"open({str(place)!r}, 'w').write(str(os.getpid())); time.sleep(99)"
+    command = [sys.executable, "-m", "revrnn.conformance", "--examples", "0", "--quiet"]
+    with subprocess.Popen([*command, "--command", shlex.join(command_of(deed))]) as run:
+        while not place.exists() or not place.read_text():
+            time.sleep(0.02)
+        run.terminate()
+        assert run.wait(30) == 143
+    assert not _lives(int(place.read_text()))
 
 
 MEASURED = """

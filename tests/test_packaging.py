@@ -122,6 +122,8 @@ def test_the_suite_runs_from_the_archive_with_numpy_alone(tmp_path: Path) -> Non
     write_archives([str(tmp_path / "a.zip"), str(archive_of_judge)])
     with zipfile.ZipFile(archive_of_judge) as archive:
         archive.extractall(tmp_path)
+    with pytest.raises(SystemExit):  # one would be written over the other
+        write_archives([str(archive_of_judge)] * 2)
     done = asked("--examples", "2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "random requests judged by numpy" in done.stdout
