@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from .adapters import mixed
 
-# White space after members and names.
-_SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:  "))
-# What a port ignores: nested, and with texts that must be read to their ends.
-_NOTE: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}/\\'}}}, "id": 5, "args": None}
+# White space around what separates members and names; the last has some within brackets too.
+_SPACES: Final = ((",", ":"), (", ", ": "), (" ,\t", "\t:\r "))
+# What a port ignores: with texts that must be read to their ends, and nested as deep as may be.
+_TEXTS: Final = {"é\u2028😀": {"of": {"no": {"use": 'a "}/\\\b\f\n\r\t'}}}, "id": 5, "args": None}
+_DEEPEST: Final = 16
 # Elements of a message beyond which it is written in the shortest way.
 _LONG: Final = 2**16
+_BRACKETS: Final = re.compile(r"([\[{])|[\]}]")
 # The first letter of a name or text.
 _BEGINNING: Final = re.compile(r'(?<=[{,:\s]")[a-z]')
 # A number 0 that is no part of a text.
@@ -33,6 +35,14 @@ SPACES: Final = "with blanks and tabs between its parts"
 # One message in so many is written so; few have a zero.
 _RARELY: Final = {ESCAPED: 6, RETURN: 6, MINUS: 2, NOTE: 6, UNESCAPED: 6}
 WAYS: Final = (SPACES, *_RARELY)
+
+
+def _note() -> dict[str, Any]:
+    """Return a member's value that makes a message as deep as it may be (CONF-003)."""
+    note: Any = 0
+    for _ in range(_DEEPEST - 2):  # in it, and in the message
+        note = {"of": note}
+    return _TEXTS | {"deep": note}
 
 
 def _elements(message: dict[str, Any]) -> int:
@@ -62,7 +72,7 @@ def written(
     elif UNESCAPED in ways:
         ways = {*ways, NOTE}  # nothing else is beyond ASCII
     if NOTE in ways:
-        message = message | {"note": _NOTE}
+        message = message | {"note": _note()}
     separators = _SPACES[2 if SPACES in ways else 0]
     if drawn:
         separators, message = order.choice(_SPACES), mixed(message, order)
@@ -72,7 +82,12 @@ def written(
     if NOTE in ways:
         text = text.replace("/", "\\/")  # nothing else has one
     if ESCAPED in ways:
-        text = _BEGINNING.sub(lambda letter: f"\\u{ord(letter[0]):04x}", text)
+        digits = "04x" if message.get("id", 0) % 2 else "04X"
+        text = _BEGINNING.sub(lambda letter: f"\\u{ord(letter[0]):{digits}}", text)
     if MINUS in ways and message.get("id") != 0:
         text = _ZERO.sub("-0", text)
+    if separators is _SPACES[2]:
+        text = _BRACKETS.sub(
+            lambda sign: f"{sign[0]}\t" if sign[1] else f" {sign[0]}", f"\t{text} "
+        )
     return text.encode() + (b"\r\n" if RETURN in ways else b"\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from revrnn.config import Config
 from revrnn.evaluation import Implementation, empty_store, outcome
 from revrnn.formats import Formats
 from revrnn.kinds import RECORDS, Field
-from revrnn.operations import AXES, OPERATIONS, arguments_of
+from revrnn.operations import OPERATIONS, arguments_of
 
+from . import sizes
 from .adapters import Question
 from .contents import (
     GATE_STYLES,
@@ -36,39 +37,19 @@ from .contents import (
 from .faulty_cases import misspelt, spoil
 from .life import PortError
 
-# The largest lengths of axes of the elementary operations and those on the buffer; of free shape,
-# arrays are always of one length.
-_LONGEST: Final = {"M": 5, "N": 5, "K": 70, "B": 4, "G": 5}
-_FREE: Final = 28
-# Terms of one product in twenty: more than 32 bits hold of sums of products of bytes (PROD-003).
-_LONG: Final = 2**17 + 1
-# Of so many requests for products one has as many terms as there may be (PROD-002), and of as many
-# with faults one has a term more.
-_LONGEST_EVERY: Final = 1000
-_LONGEST_AT: Final = 9
-_MOST: Final = cast("int", AXES["K"].most)  # which the law limits
 _SPOILT_AT_MOST: Final = 500  # requests; every second one or so has a fault
 # In one of so many requests with faults the operation's name is one of them.
 _MISSPELT_EVERY: Final = 7
 
 
-def _scattered() -> Any:
-    """Say which terms of the longest product are not 0, which is short to write.
-
-    Enough that their sum leaves 48 bits, and those of their bytes' products 32 bits wherever sums
-    are kept apart: of so many terms in a row, of every eighth, of four of every 32.
-    """
-    terms = np.arange(_MOST)
-    return (terms < _LONG) | (terms % 8 == 0) | (terms % 32 < 4)
-
-
-def pool_for(examples: int) -> int:
-    """Return how many configurations serve so many requests for each operation."""
-    return max(2, min(8, examples // 4))
-
-
 class RandomCases:
-    """Requests from a seed: the same seed gives the same requests."""
+    """Requests from a seed: the same seed gives the same requests.
+
+    Attributes:
+        unusual: whether some are large, or have axes of equal lengths, whatever the configuration.
+    """
+
+    unusual = True
 
     def __init__(
         self,
@@ -112,8 +93,8 @@ class RandomCases:
 
     def _faulty(self, operation: str, number: int, given: Arguments) -> Arguments:
         """Return a request with a fault, which compiles nothing where programs are compiled."""
-        if operation == "product" and number % _LONGEST_EVERY == _LONGEST_AT:
-            return {name: np.zeros((1, _MOST + 1), np.int16) for name in given}
+        if operation == "product" and sizes.is_longest(number):
+            return {name: np.zeros((1, sizes.MOST + 1), np.int16) for name in given}
         for _ in range(_SPOILT_AT_MOST):
             spoilt = spoil(given, self.generator)
             due = outcome(self.judge, operation, spoilt).get("error", "E_UNSUPPORTED")
@@ -127,16 +108,18 @@ class RandomCases:
     def _elementary(self, operation: str, number: int) -> Arguments:
         fields = OPERATIONS[operation].arguments
         settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
-        longest = number % _LONGEST_EVERY == _LONGEST_AT
-        if operation == "product" and (longest or number % 20 == 19):
+        longest = sizes.is_longest(number)
+        if operation == "product" and (
+            longest or number % sizes.LONG_EVERY == sizes.LONG_EVERY - 1
+        ):
             # Bytes of 127 and -128: their products, added up, are the first to leave 32 bits.
             ends = {"a": 32384, "w": self._one((32384, -32384))}
-            there = _scattered() if longest else np.ones(_LONG, np.bool_)
+            there = sizes.scattered() if longest else np.ones(sizes.LONG, np.bool_)
             return {name: np.int16(end) * there[None] for name, end in ends.items()}
         return self._filled(operation, settings, self._lengths())
 
     def _lengths(self) -> dict[str, int]:
-        return {"*": _FREE} | {axis: self._int(1, most) for axis, most in _LONGEST.items()}
+        return {"*": sizes.FREE} | {axis: self._int(1, most) for axis, most in sizes.USUAL.items()}
 
     def _filled(self, operation: str, settings: Arguments, lengths: dict[str, int]) -> Arguments:
         """Return the settings and an array for every field whose contents follow from nothing."""
@@ -159,14 +142,30 @@ class RandomCases:
         """Add pre-activations around the ends of the table to others."""
         end = 8 << bits
         near = self.generator.integers(-end - 9, end + 10, 16)
-        return np.concatenate([near, any_sums, [end, -end, end - 1, 1 - end]])
+        # Magnitudes of two limbs of 32 bits, one of which is 0, are among the last.
+        return np.concatenate([near, any_sums, [end, -end, end - 1, 1 - end, 2**32, -(2**32)]])
 
     def _revmul(self, number: int) -> Arguments:
         layout, lengths = self.layouts[number % len(self.layouts)], self._lengths()
+        large = self.unusual and sizes.is_large(number)
+        if large:
+            lengths["B"], lengths["G"] = self._one(sizes.LARGE_BUFFERS)
         units = lengths["G"]
         size = self._one((0, 0, units, self._int(0, units)))
         given = self._filled("revmul", {"layout": layout, "slice_size": size}, lengths)
+        if large:
+            self._fill(given)
         return given | empty_store(layout, lengths["B"], units)
+
+    def _fill(self, given: Arguments) -> None:
+        """Have many units of a large buffer push words (BUF-031), or one be full (BUF-021)."""
+        shape, heads = given["h"].shape, given["heads"]
+        given["z"] = contents("gate", self.generator, shape, "uniform")
+        given["mask"][1:], given["slice_size"] = True, min(given["slice_size"], 3)
+        if given["layout"] == "stream":
+            heads[...] = self.generator.integers(2**15, 2**31, shape)
+        else:
+            heads[...], heads[-1, -1] = 0, 2**53
 
     def _revmul_inverse(self, number: int) -> Arguments:
         given = self._revmul(number)
@@ -192,7 +191,11 @@ class RandomCases:
 
     def _cell_forward(self, number: int) -> Arguments:
         config = replace(self._picked(number), num_layers=1, slice_size=0)
-        return self._sequence(config, Shape(1, self._rows(config)), operation="cell_forward")
+        rows = sizes.rows_of(config)
+        if self.unusual and sizes.is_large(number):
+            rows, group = self._one(sizes.LARGE_CELLS)
+            config = replace(config, hidden_size=2 * group)
+        return self._sequence(config, Shape(1, rows), operation="cell_forward")
 
     def _cell_reverse(self, number: int) -> Arguments:
         given = self._cell_forward(number)
@@ -200,7 +203,11 @@ class RandomCases:
 
     def _sequence_forward(self, number: int) -> Arguments:
         config = self._picked(number)
-        given = self._sequence(config, self._shape(config, number))
+        unusual, pool = self.unusual, len(self.pool)
+        shape = (sizes.shape_of if unusual else sizes.usual_shape)(config, number, pool)
+        # Many wraps to be counted (MUL-006).
+        states = ("extreme",) if unusual and sizes.is_large(number) else STATE_STYLES
+        given = self._sequence(config, shape, states=states)
         # One configuration goes without: another program where programs are compiled.
         return given | {"trace": number % len(self.pool) < len(self.pool) - 1}
 
@@ -216,9 +223,8 @@ class RandomCases:
 
     def _sequence_gradient(self, number: int) -> Arguments:
         config = self._picked(number)
-        given = self._sequence(
-            config, self._shape(config, number), WEIGHT_STYLES[:3], STATE_STYLES[:2]
-        )
+        shape = sizes.usual_shape(config, number, len(self.pool))
+        given = self._sequence(config, shape, WEIGHT_STYLES[:3], STATE_STYLES[:2])
         # Each configuration in one way only, and either cell in both.
         states = ("reversed", "stored")[number // 2 % 2]
         return gradient_arguments(given, self.generator) | {"states": states}
@@ -239,33 +245,26 @@ class RandomCases:
     def _picked(self, number: int) -> Config:
         return self.pool[number % len(self.pool)]
 
-    def _rows(self, config: Config) -> int:
-        return 1 + (config.input_size + config.hidden_size) % 3
-
-    def _shape(self, config: Config, number: int) -> Shape:
-        """Return sizes that depend on the configuration alone; once in a pool, no steps at all."""
-        steps = 3 + (config.hidden_size + config.num_layers) % 5
-        none = number % (5 * len(self.pool)) == 4 * len(self.pool)
-        return Shape(0 if none else steps, self._rows(config), gains=config.input_size % 2 == 0)
-
     def _config(self, number: int) -> Config:
         """Draw a configuration; the first of them have what rules branch on, however drawn.
 
-        Both cells, all layouts, with and without forgetting, slices, gains between layers.
+        Both cells, all layouts, with and without forgetting, slices of few units and of more, gains
+        between layers, more layers than three.
         """
         fields = {field.name: field for field in RECORDS["config"]}
         drawn = {name: self._value(fields[name]) for name in ("max_forget_bits", "z_max", "p_max")}
-        group, forgetting = self._int(1, 4), number % 8 not in (4, 7)
+        many, forgetting = number % 4 == 3, number % 8 not in (4, 7)
+        group = self._int(4, 6) if many else self._int(1, 4)
         cell = fields["cell"].kind.values[number % 2]
         config = Config(
             cell=cell,
-            # Even sizes have gains (:meth:`_shape`).
+            # Even sizes have gains (:func:`.sizes.has_gains`).
             input_size=2 * self._int(1, 2) - number // 2 % 2,
             hidden_size=2 * group,
-            num_layers=1 + (number + 1) % 3,
+            num_layers=4 if number % 8 in (3, 4) else 1 + (number + 1) % 3,
             forgetting=forgetting,
             buffer=self.layouts[number // 2 % len(self.layouts)],
-            slice_size=self._int(1, group) if forgetting and number % 4 > 1 else 0,
+            slice_size=self._int(4 if many else 1, group) if forgetting and number % 4 > 1 else 0,
             formats=Formats(**self._formats()) if number % 3 == 2 else Formats(),
         )
         if "p" not in config.gates:

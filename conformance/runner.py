@@ -18,8 +18,9 @@ from .judge import layouts_of, offers
 from .messages import WAYS
 from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION
-from .random_cases import RandomCases, pool_for
+from .random_cases import RandomCases
 from .shrink import shrink
+from .sizes import pool_for
 
 # Failures of one operation that are shown in full; the others are counted.
 SHOWN: Final = 3

@@ -24,8 +24,9 @@ from .life import PortError
 from .limits import check_numbers, printable
 from .process import ProcessPort
 from .profiles import UNKNOWN_OPERATION, check_profiles
-from .random_cases import RandomCases, pool_for
+from .random_cases import RandomCases
 from .report import NOTHING_CLAIMED
+from .sizes import pool_for
 
 # Options that a pasted program takes too.
 NAMES: Final = ("adapter", "command", "judge")

@@ -73,7 +73,7 @@ class FewPrograms(RandomCases):
     def __init__(self, judge: Implementation, seed: int) -> None:
         """Draw the configurations."""
         super().__init__(judge, seed)
-        self.width = 1
+        self.width, self.unusual = 1, False
         self._settings: dict[tuple[str, int], Arguments] = {}
 
     def _picked(self, number: int) -> Config:

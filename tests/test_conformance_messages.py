@@ -34,8 +34,13 @@ DEPENDENCE = {
     "if isinstance(a, dict) and 'data' in a)",
     "takes the request's members by their places": "list(request)[0] != 'id' and args",
     "wants no white space": "'\t' in line and args",
+    "wants no white space within brackets": "re.search(r'[{\\[]\\s', line) and args",
+    "takes no carriage return for white space": "':\\r' in line and args",
     "knows no escapes": "'\\\\u00' in line and args",
     "knows no escaped solidus": "'\\\\/' in line and args",
+    "knows no escaped tab": "'\\\\t' in line and args",
+    "knows no capital digits": "re.search(r'\\\\u00[67][A-F]', line) and args",
+    "nests 15 deep at most": "line.count('\"of\"') > 14 and args",
     "refuses members that it does not know": "'note' in request and args",
     "reads ASCII alone": "not line.isascii() and args",
     "knows no zero with a sign": "re.search(r'[^\\w\"-]-0[^\\w.]', line) and args",
@@ -53,14 +58,17 @@ def test_order_and_white_space_that_tell_nothing_are_drawn(what: str) -> None:
     assert not report.passed(), what
     # Where how one message is written decides, the report says it.
     ways = {
-        "\t": SPACES,
+        "wants no": SPACES,
+        "return": SPACES,
         "u00": ESCAPED,
         "note": NOTE,
-        "/": NOTE,
+        "solidus": NOTE,
+        "tab": NOTE,
+        "deep": NOTE,
         "isascii": UNESCAPED,
         "-0": MINUS,
     }
-    wanted = [way for sign, way in ways.items() if sign in DEPENDENCE[what]]
+    wanted = [way for sign, way in ways.items() if sign in what + DEPENDENCE[what]]
     lines = {failure.lines[-1] for failure in report.failures}
     assert all(any(way in line for line in lines) for way in wanted), lines
 

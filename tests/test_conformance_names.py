@@ -1,4 +1,4 @@
-"""Ports that compare names loosely, or know another longest product, fail."""
+"""Ports that compare names loosely, know another longest product, or few rows and units, fail."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 from test_conformance import Wrong, run
 
 from revrnn import RevRNNError
-from revrnn.conformance.random_cases import _scattered
+from revrnn.conformance.random_cases import RandomCases
 from revrnn.conformance.report import as_json
+from revrnn.conformance.sizes import pool_for, scattered
+from revrnn.evaluation import Implementation
+from revrnn.operations import OPERATIONS
 
 
 class Careless(Wrong):
@@ -69,8 +72,30 @@ def test_a_port_with_another_longest_product_fails(limit: int) -> None:
 
     report = run(Another("", None), examples=20, profiles=("gates",))
     assert report.random["product"].failed == 1
-    terms = _scattered()  # of threads, of lanes by one, of lanes by four
+    terms = scattered()  # of threads, of lanes by one, of lanes by four
     for parts in (terms.reshape(8, -1).T, terms.reshape(-1, 8), terms.reshape(-1, 8, 4)):
         assert parts.sum((0, *range(2, parts.ndim))).max() * 128**2 >= 2**31
     # The request is not pasted: it would be megabytes.
     assert len(as_json(report)) < 2**20
+
+
+def test_some_requests_are_large_or_have_equal_lengths(oracle: Implementation) -> None:
+    """Ports that work on few lanes or rows at a time, or take one axis for another, fail here."""
+    cases = RandomCases(oracle, 2, pool=pool_for(20))
+    drawn = {name: [cases.draw(name, n) for n in range(20)] for name in OPERATIONS}
+    for name, rows, units in (
+        ("revmul", 3, 67),
+        ("revmul_inverse", 3, 67),
+        ("cell_forward", 2, 66),
+    ):
+        shapes = [args["h"].shape for args in drawn[name]]
+        assert sum(shape[-2] >= rows and shape[-1] >= units for shape in shapes) == 2, shapes
+    for name in ("sequence_forward", "sequence_reverse", "sequence_storage"):
+        masks = [args["mask"].shape for args in drawn[name]]
+        assert sum(rows > 32 for _, rows in masks) == 2
+        assert any(steps == rows > 1 for steps, rows in masks)
+        gains = [args["gains"].shape for args in drawn[name] if "gains" in args]
+        assert any(steps == between > 1 for steps, between, *_ in gains)
+    stream, list_ = (drawn["revmul"][n] for n in (12, 13))
+    assert len(oracle.evaluate("revmul", stream)["words"]) > 64
+    assert (list_["heads"] >= 2**53).sum() == 1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from revrnn.config import Config
+from revrnn.formats import Formats
 
 from .draft import Arguments, Draft, Evaluate, Numbers, f32, i16, i32, i64
 from .requests import Contents, first_sum, pushed, rules_of, sequence
@@ -28,6 +29,7 @@ def cases(evaluate: Evaluate) -> Iterator[Draft]:
     yield from _caps()
     yield from _gains()
     yield from _sizes(evaluate)
+    yield from _limbs()
 
 
 def _steps_of_functions(evaluate: Evaluate) -> Iterator[Draft]:
@@ -168,3 +170,23 @@ def _sizes(evaluate: Evaluate) -> Iterator[Draft]:
         args = sequence("odd sizes", Config("revgru", inputs, hidden), [[1]], Contents(bias=9))
         args["weight_hh_l0"][:, 1:-1] = 0
         yield Draft("sequence_forward", args, rules)
+
+
+def _limbs() -> Iterator[Draft]:
+    """Give numbers of two limbs of 32 bits where a carry goes from one to the other.
+
+    The magnitude of -2^32, a product of a head and a gate to which a residue is added, and a
+    pre-activation that 36 bits do not hold.
+    """
+    yield Draft("tanh", {"s": i64([-(2**32), 2**32]), "bits": 24}, ("ACT-002",))
+    z = 1023
+    heads = (-rest * pow(z, -1, 2**32) % 2**32 for rest in range(1, z))
+    head = next(n for n in heads if 2**28 < n < 2**31)
+    popped = pushed("stream", [[z - 1]], z, [[head]], restore=np.zeros((1, 0), np.int32))
+    yield Draft("revmul_inverse", popped, ("BUF-002", "BUF-001"))
+    formats = Formats(state_bits=16, operand_bits=13, lstm_view_bits=6)
+    config = Config("revlstm", 1, 2, forgetting=False, formats=formats)
+    args = sequence("wide", config, [[1]], Contents(weights=0, inputs=0, state=0, bias=0))
+    args["weight_hh_l0"][...] = _TOP
+    args["h"] = i32([[[2**28, -(2**28)]]])
+    yield Draft("sequence_forward", args, ("PROD-004", "FMT-002", "FMT-004"))
