@@ -73,6 +73,7 @@ class Runner:
         self.names, self.progress = names or {}, progress
         self.random: RandomCases | None = None
         self.order = random.Random(seed)
+        self.looks_cost = False  # whether asking once more took all the time of an answer
         if judge is not None:
             self.report.judge = judge.name
             layouts = layouts_of(judge, port.layouts)
@@ -217,15 +218,17 @@ class Runner:
 
         A process that hangs, or goes beyond a limit, is not asked again for that.
         """
-        port, slow = (
-            self.port,
-            isinstance(answer, Fault) and (answer.kind == "hang" or answer.limit),
-        )
-        if not isinstance(port, ProcessPort) or slow:
+        port, slow = self.port, _is_slow(answer)
+        if not isinstance(port, ProcessPort) or slow or self.looks_cost:
             return []
 
         def wrong(*ways: str, anew: bool = False) -> bool:
-            return self._is_over() or bool(faults(expected, port.asked(question, ways, anew)))
+            nonlocal slow
+            if slow or self._is_over():
+                return True
+            again = port.asked(question, ways, anew)
+            slow = self.looks_cost = _is_slow(again)
+            return bool(faults(expected, again))
 
         kept = "of what is kept from other requests (CONF-005)"
         if wrong():
@@ -235,8 +238,13 @@ class Runner:
         for way in WAYS:
             if wrong(way) and not wrong() and wrong(way):  # no coincidence
                 return [] if self._is_over() else [f"wrong where it is written {way} (CONF-003)"]
-        return [f"asked once more it is right: {kept}"]
+        return [] if slow or self._is_over() else [f"asked once more it is right: {kept}"]
 
     def _tell(self, operation: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(operation, done, total)
+
+
+def _is_slow(answer: Answer) -> bool:
+    """Say whether an answer is not to be asked for again, for what that costs."""
+    return isinstance(answer, Fault) and (answer.kind == "hang" or bool(answer.limit))

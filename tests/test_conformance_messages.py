@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from revrnn.conformance.adapters import Fault, Question
+from revrnn.conformance.adapters import Answer, Fault, Question
 from revrnn.conformance.life import PortError
 from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED, written
 from revrnn.conformance.process import RESTARTS, ProcessPort
@@ -161,3 +161,30 @@ def test_a_port_that_ends_at_its_greeting() -> None:
     with pytest.raises(PortError, match=told) as at:
         ProcessPort([sys.executable, "-c", program], timeout=60)
     assert str(at.value.fault).count("crash") == 1
+
+
+PAIRED = """
+import json, sys
+from revrnn.conformance.serve import answer
+from revrnn.evaluation import load
+oracle, kept = load("numpy"), []
+for number, line in enumerate(sys.stdin):
+    kept.append(json.dumps(answer(oracle, json.loads(line))))
+    if number == 0 or len(kept) == 2:
+        print(*reversed(kept), sep=chr(10), flush=True)
+        kept = []
+"""
+
+
+@pytest.mark.rule("CONF-003")
+def test_a_port_that_hangs_where_it_is_asked_alone_is_asked_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = ProcessPort([sys.executable, "-c", PAIRED], timeout=1.5)
+    answers: list[Answer] = []
+    asked = port.asked
+    monkeypatch.setattr(port, "asked", lambda *words: answers.append(asked(*words)) or answers[-1])
+    report = Runner(port, load("numpy"), examples=0, profiles=("buffer",)).run()
+    port.close()
+    assert not report.passed()
+    assert sum(isinstance(one, Fault) and one.kind == "hang" for one in answers) == 1
