@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from typing import Any
 
 import pytest
 
@@ -182,8 +183,12 @@ def test_a_port_that_hangs_where_it_is_asked_alone_is_asked_so_once(
 ) -> None:
     port = ProcessPort([sys.executable, "-c", PAIRED], timeout=1.5)
     answers: list[Answer] = []
-    asked = port.asked
-    monkeypatch.setattr(port, "asked", lambda *words: answers.append(asked(*words)) or answers[-1])
+
+    def asked(*words: Any) -> Answer:
+        answers.append(ProcessPort.asked(port, *words))
+        return answers[-1]
+
+    monkeypatch.setattr(port, "asked", asked)
     report = Runner(port, load("numpy"), examples=0, profiles=("buffer",)).run()
     port.close()
     assert not report.passed()

@@ -195,7 +195,8 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     reader, writer = os.pipe()  # no file to be written whole
     assert command_line.main([*arguments, "--report", f"/dev/fd/{writer}"]) == 2
     assert "] report: got" in capsys.readouterr().err
-    os.close(reader), os.close(writer)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_pytest_plugin() -> None:
