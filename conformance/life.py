@@ -60,6 +60,7 @@ class Life:
         self._lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
         works = (self._write, self._read, self._listen)
         self._threads = [threading.Thread(target=work, daemon=True) for work in works]
+        self._hearing = self._threads[-1]
         for thread in self._threads:
             thread.start()
 
@@ -128,6 +129,7 @@ class Life:
     def _ending(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=1)
+        self._hearing.join(timeout=1)  # what it said last may still be on its way
         said = b"".join(self.messages).decode(errors="replace").strip()
         return f"the process ended with status {self.popen.returncode}" + (
             f"; it said: {said[-500:]}" if said else ""

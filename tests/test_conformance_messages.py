@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from revrnn.conformance.adapters import Answer, Fault, Question
-from revrnn.conformance.life import PortError
+from revrnn.conformance.life import Life, PortError
 from revrnn.conformance.messages import ESCAPED, MINUS, NOTE, SPACES, UNESCAPED, written
 from revrnn.conformance.process import RESTARTS, ProcessPort
 from revrnn.conformance.report import as_text
@@ -155,8 +156,15 @@ def test_what_is_kept_from_other_requests_is_told(condition: str) -> None:
 
 
 @pytest.mark.rule("CONF-003")
-def test_a_port_that_ends_at_its_greeting() -> None:
-    """What it was greeted with is told, and what it said, once."""
+def test_a_port_that_ends_at_its_greeting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was greeted with is told, and what it said, once, however late it is heard."""
+    listen = Life._listen
+
+    def late(life: Life) -> None:
+        time.sleep(0.2)
+        listen(life)
+
+    monkeypatch.setattr(Life, "_listen", late)
     program = "import sys; sys.exit('no such version')"
     told = r"greeted with version '.*': crash: .*no such version"
     with pytest.raises(PortError, match=told) as at:
