@@ -130,8 +130,8 @@ def start(label: str, options: dict[str, Any], memory: bool = False) -> Variant:
     return Variant(label, options, process)
 
 
-def measure(case: dict[str, Any], wanted: list[str] | None, turns: int) -> list[dict[str, Any]]:
-    """Measure all variants of a case, in turns."""
+def measure(case: dict[str, Any], wanted: list[str] | None, turns: int, row: int) -> list[Any]:
+    """Measure all variants of a case, in turns of ``row`` steps of which the last counts."""
     variants = []
     try:
         for label, variant, engine in VARIANTS[case["work"], case["framework"]]:
@@ -143,8 +143,8 @@ def measure(case: dict[str, Any], wanted: list[str] | None, turns: int) -> list[
             ready.pop("ready", None)
             variants[-1].facts.update(ready)
         for turn in range(turns + 1):
-            for running in variants:
-                running.ask("time", keep=turn > 0 or turns == 0)
+            for running, left in itertools.product(variants, reversed(range(row))):
+                running.ask("time", keep=turn > 0 and not left)
     finally:
         for running in variants:
             running.stop()
@@ -275,6 +275,7 @@ def main() -> None:
     )
     parser.add_argument("--chunk", type=count, help="steps handled together (16 or nearly so)")
     parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--in-a-row", type=count, default=1, help="steps of a turn, the last timed")
     parser.add_argument("--device", type=device_of, default="cpu")
     parser.add_argument("--limit-mb", type=count, help="memory that a step may take")
     parser.add_argument("--out", type=place_of)
@@ -284,10 +285,11 @@ def main() -> None:
     print(words, flush=True)
     results = []
     for case in cases(options):
-        results.append(measure(case, options.variants, options.turns))
+        results.append(measure(case, options.variants, options.turns, options.in_a_row))
         print(table(results[-1:], heading=len(results) == 1), flush=True)
     if options.out is not None:
-        facts = {"machine": words, "turns": options.turns, "cases": results}
+        facts = {"machine": words, "turns": options.turns, "in_a_row": options.in_a_row}
+        facts |= {"cases": results}
         named = options.out.with_suffix
         named(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         named(".md").write_text(f"{words}\n\n{table(results)}\n", encoding="utf-8")
