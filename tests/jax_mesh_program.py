@@ -177,7 +177,7 @@ def apart() -> None:
         return jnp.square(outputs * (1 if targets is None else targets)).mean()
 
     calls: dict[str, Callable[[], Any]] = {
-        "x: got an array on .*:1; .*:0, where params": lambda: apply(first[0], far, SIMPLE),
+        "x: got an array on .*1; .*0, where params": lambda: apply(first[0], far, SIMPLE),
         "x: got .*, where state": lambda: apply(SIMPLE_PARAMS, far, SIMPLE, state=one(state)),
         "params.*got .*, where inputs": lambda: value(*first, far, None, SIMPLE, readout=square),
         "targets: got .*": lambda: value_and_grad(
