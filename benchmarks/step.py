@@ -130,20 +130,20 @@ def start(label: str, options: dict[str, Any], memory: bool = False) -> Variant:
     return Variant(label, options, process)
 
 
-def measure(case: dict[str, Any], wanted: list[str] | None, turns: int, row: int) -> list[Any]:
-    """Measure all variants of a case, in turns of ``row`` steps of which the last counts."""
+def measure(case: dict[str, Any], options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure all variants of a case, in turns, of whose steps in a row the last counts."""
     variants = []
     try:
         for label, variant, engine in VARIANTS[case["work"], case["framework"]]:
-            if wanted is not None and label not in wanted:
+            if options.variants is not None and label not in options.variants:
                 continue
             variants.append(start(label, {**case, "variant": variant, "engine": engine}))
             # One after the other: compiling at the same time would disturb what is timed of it.
             ready = variants[-1].read()
             ready.pop("ready", None)
             variants[-1].facts.update(ready)
-        for turn in range(turns + 1):
-            for running, left in itertools.product(variants, reversed(range(row))):
+        for turn in range(options.turns + 1):
+            for running, left in itertools.product(variants, reversed(range(options.in_a_row))):
                 running.ask("time", keep=turn > 0 and not left)
     finally:
         for running in variants:
@@ -285,11 +285,11 @@ def main() -> None:
     print(words, flush=True)
     results = []
     for case in cases(options):
-        results.append(measure(case, options.variants, options.turns, options.in_a_row))
+        results.append(measure(case, options))
         print(table(results[-1:], heading=len(results) == 1), flush=True)
     if options.out is not None:
-        facts = {"machine": words, "turns": options.turns, "in_a_row": options.in_a_row}
-        facts |= {"cases": results}
+        row = {"turns": options.turns, "in_a_row": options.in_a_row}
+        facts = {"machine": words, **row, "cases": results}
         named = options.out.with_suffix
         named(".json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         named(".md").write_text(f"{words}\n\n{table(results)}\n", encoding="utf-8")

@@ -109,9 +109,7 @@ class RandomCases:
         fields = OPERATIONS[operation].arguments
         settings = {f.name: self._value(f, number) for f in fields if not f.is_array}
         longest = sizes.is_longest(number)
-        if operation == "product" and (
-            longest or number % sizes.LONG_EVERY == sizes.LONG_EVERY - 1
-        ):
+        if operation == "product" and (longest or sizes.is_long(number)):
             # Bytes of 127 and -128: their products, added up, are the first to leave 32 bits.
             ends = {"a": 32384, "w": self._one((32384, -32384))}
             there = sizes.scattered() if longest else np.ones(sizes.LONG, np.bool_)

@@ -22,7 +22,7 @@ USUAL: Final = {"M": 5, "N": 5, "K": 70, "B": 4, "G": 5}
 FREE: Final = 28
 # Terms of one product in twenty: more than 32 bits hold of sums of products of bytes (PROD-003).
 LONG: Final = 2**17 + 1
-LONG_EVERY: Final = 20
+_LONG_EVERY: Final = 20
 # Of so many requests for products one has as many terms as there may be (PROD-002), and of as many
 # with faults one has a term more.
 _LONGEST_EVERY: Final = 1000
@@ -42,6 +42,11 @@ LARGE_BUFFERS: Final = ((LARGE_ROWS, 67), (3, 259))
 def pool_for(examples: int) -> int:
     """Return how many configurations serve so many requests for each operation."""
     return max(2, min(8, examples // 4))
+
+
+def is_long(number: int) -> bool:
+    """Say whether a request for a product has more terms than usual."""
+    return number % _LONG_EVERY == _LONG_EVERY - 1
 
 
 def is_longest(number: int) -> bool:

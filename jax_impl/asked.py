@@ -9,7 +9,7 @@ import jax
 
 from revrnn.config import Config
 
-from .checks import Floats, Params, check_trees
+from .checks import Floats, Params, check_trees, several
 from .meshes import Rows, batches_of, on_automatic_axes
 from .programs import compiled_once
 from .state import State, carried
@@ -34,9 +34,7 @@ class Asked(NamedTuple):
 
     def several(self) -> tuple[jax.Array, ...] | None:
         """Return the arrays of ``hx``."""
-        if self.hx is None:
-            return None
-        return tuple(self.hx) if isinstance(self.hx, tuple) else (self.hx,)
+        return several(self.hx)
 
     def answered(
         self, config: Config, function: Callable[[Asked], R], specs: Callable[[Rows, Asked], Any]

@@ -133,7 +133,14 @@ def check_initial(hx: Floats, state: State | None) -> tuple[jax.Array, ...] | No
         raise RevRNNError("E_ARGUMENT", "hx", "a State", "floats; an exact state is given as state")
     if isinstance(hx, list):
         raise RevRNNError("E_ARGUMENT", "hx", "a list", "an array h, or a tuple (h, c)")
-    return hx if hx is None else tuple(hx) if isinstance(hx, tuple) else (hx,)  # a named one too
+    return several(hx)
+
+
+def several(hx: Floats) -> tuple[jax.Array, ...] | None:
+    """Return the arrays of ``hx``, which may be a named tuple."""
+    if hx is None:
+        return None
+    return tuple(hx) if isinstance(hx, tuple) else (hx,)
 
 
 def check_arrays(

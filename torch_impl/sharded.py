@@ -21,6 +21,7 @@ from .distributed import check_same, is_flat, largest, wrappers_refused
 from .repeat import modules_of
 
 _FSDP: Final = "torch.distributed.fsdp"
+_PARALLEL: Final = "torch.distributed.tensor"
 
 
 @contextmanager
@@ -143,7 +144,7 @@ def _shard_again(modules: list[nn.Module]) -> None:
     """Shard parameters again that an earlier call left gathered, as ``state_dict`` does."""
     for module in modules:
         for hook in list(module._state_dict_pre_hooks.values()):
-            if _is_fsdp(hook):
+            if _is_of(_FSDP, hook):
                 hook(module, "", False)
 
 
@@ -155,7 +156,7 @@ def _gathered(modules: list[nn.Module], train: bool) -> dict[int, tuple[Any, nn.
     for module in modules:
         parts: list[Any] = [p for p in module._parameters.values() if isinstance(p, DTensor)]
         # What tensor parallelism cuts has hooks that make tensors of its own: it stays as it is.
-        if not any(map(_is_parallel, _forward_hooks(module))):
+        if not any(_is_of(_PARALLEL, hook) for hook in _forward_hooks(module)):
             sharded |= {id(part): part for part in parts}
         elif any(part.device_mesh.ndim > 1 for part in parts):
             given, allowed = "parameters of tensor parallelism and FSDP2", "those of one of them"
@@ -179,7 +180,7 @@ def _without_hooks(modules: list[nn.Module]) -> list[tuple[dict[int, Any], dict[
     changed: list[tuple[dict[int, Any], dict[int, Any]]] = []
     for module in modules:
         for own in (module._forward_pre_hooks, module._forward_hooks):
-            theirs = [key for key, hook in own.items() if _is_fsdp(hook)]
+            theirs = [key for key, hook in own.items() if _is_of(_FSDP, hook)]
             if theirs:
                 changed.append((own, dict(own)))
                 for key in theirs:
@@ -187,12 +188,8 @@ def _without_hooks(modules: list[nn.Module]) -> list[tuple[dict[int, Any], dict[
     return changed
 
 
-def _is_fsdp(hook: object) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith(_FSDP)
-
-
-def _is_parallel(hook: object) -> bool:
-    return str(getattr(hook, "__module__", "")).startswith("torch.distributed.tensor")
+def _is_of(package: str, hook: object) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith(package)
 
 
 def _forward_hooks(module: nn.Module) -> list[Any]:
