@@ -30,17 +30,23 @@ class Arrays:
 
     def __setitem__(self, n: int, array: Array) -> None:
         """Let the frame have an array, which it keeps."""
-        if self._held.get(n) is array:
+        held = self._held.get(n)
+        if held is array:
             return
         assert array.flags.c_contiguous
         at = self._first + n * (_BUFFER + _AXES)
         self._words[at + DATA // 8] = begin_of(array)
-        self._words[at + _BUFFER : at + _BUFFER + array.ndim] = array.shape
+        if held is None or held.shape != array.shape:
+            self._words[at + _BUFFER : at + _BUFFER + array.ndim] = array.shape
         self._held[n] = array
 
     def __getitem__(self, n: int) -> Array:
         """Return an array that was set."""
         return self._held[n]
+
+    def __delitem__(self, n: int) -> None:
+        """Let go of an array; another must be set before the frame is read."""
+        del self._held[n]
 
 
 class Frame:

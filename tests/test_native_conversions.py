@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from revrnn.errors import RevRNNError
 from revrnn.formats import Formats
@@ -27,6 +28,27 @@ HARD = torch.cat(
         torch.randn(333, generator=torch.Generator().manual_seed(0)) * 4,
     ]
 )
+
+
+class Wrapped(Tensor):
+    """Numbers that are not in the memory that it says it has."""
+
+    @staticmethod
+    def __new__(cls, own: Tensor) -> Wrapped:
+        """Wrap a tensor."""
+        made: Wrapped = Tensor._make_wrapper_subclass(cls, own.shape, dtype=own.dtype)
+        made.own = own
+        return made
+
+    own: Tensor
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute with what is wrapped."""
+        plain = tree_map(lambda v: v.own if isinstance(v, Wrapped) else v, (args, kwargs or {}))
+        return func(*plain[0], **plain[1])
+
+
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "whole": lambda x: x,
     "one axis more": lambda x: x[:504].view(6, 7, 12),
@@ -35,6 +57,7 @@ VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
     "empty": lambda x: x[:0],
     "a leaf": lambda x: x.clone().requires_grad_(),
     "negated by a bit": lambda x: torch._neg_view(x),
+    "wrapped": Wrapped,
     "of float64": lambda x: x.double(),
     "of float16": lambda x: x.half().nan_to_num(1.0, 60000.0, -60000.0),
 }

@@ -1,4 +1,4 @@
-"""The native engine's memory for chunks: made once for the longest, and handed back."""
+"""The native engine's chunks: their memory, made once for the longest; which go together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 from revrnn.native import packing
 from revrnn.torch_impl import RevGRU, RevLSTM
 from revrnn.torch_impl.native import memory
+from revrnn.torch_impl.native.engine import NativeEngine
+from revrnn.torch_impl.native.work import NativePass
 
 KINDS = pytest.mark.parametrize("kind", [RevGRU, RevLSTM])
 
@@ -31,14 +33,21 @@ def made(monkeypatch: Any) -> list[int]:
 @KINDS
 @pytest.mark.parametrize(("steps", "chunk"), [(35, None), (35, 16), (7, 5), (5, 5)])
 def test_all_chunks_of_a_call_share_memory(
-    kind: Any, steps: int, chunk: int | None, made: list[int]
+    kind: Any, steps: int, chunk: int | None, made: list[int], monkeypatch: Any
 ) -> None:
-    """The last chunk comes first on the way back, and may be shorter than the others."""
+    """The last chunk comes first on the way back, and may be shorter than the others.
+
+    How many go forward together takes no more.
+    """
     rnn, x = kind(3, 4, num_layers=2, chunk_size=chunk), torch.randn(steps, 2, 3)
-    for _ in range(2):
-        rnn(x)[0].sum().backward()
-    # Factors, gradients of pre-activations, packed operands.
-    assert len(made) == 3
+    for ahead in (1, 4):
+        monkeypatch.setattr(NativeEngine, "ahead", ahead)
+        memory.let_go()
+        for _ in range(2):
+            rnn(x)[0].sum().backward()
+    # Factors; gradients of pre-activations with packed operands behind them.
+    assert len(made) == 4
+    assert made[:2] == made[2:]
 
 
 @KINDS
@@ -47,4 +56,48 @@ def test_memory_that_was_let_go_is_made_anew(kind: Any, made: list[int]) -> None
     for _ in range(2):
         rnn(x)[0].sum().backward()
         memory.let_go()
-    assert len(made) == 6
+    assert len(made) == 4
+
+
+@pytest.fixture
+def lengths(monkeypatch: Any) -> list[int]:
+    """Give how many steps go forward together, call by call."""
+    noted, advance = list[int](), NativePass.advance
+
+    def counted(self: NativePass, x: torch.Tensor, *more: Any) -> None:
+        noted.append(len(x))
+        advance(self, x, *more)
+
+    monkeypatch.setattr(NativePass, "advance", counted)
+    return noted
+
+
+@KINDS
+@pytest.mark.parametrize("every", [None, 15])
+def test_chunks_that_go_forward_together_give_the_same_bits(
+    kind: Any, every: int | None, lengths: list[int], monkeypatch: Any
+) -> None:
+    """Back they go one by one, also a second time, and in pieces that are run again."""
+    made = []
+    for ahead in (1, 4):
+        monkeypatch.setattr(NativeEngine, "ahead", ahead)
+        torch.manual_seed(0)
+        rnn = kind(3, 4, num_layers=2, chunk_size=3, checkpoint_every=every, slice_size=1)
+        x = torch.randn(23, 2, 3, requires_grad=True)
+        outputs, _ = rnn(x)
+        for _ in range(2):
+            outputs.square().sum().backward(retain_graph=True)
+        made.append([outputs, *(value.grad for value in (x, *rnn.parameters()))])
+    assert all(torch.equal(a, b) for a, b in zip(*made, strict=True))
+    together = [12, 11] if every is None else [12, 3, 8]
+    again = [] if every is None else [12, 3]  # the first piece, on the way back
+    once_more = [*together, *again]
+    rest = [3] * 5 * bool(again)
+    alone = ([3] * 7 + [2] + rest) * 2
+    assert lengths == [*alone, *together, *again, *once_more]
+
+
+@pytest.mark.parametrize("given", ["mask", "resets"])
+def test_chunks_with_a_schedule_go_one_by_one(given: str, lengths: list[int]) -> None:
+    RevGRU(3, 4, chunk_size=3)(torch.randn(7, 2, 3), **{given: torch.ones(7, 2, dtype=torch.bool)})
+    assert lengths == [3, 3, 1]

@@ -48,8 +48,13 @@ class Bptt:
         schedule: Schedule,
         settings: Settings,
         engine: Engine | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Take parameters in fixed point and everything but the inputs; the engine, if known."""
+        """Take parameters in fixed point and everything but the inputs; the engine, if known.
+
+        ``whole`` says that inputs and outputs are in memory as a whole.
+        """
         self.config, self.steps, self.start, self.settings = config, steps, start, settings
         self.engine = engine or choose(config, start.h.device, settings)
         self.work = self.engine.prepare(config, params, schedule, settings)
@@ -64,6 +69,10 @@ class Bptt:
             every = max(steps, 1)
         chunk = settings.chunk_size
         self.every = -(-every // chunk) * chunk  # pieces are whole chunks
+        alike = schedule.mask is None and schedule.resets is None and schedule.gains is None
+        ahead = whole and alike and settings.states == "reversed"
+        # Steps that go forward together; back they go by chunks.
+        self._stride = chunk * (self.engine.ahead if ahead else 1)
         # The states at which pieces begin, and the way over the last piece, until they are used.
         self._kept: tuple[list[State], Pass | None] | None = None
 
@@ -149,7 +158,8 @@ class Bptt:
                 shape = (*x.shape[:2], self.config.hidden_size)
                 outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
                 reads = reads_outputs or counts_outputs
-                tape = current.recover(x, first, outputs if reads else None)
+                finish = (first - begin) % self._stride == 0
+                tape = current.recover(x, first, outputs if reads else None, finish)
                 if counts_outputs:
                     self.saturation.add_states(outputs)
                 gradient = grad_outputs(first, outputs)
@@ -187,8 +197,8 @@ class Bptt:
         outputs: Callable[[int, Tensor], None] | None,
         count_inputs: bool = False,
     ) -> None:
-        for first in range(begin, stop, self.settings.chunk_size):
-            x = inputs(first, min(first + self.settings.chunk_size, stop))
+        for first in range(begin, stop, self._stride):
+            x = inputs(first, min(first + self._stride, stop))
             if count_inputs:
                 self.saturation.add_inputs(x)
             h = None

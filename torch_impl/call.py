@@ -104,7 +104,8 @@ class Call:
 
         weights = {name: given[name] for name in config.parameter_shapes()}
         params = quantise_parameters(weights, config, by.quantise)
-        self.bptt = Bptt(config, params, steps, start, schedule, self.settings, engine)
+        own = config, params, steps, start, schedule, self.settings, engine
+        self.bptt = Bptt(*own, whole=True)
         taker = deliver if self.with_outputs or depth else None
         end = self.bptt.forward(self._inputs(self.bptt, x), taker, self.differentiable)
         self.saturation = self.bptt.saturation.read()

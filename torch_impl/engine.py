@@ -98,7 +98,8 @@ class Pass(Protocol):
         """Take a chunk of steps.
 
         Args:
-            x: their input operands, int16 ``[C, B, I]``, ``C`` at most the chunk size.
+            x: their input operands, int16 ``[C, B, I]``, ``C`` at most the chunk size times
+                :attr:`Engine.ahead`.
             first: number of the first.
             outputs: where to write ``h`` of the top layer after each, int32 ``[C, B, H]``.
         """
@@ -161,9 +162,16 @@ class Work(Protocol):
 
 
 class Engine(Protocol):
-    """A way to compute passes."""
+    """A way to compute passes.
+
+    Attributes:
+        name: what it is chosen by.
+        ahead: how many chunks :meth:`Pass.advance` takes in one call, of steps that have no mask,
+            resets or gains, where their inputs and outputs are in memory anyway.
+    """
 
     name: str
+    ahead: int = 1
 
     @property
     def conversions(self) -> Conversions:

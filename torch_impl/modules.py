@@ -248,10 +248,10 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
         return self._cast(given.x), self._final(outs)
 
     def _final(self, outs: list[Output]) -> Any:
-        h = self._cast(torch.cat([out.h_n for out in outs]))
-        if not self.config.has_cell_state:
-            return h
-        return h, self._cast(torch.cat([out.c_n for out in outs if out.c_n is not None]))
+        given: list[list[Any]] = [[out.h_n, out.c_n][: self.config.state_arrays] for out in outs]
+        parts = zip(*given, strict=True)
+        last = [self._cast(p[0] if len(p) == 1 else torch.cat(p)) for p in parts]
+        return tuple(last) if self.config.has_cell_state else last[0]
 
     def _cast(self, value: Tensor) -> Tensor:
         return value.to(self.any_weight().dtype)

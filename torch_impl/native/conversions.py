@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from revrnn.formats import OPERAND_MAX, Formats
 
 from ...native import conversions as kernels
-from ...native.compiling import Array
 from ..conversions import Conversions, as_array
 from ..quantise import fraction_bits
+from ..transforms import is_wrapper
 
 
 class CompiledConversions(Conversions):
@@ -38,10 +37,11 @@ class CompiledConversions(Conversions):
             return super().quantise(kind, x, formats)
         scale, short = 2.0 ** fraction_bits(kind, formats), kind in ("operand", "weight")
         out = torch.empty(x.shape, dtype=torch.int16 if short else torch.int32, device="cpu")
+        at, count, to = x.data_ptr(), x.numel(), out.data_ptr()
         if short:
-            kernels.quantise(_flat(x), scale, float(OPERAND_MAX), out.numpy().reshape(-1))
+            kernels.quantise(at, count, scale, float(OPERAND_MAX), to)
         else:
-            kernels.quantise_wide(_flat(x), scale, out.numpy().reshape(-1))
+            kernels.quantise_wide(at, count, scale, to)
         return out
 
     def dequantise(self, q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
@@ -50,12 +50,13 @@ class CompiledConversions(Conversions):
             out = torch.empty(q.shape, dtype=torch.float32, device="cpu")
         if q.dtype != torch.int32 or not q.is_contiguous() or not _suits(out):
             return super().dequantise(q, bits, out)
-        kernels.dequantise(_flat(q), 2.0**-bits, _flat(out))
+        kernels.dequantise(q.data_ptr(), q.numel(), 2.0**-bits, out.data_ptr())
         return out
 
     def largest(self, v: Tensor) -> int:
         """Return the largest magnitude of integers."""
-        return int(kernels.largest(_flat(v.contiguous())))
+        whole = v.contiguous()
+        return int(kernels.largest(whole.data_ptr(), whole.numel(), 8 * whole.element_size()))
 
     def add_rows(self, into: Tensor, index: Tensor, rows: Tensor) -> None:
         """Add ``rows``, ``[N, E]``, to those of ``into`` that ``index``, int64 ``[N]``, names."""
@@ -66,15 +67,12 @@ class CompiledConversions(Conversions):
 
 
 def _suits(x: Tensor) -> bool:
-    return x.dtype == torch.float32 and x.is_contiguous() and not x.is_neg()
+    """Say whether a tensor's memory is its numbers, float32, one behind the other."""
+    return x.dtype == torch.float32 and x.is_contiguous() and not x.is_neg() and not is_wrapper(x)
 
 
 def _is_finite(x: Tensor) -> bool:
-    return bool(kernels.is_finite(_flat(x).view(np.int32)))
-
-
-def _flat(x: Tensor) -> Array:
-    return as_array(x).reshape(-1)  # type: ignore[no-any-return]
+    return bool(kernels.is_finite(x.data_ptr(), x.numel()))
 
 
 CONVERSIONS: Final = CompiledConversions()

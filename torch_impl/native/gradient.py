@@ -28,6 +28,8 @@ from .weights import Weights
 _X, _OUTPUTS, _OF_INPUT, _WEIGHTS = 4, 5, 6, 7
 _H, _C, _DX, _PARAMS = 0, 1, 2, 3
 
+# Float32 in one of a processor's cache lines.
+_LINE: Final = 16
 _NONE: Final = np.empty((0, 0, 0), np.float32)
 
 
@@ -69,7 +71,7 @@ class GradientPass:
         self, tape: Tape, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
     ) -> None:
         """Carry the gradient over a chunk, see :meth:`revrnn.torch_impl.engine.Pass.pullback`."""
-        frame, config, (steps, batch, _) = self._frame, self.config, tape.x.shape
+        frame, config, (steps, batch, length) = self._frame, self.config, tape.x.shape
         self._take(into)
         for n, array in enumerate((*tape.factors, tape.aside_at, tape.x.numpy())):
             frame.arguments[n] = array
@@ -81,39 +83,54 @@ class GradientPass:
         written = dx
         if dx is not None and not dx.is_contiguous():
             written = torch.empty(dx.shape, dtype=torch.float32, device="cpu")
-        frame.results[_DX] = np.empty((steps, batch, 0), np.float32)
-        if written is not None:
+        if written is None:
+            frame.results[_DX] = np.empty((steps, batch, 0), np.float32)
+        else:
             frame.results[_DX] = written.numpy()
             frame.arguments[_OF_INPUT] = self.weights.of_input
-        gates = config.num_gates * config.group_size
-        tasks, ds = self._tasks, Floats(config.num_layers * 2 * tape.longest * batch * gates)
-        tasks[:, DS] = ds.address
+        tasks, most = self._tasks, tape.longest * batch
+        ds = config.num_layers * 2 * most * config.num_gates * config.group_size
+        ds += -ds % _LINE  # behind them inputs, packed
+        inputs = float_size(length, most)
+        room = Floats(ds + inputs + (config.num_layers - 1) * float_size(config.hidden_size, most))
+        tasks[:, DS] = room.address
+        threads = self._prepare_products(tape, room, ds) if steps * batch else 0
         call("pull", config, tasks, len(tasks))
+        if threads:
+            call("pull", config, self._parts, threads)
         self._give(into)
-        if steps * batch:
-            self._products(tape, ds)
         if dx is not None and written is not None and written is not dx:
             dx.copy_(written)
 
-    def _products(self, tape: Tape, ds: Floats) -> None:
-        """Add the gradients of parameters and write that of the input (GRAD-014)."""
+    def _prepare_products(self, tape: Tape, room: Floats, first: int) -> int:
+        """Pack what gradients of parameters are computed with (GRAD-014).
+
+        It is done before the recurrence: after compiled calls Python is slow, as these need the
+        processor's caches.
+
+        Args:
+            tape: the chunk.
+            room: for gradients of pre-activations, behind which inputs are packed.
+            first: where these begin.
+
+        Returns:
+            How many threads the products are worth.
+        """
         config, (steps, batch, length), layers = self.config, tape.x.shape, self.config.num_layers
-        total, hidden = steps * batch, config.hidden_size
+        total, hidden, below = steps * batch, config.hidden_size, room.array[first:]
         of_x, above = float_size(length, total), float_size(hidden, total)
-        most = tape.longest * batch
-        below = Floats(float_size(length, most) + (layers - 1) * float_size(hidden, most))
         values = self._frame.arguments[_X].reshape(total, length)
-        pack_float(values, 2.0**-config.formats.operand_bits, below.array[:of_x])
+        pack_float(values, 2.0**-config.formats.operand_bits, below[:of_x])
         if layers > 1:
             for k, seen in enumerate(tape.factors[1].reshape(layers - 1, total, hidden)):
-                pack_float(seen, 1.0, below.array[of_x + k * above :][:above])
+                pack_float(seen, 1.0, below[of_x + k * above :][:above])
         threads = chunk_shares(self.weights.multiplications * total * 2)
         count = 1 if threads == 1 else 2 * threads
         if len(self._parts) != count:
             self._parts = tasks_for(self._frame.address, count)
             self._parts[:, AGAIN] = 1
-        self._parts[:, DS], self._parts[:, BELOW] = ds.address, below.address
-        call("pull", config, self._parts, threads)
+        self._parts[:, DS], self._parts[:, BELOW] = room.address, room.address + 4 * first
+        return threads
 
     def _take(self, into: Gradients) -> None:
         """Take gradients that somebody else has changed since."""

@@ -87,16 +87,15 @@ class NativePass:
         # Without these all chunks of a length have the same schedule.
         self._even = schedule.mask is None and schedule.resets is None and schedule.gains is None
         self._known: dict[int, tuple[Array, Array, Array]] = {}
-        self._there, self._back = self._frame(12, 11), self._frame(23, 8)
-        self._there.results[_BINS] = self._gates[0]
-        self._back.arguments[_SCALE] = work.scale
+        self._frame = self._new_frame()
+        self._tops = np.empty((threads, 0), np.int64)
         self._longest = 0  # steps of the longest chunk so far
         self._tape: Tape | None = None
         self._gradient: GradientPass | None = None
 
-    def _frame(self, arguments: int, results: int) -> Frame:
-        """Return a frame with weights and states."""
-        frame, work, rows = Frame(arguments, results), self.work, self.rows
+    def _new_frame(self) -> Frame:
+        """Return a frame for both ways, with what all chunks have: weights and states."""
+        frame, work, rows = Frame(23, 11), self.work, self.rows
         stack, none = work.weights.stack, np.empty((0, 0, 0), np.int16)
         w_u = none if work.weights.w_u is None else work.weights.w_u
         given = (*work.numbers, stack.w_x, stack.w_l, stack.w_h, w_u, stack.norms, stack.bias)
@@ -104,6 +103,7 @@ class NativePass:
             frame.arguments[n] = array
         for n, array in ((_H, rows.h), (_C, rows.c), (_HEADS, rows.heads)):
             frame.results[n] = array
+        frame.results[_BINS], frame.arguments[_SCALE] = self._gates[0], work.scale
         return frame
 
     @property
@@ -125,20 +125,21 @@ class NativePass:
 
     def advance(self, x: Tensor, first: int, outputs: Tensor | None = None) -> None:
         """Take a chunk of steps."""
-        rows, frame, count = self.rows, self._there, len(x)
-        self._longest = max(self._longest, count)
-        aside_at = self._give(frame, x, first, backwards=False)
-        anew = int(aside_at.max(initial=-1)) + 1
+        rows, frame, count = self.rows, self._frame, len(x)
+        self._longest = min(max(self._longest, count), self.work.settings.chunk_size)
+        aside_at = self._give(x, first, backwards=False)
+        anew = int(aside_at.max(initial=-1)) + 1 if aside_at.size else 0
         kept = rows.new_chunk(frame.address, count, anew)
         results = frame.results
         results[_ASIDE_TO[0]], results[_ASIDE_TO[1]] = kept.aside_h, kept.aside_c
         results[_SLICES_TO], results[_STATES_TO] = kept.slices, kept.states
         results[_OUTPUTS_TO] = _NONE if outputs is None else outputs.numpy()
-        tops = np.empty((len(rows.tasks), count), np.int64)
-        rows.tasks[:, TOPS] = _places(tops)
+        if self._tops.shape[1] < count:
+            self._tops = np.empty((len(rows.tasks), count), np.int64)
+            rows.tasks[:, TOPS] = _places(self._tops)
         call("advance", self.config, rows.tasks, len(rows.tasks))
         # Not kept until the way back: for many modules that would be as much as their words.
-        frame.arguments[_X], results[_OUTPUTS_TO] = _NONE, _NONE
+        del frame.arguments[_X], results[_OUTPUTS_TO]
         self._wraps += sum(rows.tasks[:, WRAPS].tolist())
         rows.close(kept, count)
 
@@ -146,8 +147,8 @@ class NativePass:
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
         """Take the last chunk back, or look its states up, and return its tape."""
-        rows, frame, count = self.rows, self._back, len(x)
-        aside_at = self._give(frame, x, first, backwards=True)
+        rows, frame, count = self.rows, self._frame, len(x)
+        aside_at = self._give(x, first, backwards=True)
         kept = rows.reopen(frame.address, count)
         self._give_kept(kept, count)
         tape = self._new_tape(x, aside_at)
@@ -160,13 +161,13 @@ class NativePass:
 
     def _give_kept(self, kept: Kept, count: int) -> None:
         """Let the frame back have what was kept; of slices those of the last steps left."""
-        arguments, first = self._back.arguments, max(len(kept.slices) - 1 - count, 0)
+        arguments, first = self._frame.arguments, max(len(kept.slices) - 1 - count, 0)
         arguments[_ASIDE[0]], arguments[_ASIDE[1]] = kept.aside_h, kept.aside_c
         arguments[_SLICES], arguments[_STATES] = kept.slices[first:], kept.states
 
-    def _give(self, frame: Frame, x: Tensor, first: int, *, backwards: bool) -> Array:
-        """Let a frame have a chunk's inputs and schedule; return where rows are set aside."""
-        given = self._known.get(len(x))
+    def _give(self, x: Tensor, first: int, *, backwards: bool) -> Array:
+        """Let the frame have a chunk's inputs and schedule; return where rows are set aside."""
+        frame, given = self._frame, self._known.get(len(x))
         if given is None:
             given = self._schedule(first, len(x), backwards)
             if self._even:
@@ -207,9 +208,12 @@ class NativePass:
             above = np.empty((2, longest * (layers - 1) * step), np.float32)
         else:
             memory, above = old.memory, old.above
-        sizes = [n * len(x) * step for n in (pieces * layers, layers - 1, layers - 1)]
-        parts = zip((memory.array, *above), sizes, strict=True)
-        factors = tuple(array[:size] for array, size in parts)
+        if old is not None and old.memory is memory and len(old.x) == len(x):
+            factors = old.factors
+        else:
+            sizes = [n * len(x) * step for n in (pieces * layers, layers - 1, layers - 1)]
+            parts = zip((memory.array, *above), sizes, strict=True)
+            factors = tuple(array[:size] for array, size in parts)
         self._tape = Tape(x, aside_at, memory, above, factors, longest)
         return self._tape
 
@@ -244,8 +248,9 @@ class NativePass:
         return Store(torch.from_numpy(words), torch.from_numpy(np.zeros(0, np.uint8)), slices)
 
     def left_over(self) -> Tensor | None:
-        """Return how many words a way back left."""
-        return torch.tensor(self.rows.left_over, device="cpu")
+        """Return how many words a way back left, or ``None``."""
+        left = self.rows.left_over
+        return torch.tensor(left, device="cpu") if left else None
 
     def check_underflow(self) -> None:
         """Do nothing: :meth:`recover` has raised the error."""
