@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from revrnn.comparison import differences
+from revrnn.evaluation import Implementation, outcome
 
 from .adapters import Fault, Port, Question
 
@@ -51,7 +52,7 @@ class Asking:
         place: where in a sequence the questions are.
     """
 
-    judge: Port
+    judge: Implementation
     port: Port
     place: str = field(default="", init=False)
 
@@ -76,8 +77,7 @@ class Asking:
         self, operation: str, given: Mapping[str, Any]
     ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return what the judge and the port answer."""
-        expected, got = (ask(port, operation, given) for port in (self.judge, self.port))
-        return expected, got
+        return outcome(self.judge, operation, given), ask(self.port, operation, given)
 
     def compare(
         self,

@@ -37,17 +37,18 @@ def judge_of(name: str | None = None) -> Implementation | None:
         RevRNNError: ``E_ARGUMENT`` if there is none of that name, or it is no adapter.
     """
     if name is not None:
-        return _Named(find(name, "judge"))
+        return NamedJudge(find(name, "judge"))
     try:
         return load(USUAL)
     except ModuleNotFoundError:
         return None
 
 
-class _Named:
+class NamedJudge:
     """A judge of somebody's own: where it fails, that is no answer, and no fault of the port."""
 
     def __init__(self, judge: Implementation) -> None:
+        """Take an adapter."""
         self._judge = judge
         self.name, self.layouts = judge.name, tuple(judge.layouts)
         self.profiles = tuple(getattr(judge, "profiles", PROFILES))

@@ -11,7 +11,7 @@ import argparse
 import json
 import secrets
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,17 @@ from revrnn.comparison import differences
 from revrnn.config import Config
 from revrnn.digest import NAMES, state_after
 from revrnn.errors import RevRNNError
+from revrnn.evaluation import Implementation, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
 from revrnn.vectors import load as load_vectors
 from revrnn.wire import decode
 
-from .adapters import Answer, Fault, InProcess, Port, Question, find
+from .adapters import InProcess, Port, Question, find
 from .asking import Mismatch, Parted, ask
 from .contents import reversal_arguments
 from .guard import leave_when_told
-from .judge import USUAL
+from .judge import USUAL, NamedJudge
 from .life import PortError
 from .limits import printable
 from .process import ProcessPort
@@ -39,7 +40,7 @@ from .walk import Walk, parts_of_state
 _SEQUENCES = ("sequence_forward", "sequence_reverse", "sequence_gradient", "sequence_storage")
 
 
-def first_mismatch(judge: Port, port: Port, question: Question) -> Mismatch | None:
+def first_mismatch(judge: Implementation, port: Port, question: Question) -> Mismatch | None:
     """Return where a port first differs from the judge, or ``None``.
 
     Args:
@@ -49,7 +50,8 @@ def first_mismatch(judge: Port, port: Port, question: Question) -> Mismatch | No
     """
     if question.operation in ("sequence_forward", "sequence_reverse"):
         return _in_sequence(judge, port, question, back=question.operation == "sequence_reverse")
-    expected, got = (ask(side, question.operation, question.args) for side in (judge, port))
+    expected = outcome(judge, question.operation, question.args)
+    got = ask(port, question.operation, question.args)
     lines = differences(expected, got)
     if not lines:
         return None
@@ -66,9 +68,12 @@ def _rule_of(operation: str) -> str:
     return OPERATIONS[operation].rules[0] if operation in OPERATIONS else "EVAL-001"
 
 
-def _in_sequence(judge: Port, port: Port, question: Question, back: bool) -> Mismatch | None:
+def _in_sequence(
+    judge: Implementation, port: Port, question: Question, back: bool
+) -> Mismatch | None:
     operation, args = question.operation, question.args
-    expected, got = (ask(side, operation, {**args, "trace": True}) for side in (judge, port))
+    traced = {**args, "trace": True}
+    expected, got = outcome(judge, operation, traced), ask(port, operation, traced)
     lines = differences(expected, got)
     if not lines:
         return None
@@ -88,7 +93,7 @@ def _in_sequence(judge: Port, port: Port, question: Question, back: bool) -> Mis
 
 
 def _in_step(
-    judge: Port,
+    judge: Implementation,
     port: Port,
     args: Mapping[str, Any],
     step: int,
@@ -140,17 +145,6 @@ def _state(
 # --- the command
 
 
-class _Judge(InProcess):
-    """Who is right: where it fails, nothing is told of the port."""
-
-    def answers(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """Give its answers; raise :class:`PortError` where it has none."""
-        for answer in super().answers(questions):
-            if isinstance(answer, Fault):
-                raise PortError(f"judge {self.name}: {answer}")
-            yield answer
-
-
 def _read(path: Path) -> Question:
     """Return the request of a file, or raise ``E_ARGUMENT``."""
     try:
@@ -163,7 +157,7 @@ def _read(path: Path) -> Question:
     return Question(operation, args)
 
 
-def questions(options: argparse.Namespace, judge: Port) -> Iterator[tuple[str, Question]]:
+def questions(options: argparse.Namespace, judge: Implementation) -> Iterator[tuple[str, Question]]:
     """Give what is to be asked: a vector, a request from a file, or random sequences."""
     if options.case is not None:
         operation = options.case.rpartition("-")[0]
@@ -177,13 +171,12 @@ def questions(options: argparse.Namespace, judge: Port) -> Iterator[tuple[str, Q
     if options.request is not None:
         yield str(options.request), _read(options.request)
         return
-    assert isinstance(judge, InProcess)
-    cases_of = RandomCases(judge.implementation, options.seed)
+    cases_of = RandomCases(judge, options.seed)
     for number in range(options.sequences):
         args = cases_of.draw("sequence_forward", number)
         name = f"sequence {number} of seed {options.seed}"
         yield name, Question("sequence_forward", args)
-        forward = dict(ask(judge, "sequence_forward", args))
+        forward = outcome(judge, "sequence_forward", args)
         if "error" not in forward:
             back = reversal_arguments(args, forward)
             yield f"{name}, back", Question("sequence_reverse", back)
@@ -215,7 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, low in (("seed", 0), ("sequences", 1)):
             if getattr(options, name) < low:
                 raise RevRNNError("E_ARGUMENT", name, getattr(options, name), f"at least {low}")
-        judge = _Judge(find(options.judge, "judge"))
+        judge = NamedJudge(find(options.judge, "judge"))
         port: Port = (
             InProcess(find(options.adapter))
             if options.command is None
