@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import release
 
 import revrnn
 from folders import FOLDERS, PACKAGES, ROOT, project
@@ -52,6 +53,11 @@ def test_every_folder_is_packaged() -> None:
             if path.is_file() and inside:
                 on_disk.add(str(path.parent.relative_to(ROOT)))
     assert on_disk == set(PACKAGES.values())
+
+
+def test_a_release_tries_every_extra() -> None:
+    extras = project()["project"]["optional-dependencies"]
+    assert {"", *extras} == set(release.IMPORTS)
 
 
 def test_data_files_are_installed() -> None:
