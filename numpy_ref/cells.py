@@ -7,7 +7,7 @@ A group is updated from its layer's input and the other group. Its gates are com
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from .activations import ForgetGate, forget_gate, sigmoid, tanh
 from .buffer import Buffer
 from .product import preactivation, product
 from .quantise import round_shift, view, wrap32
-from .revmul import revmul, revmul_inverse
+from .revmul import active_units, revmul, revmul_inverse
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -143,17 +143,17 @@ class Context:
         config: the stack's configuration.
         rows: ``[B]``, which rows have this step (SEQ-002).
         buffer: the buffer, or ``None`` without forgetting.
+        gains: ``[L-1, B, H]``, the step's gains between layers, or ``None`` (SEQ-012).
         wraps: number of wraps so far (MUL-006).
         gate_counts: histogram of the gates of active units so far (ACC-001).
-        gains: ``[L-1, B, H]``, the step's gains between layers, or ``None`` (SEQ-012).
     """
 
     config: Config
     rows: Bools
     buffer: Buffer | None
-    wraps: int
-    gate_counts: Ints
     gains: Ints | None = None
+    wraps: int = 0
+    gate_counts: Ints = field(default_factory=lambda: np.zeros(1025, np.int64))
 
 
 def update(
@@ -192,7 +192,7 @@ def _add(context: Context, h: Ints, gate: ForgetGate | None, slice_size: int, ch
     if context.buffer is not None:
         assert gate is not None
         product = revmul(h, gate.z, context.rows, slice_size, context.buffer)
-        active = context.rows[:, None] & (np.arange(h.shape[1]) >= slice_size)
+        active = active_units(context.rows, h.shape[1], slice_size)
         context.gate_counts += np.bincount(gate.z[active], minlength=1025)
     total = product + change
     # MUL-006

@@ -14,7 +14,7 @@ from revrnn.formats import FORGET_BITS, GAIN_BITS, GATE_BITS
 
 from .activations import ForgetGate, tanh
 from .buffer import Buffer, make_buffer
-from .cells import GroupWeights, GruGates, LstmGates
+from .cells import GruGates, LstmGates
 from .quantise import view_passes
 from .sequence import Params, Stack, State, gain_passes, sequence_forward, sequence_reverse
 
@@ -67,22 +67,11 @@ class _GroupBackward:
     """One group's step back: from the gradient of its new state to all others."""
 
     def __init__(
-        self,
-        config: Config,
-        weights: GroupWeights,
-        group: int,
-        x: Ints,
-        rows: Bools,
-        out: Gradients,
+        self, stack: Stack, layer: int, group: int, x: Ints, rows: Bools, out: Gradients
     ) -> None:
-        self.config, self.weights, self.group, self.rows, self.out = (
-            config,
-            weights,
-            group,
-            rows,
-            out,
-        )
-        self.x = real(x, config.layer_input_bits(weights.layer))
+        self.config, self.weights = stack.config, stack.weights[layer][group]
+        self.group, self.rows, self.out = group, rows, out
+        self.x = real(x, self.config.layer_input_bits(layer))
         self.dx: Floats = np.zeros_like(self.x)
 
     def product(self, gate: str, ds: Floats, operand: Ints) -> Floats:
@@ -145,7 +134,7 @@ def _group_backward(
 ) -> Floats:
     """Carry ``grads`` back over one group's update; return the gradient of the layer's input."""
     config = stack.config
-    work = _GroupBackward(config, stack.weights[layer][group], group, x, rows, grads)
+    work = _GroupBackward(stack, layer, group, x, rows, grads)
     units = config.group_size
     own, other = (slice(g * units, (g + 1) * units) for g in (group, 1 - group))
     h, c = before.group(layer, group)

@@ -167,22 +167,20 @@ def sequence_forward(
     stack = Stack(config, params)
     state = state.copy()
     top, depth = config.num_layers - 1, config.slice_size
-    context = Context(config, mask[:0], buffer, 0, np.zeros(1025, np.int64))
-    slices = [state.h[top][:, :depth].copy()]
     outputs = np.zeros((len(x), x.shape[1], config.hidden_size), np.int64)
-    result = Forward(outputs, state, buffer, slices[0], 0, context.gate_counts)
+    slices = np.zeros((len(x) + 1, x.shape[1], depth), np.int64)
+    slices[0] = state.h[top][:, :depth]
+    result = Forward(outputs, state, buffer, slices, 0, np.zeros(1025, np.int64))
     for t in range(len(x)):
-        context.rows = mask[t]
-        context.gains = None if gains is None else gains[t]
+        context = Context(config, mask[t], buffer, None if gains is None else gains[t])
         stack.step(context, x[t], state)
-        outputs[t] = state.h[top]
+        outputs[t], slices[t + 1] = state.h[top], state.h[top][:, :depth]
+        result.wraps += context.wraps
+        result.gate_counts += context.gate_counts
         result.states.append(state.copy())
-        slices.append(state.h[top][:, :depth].copy())
         if buffer is not None:
             result.heads_steps.append(buffer.heads.copy())
             result.words_steps.append(buffer.words_count())
-    result.slices = np.stack(slices)
-    result.wraps = context.wraps
     return result
 
 
@@ -204,8 +202,7 @@ def sequence_reverse(
     stack = Stack(config, params)
     state = state.copy()
     for t in reversed(range(len(x))):
-        gain = None if gains is None else gains[t]
-        context = Context(config, mask[t], buffer, 0, np.zeros(1025, np.int64), gain)
+        context = Context(config, mask[t], buffer, None if gains is None else gains[t])
         for _ in stack.step_back(context, x[t], state, slices[t]):
             pass
         yield state
