@@ -57,14 +57,18 @@ def check_texts(version: str) -> None:
         raise SystemExit(f"CITATION.cff is of another version than {version}")
 
 
+def tracked() -> list[str]:
+    """Return the files of the repository."""
+    return call("git", "ls-files").splitlines()
+
+
 def build(dist: Path) -> tuple[Path, Path]:
     """Build the source distribution, and from it the wheel; return wheel and source."""
     with tempfile.TemporaryDirectory() as folder:
         # From a copy of what is tracked, so that nothing else can come in.
         source = Path(folder, "source")
         source.mkdir()
-        tracked = call("git", "ls-files").splitlines()
-        for name in tracked:
+        for name in tracked():
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
@@ -74,7 +78,7 @@ def build(dist: Path) -> tuple[Path, Path]:
 
 
 def check_contents(wheel: Path, archive: Path) -> None:
-    """Check that both have the licence, and the wheel the law's data and nothing generic."""
+    """Check that the wheel has licence, data and nothing generic, the source what is tracked."""
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in names}
     if {name for name in top if not name.startswith("revrnn")}:
@@ -83,7 +87,7 @@ def check_contents(wheel: Path, archive: Path) -> None:
     missing = [name for name in wanted if name not in names]
     with tarfile.open(archive) as tar:
         inside = {name.partition("/")[2] for name in tar.getnames()}
-    missing += [name for name in ("LICENSE", "pyproject.toml") if name not in inside]
+    missing += [name for name in tracked() if name[0] != "." and name not in inside]
     if missing or not any(name.endswith("licenses/LICENSE") for name in names):
         raise SystemExit(f"missing: {missing or 'LICENSE in the wheel'}")
 
