@@ -13,7 +13,7 @@ from revrnn.errors import RevRNNError
 UNKNOWN = "<unk>"
 
 
-def find_file(folder: Path, names: Sequence[str], hint: str = "") -> Path:
+def find_file(folder: Path, names: Sequence[str], hint: str) -> Path:
     """Return the first file of these names, plain or with ``.xz``, that a folder has.
 
     Args:
@@ -25,15 +25,13 @@ def find_file(folder: Path, names: Sequence[str], hint: str = "") -> Path:
         RevRNNError: ``E_ARGUMENT`` if there is none.
     """
     if not folder.is_dir():
-        raise RevRNNError(
-            "E_ARGUMENT", "data", str(folder), f"a folder that exists. {hint}".strip()
-        )
+        raise RevRNNError("E_ARGUMENT", "data", str(folder), f"a folder that exists. {hint}")
     for name in names:
         for path in (folder / name, folder / f"{name}.xz"):
             if path.is_file():
                 return path
     allowed = f"a folder with {' or '.join(names)}, plain or .xz. {hint}"
-    raise RevRNNError("E_ARGUMENT", "data", str(folder), allowed.strip())
+    raise RevRNNError("E_ARGUMENT", "data", str(folder), allowed)
 
 
 def read_sentences(path: Path) -> list[list[str]]:

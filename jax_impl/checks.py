@@ -111,7 +111,7 @@ def _check_width(name: str, leaf: Any) -> None:
         raise RevRNNError("E_RANGE", name, given, f"{ends.min} … {ends.max}, or jax_enable_x64")
 
 
-def check_key(name: str, key: object) -> jax.Array:
+def check_key(key: object) -> jax.Array:
     """Return one key of ``jax.random``, of either kind; raise ``E_ARGUMENT`` for what is none."""
     # Only of arrays: nnx.Rngs has a stream of any name.
     dtype = key.dtype if isinstance(key, (jax.Array, np.ndarray)) else None
@@ -121,7 +121,7 @@ def check_key(name: str, key: object) -> jax.Array:
     raw = dtype == jnp.uint32 and shape == jax.eval_shape(lambda: jax.random.PRNGKey(0)).shape
     if (not (typed and shape == ()) and not raw) or isinstance(key, np.ma.MaskedArray):
         given = type(key).__name__ if dtype is None else f"{dtype}{list(shape or ())}"
-        raise RevRNNError("E_ARGUMENT", name, given, "one key of jax.random")
+        raise RevRNNError("E_ARGUMENT", "key", given, "one key of jax.random")
     return key  # type: ignore[return-value] # an array, by its dtype
 
 

@@ -42,7 +42,7 @@ def dropout_gains(
         RevRNNError: ``E_ARGUMENT``, ``E_DTYPE`` or ``E_SHAPE``.
     """
     check_config(config)
-    check_key("key", key)
+    check_key(key)
     check_gain_rate("rate", rate)
     check_flag("locked", locked)
     rows, steps = whole_number("rows", rows), _numbers(steps)
@@ -68,7 +68,7 @@ def step_dropout(
     Raises:
         RevRNNError: ``E_ARGUMENT``, ``E_DTYPE`` or ``E_SHAPE``.
     """
-    check_key("key", key)
+    check_key(key)
     _check_rate("rate", rate, 1.0, "0 … 1")
     check_flag("locked", locked)
     kind = getattr(x, "dtype", None)
@@ -127,7 +127,7 @@ def _check_rate(name: str, rate: object, largest: float, allowed: str) -> None:
 
 
 def module_gains(
-    key: jax.Array | None, rate: float, config: Config, x: jax.Array, locked: bool = False
+    key: jax.Array | None, rate: float, config: Config, x: jax.Array, locked: bool
 ) -> jax.Array | None:
     """Return the gains of a module with dropout ``rate`` for inputs ``[T, B, I]``, if any."""
     if key is None or rate == 0 or config.num_layers == 1:

@@ -83,7 +83,7 @@ class _RevRNN(RecurrentModule, eqx.Module):
             RevRNNError: for a bad argument, by its name.
         """
         self.config = checked_config(self._cell, locals())
-        self.params = without_biases(init(check_key("key", key), self.config), bias)
+        self.params = without_biases(init(check_key(key), self.config), bias)
         self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
         self.locked_dropout = bool(locked_dropout)
         self.chunk_size, self.checkpoint_every = chunk_size, checkpoint_every
@@ -109,7 +109,7 @@ class _RevRNN(RecurrentModule, eqx.Module):
             RevRNNError: for bad input, by the argument's name.
         """
         if key is not None:
-            check_key("key", key)
+            check_key(key)
         inference = self.mode is not None and self.mode.inference
         if inference:
             key = None

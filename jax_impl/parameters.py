@@ -24,7 +24,7 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
     """
     check_process()
     check_config(config)
-    check_key("key", key)
+    check_key(key)
     check_sizes(config)
     bound = config.hidden_size**-0.5
     shapes = config.parameter_shapes()

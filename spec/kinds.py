@@ -209,9 +209,7 @@ RECORDS: Final = {
 }
 
 
-def check_values(
-    fields: Iterable[Field], values: Mapping[str, object], length: Lengths = lambda name: None
-) -> None:
+def check_values(fields: Iterable[Field], values: Mapping[str, object], length: Lengths) -> None:
     """Check single values, fault by fault in the order of the codes (ERR-002, 4).
 
     Args:

@@ -132,7 +132,7 @@ def _check_array(
         raise RevRNNError("E_SHAPE", argument, given_shape, f"shape {list(shape)}")
 
 
-def metadata_of(config: Config, kind: Kind = "parameters", directions: int = 1) -> dict[str, str]:
+def metadata_of(config: Config, kind: Kind, directions: int = 1) -> dict[str, str]:
     """Return the metadata of a file."""
     text = json.dumps(config.as_dict(), sort_keys=True)
     return {"revrnn_kind": kind, "revrnn_config": text, "revrnn_directions": str(directions)}

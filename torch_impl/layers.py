@@ -153,7 +153,7 @@ class RevRNNLayers(SavesConfig):
     def _make_parameters(
         self, device: torch.device | str | int | None, dtype: torch.dtype | None
     ) -> None:
-        check_device("device", device)
+        check_device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if dtype not in FLOATS:
             allowed = ", ".join(map(str, FLOATS))

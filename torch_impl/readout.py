@@ -273,7 +273,7 @@ def add_embedding_gradient(
     dx: Tensor,
     into: Collector,
     add_rows: Callable[[Tensor, Tensor, Tensor], None],
-    often: Tensor | None = None,
+    often: Tensor | None,
 ) -> None:
     """Add the gradient of an embedding's rows for tokens ``[C, B]``, from ``[C, B, E]``.
 

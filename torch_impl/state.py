@@ -97,7 +97,7 @@ class State:
             raise RevRNNError("E_DTYPE", "device", device, "a device: a State has its own types")
         if device is None:
             raise RevRNNError("E_ARGUMENT", "device", None, "a device")
-        place = check_device("device", device)
+        place = check_device(device)
         return self._each(lambda _, value: value.to(place, non_blocking=non_blocking))
 
     def cpu(self) -> State:
@@ -197,12 +197,12 @@ class State:
         return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
 
 
-def check_device(name: str, device: torch.device | str | int | None) -> torch.device:
+def check_device(device: torch.device | str | int | None) -> torch.device:
     """Return an available device, by default the current one, or raise ``E_ARGUMENT``."""
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
-        raise RevRNNError("E_ARGUMENT", name, repr(device), "an available device") from error
+        raise RevRNNError("E_ARGUMENT", "device", repr(device), "an available device") from error
 
 
 def initial_state(
@@ -219,7 +219,7 @@ def initial_state(
         RevRNNError: ``E_ARGUMENT`` if ``batch_size`` is no such number.
     """
     check_config(config)
-    check_device("device", device)
+    check_device(device)
     rows = check_size("batch_size", batch_size)
     check_sizes(config, rows)
     return fresh_state(config, rows, device)
