@@ -1,4 +1,4 @@
-"""Asking two ports for one quantity from the same inputs, and saying where they part."""
+"""Asking the judge and a port for one quantity from the same inputs, and saying where they part."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Parted(Exception):  # noqa: N818 - ends a walk; nothing failed
 
 @dataclass
 class Asking:
-    """Two ports that are asked the same.
+    """A judge and a port that are asked the same.
 
     Attributes:
         judge: who is right, and whose values go on.

@@ -1,4 +1,4 @@
-"""Where does a mismatch begin? The first step, quantity, rule and unit in which two ports part.
+"""Where does a mismatch begin? The first step, quantity, rule and unit in which a port is wrong.
 
 A sequence is asked of both with its trace (EVAL-009), forward and back. In the first step that
 differs, every quantity is asked of both from the same inputs (:mod:`.walk`). Exit status 0: no

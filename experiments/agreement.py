@@ -96,7 +96,7 @@ def compare_batch(
 
 
 def largest_difference(a: Weights, b: Weights) -> float:
-    """Return the largest difference between two sets of gradients, relative to each array's end."""
+    """Return the largest difference of any gradient, relative to the largest in its array."""
     return max(
         float(np.abs(a[name] - b[name]).max() / max(np.abs(b[name]).max(), 1e-30)) for name in b
     )

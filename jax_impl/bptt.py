@@ -178,9 +178,9 @@ class Bptt:
             extra, ys = chunk(back.extra, data.own, at.recover, at.pullback)
             return at.back._replace(extra=extra), ys
 
-        zipped = tuple((parts[0][k], None if parts[1] is None else parts[1][k]) for k in (0, 1))
+        whole, rest = ((parts[0][k], None if parts[1] is None else parts[1][k]) for k in (0, 1))
         back, ys = over_chunks(
-            body, back, steps, self.settings.chunk, data, (zipped[0], zipped[1]), back=True
+            body, back, steps, self.settings.chunk, data, (whole, rest), back=True
         )
         if self.settings.states == "reversed":
             assert back.stores is not None

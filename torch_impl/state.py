@@ -134,8 +134,8 @@ class State:
             raise RevRNNError("E_SHAPE", "rows", "no rows", "one row or more")
         if at.dtype not in (torch.int32, torch.int64):
             raise RevRNNError("E_DTYPE", "rows", at.dtype, "torch.int64")
-        if at.dim() != 1 or len(at) == 0:
-            raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "shape ['any'], not 0")
+        if at.dim() != 1:
+            raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "[n], n at least 1")
         if bool(((at < 0) | (at >= self.batch_size)).any()):
             raise RevRNNError("E_RANGE", "rows", rows, f"0 … {self.batch_size - 1}")
         at = at.to(self.device)
@@ -158,13 +158,8 @@ class State:
         other = [part for part in parts if part.config != first.config]
         if other or len(sizes) > 1 or any(kind != kinds[0] for kind in kinds):
             raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack on one device")
-        names = first.tensors()
-        return (
-            first._each(
-                lambda name, _: torch.cat([p.tensors()[name] for p in parts], int(name != "heads"))
-            )
-            if names
-            else first
+        return first._each(
+            lambda name, _: torch.cat([p.tensors()[name] for p in parts], int(name != "heads"))
         )
 
     # --- as plain data -----------------------------------------------------------------------

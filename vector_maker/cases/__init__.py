@@ -16,7 +16,6 @@ from . import (
     buffer,
     cells,
     conventions,
-    edges,
     ends,
     errors,
     formats,
@@ -30,6 +29,7 @@ from . import (
     sequences,
     single_precision,
     situations,
+    survivors,
 )
 from .draft import Draft, Evaluate, Mistakes
 
@@ -56,6 +56,6 @@ FLAGS: Final = {flag: f"{rule}: {sentence}" for flag, (rule, sentence) in MISTAK
 
 def drafts(evaluate: Evaluate) -> Iterator[Draft]:
     """Give all requests; ``evaluate`` computes what a reversal is to start from."""
-    without = (situations, edges, kinds, names, orders, ends, porting, single_precision)
+    without = (situations, survivors, kinds, names, orders, ends, porting, single_precision)
     for section in (*WITH_MISTAKES, *without):
         yield from section.cases(evaluate)

@@ -1,4 +1,4 @@
-"""Requests that tell apart what differs in one place: survivors of mutation led to them."""
+"""Requests that notice changes of one place which no vector had noticed (``nox -s mutants``)."""
 
 from __future__ import annotations
 
