@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from options import as_options
 from revrnn.experiments.lm.trainer import Trainer as LmTrainer
 from revrnn.experiments.nmt.corpus import Pair
 from revrnn.experiments.nmt.settings import NmtSettings
+from revrnn.experiments.runs import RunFolder
 
 LM_WORDS, NMT_WORDS = 23, 12
 FREQUENCIES = np.log(np.linspace(1, 2, LM_WORDS) / (1.5 * LM_WORDS)).astype(np.float32)
@@ -62,6 +64,37 @@ SIZES = [
 
 class CutError(Exception):
     """What stops a run in a test."""
+
+
+def stop(
+    monkeypatch: pytest.MonkeyPatch, trainer: type[Any], at: dict[int, type[BaseException]]
+) -> list[int]:
+    """Have updates of these numbers, from 1, raise; the list returned has all that have begun."""
+    step, begun = trainer.step, list[int]()
+
+    def stopping(self: Any, *given: Any) -> Any:
+        begun.append(len(begun) + 1)
+        if begun[-1] in at:
+            raise at[begun[-1]]
+        return step(self, *given)
+
+    monkeypatch.setattr(trainer, "step", stopping)
+    return begun
+
+
+def check_alike(a: Path, b: Path, events: tuple[str, ...]) -> None:
+    """See that two runs ended with the same bits, metrics, summary and files, times left out."""
+    ends = [RunFolder(folder).load("last") for folder in (a, b)]
+    ours, theirs = (end[0] for end in ends if end is not None)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert np.array_equal(value, theirs[name]), name
+        assert value.dtype == theirs[name].dtype
+    records = [[r for e in events for r in RunFolder(folder).records(e)] for folder in (a, b)]
+    summaries = [RunFolder(folder).summary for folder in (a, b)]
+    for one, other in [*zip(*records, strict=True), summaries]:
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+    assert sorted(p.name for p in a.iterdir()) == sorted(p.name for p in b.iterdir())
 
 
 def write_text(folder: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,9 @@ from experiment_cases import (
     LM_SMALL,
     NO_DROPOUT,
     CutError,
+    check_alike,
     segments,
+    stop,
     write_text,
 )
 from options import as_options
@@ -94,45 +95,23 @@ def test_a_run_that_was_cut_goes_on(
     words += as_options({**LM_SMALL, **more})
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*words, "--out", str(whole)]) == 0
-    step = Trainer.step
-    calls = 0
-
-    def stopping(self: Any, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls in (3, 11):  # before the first checkpoint, and amid others
-            raise KeyboardInterrupt if calls == 3 else CutError
-        loss: float = step(self, *given)
-        return loss
-
-    monkeypatch.setattr(Trainer, "step", stopping)
+    # Before the first checkpoint, and amid others.
+    begun = stop(monkeypatch, Trainer, {3: KeyboardInterrupt, 11: CutError})
     assert main([*words, "--out", str(cut)]) == 130
     with pytest.raises(CutError):
         main(["lm", "--resume", "--out", str(cut)])
     assert main(["lm", "--resume", "--out", str(cut)]) == 0
-    assert calls > 13
+    assert len(begun) > 13
     assert main(["lm", "--resume", "--epochs", "1", "--out", str(cut)]) == 2
-    ends = [RunFolder(folder).load("last") for folder in (whole, cut)]
-    arrays = [end[0] for end in ends if end is not None]
-    assert arrays[0].keys() == arrays[1].keys()
-    for name, value in arrays[0].items():
-        assert np.array_equal(value, arrays[1][name]), name
-        assert value.dtype == arrays[1][name].dtype
-    records = [
-        [r for e in ("train", "valid") for r in RunFolder(f).records(e)] for f in (whole, cut)
-    ]
-    for a, b in zip(*records, strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
-    summaries = [json.loads((f / "summary.json").read_text()) for f in (whole, cut)]
-    assert {**summaries[0], "seconds": 0} == {**summaries[1], "seconds": 0}
-    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
-    first, last = summaries[0]["valid_perplexity"], RunFolder(whole).records("valid")[-1]
+    check_alike(whole, cut, ("train", "valid"))
+    summary = RunFolder(whole).summary
+    first, last = summary["valid_perplexity"], RunFolder(whole).records("valid")[-1]
     assert first <= last["perplexity"] < len(corpora.load(str(data)).vocabulary) * 1.5
     assert table([RunFolder(whole), RunFolder(cut)]).count("\n") == 4
     assert "perplexity" in (whole / "report.md").read_text(encoding="utf-8")
     assert (whole / "losses.png").stat().st_size > 1000
     if cell.startswith("rev"):
-        saved = {s["layout"]: s for s in summaries[0]["savings"] if s["steps"] == 5}
+        saved = {s["layout"]: s for s in summary["savings"] if s["steps"] == 5}
         # The last bits of the states come from the buffer, so the layouts differ by very little.
         assert np.isclose(saved["stream"]["ideal"], saved["wordlist"]["ideal"], rtol=1e-4)
         assert saved["stream"]["stored"] <= saved["stream"]["ideal"]

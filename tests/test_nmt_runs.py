@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from experiment_cases import NMT_WORDS, CutError, nmt_options, small, some_pairs, write_pairs
+from experiment_cases import (
+    NMT_WORDS,
+    CutError,
+    check_alike,
+    nmt_options,
+    small,
+    some_pairs,
+    stop,
+    write_pairs,
+)
 from revrnn.experiments.__main__ import main
 from revrnn.experiments.nmt.batches import make_batch
 from revrnn.experiments.nmt.memory import measure
@@ -57,36 +65,19 @@ def test_a_run_that_was_cut_goes_on(
     words = nmt_options(data, cell=cell, **more)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert main([*words, "--out", str(whole)]) == 0
-    step, calls = Trainer.step, 0
-
-    def stopping(self: Any, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls in (3, 11):  # before the first checkpoint, and amid others
-            raise KeyboardInterrupt if calls == 3 else CutError
-        return step(self, *given)
-
-    monkeypatch.setattr(Trainer, "step", stopping)
+    # Before the first checkpoint, and amid others.
+    stop(monkeypatch, Trainer, {3: KeyboardInterrupt, 11: CutError})
     assert main([*words, "--out", str(cut)]) == 130
     with pytest.raises(CutError):
         main(["nmt", "--resume", "--out", str(cut)])
     assert main(["nmt", "--resume", "--out", str(cut)]) == 0
-    ends = [RunFolder(folder).load("last") for folder in (whole, cut)]
-    arrays = [end[0] for end in ends if end is not None]
-    assert arrays[0].keys() == arrays[1].keys()
-    assert any(name.startswith("optimiser/exp_avg_sq/") for name in arrays[0])
-    for name, value in arrays[0].items():
-        assert np.array_equal(value, arrays[1][name]), name
-    records = [
-        [r for e in ("train", "valid", "bits") for r in RunFolder(f).records(e)]
-        for f in (whole, cut)
-    ]
-    assert len(records[0]) == 4 + 2 + (2 if cell.startswith("rev") else 0)
-    for a, b in zip(*records, strict=True):
-        assert {**a, "seconds": 0} == {**b, "seconds": 0}
-    summaries = [json.loads((f / "summary.json").read_text()) for f in (whole, cut)]
-    assert {**summaries[0], "seconds": 0} == {**summaries[1], "seconds": 0}
-    assert sorted(p.name for p in whole.iterdir()) == sorted(p.name for p in cut.iterdir())
+    events = ("train", "valid", "bits")
+    check_alike(whole, cut, events)
+    end = RunFolder(whole).load("last")
+    assert end is not None
+    assert any(name.startswith("optimiser/exp_avg_sq/") for name in end[0])
+    records = [record for event in events for record in RunFolder(whole).records(event)]
+    assert len(records) == 4 + 2 + (2 if cell.startswith("rev") else 0)
     report = (whole / "report.md").read_text(encoding="utf-8")
     assert "BLEU" in report
     assert "tok:none" in report

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import revrnn
-from experiment_cases import LM_SMALL, CutError, write_text
+from experiment_cases import LM_SMALL, CutError, stop, write_text
 from options import as_options
 from revrnn.experiments import provenance
 from revrnn.experiments.__main__ import main
@@ -35,16 +35,7 @@ def test_a_report_says_where_its_figures_come_from(
     """Also of a run that was cut, of which both sessions count."""
     data, out = write_text(tmp_path / "data"), tmp_path / "out"
     words = ["lm", "--data", str(data), *as_options({**LM_SMALL, "epochs": 1}), "--out", str(out)]
-    step, calls = Trainer.step, 0
-
-    def stopping(self: Any, *given: Any) -> float:
-        nonlocal calls
-        calls += 1
-        if calls == 6:
-            raise CutError
-        return step(self, *given)
-
-    monkeypatch.setattr(Trainer, "step", stopping)
+    stop(monkeypatch, Trainer, {6: CutError})
     with pytest.raises(CutError):
         main(words)
     assert main([*words, "--resume"]) == 0
