@@ -56,7 +56,7 @@ class Passed(NamedTuple):
         context: ``[T, B, D]``, the units that attention sees, of a stack with slices.
         final: the last state as floats, where another stack may begin.
         end: the last state to go on from: exact for reversible cells.
-        status: 0, or what went wrong, for :meth:`Framework.check`.
+        status: 0, or what went wrong, as :func:`revrnn.jax_impl.check` takes it.
     """
 
     outputs: Array

@@ -88,9 +88,9 @@ def load_parameters(path: Path) -> tuple[dict[str, jax.Array], Config]:
         path: the file.
 
     Returns:
-        float32 arrays by name, whatever float type is in the file, for :func:`apply`; of a network
-        in two directions, which JAX does not run, with names that end in ``_reverse`` besides. And
-        the stack.
+        float32 arrays by name, whatever float type is in the file, for
+        :func:`~revrnn.jax_impl.apply`; of a network in two directions, which JAX does not run, with
+        names that end in ``_reverse`` besides. And the stack.
 
     Raises:
         RevRNNError: with the path, if the file is missing, damaged, of another kind, or has other

@@ -40,7 +40,7 @@ def init(key: jax.Array, config: Config) -> dict[str, jax.Array]:
 def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     """Return float32 parameters in fixed point (QNT-005): weights int16, biases int32.
 
-    NaN becomes 0; :func:`apply` reports it in its status.
+    NaN becomes 0; :func:`~revrnn.jax_impl.apply` reports it in its status.
 
     Raises:
         RevRNNError: ``E_ARGUMENT``, ``E_UNSUPPORTED`` or ``E_DTYPE``.

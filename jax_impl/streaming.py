@@ -65,7 +65,7 @@ def value_and_grad(
         config: the stack.
         readout: ``readout(outer, outputs, targets)``, from float32 ``[C, B, H]`` and a cut of the
             targets to a scalar, or to ``(sum, count)``: see ``reduction``. For large vocabularies
-            :class:`LinearCrossEntropy` takes the least memory.
+            :class:`~revrnn.jax_impl.LinearCrossEntropy` takes the least memory.
         embed: ``embed(outer, inputs)``, from a cut of the inputs to float32 ``[C, B, I]``; without
             it the inputs are that.
         hx: float initial state, ``h`` or for RevLSTM ``(h, c)``, float32 ``[L, B, H]``, of a

@@ -28,6 +28,14 @@ def test_what_a_document_names_is_there(path: Path) -> None:
     assert not unknown, f"{path.name} names sessions that are not there: {sorted(unknown)}"
 
 
+@pytest.mark.parametrize("folder", ["jax_impl/native", "jax_impl/triton", "native"])
+def test_a_package_says_in_what_order_all_of_its_files_are_read(folder: str) -> None:
+    guide = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+    assert "Read in this order" in guide
+    files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    assert set(re.findall(r":mod:`\.(\w+)`", guide)) == files
+
+
 def test_the_vector_named_as_an_example_exists() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (name,) = re.findall(r"--case (\S+)", text)

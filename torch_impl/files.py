@@ -96,7 +96,7 @@ def load_parameters(
         device: where to put the parameters.
 
     Returns:
-        The parameters: float tensors by name, for :func:`rev_rnn` or a module's
+        The parameters: float tensors by name, for :func:`~revrnn.torch_impl.rev_rnn` or a module's
         ``load_state_dict`` (a module without biases accepts biases of zero); of a bidirectional
         network also names that end in ``_reverse``. And the stack's configuration.
 

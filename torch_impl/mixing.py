@@ -3,7 +3,7 @@
 A readout sees one chunk at a time. What it computes for one step must not depend on other steps: a
 softmax, a convolution or a shift along the steps gives for a chunk something else than for the
 whole sequence. :class:`Steps` follows the axis of the steps through functions that keep steps
-apart. Any other function leaves a doubt, which :meth:`.parts.Parts.check_apart` settles by numbers.
+apart. Any other function leaves a doubt, which :func:`.apart.check_apart` settles by numbers.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import jax
 
 from revrnn.config import Config
 
-# What :mod:`.frames` reads by offsets.
+# What :mod:`revrnn.native.frames` reads by offsets.
 _MAJOR: Final = "#define XLA_FFI_API_MAJOR 0\n"
 
 

@@ -1,5 +1,6 @@
 """The engine that has XLA launch the kernels of :mod:`revrnn.gpu` on a GPU.
 
-Read in this order: :mod:`.calls`, :mod:`.ir`, :mod:`.launch`, :mod:`.weights`, :mod:`.stack`,
-:mod:`.gradient`, :mod:`.engine`. Only the last is imported where the engine is not used.
+Read in this order: :mod:`.calls`, :mod:`.ir`, :mod:`.numbers`, :mod:`.launch`, :mod:`.weights`,
+:mod:`.arrays`, :mod:`.stack`, :mod:`.gradient`, :mod:`.engine`; for tests :mod:`.interpreter`. Only
+:mod:`.engine` is imported where the engine is not used.
 """
