@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from revrnn.rules import sections
 from revrnn.vectors import load
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +27,13 @@ def test_what_a_document_names_is_there(path: Path) -> None:
     sessions = re.findall(r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.M)
     unknown = {name.replace("-", "_") for name in SESSION.findall(text)} - set(sessions)
     assert not unknown, f"{path.name} names sessions that are not there: {sorted(unknown)}"
+
+
+def test_the_site_has_all_pages() -> None:
+    """Of docs/ and of the text; nox -s docs, which would fail, is not a part of the tests."""
+    listed = re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert pages | {f"spec/{name}" for name in sections()} <= set(listed)
 
 
 @pytest.mark.parametrize("folder", ["jax_impl/native", "jax_impl/triton", "native"])
