@@ -4,6 +4,27 @@ params = init(key, config)
 out = apply(params, x, config, state=initial_state(config, batch_size))
 """
 
+# Read in this order:
+#
+# - the ground floor, as in the oracle: :mod:`.x64`, :mod:`.isolate`, :mod:`.quantise`,
+#   :mod:`.product`, :mod:`.activations`, :mod:`.stacks`, :mod:`.buffer`, :mod:`.revmul`,
+#   :mod:`.groups`, :mod:`.cells`, :mod:`.sequence`, :mod:`.slopes`, :mod:`.gradients`,
+#   :mod:`.evaluate`, :mod:`.evaluate_programs`, :mod:`.evaluate_native`;
+# - engines: :mod:`.scans`, :mod:`.resets`, :mod:`.walk`, :mod:`.steps`, :mod:`.lowered`,
+#   :mod:`.engines`, :mod:`.engine`, :mod:`.self_check`, the folders native and triton;
+# - a call over a sequence: :mod:`.status`, :mod:`.state`, :mod:`.parameters`, :mod:`.devices`,
+#   :mod:`.settings`, :mod:`.checks`, :mod:`.forks`, :mod:`.dropout`, :mod:`.saturation`,
+#   :mod:`.stores`, :mod:`.passing`, :mod:`.bptt`, :mod:`.call`, :mod:`.meshes`, :mod:`.programs`,
+#   :mod:`.autograd`;
+# - modules: :mod:`.doors`, :mod:`.flax`, :mod:`.equinox`, :mod:`.files`;
+# - a sequence by chunks: :mod:`.closures`, :mod:`.keys`, :mod:`.asked`, :mod:`.run`,
+#   :mod:`.streaming_loss`, :mod:`.streaming`, :mod:`.encoder`;
+# - users' functions, called for one chunk after the other: :mod:`.readout`, :mod:`.in_place`,
+#   :mod:`.embedded`;
+# - from the losses of chunks to that of the sequence: :mod:`.flat`, :mod:`.mixing`,
+#   :mod:`.lengths`, :mod:`.guards`, :mod:`.averages`, :mod:`.pairs`, :mod:`.draws`, :mod:`.apart`,
+#   :mod:`.losses`.
+
 # ruff: noqa: E402 - what is missing is said first
 from revrnn.extras import need
 

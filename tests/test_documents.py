@@ -36,7 +36,10 @@ def test_the_site_has_all_pages() -> None:
     assert pages | {f"spec/{name}" for name in sections()} <= set(listed)
 
 
-@pytest.mark.parametrize("folder", ["jax_impl/native", "jax_impl/triton", "native"])
+GUIDES = ("jax_impl", "jax_impl/native", "jax_impl/triton", "native", "torch_impl")
+
+
+@pytest.mark.parametrize("folder", GUIDES)
 def test_a_package_says_in_what_order_all_of_its_files_are_read(folder: str) -> None:
     guide = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
     assert "Read in this order" in guide

@@ -1,5 +1,27 @@
 """revrnn in PyTorch: the same bits as the oracle, gradients by reversal."""
 
+# Read in this order:
+#
+# - the ground floor, as in the oracle: :mod:`.quantise`, :mod:`.product`, :mod:`.activations`,
+#   :mod:`.blocks`, :mod:`.buffer`, :mod:`.revmul`, :mod:`.cells`, :mod:`.sequence`, :mod:`.state`,
+#   :mod:`.slopes`, :mod:`.gradients`, :mod:`.evaluate`, :mod:`.evaluate_native`;
+# - engines: :mod:`.conversions`, :mod:`.engine`, :mod:`.walk`, :mod:`.compiled`, :mod:`.eager`, the
+#   folders native and triton;
+# - a call over a sequence: :mod:`.checks`, :mod:`.schedule`, :mod:`.dropout`, :mod:`.saturation`,
+#   :mod:`.forks`, :mod:`.transforms`, :mod:`.bptt`, :mod:`.call`, :mod:`.function`,
+#   :mod:`.autograd`;
+# - modules: :mod:`.state_dict`, :mod:`.layers`, :mod:`.doors`, :mod:`.directions`,
+#   :mod:`.modules`, :mod:`.files`;
+# - a sequence by chunks: :mod:`.trees`, :mod:`.collect`, :mod:`.call_hooks`, :mod:`.chunks`,
+#   :mod:`.own_settings`, :mod:`.stream_checks`, :mod:`.run`, :mod:`.report`, :mod:`.streaming`,
+#   :mod:`.encoder`; where it fails :mod:`.failures`; in several processes :mod:`.distributed`,
+#   :mod:`.sharded`;
+# - users' functions, called for one chunk after the other: :mod:`.shortcuts`, :mod:`.readout`,
+#   :mod:`.repeat`, :mod:`.modes`, :mod:`.embedded`;
+# - from the losses of chunks to that of the sequence: :mod:`.results`, :mod:`.step_functions`,
+#   :mod:`.step_places`, :mod:`.mixing`, :mod:`.counts`, :mod:`.averages`, :mod:`.parts`,
+#   :mod:`.apart`, :mod:`.taken`, :mod:`.losses`.
+
 # ruff: noqa: E402 - what is missing is said first
 from revrnn.extras import need
 
