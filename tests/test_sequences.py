@@ -65,7 +65,7 @@ def test_fixed_configurations(
     check_sequence(oracle, other, arguments)
 
 
-@pytest.mark.rule(*CELL_RULES, *SEQUENCE_RULES, "FMT-001", "EVAL-003", "EVAL-006")
+@pytest.mark.rule(*CELL_RULES, *SEQUENCE_RULES, "FMT-001", "EVAL-003", "EVAL-006", "ACC-003")
 @pytest.mark.parametrize("name", ["naive", "torch"])
 @given(data=st.data())
 def test_random_configurations(oracle: Implementation, name: str, data: st.DataObject) -> None:
@@ -73,6 +73,7 @@ def test_random_configurations(oracle: Implementation, name: str, data: st.DataO
     config = data.draw(configs(other.layouts), label="config")
     arguments = data.draw(sequences(config, data.draw(shapes(), label="shape")), label="arguments")
     check_sequence(oracle, other, arguments)
+    assert_agree(oracle, other, "sequence_storage", arguments)
 
 
 def check_sequence(oracle: Implementation, other: Implementation, arguments: Arguments) -> None:
