@@ -172,7 +172,7 @@ def check_arrays(
         wanted.append(("resets", resets, "bool", length))
     if gains is not None:
         if config.num_layers == 1:
-            raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
+            raise RevRNNError("E_ARGUMENT", "gains", "gains for one layer", "None, or more layers")
         above = (length[0], config.num_layers - 1, length[1], config.hidden_size)
         wanted.append(("gains", gains, "int32", above))
     if hx is not None:

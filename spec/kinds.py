@@ -246,7 +246,9 @@ def check_names(given: Iterable[str], fields: Iterable[Field], of: str = "") -> 
             raise RevRNNError("E_ARGUMENT", f"{of}{name}", "an unknown name", one_of(known))
     for field in fields:
         if field.name not in given and not field.is_optional:
-            raise RevRNNError("E_ARGUMENT", f"{of}{field.name}", "nothing", "it must be given")
+            raise RevRNNError(
+                "E_ARGUMENT", f"{of}{field.name}", "nothing", "a value: there is no default"
+            )
 
 
 def is_int(value: object) -> TypeGuard[int]:

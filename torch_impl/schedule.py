@@ -33,7 +33,7 @@ class _Checked:
             check_tensor(f"gains({t})", made, [torch.int32], self.shape, self.device)
             if bool((made < 0).any() | (made > GAIN_MAX).any()):
                 allowed = f"0 … {GAIN_MAX}"
-                raise RevRNNError("E_RANGE", f"gains({t})", "a value outside", allowed)
+                raise RevRNNError("E_RANGE", f"gains({t})", "a gain out of range", allowed)
         return made
 
 
@@ -51,7 +51,7 @@ def make_schedule(
     by_step: Gains | None = None
     if isinstance(gains, Tensor):
         if bool((gains < 0).any() | (gains > GAIN_MAX).any()):
-            raise RevRNNError("E_RANGE", "gains", "a value outside", f"0 … {GAIN_MAX}")
+            raise RevRNNError("E_RANGE", "gains", "a gain out of range", f"0 … {GAIN_MAX}")
         by_step = gains.__getitem__
     elif gains is not None:
         by_step = _Checked(gains, (config.num_layers - 1, rows, config.hidden_size), device)
@@ -84,7 +84,7 @@ def check_schedule(
     if gains is None:
         return
     if config.num_layers == 1:
-        raise RevRNNError("E_ARGUMENT", "gains", "gains", "None for one layer")
+        raise RevRNNError("E_ARGUMENT", "gains", "gains for one layer", "None, or more layers")
     given: object = gains
     if isinstance(gains, Tensor):
         shape = (steps, config.num_layers - 1, rows, config.hidden_size)

@@ -76,8 +76,8 @@ def refuse_forward_mode() -> NoReturn:
 
 def refuse_tracing() -> NoReturn:
     """Raise ``E_UNSUPPORTED``."""
-    allowed = "a call as it is"
-    raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a traced call", allowed)
+    allowed = "a call outside of it"
+    raise RevRNNError("E_UNSUPPORTED", "torch.jit.trace", "a call that is traced", allowed)
 
 
 def check_surroundings(x: Tensor) -> None:
@@ -91,17 +91,18 @@ def check_surroundings(x: Tensor) -> None:
         refuse_forward_mode()  # torch.func.linearize records what it differentiates
     exporting: Any = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     if exporting() or get_proxy_mode() is not None:
-        allowed = "a call as it is; save_parameters carries the weights"
+        allowed = "a call outside of it; save_parameters carries the weights"
         raise RevRNNError("E_UNSUPPORTED", "torch.export", "a call that is recorded", allowed)
     levels: Any = _functorch.get_interpreter_stack() or ()
     if any(level.key() == _functorch.TransformType.Functionalize for level in levels):
         name = "torch.func.functionalize"
-        raise RevRNNError("E_UNSUPPORTED", name, "a call inside", "a call as it is")
+        raise RevRNNError("E_UNSUPPORTED", name, "a call inside of it", "a call outside of it")
     jit: Any = torch.jit
     if jit.is_tracing():
         refuse_tracing()
     if x.is_cuda and torch.cuda.is_current_stream_capturing():
-        raise RevRNNError("E_UNSUPPORTED", "CUDA graphs", "a captured call", "a call outside")
+        given = "a call that is captured"
+        raise RevRNNError("E_UNSUPPORTED", "CUDA graphs", given, "a call outside of the capture")
 
 
 def as_leaf(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

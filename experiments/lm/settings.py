@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, one_of
 
 from ..settings import (
     AT_LEAST_1,
@@ -62,7 +62,8 @@ class LmSettings(TextSettings):
         """Check what a field alone does not show."""
         super().__post_init__()
         if self.framework == "jax" and self.cell in FLOAT:
-            raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), "with framework torch")
+            allowed = f"{one_of((*REVERSIBLE, *OWN))}, or framework torch"
+            raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), allowed)
         if self.cell in FLOAT and not self.forgetting:
             raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
         if self.has_config:
