@@ -30,7 +30,7 @@ from .outputs import check_file, plot_files
 from .processes import Processes
 from .progress import bar
 from .runs import Arrays, uniform_parameters
-from .settings import FRAMEWORKS, REVERSIBLE, check
+from .settings import FRAMEWORKS, REVERSIBLE, check, limit
 from .text import batches, help_topics
 
 
@@ -38,13 +38,13 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m revrnn.experiments.demo", description=__doc__)
     parser.add_argument("--updates", type=int, default=200, help="updates of each run")
-    parser.add_argument("--hidden-size", type=int, default=128)
+    parser.add_argument("--hidden-size", type=int, default=128, help="units of the layer")
     parser.add_argument("--steps", type=int, default=64, help="characters in a segment")
     parser.add_argument("--rows", type=int, default=16, help="parallel streams of text")
-    parser.add_argument("--max-forget-bits", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, default=5e-3)
+    parser.add_argument("--max-forget-bits", type=int, default=3, help="1 … 10")
+    parser.add_argument("--learning-rate", type=float, default=5e-3, help="of Adam")
     parser.add_argument("--checks", type=int, default=6, help="batches compared with the oracle")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of first weights")
     parser.add_argument("--out", type=Path, default=Path("out", "demo"), help="where the plot goes")
     given = parser.parse_args(arguments)
     try:
@@ -53,7 +53,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
             good = 1 <= getattr(given, name) <= 10**6
             check(name, getattr(given, name), good, "1 … 10^6")
         demo_settings("revgru", given)
-        check("out", str(given.out), given.out.name not in ("", ".."), "files' name, not a folder")
+        check("out", str(given.out), given.out.name not in ("", ".."), "the name of a file")
         for file in plot_files(given.out):
             check_file(file)
     except RevRNNError as error:
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(
         f"{len(corpus.ids):,} characters of Python's help, {len(corpus.vocabulary)} kinds; "
         f"{given.hidden_size} units, "
-        f"at most {given.max_forget_bits} bits forgotten per unit and operation"
+        f"at most {limit(given.max_forget_bits)} forgotten per unit and operation"
     )
     last = given.updates - 1
     checks = {round(i * last / max(given.checks - 1, 1)) for i in range(given.checks)}

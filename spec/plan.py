@@ -63,7 +63,7 @@ class Plan:
             ("all states, stored", self.plain),
             ("states of √T checkpoints", self.checkpointing),
             ("buffer, worst case", self.buffer_worst),
-            (f"buffer, {self.bits:g} bits forgotten", self.buffer_expected),
+            (f"buffer, {self.bits:g} bit{'s' * (self.bits != 1)} forgotten", self.buffer_expected),
             ("slices", self.slices),
             ("one chunk in work", self.chunk),
         ]
