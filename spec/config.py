@@ -225,7 +225,7 @@ _OF_PARAMETERS: Final = ("cell", "input_size", "hidden_size", "num_layers", "for
 
 
 def fixed(name: str, now: object) -> str:
-    """Say what a module's attribute ``name`` may be that it was made for: what it is now."""
+    """Say what may be assigned to a setting that a module was made with: the value that it has."""
     if name in Config.__dataclass_fields__ and name not in _OF_PARAMETERS:
         return f"{now!r}, or another config: dataclasses.replace(config, {name}=…)"
     return f"{now!r}, for which the parameters were made; or a new module"

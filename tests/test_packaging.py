@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy
 import pytest
-import release
 
+import release
 import revrnn
 from folders import FOLDERS, PACKAGES, ROOT, project
 from revrnn.archive import FOLDERS as FOLDERS_IN_ARCHIVE
