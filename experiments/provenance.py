@@ -16,7 +16,7 @@ import revrnn
 # From the narrowest to the widest, as Linux names them, and as people do.
 FLAGS: Final = {
     "avx2": "AVX2",
-    "avx512f": "AVX-" + "512",  # in one piece it reads like the number of a rule
+    "avx512f": "AVX-512",
     "avx_vnni": "VNNI",
     "avx512_vnni": "VNNI",
     "amx_tile": "AMX",
