@@ -202,8 +202,10 @@ def draw_all(results: Path, out: Path) -> list[Path]:
 def main(arguments: list[str] | None = None) -> int:
     """Draw all figures; return 1 if there was nothing to draw."""
     parser = argparse.ArgumentParser(prog="python -m revrnn.experiments.figures")
-    parser.add_argument("--results", type=Path, default=Path("docs", "results"))
-    parser.add_argument("--out", type=Path, default=Path("docs", "images"))
+    results, out = Path("docs", "results"), Path("docs", "images")
+    told = f"folder of JSON files that commands wrote ({results})"
+    parser.add_argument("--results", type=Path, default=results, help=told)
+    parser.add_argument("--out", type=Path, default=out, help=f"folder of the figures ({out})")
     given = parser.parse_args(arguments)
     try:
         written = draw_all(given.results, given.out)

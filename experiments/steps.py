@@ -18,9 +18,9 @@ from . import provenance
 from .lm.memory import measure
 from .lm.settings import PRESETS, LmSettings
 from .outputs import check_file, write_json
-from .settings import add_options, check, chosen
+from .settings import OWN, REVERSIBLE, add_options, check, chosen
 
-CELLS: Final = ("gru", "lstm", "revgru", "revlstm")
+CELLS: Final = (*OWN, *REVERSIBLE)
 # What may be asked for: the settings on which memory depends, but for the cell and the steps.
 OPTIONS: Final = (
     "framework",
