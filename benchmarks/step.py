@@ -255,30 +255,29 @@ def check_variants(parser: argparse.ArgumentParser, options: argparse.Namespace)
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", choices=["layer", "lm"], default="layer")
+    parser.add_argument(
+        "--work", choices=["layer", "lm"], default="layer", help="the stack alone, or a model"
+    )
     parser.add_argument("--framework", nargs="+", choices=["torch", "jax"], default=["torch"])
     parser.add_argument("--cells", nargs="+", choices=["gru", "lstm"], default=["gru", "lstm"])
     parser.add_argument("--sizes", nargs="+", type=sizes_of, help="inputs,units,layers")
-    parser.add_argument("--steps", nargs="+", type=count)
-    parser.add_argument("--threads", nargs="+", type=count, default=[1, 2])
+    parser.add_argument("--steps", nargs="+", type=count, help="of sequences")
+    parser.add_argument("--threads", nargs="+", type=count, default=[1, 2], help="in turn (1 2)")
     parser.add_argument("--cpu", nargs="+", choices=sorted(CLASSES), default=["best"])
     parser.add_argument("--variants", nargs="+", help="labels; all are measured without it")
-    parser.add_argument("--batch", type=count)
-    parser.add_argument("--vocabulary", type=count, default=10_000)
+    parser.add_argument("--batch", type=count, help="rows")
+    parser.add_argument("--vocabulary", type=count, default=10_000, help="classes of lm (10000)")
     parser.add_argument(
-        "--bits",
-        type=int,
-        choices=range(1, 11),
-        default=3,
-        metavar="1 … 10",
-        help="most bits forgotten",
+        "--bits", type=int, choices=range(1, 11), default=3, metavar="1 … 10", help="limit (3)"
     )
     parser.add_argument("--chunk", type=count, help="steps handled together (16 or nearly so)")
-    parser.add_argument("--turns", type=count, default=5)
+    parser.add_argument("--turns", type=count, default=5, help="of all variants (5)")
     parser.add_argument("--in-a-row", type=count, default=1, help="steps of a turn, the last timed")
-    parser.add_argument("--device", type=device_of, default="cpu")
+    parser.add_argument("--device", type=device_of, default="cpu", help="cpu, cuda, cuda:0 (cpu)")
     parser.add_argument("--limit-mb", type=count, help="memory that a step may take")
-    parser.add_argument("--out", type=place_of)
+    parser.add_argument(
+        "--out", type=place_of, help="name of the files for figures, table and plots"
+    )
     options = parser.parse_args()
     check_variants(parser, options)
     words = describe(*dict.fromkeys(["numpy", *options.framework]))
