@@ -106,7 +106,8 @@ def advance_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     room = _carray(pointer(task[ROOM], _SHORT), (task[SIZE],))
     bins, tally = longs_2(result(frame, 10)).shape[1], np.zeros(buffers.TALLIES, np.int64)
     gates = _carray(pointer(task[GATES], _LONG), (h.shape[0], bins))
-    tops = _carray(pointer(task[TOPS], _LONG), (steps.active.shape[0],))
+    asked = steps.active.shape[0] if task[TOPS] else 0
+    tops = _carray(pointer(task[TOPS], _LONG), (asked,))
     pushed = _carray(pointer(task[PUSHED], _LONG), (h.shape[0],))
     kept = Kept(room, task[KEEP], tally, aside_h, aside_c, own_slices, own_states)
     outputs = Outputs(ints_3(result(frame, 7)), first)

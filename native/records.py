@@ -67,7 +67,7 @@ class Counted(namedtuple("Counted", "gates pushed tops")):
     Attributes:
         gates: ``[L, 1025]`` or ``[L, 0]``.
         pushed: words that each layer pushed, ``[L]``.
-        tops: words pushed up to the end of each step, ``[C]``, or of no steps.
+        tops: words pushed up to the end of each step, ``[C]``, or none.
     """
 
 

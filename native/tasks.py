@@ -23,9 +23,9 @@ _LONG: Any = types.int64
 Handler = Callable[[int], int]
 
 # What a share is told, int64: the frame, which of how many it is, where its words are, how many
-# there is room for and whether they are kept, where it counts words by step and by layer and gates,
-# where gradients of pre-activations are, where packed inputs, and whether it is the second turn of
-# a gradient.
+# there is room for and whether they are kept, where it counts words by step (0: nowhere), by layer
+# and gates, where gradients of pre-activations are, where packed inputs, and whether it is the
+# second turn of a gradient.
 FRAME, INDEX, COUNT, ROOM, SIZE, KEEP, TOPS, PUSHED, GATES, DS, BELOW, AGAIN = range(12)
 # What it says: whether memory was short, its words, whether it wanted more of them, and wraps.
 FAILED, WORDS, SHORT, WRAPS = range(12, 16)

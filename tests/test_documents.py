@@ -36,7 +36,14 @@ def test_the_site_has_all_pages() -> None:
     assert pages | {f"spec/{name}" for name in sections()} <= set(listed)
 
 
-GUIDES = ("jax_impl", "jax_impl/native", "jax_impl/triton", "native", "torch_impl")
+GUIDES = (
+    "jax_impl",
+    "jax_impl/native",
+    "jax_impl/triton",
+    "native",
+    "torch_impl",
+    "torch_impl/native",
+)
 
 
 @pytest.mark.parametrize("folder", GUIDES)

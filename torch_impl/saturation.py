@@ -9,7 +9,7 @@ from revrnn.config import Config
 from revrnn.formats import OPERAND_MAX
 from revrnn.saturation import Saturation, view_limit
 
-from .conversions import CONVERSIONS, Conversions
+from .conversions import Conversions
 from .state import State
 
 
@@ -20,9 +20,7 @@ class SaturationCounter:
     them, else when they are recovered.
     """
 
-    def __init__(
-        self, config: Config, device: torch.device, conversions: Conversions = CONVERSIONS
-    ) -> None:
+    def __init__(self, config: Config, device: torch.device, conversions: Conversions) -> None:
         """Start from nothing; ``conversions`` look at tensors on the CPU."""
         self._look = conversions.largest
         self.limit, self.bits = view_limit(config), config.formats.state_bits

@@ -13,7 +13,7 @@ from revrnn.config import Config
 from ...native.compiling import Array
 from ...native.packing import aligned, float_size, pack_float, pack_int16, packed_size
 from ...native.records import Stack
-from ...native.sums import NORMS
+from ...native.sums import BIAS, CANDIDATE, INPUT, NORMS, VIEW
 
 
 def _packed(parts: list[Array]) -> tuple[Array, list[int]]:
@@ -54,18 +54,21 @@ class Weights:
         self._views = [w[: 2 * units] for w in groups] if gru else groups
         self._candidates = [w[2 * units :] for w in groups] if gru else []
         norms = np.zeros((config.num_layers, NORMS), np.int64)
-        w_x, norms[:1, 0] = _packed(self._inputs[:1])
+        w_x, norms[:1, INPUT] = _packed(self._inputs[:1])
         w_l = np.empty((0, 0), np.int16)
         if config.num_layers > 1:
-            w_l, norms[1:, 0] = _packed(self._inputs[1:])
+            w_l, norms[1:, INPUT] = _packed(self._inputs[1:])
         w_h, of_views = _packed(self._views)
-        norms[:, 1:3] = np.reshape(of_views, (-1, 2))
+        norms[:, VIEW : VIEW + 2] = np.reshape(of_views, (-1, 2))
         self.w_u: Array | None = None
         if gru:
             packed, of_candidates = _packed(self._candidates)
-            self.w_u, norms[:, 3:5] = _by_group(packed), np.reshape(of_candidates, (-1, 2))
+            self.w_u, norms[:, CANDIDATE : CANDIDATE + 2] = (
+                _by_group(packed),
+                np.reshape(of_candidates, (-1, 2)),
+            )
         bias = np.stack([arrays[f"bias_l{k}"] for k in layers])
-        norms[:, 5] = np.abs(bias.astype(np.int64)).max(1)
+        norms[:, BIAS] = np.abs(bias.astype(np.int64)).max(1)
         self.stack = Stack(w_x[0], w_l, _by_group(w_h), norms, bias)
         self.multiplications = sum(w.size for w in (*self._inputs, *both))
 

@@ -1,7 +1,7 @@
 """Passes of the native engine: what goes into compiled calls and comes out of them.
 
 Calls are those of :mod:`revrnn.native.handlers`, with a frame of arguments and results as XLA's: by
-number they are those of :mod:`revrnn.native.chunk_shares` and :mod:`.gradient_shares`.
+number they are those of :mod:`revrnn.native.chunk_shares`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ...native import gru, lstm_rows
 from ...native.compiling import Array
 from ...native.frame_writer import Frame, begin_of
 from ...native.plan import forget_scale, numbers
-from ...native.tasks import GATES, PUSHED, TOPS, WRAPS
+from ...native.tasks import GATES, PUSHED, WRAPS
 from ..conversions import as_array
 from ..engine import Settings, Store
 from ..gradients import Gradients
@@ -31,13 +31,14 @@ from .rows import Kept, Rows, by_layer
 from .threads import call, chunk_shares
 from .weights import Weights
 
-# Numbers of arguments and results.
+# Numbers of arguments and results, and how many there are.
 _X, _ACTIVE, _ASIDE_AT, _GAINS = 8, 9, 10, 11
 _H, _C, _HEADS = 0, 1, 2
 _ASIDE, _SLICES, _STATES, _SCALE = (17, 18), 20, 21, 22
 _ASIDE_TO, _OUTPUTS_TO, _SLICES_TO, _STATES_TO, _BINS = (5, 6), 7, 8, 9, 10
 _OUTPUTS_BACK, _FACTORS = 4, (5, 6, 7)
 
+_COUNTS: Final = (23, 11)
 _NONE: Final = np.empty((0, 0, 0), np.int32)
 
 
@@ -88,14 +89,13 @@ class NativePass:
         self._even = schedule.mask is None and schedule.resets is None and schedule.gains is None
         self._known: dict[int, tuple[Array, Array, Array]] = {}
         self._frame = self._new_frame()
-        self._tops = np.empty((threads, 0), np.int64)
         self._longest = 0  # steps of the longest chunk so far
         self._tape: Tape | None = None
         self._gradient: GradientPass | None = None
 
     def _new_frame(self) -> Frame:
         """Return a frame for both ways, with what all chunks have: weights and states."""
-        frame, work, rows = Frame(23, 11), self.work, self.rows
+        frame, work, rows = Frame(*_COUNTS), self.work, self.rows
         stack, none = work.weights.stack, np.empty((0, 0, 0), np.int16)
         w_u = none if work.weights.w_u is None else work.weights.w_u
         given = (*work.numbers, stack.w_x, stack.w_l, stack.w_h, w_u, stack.norms, stack.bias)
@@ -134,9 +134,6 @@ class NativePass:
         results[_ASIDE_TO[0]], results[_ASIDE_TO[1]] = kept.aside_h, kept.aside_c
         results[_SLICES_TO], results[_STATES_TO] = kept.slices, kept.states
         results[_OUTPUTS_TO] = _NONE if outputs is None else outputs.numpy()
-        if self._tops.shape[1] < count:
-            self._tops = np.empty((len(rows.tasks), count), np.int64)
-            rows.tasks[:, TOPS] = _places(self._tops)
         call("advance", self.config, rows.tasks, len(rows.tasks))
         # Not kept until the way back: for many modules that would be as much as their words.
         del frame.arguments[_X], results[_OUTPUTS_TO]
