@@ -63,10 +63,8 @@ class Weights:
         self.w_u: Array | None = None
         if gru:
             packed, of_candidates = _packed(self._candidates)
-            self.w_u, norms[:, CANDIDATE : CANDIDATE + 2] = (
-                _by_group(packed),
-                np.reshape(of_candidates, (-1, 2)),
-            )
+            self.w_u = _by_group(packed)
+            norms[:, CANDIDATE : CANDIDATE + 2] = np.reshape(of_candidates, (-1, 2))
         bias = np.stack([arrays[f"bias_l{k}"] for k in layers])
         norms[:, BIAS] = np.abs(bias.astype(np.int64)).max(1)
         self.stack = Stack(w_x[0], w_l, _by_group(w_h), norms, bias)
