@@ -202,3 +202,18 @@ def test_a_mean_over_what_counts_is_tried_once(read: Read, once: bool) -> None:
 
     value_and_grad(model.rnn, x, y, counted, embed=model.embed, chunk_size=4)
     assert calls == [2, 1, 1, *([4, 4, 4] if once else [4, 1, 2, 1] * 3)]
+
+
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_one_target_a_chunk_does_not_hide_what_divides() -> None:
+    """Of each chunk alone a mean over each row's targets is their sum."""
+    model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), _targets("")
+    y[torch.arange(STEPS) % 4 > 0] = -100
+
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        losses = torch.stack([each_loss(one[None], of[None]) for one, of in zip(h, y, strict=True)])
+        return ((losses * keep(y)).sum(0) / keep(y).sum(0).clamp(min=1)).mean()
+
+    for run in (value_and_grad, value):
+        with pytest.raises(RevRNNError, match=r"readout: .*along the steps"):
+            run(model.rnn, x, y, read, embed=model.embed, chunk_size=4)

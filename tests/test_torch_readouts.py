@@ -64,6 +64,8 @@ NUMBERS: dict[str, Read] = {
     "sum over steps": lambda h, y: (h - y).square().sum((0, 2)).mean(),
     "sum over a known count": lambda h, y: (h - y).abs().sum() / torch.tensor(200.0),
     "mean, made by hand": lambda h, y: (h - y).abs().sum() / y.numel(),
+    "over the targets' mean": lambda h, y: F.mse_loss(h, y) / y.square().mean().clamp(min=0.5),
+    "over its own mean": lambda h, y: (a := (h - y).square()).mean() / a.detach().mean(),
     "two means": lambda h, y: F.mse_loss(h, y) + 0.1 * h.square().mean() - 3,
     "added in place": _added,
     "step by step": _by_steps,
@@ -85,6 +87,7 @@ CLASSES: dict[str, Read] = {
     "sum over count and steps": lambda h, y: (
         (each_loss(h, y) * keep(y).flatten()).sum() / (keep(y).sum() + len(h))
     ),
+    "mean over a mean": lambda h, y: (h.sum(-1) * keep(y)).mean() / (keep(y).mean() + 1e-6),
     "sum over a number": lambda h, y: (h.sum(-1) * keep(y)).sum() / max(1, int(keep(y).sum())),
     "mean of chosen": lambda h, y: h.sum(-1)[y >= 0].mean(),
     "mse of chosen": lambda h, y: F.mse_loss(h[y >= 0], h[y >= 0].detach() + 1),

@@ -17,7 +17,8 @@ from revrnn.errors import RevRNNError
 
 from .averages import Average, Watch
 from .counts import TINY
-from .parts import Close, Parts, mixed, number_of
+from .part_sums import Close, number_of
+from .parts import Parts, mixed
 from .step_functions import BEYOND, OTHER
 from .step_places import Place
 
@@ -75,7 +76,7 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
             if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
                 return False
             raise error from cause
-        answers = [_adds_up(form, whole, each, close) for form in forms]
+        answers = [_adds_up(form, whole, each, close, parts, low) for form in forms]
         if not any(one is not False for one in answers):
             raise error
         if True in answers:
@@ -154,17 +155,21 @@ def _counts_add_up(parts: Parts, count: Tensor | float, before: Parts | None) ->
     return Close(1e-4)(number_of(count), sum(each), *each)
 
 
-def _adds_up(form: Form, whole: Made, parts: Sequence[Made], close: Close) -> bool | None:
+def _adds_up(
+    form: Form, whole: Made, each: Sequence[Made], close: Close, parts: Parts, low: bool
+) -> bool | None:
     """Say whether sums and counts of parts add up; ``None`` if they do not show it."""
-    pairs = [form(*one) for one in (whole, *parts)]
+    pairs = [form(*one) for one in (whole, *each)]
     if None in pairs:
         return False if pairs[0] is None else None
+    totals = [total for total, _ in pairs]  # type: ignore[misc]
     (total, count), *others = [(number_of(a), number_of(b)) for a, b in pairs]  # type: ignore[misc]
     sums, counts = [a for a, _ in others], [b for _, b in others]
     if not all(math.isfinite(value) for value in (total, count, *sums, *counts)):
         return None
     fits = close(total, sum(sums), *sums) and close(count, sum(counts))
-    return fits and (True if all(sums) else None)  # 0: nothing may count there
+    # 0: nothing may count there.
+    return fits and parts.same_gradients(totals, low) and (True if all(sums) else None)
 
 
 def as_sum(result: Tensor, *_: Any) -> tuple[Any, Any]:

@@ -7,7 +7,6 @@ whether a chunk's scalar is a mean or a sum, and over how many elements a mean i
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -22,13 +21,9 @@ from .mixing import Steps
 from .modes import Mode
 from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS
 from .step_places import Place
+from .target_counts import CROSS, counted
 from .trees import lengths
 
-# What PyTorch averages over the targets that count, not over all.
-_CROSS: Final[dict[Any, inspect.Signature]] = {
-    function: inspect.signature(function)
-    for function in (functional.cross_entropy, functional.nll_loss)
-}
 # Losses whose mean is over all elements of what they compare.
 _LOSSES: Final = {
     getattr(functional, name)
@@ -56,7 +51,8 @@ class Average:
         count: the number (or weight) that a mean was divided by; ``None`` if every step has the
             same share in it.
         total: what was divided by ``count``, with its graph, if that is known.
-        finish: what is done to a count before it divides, ``clamp(min=1)`` for instance.
+        finish: what is done to a count before it divides, ``clamp(min=1)`` for instance, from it
+            and the steps of the sequence.
         size: elements of what was reduced, if that is known.
         doubt: the function that made what is divided by of sums over steps, so that it is none.
         by: what was divided by, as it was given.
@@ -67,7 +63,7 @@ class Average:
     sure: bool
     count: Count | None = None
     total: Tensor | None = None
-    finish: Callable[[Tensor], Tensor] | None = None
+    finish: Callable[[Tensor, int], Tensor] | None = None
     size: float | None = None
     doubt: Place | None = None
     by: Tensor | None = None
@@ -105,6 +101,11 @@ class Watch(Mode):
         """Say whether a scalar is a sum over arrays that have steps, as its computation shows."""
         made = self.of(scalar)
         return made is not None and made.kind == "sum" and self.apart.place(scalar) == Place(None)
+
+    def _is_even_mean(self, scalar: Tensor) -> bool:
+        """Say whether a scalar is a mean in which every step has the same share."""
+        made = self.of(scalar)
+        return made is not None and (made.kind, made.count, made.sure) == ("mean", None, True)
 
     def of(self, result: Tensor) -> Average | None:
         """Return how a scalar was made, or ``None`` if that was not seen."""
@@ -148,7 +149,7 @@ class Watch(Mode):
     # --- scalars from arrays -----------------------------------------------------------------
 
     def _made(self, func: Any, result: Tensor, args: Any, given: dict[str, Any]) -> Average | None:
-        if func in _CROSS:
+        if func in CROSS:
             return self._cross(func, args, given)
         name = _name(func)
         if func in _LOSSES:
@@ -202,27 +203,12 @@ class Watch(Mode):
         return self._reduced(reduction, whole) if known else None
 
     def _cross(self, func: Any, args: Any, given: dict[str, Any]) -> Average | None:
-        bound = _CROSS[func].bind(*args, **given)
-        bound.apply_defaults()
-        values = bound.arguments
-        old_names = values["size_average"] is not None or values["reduce"] is not None
-        if values["reduction"] not in ("mean", "sum") or old_names:
+        found = counted(func, args, given)
+        if found is None:
             return None
-        scores, target = values["input"].detach(), values["target"].detach()
-        positions = float(target.numel())
-        if target.is_floating_point():
-            positions /= scores.shape[1 if scores.dim() > 1 else 0]
-        if values["reduction"] == "sum":
+        _, count, positions = found
+        if count is None:
             return Average("sum", positions % (self.steps * self.rows) == 0)
-        if target.is_floating_point():
-            count = target.new_tensor(positions, dtype=torch.float32)
-        else:
-            keep, weight = target != values["ignore_index"], values["weight"]
-            each = keep.float()
-            if weight is not None:
-                wide = weight.detach().float()
-                each = torch.where(keep, wide[torch.where(keep, target, 0).long()], 0)
-            count = each.sum()
         self.uneven.append(count != positions)
         return Average("mean", True, count)
 
@@ -244,10 +230,14 @@ class Watch(Mode):
         finish, place, seen = None, None, False
         if isinstance(by, Tensor):
             made = self.counts.of(by)
-            by, finish = (by, None) if made is None else (made.root, made.make)
+            by = by if made is None else made.root
             place = self.apart.place(by)
-            seen = self.is_sum(first) and self.is_sum(by)
-            by = by.clone()  # it may be changed in place
+            means = self._is_even_mean(first) and self._is_even_mean(by)
+            seen = (means or (self.is_sum(first) and self.is_sum(by))) and place == Place(None)
+            seen &= self.apart.place(first) == Place(None)
+            finish = None if made is None else _finished(made.make, means)
+            # By their steps means are sums. And what divides may be changed in place.
+            first, by = (first * self.steps, by * self.steps) if means else (first, by.clone())
         elif not _is_number(by):
             return None
         # Whether ``by`` is a count may be found out later, so the dividend is kept.
@@ -287,6 +277,11 @@ class Watch(Mode):
     def _is_constant(self, value: object) -> bool:
         """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""
         return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
+
+
+def _finished(make: Callable[[Tensor], Tensor], mean: bool) -> Callable[[Tensor, int], Tensor]:
+    """Return what is done to a count, or to a mean over so many steps that is given as a sum."""
+    return lambda count, steps: make(count / steps) * steps if mean else make(count)
 
 
 def _is_number(value: object) -> bool:

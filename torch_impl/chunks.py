@@ -131,7 +131,8 @@ class ChunkInputs:
         """Raise ``E_UNSUPPORTED`` for gradients that depend on how steps are cut."""
         if self.in_place or self.embed is None or self.steps <= chunk_size:
             return
-        self._embedded_apart = Embedded(self.embed, chunk_size, self.steps)
+        back = self.into is not None
+        self._embedded_apart = Embedded(self.embed, chunk_size, self.steps, back)
         if self.into is None:
             return
         for module in modules_of(self.embed):

@@ -154,6 +154,18 @@ class Collector:
 
     # --- passing on --------------------------------------------------------------------------
 
+    def beside(self, other: Collector) -> list[tuple[Tensor, Tensor]]:
+        """Return each gradient that either has, beside the other's, zeros where one has none."""
+        pairs = []
+        for own, theirs in ((self._tensors, other._tensors), (self._outer, other._outer)):
+            keys: set[Any] = {*own, *theirs}
+            for both in (
+                [held[key].value for held in (own, theirs) if key in held] for key in keys
+            ):
+                dense = [value.to_dense() for value in both if value is not None and value.numel()]
+                pairs += [(one, dense[1] if dense[1:] else one * 0) for one in dense[:1]]
+        return pairs
+
     def gradients_of(self, tensors: Iterable[Tensor]) -> list[Tensor | None]:
         """Take out the gradients of some tensors, in the tensors' types."""
         return [self.take(tensor) for tensor in tensors]

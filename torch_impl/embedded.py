@@ -18,7 +18,9 @@ from torch import Tensor
 from revrnn.errors import RevRNNError
 
 from .averages import Watch
+from .collect import now
 from .modes import Mode
+from .part_gradients import gradients_add_up
 from .parts import NoDropout
 from .quantise import LOW
 from .repeat import no_trace, random_state, set_random_state
@@ -34,15 +36,18 @@ _COMPILED: Final = "_torchdynamo_orig_callable"
 class Embedded:
     """Watches the first call of an ``embed``, and tries it on parts if that leaves a doubt."""
 
-    def __init__(self, embed: Callable[[Any], Any], chunk_size: int, steps: int) -> None:
+    def __init__(
+        self, embed: Callable[[Any], Any], chunk_size: int, steps: int, back: bool
+    ) -> None:
         """Note how the sequence is cut.
 
         Args:
             embed: the user's.
             chunk_size: steps of a chunk.
             steps: of the sequence, more than those of a chunk.
+            back: whether there will be a backward pass, so that gradients count.
         """
-        self.embed, self.chunk_size, self.steps = embed, chunk_size, steps
+        self.embed, self.chunk_size, self.steps, self.back = embed, chunk_size, steps, back
         # Under a mode of functions a compiled function would be compiled once more.
         self.compiled = hasattr(embed, _COMPILED) or hasattr(embed, "_orig_mod")
         self.doubt: Place | None = None
@@ -78,7 +83,7 @@ class Embedded:
         if self.doubt is None:
             return
         several = min(self.steps, max(2 * self.chunk_size, _FEWEST))
-        x, made = data(0, several), []
+        x, made, since = data(0, several), [], now()
         try:
             for first, stop in pairwise(sorted({0, 1, self.chunk_size, several})):
                 made.append(self._of(x[first:stop]))
@@ -91,7 +96,7 @@ class Embedded:
             raise self._error() from cause
         if any(one is None for one in (whole, *made)):
             return  # random numbers differ between a chunk and its parts
-        if not _is_same(whole, made):
+        if not (_is_same(whole, made) and _of_one_gradient(whole, made, since)):
             raise self._error()
 
     def _of(self, x: Any) -> Any:
@@ -101,7 +106,8 @@ class Embedded:
         """
         embed: Any = getattr(self.embed, "_orig_mod", getattr(self.embed, _COMPILED, self.embed))
         device = _device(x)
-        with torch.no_grad(), no_trace(embed, device), NoDropout(), _NoBatch():
+        grad = torch.set_grad_enabled(self.back)
+        with grad, no_trace(embed, device), NoDropout(), _NoBatch():
             set_random_state(self.random, device)
             result = embed(as_given(x.clone()))
             now = random_state(device)
@@ -138,13 +144,27 @@ def _is_same(whole: Any, parts: list[Any]) -> bool:
         return False
     if any(one.shape[1:] != whole.shape[1:] for one in parts):
         return False
-    joined = torch.cat(parts)
+    joined = torch.cat([part.detach() for part in parts])
     if joined.shape != whole.shape:
         return False
-    a, b = whole.double(), joined.double()
+    a, b = whole.detach().double(), joined.double()
     if not bool(torch.isfinite(a).all()):
         return True  # refused as such
     if not bool(torch.isfinite(b).all()):
         return False  # the deviation of one step, for instance
-    low = whole.dtype in LOW or torch.is_autocast_enabled(whole.device.type)
-    return bool((a - b).abs().max() <= (0.05 if low else 1e-4) * a.abs().max().clamp(min=1e-30))
+    share = 0.05 if _is_low(whole) else 1e-4
+    return bool((a - b).abs().max() <= share * a.abs().max().clamp(min=1e-30))
+
+
+def _of_one_gradient(whole: Tensor, parts: list[Tensor], since: int) -> bool:
+    """Say whether what any gradient of the whole becomes is the sum of what it becomes of parts."""
+    some = torch.arange(whole.numel(), device=whole.device).cos().view(whole.shape)
+    each = torch.split(some, [len(part) for part in parts])
+    with torch.enable_grad():
+        totals = [(part * one).sum() for part, one in zip(parts, each, strict=True)]
+        same = gradients_add_up((whole * some).sum(), totals, since, _is_low(whole))
+    return same is not False
+
+
+def _is_low(made: Tensor) -> bool:
+    return made.dtype in LOW or torch.is_autocast_enabled(made.device.type)

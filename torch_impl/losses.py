@@ -16,7 +16,6 @@ from .parts import HOW, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
 from .results import as_count, check_loss, pair_of
-from .step_functions import DETACHED
 from .step_places import Place
 from .taken import check_numbers
 
@@ -68,9 +67,9 @@ class Tally:
         self._nan: list[Tensor] = []
         self._uneven: list[Tensor] = []
         self._wrong: list[Tensor] = []
-        self._finish: Callable[[Tensor], Tensor] | None = None
+        self._finish: Callable[[Tensor, int], Tensor] | None = None
         self._sizes: list[float | None] = []
-        self._apart = 0  # chunks that have shown it
+        self._apart = self._compared = 0  # chunks that have shown it, and of gradients
         self._told: bool | None = None
         self._zeros: list[bool] = []
         self._single: Parts | None = None
@@ -128,20 +127,21 @@ class Tally:
         if not self.mean:
             return self._add("mean", result * 1.0)
         made = watch.of(result)
-        if parts is not None and made is not None and made.doubt is not None:
+        if parts and made and made.doubt:
             raise mixed(made.doubt)
         # Of sums over steps, of which Python saw nothing to choose by, one chunk is enough.
         sums = made is not None and made.seen and not (watch.apart.asked or watch.taken)
         if parts is not None and not ((sums and self._seen) or (made and made.sure)):
+            parts.graph &= self._compared < 3
+            made = parts.tell(made, result, doubt)
+            self._compared += parts.compared
             gate = doubt is not None and doubt.doubt in _GATES
-            made = parts.tell(made, result)
+            if not gate and (made is None or made.count is None) and not result.isnan():
+                self._check_beside(parts, doubt or _OVER_SOME)
             if made is None:
                 self._zeros.append(gate)
-                nothing: Tensor = result * 0
-                return nothing
+                return wide(result) * 0
             self._seen |= sums and made.seen and steps > 1 and bool(result / result == 1)
-            if made.kind == "mean" and made.count is None and not result.isnan():
-                self._check_beside(parts, _OVER_SOME)
         if made is not None and made.kind == "sum" and parts is not None:
             return self.add_counted(result, None)
         if made is not None and made.kind == "mean" and made.count is not None:
@@ -164,11 +164,11 @@ class Tally:
     def _check_apart(self, parts: Parts, doubt: Place, result: Any, watch: Watch) -> None:
         """Raise if steps depend on one another, which two steps or more can show."""
         made = watch.of(result) if isinstance(result, Tensor) else None
-        single, held = len(parts.outputs) == 1, doubt.doubt == DETACHED
-        shown = (made is not None and made.sure) or not isinstance(result, Tensor)
+        single = len(parts.outputs) == 1
+        here = (made is not None and made.sure) or not isinstance(result, Tensor)
         # Else parts are tried anyway, see above.
-        here = single or not self.mean or shown or held or self.known or parts.drew
-        forms = [as_ratio] if held else self._forms(result, made, single)
+        here |= single or not self.mean or self.known or parts.drew
+        forms = self._forms(result, made, single)
         if single:
             before, self._single = self._single, parts
             joined = parts.joined(before)
@@ -297,4 +297,4 @@ class Tally:
         return torch.where(count != 0, self.reference / count, 0)
 
     def _whole(self, count: Tensor) -> Tensor:
-        return count if self._finish is None else self._finish(count)
+        return count if self._finish is None else self._finish(count, self.steps)

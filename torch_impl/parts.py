@@ -19,8 +19,11 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .averages import Average, Count, Watch
+from .averages import Average, Watch
+from .collect import now
 from .modes import Mode
+from .part_gradients import gradients_add_up
+from .part_sums import Close, by_counts, number_of, total_of
 from .quantise import LOW
 from .repeat import no_trace, random_state, set_random_state
 from .results import named_failure
@@ -52,13 +55,20 @@ class Parts:
         self.version = outputs._version
         self._random = self.now = random_state(outputs.device)
         self._exact = False
+        # Whether gradients are compared too, where a graph leads to them, and whether they were.
+        self.graph = torch.is_grad_enabled() and outputs.requires_grad
+        self.compared = False
+        self._since = now() if self.graph else 0
 
-    def tell(self, made: Average | None, result: Tensor) -> Average | None:
+    def tell(
+        self, made: Average | None, result: Tensor, doubt: Place | None = None
+    ) -> Average | None:
         """Return what the scalar is, or ``None`` if it is 0 and counts nothing.
 
         Args:
             made: what its computation showed, not sure.
             result: the scalar.
+            doubt: the function that may have mixed steps.
 
         Raises:
             RevRNNError: ``E_ARGUMENT`` if it is neither a mean nor a sum, ``E_NONFINITE`` if that
@@ -79,10 +89,14 @@ class Parts:
             )
         ends = sorted({0, 1, steps // 2 + 1, steps})
         tried, how, low = self.precisely(result, made)
-        whole = float(tried.detach())
+        whole = number_of(tried)
         scalars = [self._scalar_of(slice(*pair)) for pair in pairwise(ends)]
         if made is not None and how is not None and how.kind == "mean" and how.count is not None:
-            answer = _by_counts(how, tried, scalars, values=not drawn)
+            answer = by_counts(how, tried, scalars, values=not drawn)
+            if answer == "yes" and not drawn:
+                self._check_gradients(
+                    [total_of(*one) for one in ((tried, how), *scalars)], low, doubt
+                )
             if answer != "no":
                 return None if answer == "nothing" else replace(made, sure=True)
         if abs(whole) == math.inf:
@@ -90,18 +104,38 @@ class Parts:
             raise RevRNNError("E_NONFINITE", "readout", given, f"finite numbers, or {HOW}")
         if drawn and (made is None or made.count is None):
             return even  # random numbers differ between a chunk and its parts
-        each = [float(scalar) for scalar, _ in scalars]
+        each = [number_of(scalar) for scalar, _ in scalars]
         if not any((whole, *each)):
             return None  # nothing may count
         close = Close(0.05 if low else 5e-5)
         sizes = [stop - first for first, stop in pairwise(ends)]
         mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
+        totals = [tried, *(scalar for scalar, _ in scalars)]
         if not drawn and (whole != whole or close(whole, mean, *each)):
+            by_steps = zip(totals, [steps, *sizes], strict=True)
+            self._check_gradients([total * size for total, size in by_steps], low, doubt)
             return even
         if not drawn and close(whole, sum(each), *each):
+            self._check_gradients(totals, low, doubt)
             return Average("sum", True)
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
+
+    def _check_gradients(self, totals: list[Tensor], low: bool, doubt: Place | None) -> None:
+        if not self.same_gradients(totals, low):
+            if doubt is not None:
+                raise mixed(doubt)
+            given = (
+                "a scalar that is a mean or sum of losses of the chunk's steps, its gradient not"
+            )
+            allowed = f"functions of each step alone, or {HOW}; or a chunk_size of all steps"
+            raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
+
+    def same_gradients(self, totals: list[Tensor], low: bool) -> bool:
+        """Say whether the gradient of the first is the sum of those of the others, if compared."""
+        answer = gradients_add_up(totals[0], totals[1:], self._since, low) if self.graph else None
+        self.compared |= answer is True
+        return answer is not False
 
     def precisely(
         self, result: Any, made: Average | None, drops: bool = True
@@ -120,7 +154,7 @@ class Parts:
         return result, made, low or (isinstance(result, Tensor) and result.dtype in LOW)
 
     def _by_rows(self, made: Average | None, result: Tensor, values: bool) -> str:
-        """Answer as :func:`_by_counts`, from halves of the rows of one step.
+        """Answer as :func:`by_counts`, from halves of the rows of one step.
 
         Only for a count that was computed: a plain number may be the number of rows.
         """
@@ -136,7 +170,7 @@ class Parts:
             return "no"
         cuts = (slice(0, rows // 2), slice(rows // 2, None))
         scalars = [self._scalar_of((slice(None), cut)) for cut in cuts]
-        return _by_counts(made, result, scalars, values)
+        return by_counts(made, result, scalars, values)
 
     def can_be_cut(self) -> bool:
         """Say whether the targets have steps that can be chosen."""
@@ -159,7 +193,7 @@ class Parts:
         if not isinstance(result, Tensor) or result.dim():
             given = "a scalar for a chunk, something else for a part of it"
             raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
-        return result.detach(), made
+        return result, made
 
     def of(
         self, steps: slice | tuple[slice, slice], drops: bool = True
@@ -168,13 +202,15 @@ class Parts:
 
         With ``drops`` false nothing is dropped out.
         """
-        outputs, part = self.outputs.detach()[steps].clone(), copied(self.part[steps])
+        given = self.outputs if self.graph else self.outputs.detach()
+        outputs, part = given[steps].clone(), copied(self.part[steps])
         watch = Watch(outputs, part)
         inner = nullcontext() if drops else NoDropout()
         seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
         kind = outputs.device.type
         same = torch.autocast(kind, enabled=False) if self._exact else nullcontext()
-        with torch.no_grad(), no_trace(self.readout, outputs.device), same, inner, seen:
+        grad = torch.set_grad_enabled(self.graph)
+        with grad, no_trace(self.readout, outputs.device), same, inner, seen:
             set_random_state(self._random, outputs.device)
             result = self.readout(outputs, as_given(part))
             self.now = random_state(outputs.device)
@@ -191,8 +227,8 @@ class Parts:
         part = joined(self.part, other.part)
         if part is None:
             return None
-        outputs = torch.cat([self.outputs.detach(), other.outputs])
-        return Parts(self.readout, outputs, part)
+        outputs = torch.cat([self.outputs.detach(), other.outputs.detach()])
+        return Parts(self.readout, outputs.requires_grad_(self.graph), part)
 
     def whole(self) -> tuple[Any, Average | None]:
         """Return the result for all steps, and how it was made."""
@@ -240,51 +276,3 @@ class NoDropout(Mode):
         if "dropout" in getattr(func, "__name__", ""):
             return (args or tuple(kwargs.values()))[0]
         return func(*args, **(kwargs or {}))
-
-
-def _by_counts(
-    made: Average, result: Tensor, parts: list[tuple[Tensor, Average | None]], values: bool
-) -> str:
-    """Say whether a mean's divisor adds up over parts: ``"yes"``, ``"no"``, ``"nothing"``."""
-    counts, totals = [], []
-    for scalar, one in ((result, made), *parts):
-        if scalar is not result and not scalar and (one is None or one.kind == "sum"):
-            counts.append(0.0)  # a mean over what is kept, or 0 where nothing is
-            totals.append(0.0)
-            continue
-        over = None if one is None else one.count if one.count is not None else one.size
-        if one is None or over is None:
-            return "no"
-        count = number_of(over)
-        counts.append(count)
-        totals.append(
-            float(scalar.detach()) * count if one.total is None else float(one.total.detach())
-        )
-    (n, *each), (s, *sums) = counts, totals
-    close = Close(1e-4)
-    if not any(totals) and not close(n, sum(each)):
-        return "no" if made.count == made.size is not None else "nothing"
-    # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
-    some = sum(count for count, total in zip(each, sums, strict=True) if total)
-    if not close(n, sum(each)) and (set(each) == {n} or not close(n, some)):
-        return "no"
-    finite = all(value - value == 0 for value in totals)
-    return "yes" if not values or not finite or close(s, sum(sums), *sums) else "no"
-
-
-def number_of(count: Count) -> float:
-    """Return a sum or a count as a number."""
-    return float(count.detach() if isinstance(count, Tensor) else count)
-
-
-class Close:
-    """Whether numbers are equal up to rounding."""
-
-    def __init__(self, share: float) -> None:
-        """Take how much of the largest number they may differ by."""
-        self.share = share
-
-    def __call__(self, a: float, b: float, *size: float) -> bool:
-        """Compare two numbers that were made of some of the size of others."""
-        largest = max(abs(value) for value in (a, b, *size))
-        return abs(a - b) <= self.share * largest or a == b

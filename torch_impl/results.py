@@ -33,7 +33,11 @@ def pair_of(result: Any) -> tuple[Tensor, Tensor]:
         if count.numel() != 1 or count.is_complex() or count.dtype == torch.bool:
             given = f"a count of shape {list(count.shape)}, {count.dtype}"
             raise RevRNNError("E_SHAPE", "readout", given, "(sum, count), both scalars")
-        return total, count.detach().reshape(())
+        if count.requires_grad:  # which would be lost
+            given = "a count that requires a gradient"
+            allowed = "a number of targets or sum of weights, held fixed: count.detach()"
+            raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
+        return total, count.reshape(())
     try:
         if isinstance(count, bool):
             raise TypeError

@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from .modes import Mode
-from .parts import Close, Parts, mixed, number_of
+from .part_sums import Close, number_of
+from .parts import Parts, mixed
 from .step_functions import TAKEN, TAKES_NUMBERS
 from .step_places import Place
 
