@@ -121,6 +121,35 @@ def test_what_is_zero_and_keeps_steps_apart_is_taken() -> None:
     assert close(gradients_of(both), wanted)
 
 
+ZERO: dict[str, Read] = {
+    "mean of each row": lambda zeros, h, y: ((h @ zeros.gate) * y[:, :, 0]).mean(0).sum(),
+    "sum over rows": lambda zeros, h, y: torch.einsum("tb,tb->", h @ zeros.gate, y[:, :, 0]),
+    "neither": lambda zeros, h, y: (h @ zeros.gate * y[:, :, 0]).sum() * y.square().mean(),
+}
+
+
+@pytest.mark.parametrize("name", ZERO)
+def test_a_loss_of_zero_has_its_gradient(name: str) -> None:
+    """A head that begins at zero gives 0 for every chunk, which shows neither a mean nor a sum."""
+    model, zeros, y = Model(), Zeros(6), numbers()
+    x = torch.randint(WORDS, (STEPS, ROWS))
+
+    def read(h: Tensor, y: Tensor) -> Any:
+        return ZERO[name](zeros, h, y)
+
+    loss: Any = read(model.rnn(model.embed(x))[0], y)
+    loss.backward()
+    wanted = gradients_of(zeros)
+    if name == "neither":
+        with pytest.raises(RevRNNError, match="readout: got a scalar of 0 whose gradient"):
+            value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
+        return
+    assert value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK).loss == 0
+    made = gradients_of(zeros)
+    assert close({"gate": made["gate"]}, {"gate": wanted["gate"]})
+    assert made["gate"].abs().max() > 0
+
+
 @pytest.mark.rule("ERR-003", "ERR-004")
 def test_a_count_that_requires_a_gradient_is_refused() -> None:
     """It would be lost."""

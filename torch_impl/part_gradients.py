@@ -32,7 +32,7 @@ def gradients_add_up(
         low: whether numbers are of few bits.
 
     Returns:
-        ``None`` if they do not show it: too few parts have one, or it is not finite.
+        ``None`` if they do not show it: too few parts have one, it is 0 or not finite.
     """
     of_whole, of_parts = Collector(), Collector()
     with_graph = 0
@@ -46,7 +46,7 @@ def gradients_add_up(
         return None
     sizes = [torch.maximum(a.abs().max(), b.abs().max()) for a, b in pairs]
     largest = torch.stack([size.cpu() for size in sizes]).max()
-    if not bool(torch.isfinite(largest)):
+    if not bool(torch.isfinite(largest)) or not bool(largest):
         return None
     own, of_all = _LOW if low else _SHARES
     same = all(

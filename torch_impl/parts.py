@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ class Parts:
         self._random = self.now = random_state(outputs.device)
         self._exact = False
         # Whether gradients are compared too, where a graph leads to them, and whether they were.
-        self.graph = torch.is_grad_enabled() and outputs.requires_grad
+        self.graph = self._able = torch.is_grad_enabled() and outputs.requires_grad
         self.compared = False
         self._since = now() if self.graph else 0
 
@@ -97,8 +97,10 @@ class Parts:
                 self._check_gradients(
                     [total_of(*one) for one in ((tried, how), *scalars)], low, doubt
                 )
-            if answer != "no":
-                return None if answer == "nothing" else replace(made, sure=True)
+            if answer == "nothing":
+                return self._of_zero(ends)
+            if answer == "yes":
+                return replace(made, sure=True)
         if abs(whole) == math.inf:
             given = "infinity for a chunk, which does not show whether it is a mean"
             raise RevRNNError("E_NONFINITE", "readout", given, f"finite numbers, or {HOW}")
@@ -106,7 +108,7 @@ class Parts:
             return even  # random numbers differ between a chunk and its parts
         each = [number_of(scalar) for scalar, _ in scalars]
         if not any((whole, *each)):
-            return None  # nothing may count
+            return self._of_zero(ends)
         close = Close(0.05 if low else 5e-5)
         sizes = [stop - first for first, stop in pairwise(ends)]
         mean = sum(value * size for value, size in zip(each, sizes, strict=True)) / steps
@@ -121,13 +123,33 @@ class Parts:
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
         raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
 
+    def _of_zero(self, ends: list[int]) -> Average | None:
+        """Return what a scalar of 0 is, by its gradient; ``None`` without one."""
+        self.graph, sizes = self._able, [stop - first for first, stop in pairwise(ends)]
+        if not self.graph:
+            return None
+        cuts = [slice(None), *(slice(*pair) for pair in pairwise(ends))]
+        each = [self._scalar_of(cut)[0] for cut in cuts]
+        by_steps = [one * size for one, size in zip(each, [ends[-1], *sizes], strict=True)]
+        low = each[0].dtype in LOW or torch.is_autocast_enabled(each[0].device.type)
+        kinds: list[tuple[Literal["mean", "sum"], list[Tensor]]] = [
+            ("mean", by_steps),
+            ("sum", each),
+        ]
+        answers = [(gradients_add_up(of[0], of[1:], self._since, low), kind) for kind, of in kinds]
+        shown = [kind for answer, kind in answers if answer]
+        if not shown and any(answer is False for answer, _ in answers):
+            given = (
+                "a scalar of 0 whose gradient is neither a mean nor a sum over the chunk's steps"
+            )
+            raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
+        return Average(shown[0], True) if shown else None
+
     def _check_gradients(self, totals: list[Tensor], low: bool, doubt: Place | None) -> None:
         if not self.same_gradients(totals, low):
             if doubt is not None:
                 raise mixed(doubt)
-            given = (
-                "a scalar that is a mean or sum of losses of the chunk's steps, its gradient not"
-            )
+            given = "a mean or sum of losses of the chunk's steps, whose gradient is none"
             allowed = f"functions of each step alone, or {HOW}; or a chunk_size of all steps"
             raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
 
