@@ -97,6 +97,7 @@ CLASSES: dict[str, Read] = {
         each_loss(h, y)[y.flatten() >= 0].mean() if (y >= 0).any() else h.sum() * 0
     ),
     "mean without NaN": lambda h, y: torch.where(y >= 0, h.sum(-1), float("nan")).nanmean(),
+    "masked mean of each row": lambda h, y: (each_loss(h, y).view(y.shape) * keep(y)).mean(0).sum(),
     "a loss of a loss": lambda h, y: F.l1_loss(h.square().mean(), h.new_zeros(())),
     "margins": lambda h, y: F.multi_margin_loss(h.flatten(0, 1), y.clamp(min=0).flatten()),
 }
@@ -195,6 +196,20 @@ DETACHED: dict[str, Read] = {
     "one": lambda h, y: F.mse_loss(h, y) / F.mse_loss(h, y).detach(),
     "adapted": lambda h, y: (a := F.mse_loss(h, y)) + (b := h.square().mean()) * (a / b).detach(),
 }
+
+
+@pytest.mark.parametrize("run", [value_and_grad, value])
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_a_mean_over_what_counts_is_no_mean_beside_a_chunk_of_which_nothing_does(run: Any) -> None:
+    model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), padded().clamp(min=0)
+    y[:CHUNK] = -100
+
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        kept = each_loss(h, y)[y.flatten() >= 0]
+        return F.adaptive_avg_pool1d(kept[None], 1).squeeze() if len(kept) else h.sum() * 0
+
+    with pytest.raises(RevRNNError, match="readout: got a loss with"):
+        run(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
 
 
 @pytest.mark.parametrize("name", DETACHED)

@@ -19,9 +19,9 @@ from .results import as_count, check_loss, pair_of
 from .step_places import Place
 from .taken import check_numbers
 
+_OVER_SOME = Place(doubt="a mean over what counts", of_sums=True)
 # By these a loss may be switched off for a chunk: a product with ``keep.any()``, say.
 _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
-_OVER_SOME = Place(doubt="a mean over what counts", of_sums=True)
 # What is found of chunks in the end: code, what was given, what is allowed.
 _FAULTS = (
     ("E_ARGUMENT", "a count that is negative, infinite or NaN", "0 or more"),
@@ -64,14 +64,13 @@ class Tally:
         self.kind = ""
         self.total: Tensor | None = None
         self.count: Tensor | None = None
-        self._nan: list[Tensor] = []
-        self._uneven: list[Tensor] = []
-        self._wrong: list[Tensor] = []
+        self._nan, self._uneven, self._wrong = list[Tensor](), list[Tensor](), list[Tensor]()
         self._finish: Callable[[Tensor, int], Tensor] | None = None
         self._sizes: list[float | None] = []
         self._apart = self._compared = 0  # chunks that have shown it, and of gradients
         self._told: bool | None = None
-        self._zeros: list[bool] = []
+        # Whether a loss of 0 may have been switched off, or was beside no other; and others seen.
+        self._off = self._alone = self._some = False
         self._single: Parts | None = None
         self._last: dict[bool, Parts | None] = {False: None, True: None}
         self._numbers_told = self._used = self._seen = False
@@ -135,21 +134,22 @@ class Tally:
             parts.graph &= self._compared < 3
             made = parts.tell(made, result, doubt)
             self._compared += parts.compared
-            gate = doubt is not None and doubt.doubt in _GATES
+            gate, beside = doubt is not None and doubt.doubt in _GATES, False
             if not gate and (made is None or made.count is None) and not result.isnan():
-                self._check_beside(parts, doubt or _OVER_SOME)
+                beside = self._check_beside(parts, doubt or _OVER_SOME) and not parts.drew
+            self._off |= gate and made is None
+            self._alone = (self._alone or made is None) and not (beside and (made or self._some))
             if made is None:
-                self._zeros.append(gate)
                 return wide(result) * 0
+            self._some = True
             self._seen |= sums and made.seen and steps > 1 and bool(result / result == 1)
         if made is not None and made.kind == "sum" and parts is not None:
             return self.add_counted(result, None)
         if made is not None and made.kind == "mean" and made.count is not None:
             if self.kind == "count" and (made.finish is None) != (self._finish is None):
                 raise mixed(Place(doubt="a count made in several ways", of_sums=True))
-            self._finish = made.finish
+            self._finish, count = made.finish, as_count(made.count, result)
             self._count_from_here()
-            count = as_count(made.count, result)
             if made.total is None:
                 return self._add_average(result, count)
             return self.add_counted(made.total, count)
@@ -165,13 +165,12 @@ class Tally:
         """Raise if steps depend on one another, which two steps or more can show."""
         made = watch.of(result) if isinstance(result, Tensor) else None
         single = len(parts.outputs) == 1
-        here = (made is not None and made.sure) or not isinstance(result, Tensor)
+        sure = made.sure if made else not isinstance(result, Tensor)
         # Else parts are tried anyway, see above.
-        here |= single or not self.mean or self.known or parts.drew
+        here = sure or single or not self.mean or self.known or parts.drew
         forms = self._forms(result, made, single)
         if single:
-            before, self._single = self._single, parts
-            joined = parts.joined(before)
+            joined, self._single = parts.joined(self._single), parts
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
@@ -181,13 +180,14 @@ class Tally:
         if of_sums or len(parts.outputs) < _SHORT:
             self._check_beside(parts, doubt, short=not of_sums)
 
-    def _check_beside(self, parts: Parts, doubt: Place, short: bool = False) -> None:
-        """Raise if the chunk and the last one show together what neither shows alone."""
+    def _check_beside(self, parts: Parts, doubt: Place, short: bool = False) -> bool:
+        """Raise if the chunk and the last one show together what neither shows; say if asked."""
         before, self._last[short] = self._last[short], parts
         joined = parts.joined(before)
         if joined is not None:
             whole, made = joined.whole()
             check_apart(joined, doubt, self._forms(whole, made), whole, made)
+        return joined is not None
 
     def _forms(self, result: Any, made: Average | None, single: bool = False) -> list[Form]:
         """Return what sum and count of a chunk may be."""
@@ -264,7 +264,7 @@ class Tally:
 
     def check(self) -> None:
         """Raise if the chunks' losses cannot be combined, with one synchronisation."""
-        if (self.kind == "mean" and self._zeros) or (self.kind == "sum" and any(self._zeros)):
+        if (self.kind == "mean" and self._alone) or (self.kind in ("mean", "sum") and self._off):
             given = "0 for a chunk of which nothing counts, a loss of all steps for others"
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         if self.total is None:
