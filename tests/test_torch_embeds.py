@@ -47,6 +47,7 @@ MIXED: dict[str, Embed] = {
     "scaled": lambda x: x / x.abs().max(),
     "standardised": lambda x: x / ((x - x.mean(0)).square().sum(0) / (len(x) - 1)).sqrt(),
     "ranged": lambda x: (x - x.amin(0)) / (x.amax(0) - x.amin(0)),
+    "scaled where it is large": lambda x: x / x.abs().max().clamp(min=50),
     "scaled by a number": lambda x: x * float(x.abs().max()),
     "positions": lambda x: x + PLACES[: len(x)],
     "NumPy": lambda x: torch.from_numpy(x.numpy().cumsum(0)),

@@ -87,13 +87,18 @@ class Embedded:
         try:
             for first, stop in pairwise(sorted({0, 1, self.chunk_size, several})):
                 made.append(self._of(x[first:stop]))
-            whole = self._of(x)
+            with Watch(x, None) as watch:
+                whole = self._of(x)
         except RevRNNError:
             raise
         except Exception as cause:
             if self.doubt.doubt == OTHER:  # a chunk's, which is there for no other length
                 return
             raise self._error() from cause
+        of_sums = watch.apart.doubt([whole])
+        # A threshold by what is added up may not show in these steps; a check by all() is none.
+        if of_sums is not None and of_sums.of_sums and of_sums.doubt not in ("all", "any"):
+            raise self._error()
         if any(one is None for one in (whole, *made)):
             return  # random numbers differ between a chunk and its parts
         if not (_is_same(whole, made) and _of_one_gradient(whole, made, since)):
