@@ -98,7 +98,8 @@ def test_an_embed_whose_gradients_do_not_add_up_is_refused(name: str) -> None:
     with pytest.raises(RevRNNError, match=r"embed: .*along the steps"):
         value_and_grad(model.rnn, x, y, F.mse_loss, embed=embed, chunk_size=CHUNK)
     assert not gradients_of(zeros)
-    value(model.rnn, x, y, F.mse_loss, embed=embed, chunk_size=CHUNK)  # its number is right
+    if name != "mean":  # what is added up over steps is refused here too
+        value(model.rnn, x, y, F.mse_loss, embed=embed, chunk_size=CHUNK)  # its number is right
 
 
 def test_what_is_zero_and_keeps_steps_apart_is_taken() -> None:
