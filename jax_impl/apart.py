@@ -20,7 +20,19 @@ import numpy as np
 from revrnn.errors import RevRNNError
 
 from .averages import Average, as_pair
-from .draws import ODD_CUTS, Computed, Draw, cut_of, in_full, is_low, numbers_of, without
+from .draws import (
+    ODD_CUTS,
+    STEPS_DRAWN,
+    Computed,
+    Draw,
+    cut_of,
+    in_full,
+    is_low,
+    numbers_of,
+    without,
+)
+from .flat import STEPS
+from .lengths import Lengths
 
 Tree = Any
 # What may be added to a count, or be its least: of all chunks it changes nothing to be measured.
@@ -52,6 +64,9 @@ def settled(
     sums = means = True
     outer = numbers_of(like[0], None, 0, Draw())
     full = in_full(function, like[0], like[1:], steps, len(like[1]))
+    tried = max(2 * STEPS_DRAWN, *(draw.steps for draw in (*full, _PADDED)))
+    if average.names and tried < steps and _bends(function, like, steps):
+        raise _error()
     for draw in (*full, *_DRAWS, _PADDED):
         outputs, targets = (numbers_of(t, draw.steps, k, draw) for k, t in enumerate(like[1:], 1))
         targets = without(targets, draw.cuts[0]) if draw == _PADDED else targets
@@ -88,6 +103,12 @@ def settled(
         raise _error()
     # Losses that do not depend on the numbers, 0 for instance, are both.
     return replace(average, kind="sum") if mean and sums and not means else average
+
+
+def _bends(function: Callable[..., Tree], like: tuple[Tree, ...], steps: int) -> bool:
+    """Say whether numbers of the program are others for as many steps as cannot be tried."""
+    longest = jax.tree.map(lambda a: jax.ShapeDtypeStruct((STEPS, *a.shape[1:]), a.dtype), like[1:])
+    return Lengths(function, (like[0], *longest), (len(like[1]), steps)).bend()
 
 
 def _check_ratios(

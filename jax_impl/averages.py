@@ -30,7 +30,7 @@ from .flat import (
     steps_in,
     varying_of,
 )
-from .guards import given_instead
+from .guards import beside_zero, given_instead
 from .lengths import Lengths, uses_length
 from .mixing import may_mix, mixes_steps
 
@@ -106,7 +106,7 @@ def average_of(
     if mixes_steps(jaxpr):
         return Average("mixed")
     bent = bent or uses_length(jaxpr)
-    doubt = may_mix(jaxpr) or bent
+    doubt = may_mix(jaxpr) or bent or lengths.one_is_other()
     if len(jaxpr.outvars) != 1:
         return Average("unknown", doubt=doubt)
     computing = computing_of(jaxpr)
@@ -115,7 +115,7 @@ def average_of(
         made = Walk(jaxpr).of(jaxpr.outvars[0])
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
-    if bent and made.kind == "ratio":  # what keeps its count from being 0 may be another number
+    if bent and made.kind in ("ratio", "sum"):  # with a number that may be another elsewhere
         made = Average("unknown")
     at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
     unsure = doubt or made.kind == "unknown" or made.guarded
@@ -207,8 +207,10 @@ class Walk:
                     return replace(inner, least=inner.least or ("max", _TINY), guarded=True)
                 bare = inner.least is None and instead is not None and np.isnan(instead)
                 return replace(inner, guarded=True) if bare else Average("other")
-            elif name in ("add", "sub"):
+            elif name in ("add", "sub") and (kept := beside_zero(self, equation)) is None:
                 return self._added(first, others[0], over)
+            elif name in ("add", "sub"):
+                variable, factor = kept[0], factor * kept[1]
             else:
                 return Average("other" if name in _BENDS else "unknown")
 

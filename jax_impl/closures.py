@@ -23,6 +23,8 @@ from .meshes import on_explicit_axes
 from .status import is_array_or_number, is_concrete
 
 Tree = Any
+# Effects on a reference that is not of the function's own, by the names of JAX's types.
+_WRITES = ("WriteEffect", "AccumEffect")
 
 
 class Hoisted:
@@ -51,6 +53,9 @@ class Hoisted:
             return made
 
         closed, shapes = _traced(anew, example)
+        if any(type(effect).__name__ in _WRITES for effect in closed.effects):
+            given, allowed = "a function that writes to what jax.new_ref made", "a pure function"
+            raise RevRNNError("E_UNSUPPORTED", self.name, given, allowed)
         places = [self._place(value) for value in closed.consts]
         consts = [None if p is not None else c for p, c in zip(places, closed.consts, strict=True)]
         return _Program(closed.jaxpr, consts, places, shapes)

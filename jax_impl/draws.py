@@ -22,6 +22,7 @@ STEPS_DRAWN: Final = 5
 # The second part begins at an even step, then at an odd one: every other step shows itself.
 CUTS: Final = (slice(0, 2), slice(2, 5))
 ODD_CUTS: Final = (slice(0, 3), slice(3, 5))
+_ONE_CUTS: Final = (slice(0, 4), slice(4, 5))
 # Elements of the largest array that is made for a trial of more steps.
 _LARGEST: Final = 1 << 22
 
@@ -50,10 +51,11 @@ class Draw(NamedTuple):
 def in_full(
     function: Callable[..., Tree], outer: Tree, by_step: Tree, steps: int, chunk: int
 ) -> list[Draw]:
-    """Return a draw of as many steps as there are, of which a chunk is the first part.
+    """Return draws of the lengths that there are: all steps, of which a chunk is the first part.
 
     What begins at the sixth step, or changes with it, does not show in five. There is no such draw
-    if there are hardly more steps, or if fewer would have to do, not to need much memory.
+    if there are hardly more steps, or if fewer would have to do, not to need much memory. Where a
+    chunk has one step, another draw has such a part.
 
     Args:
         function: of ``outer`` and of what has steps.
@@ -69,12 +71,14 @@ def in_full(
         lines = flat_program(function, (outer, *like)).jaxpr.eqns
     except Exception:  # it takes no other number of steps
         return []
+    one = 1 in (chunk, steps % chunk)
     shapes = [v.aval.shape for line in lines for v in line.outvars]
     shapes += [leaf.shape for leaf in jax.tree.leaves(like)]
     largest = max(prod(shape) for shape in shapes if any(size % steps == 0 for size in shape))
     steps = min(steps, steps * _LARGEST // max(largest, 1))
     enough = steps > max(chunk, 2 * STEPS_DRAWN)
-    return [Draw(40, cuts=(slice(0, chunk), slice(chunk, steps)))] if enough else []
+    draws = [Draw(40, cuts=(slice(0, chunk), slice(chunk, steps)))] if enough else []
+    return [Draw(50, cuts=_ONE_CUTS), *draws] if one else draws
 
 
 def numbers_of(tree: Tree, steps: int | None, seed: int, draw: Draw) -> Tree:
@@ -140,7 +144,9 @@ class Computed:
             if shapes not in self._made:
                 made = Hoisted("readout", self._function, [arguments])
                 values, made.values = numbers_of(made.values, None, 9, Draw()), []
-                self._made[shapes] = jax.jit(made.__call__), values
+                # Traced before the numbers are looked at: what jax.new_ref made would lose its own.
+                lowered = jax.jit(made.__call__, keep_unused=True).lower(values, *arguments)
+                self._made[shapes] = lowered.compile(), values
             run, values = self._made[shapes]
             with jax.ensure_compile_time_eval():
                 result = run(values, *arguments)

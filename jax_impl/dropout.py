@@ -93,8 +93,8 @@ def _kept(
     key = jax.random.clone(key)
 
     def draw(key: jax.Array) -> jax.Array:
-        # A whole number, 0 or 1, is a rate as well; bernoulli wants a float.
-        return jax.random.bernoulli(key, 1 - float(rate), shape)
+        # A float32, since of other floats other numbers are drawn with jax_enable_x64.
+        return jax.random.bernoulli(key, np.float32(1 - float(rate)), shape)
 
     if locked:
         return jnp.broadcast_to(draw(key), (len(steps), *shape))

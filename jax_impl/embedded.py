@@ -39,7 +39,7 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree, chu
     )
     try:
         steps = len(jax.tree.leaves(inputs)[0])
-        lengths = Lengths(function, (like, longer), (chunk, steps % chunk))
+        lengths = Lengths(function, (like, longer), (chunk, steps % chunk, steps))
         jaxpr = None if lengths.by_python else flattened(lengths.many, (like, longer)).jaxpr
     except Exception:  # it takes no other number of steps
         jaxpr = None
@@ -49,7 +49,8 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree, chu
     if mixes_steps(jaxpr):
         raise _error()
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
-    if may_mix(jaxpr) or uses_length(jaxpr) or lengths.bend() or not kept:
+    bent = uses_length(jaxpr) or lengths.bend() or lengths.one_is_other()
+    if may_mix(jaxpr) or bent or not kept:
         _try(function, outer, inputs, chunk)
 
 

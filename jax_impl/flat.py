@@ -12,7 +12,7 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jax.extend.core import Literal as Constant
 
 Tree = Any
@@ -44,14 +44,40 @@ def flattened(traced: Any, arguments: tuple[Tree, ...]) -> Any:
 
 
 def still(function: Callable[..., Tree]) -> Callable[..., Tree]:
-    """Return a function that has zero bits where ``function`` draws random ones."""
+    """Return a function that has zero bits where ``function`` draws random ones.
+
+    It prints nothing and tells nobody.
+    """
 
     def drawing_nothing(*arguments: Tree) -> Tree:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        made = _inline(traced.jaxpr, traced.consts, jax.tree.leaves(arguments), draws=False)
+        jaxpr = _silent(traced.jaxpr)
+        made = _inline(jaxpr, traced.consts, jax.tree.leaves(arguments), draws=False)
         return jax.tree.unflatten(jax.tree.structure(shapes), made)
 
     return drawing_nothing
+
+
+def _silent(program: Any) -> Any:
+    """Return a program without lines that only tell, or another parameter of a line as it is."""
+    if type(program) is tuple:
+        return tuple(map(_silent, program))
+    if isinstance(program, ClosedJaxpr):
+        return ClosedJaxpr(_silent(program.jaxpr), program.consts)
+    if not isinstance(program, Jaxpr) or not program.effects:
+        return program
+    lines = []
+    for line in program.eqns:
+        params = {name: _silent(value) for name, value in line.params.items()}
+        within = any(params[name] is not value for name, value in line.params.items())
+        effects = _of_references(line.effects) if within else line.effects
+        if not is_told(line):
+            lines.append(line.replace(params=params, effects=effects))
+    return program.replace(eqns=lines, effects=_of_references(program.effects))
+
+
+def _of_references(effects: Any) -> Any:
+    return {effect for effect in effects if hasattr(effect, "input_index")}
 
 
 def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> list[Any]:
@@ -114,8 +140,20 @@ def varying_of(jaxpr: Any) -> set[Any]:
     for equation in jaxpr.eqns:
         if any(not isinstance(v, Constant) and v in varying for v in equation.invars):
             varying.update(equation.outvars)
+            varying.update(filter(is_reference, equation.invars))
         varying.update(variable for variable in equation.outvars if has_steps(variable))
     return varying
+
+
+def is_reference(variable: Any) -> bool:
+    """Say whether a variable is what ``jax.new_ref`` makes."""
+    return hasattr(variable.aval, "inner_aval")
+
+
+def is_told(equation: Any) -> bool:
+    """Say whether a line of a program only tells its numbers, as ``jax.debug.print`` does."""
+    writes = any(map(is_reference, equation.invars))
+    return bool(equation.effects) and not equation.outvars and not writes
 
 
 def number_of(variable: Any) -> float | None:

@@ -17,6 +17,15 @@ _TINY: Final = 1e-5
 _TURNED: Final = {"gt": "lt", "lt": "gt", "ge": "le", "le": "ge", "eq": "eq", "ne": "ne"}
 
 
+def beside_zero(walk: Any, equation: Any) -> tuple[Any, int] | None:
+    """Return what 0 is added to, or it is taken from, and its sign: ``sum([a])`` is ``0 + a``."""
+    first, second = equation.invars
+    for one, other, sign in ((first, second, 1), (second, first, -1)):
+        if not walk.varies(other) and walk.number(other) == 0:
+            return one, sign if equation.primitive.name == "sub" else 1
+    return None
+
+
 def given_instead(walk: Any, equation: Any) -> float | None:
     """Return the number that stands for a ratio where nothing counts.
 

@@ -50,11 +50,21 @@ class Lengths:
             self.many = jax.make_jaxpr(lambda *given: function(*given))(*arguments)
 
     def bend(self) -> bool:
-        """Say whether the programs differ by more than multiples of the number of steps."""
-        programs = [list(_lines(closed)) for closed in (*self._few.values(), self.many)]
+        """Say whether the programs differ by more than multiples of the number of steps.
+
+        That of one step is left out: JAX writes some functions otherwise for one of anything.
+        """
+        return self._differ({n: closed for n, closed in self._few.items() if n > 1})
+
+    def one_is_other(self) -> bool:
+        """Say whether the program of one step differs, if there is a chunk of one."""
+        return 1 in self._few and self._differ({1: self._few[1]})
+
+    def _differ(self, few: dict[int, ClosedJaxpr]) -> bool:
+        programs = [list(_lines(closed)) for closed in (*few.values(), self.many)]
         if len(set(map(len, programs))) > 1:
             return True
-        steps = np.array([*self._few, STEPS], np.float64)
+        steps = np.array([*few, STEPS], np.float64)
         return not all(_is_plain(steps, *entries) for entries in zip(*programs, strict=True))
 
 

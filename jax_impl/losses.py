@@ -148,7 +148,7 @@ def average_of_scalar(
 
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), outer)
     longest = like, longer(outputs), longer(targets)
-    average = average_of(function, *longest, others=(len(outputs), steps % len(outputs)))
+    average = average_of(function, *longest, others=(len(outputs), steps % len(outputs), steps))
     sums = are_sums(function, longest, example) if mean and len(parts) == 2 else True
     if sums is False:
         given = "a pair of which one is a mean, a number or another that is no sum over steps"

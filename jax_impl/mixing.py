@@ -13,7 +13,7 @@ from typing import Any, Final
 import jax.numpy as jnp
 from jax.extend.core import Literal as Constant
 
-from .flat import STEPS, has_steps, varying_of
+from .flat import STEPS, has_steps, is_reference, is_told, varying_of
 
 # What makes one of many along some axes.
 _REDUCTIONS: Final = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "dot_general"}
@@ -82,18 +82,21 @@ def may_mix(jaxpr: Any) -> bool:
     """Say whether a program has anything by which steps may depend on one another."""
     own = [v for v in jaxpr.constvars if has_steps(v)]  # numbers by the place in a chunk
     return bool(own) or any(
-        has_steps(*e.invars, *e.outvars) and not _is_apart(e) for e in jaxpr.eqns
+        any(map(is_reference, e.outvars))  # what is written there is read by whoever comes later
+        or (has_steps(*e.invars, *e.outvars) and not _is_apart(e))
+        for e in jaxpr.eqns
     )
 
 
 def _is_apart(equation: Any) -> bool:
     """Say whether a line of a program certainly keeps steps apart."""
     name, params = equation.primitive.name, equation.params
-    first, out = equation.invars[0].aval if equation.invars else None, equation.outvars[0].aval
-    if name in _APART:
+    if name in _APART or is_told(equation):
         return True
-    if name in _LOOPS or first is None:  # iota: numbers by the place in a chunk
+    # iota: numbers by the place in a chunk
+    if name in _LOOPS or not equation.invars or not equation.outvars:
         return False
+    first, out = equation.invars[0].aval, equation.outvars[0].aval
     inner = next((params[key] for key in _INNER if key in params), None)
     if inner is not None:
         return not may_mix(getattr(inner, "jaxpr", inner))

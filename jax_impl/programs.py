@@ -65,5 +65,12 @@ def compiled_once(function: Callable[[Tree], R], given: Tree) -> R:
         while len(_compiled) > _MOST:
             _compiled.popitem(last=False)
     _compiled.move_to_end(key)
-    results: R = jax.tree.unflatten(jax.tree.structure(shapes), _compiled[key](*arguments))
+    try:
+        leaves = _compiled[key](*arguments)
+    except Exception:
+        if not jax.config.jax_debug_nans and not jax.config.jax_debug_infs:  # type: ignore[attr-defined]
+            raise
+        located: R = jax.jit(function)(given)  # JAX says where the number was made
+        return located
+    results: R = jax.tree.unflatten(jax.tree.structure(shapes), leaves)
     return results
