@@ -61,9 +61,10 @@ class Asked(NamedTuple):
             batches += batches_of(asked.several(), *asked[5:])
             return on_automatic_axes(function, asked, batches, lambda rows: specs(rows, asked))
 
-        with named_errors("streaming"):
+        floats = {name: named[name] for name in ("params", "hx", "inputs", "outer")}
+        with named_errors("streaming", **floats):
             out: Any = compiled_once(call, self._replace(params=own))
         if is_concrete(out.status):
-            check(out.status, **{n: named[n] for n in ("params", "hx", "inputs", "outer")})
+            check(out.status, **floats)
         result: R = out._replace(state=carried(out.state, self.state, config))
         return result

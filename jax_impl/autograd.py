@@ -92,7 +92,7 @@ def apply(
     inputs = vary_together(Inputs(dict(params), x, floats, state, mask, gains, resets))
     call: Any = Call(in_even_chunks(settings, x.shape[0]), with_outputs)
     batches = batches_of(floats, state, mask, gains, resets)
-    with named_errors("apply"):
+    with named_errors("apply", **given):
         out: Output = on_automatic_axes(call, inputs, [(x, 1), *batches], call.specs)
     if is_concrete(out.status):
         check(out.status, **given)

@@ -105,8 +105,8 @@ def average_of(
         return Average("unknown")
     if mixes_steps(jaxpr):
         return Average("mixed")
-    bent = bent or uses_length(jaxpr)
-    doubt = may_mix(jaxpr) or bent or lengths.one_is_other()
+    used = uses_length(jaxpr)
+    doubt = may_mix(jaxpr) or bent or used or lengths.one_is_other()
     if len(jaxpr.outvars) != 1:
         return Average("unknown", doubt=doubt)
     computing = computing_of(jaxpr)
@@ -115,7 +115,7 @@ def average_of(
         made = Walk(jaxpr).of(jaxpr.outvars[0])
     except RecursionError:  # thousands of scalars added one by one
         made = Average("unknown")
-    if bent and made.kind in ("ratio", "sum"):  # with a number that may be another elsewhere
+    if {"ratio": bent or used, "sum": used and not bent}.get(made.kind):  # or divided otherwise
         made = Average("unknown")
     at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
     unsure = doubt or made.kind == "unknown" or made.guarded

@@ -31,9 +31,10 @@ TARGETS: Final = 128
 _SIZE_BITS: Final = 8
 _MOST_UNITS: Final = (1 << 23) - 1
 
+_NONFINITE: Final = "NaN or an infinity", "finite numbers"
 # In the order of ERR-002: bit, code, argument, what was given, what is allowed.
 _FAULTS: Final = (
-    (NONFINITE, "E_NONFINITE", "x, params, hx or readout", "NaN or an infinity", "finite numbers"),
+    (NONFINITE, "E_NONFINITE", "x, params, hx or readout", *_NONFINITE),
     (GAINS, "E_RANGE", "gains", "a gain out of range", "0 … 65536, which is 16"),
     (TARGETS, "E_RANGE", "targets", "a class out of range", "0 … classes − 1, or ignore_index"),
     (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),
@@ -112,8 +113,10 @@ def kind_of(value: Any) -> str:
 
 
 @contextmanager
-def named_errors(name: str) -> Iterator[None]:
+def named_errors(name: str, **floats: Any) -> Iterator[None]:
     """Raise errors of ours where JAX raises errors of its own from a call of ``name``.
+
+    ``E_NONFINITE`` where ``jax_debug_nans`` reports what an array of ``floats`` came with.
 
     ``E_UNSUPPORTED`` where it is differentiated in forward mode (GRAD-022); under ``jit`` JAX
     differentiates what was traced before, and raises its own. ``E_ARGUMENT`` for arrays on
@@ -121,6 +124,10 @@ def named_errors(name: str) -> Iterator[None]:
     """
     try:
         yield
+    except FloatingPointError as error:
+        if not (argument := _first_nonfinite(floats)):
+            raise
+        raise RevRNNError("E_NONFINITE", argument, *_NONFINITE) from error
     except ValueError as error:
         if "incompatible devices" not in str(error):
             raise

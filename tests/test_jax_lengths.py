@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from revrnn import Config, RevRNNError
-from revrnn.jax_impl import apply, draws, init, value, value_and_grad
+from revrnn.jax_impl import apart, apply, draws, init, value, value_and_grad
 from revrnn.jax_impl.averages import average_of
 from revrnn.jax_impl.flat import STEPS
 
@@ -128,7 +128,12 @@ def test_large_arrays_are_not_made_to_try(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(draws, "_LARGEST", 1)
     with pytest.raises(RevRNNError, match="readout: got"):
         traced(3, 8, readout=LATER["at least so many, by JAX"])
+    with pytest.raises(RevRNNError, match="readout: got"):
+        traced(3, 8, readout=LATER["another factor"])
     y = jax.ShapeDtypeStruct((8, 2, 4), jnp.float32)
+    many = lambda _, y: losses(y).mean() * (2 if len(y) > 12_000 else 1), (None, y)
+    assert apart._bends(*many, steps=12_001)
+    assert not apart._bends(*many, steps=12_000)
     assert not draws.in_full(lambda _, y: losses(y).mean(), None, (y,), steps=21, chunk=8)
 
 
@@ -137,6 +142,44 @@ def test_a_chunk_that_is_an_exception_leaves_a_doubt() -> None:
     given = lambda _, y: losses(y).mean() * (2 if len(y) == 16 else 1), None, like
     assert not average_of(*given).doubt
     assert average_of(*given, others=(16, 0)).doubt
+
+
+def by_row(y: jax.Array) -> jax.Array:
+    """Return a loss for each row and step; JAX writes it otherwise for one step."""
+    places = jnp.zeros((*y.shape[1::-1], 1), jnp.int32)
+    picked: jax.Array = jnp.take_along_axis(jnp.square(y).swapaxes(0, 1), places, axis=-1)
+    return picked[..., 0]
+
+
+ONE: dict[str, Callable[..., Any]] = {
+    "factor": lambda o, y, m: losses(y).mean() * (2 if len(y) == 1 else 1),
+    "by row": lambda o, y, m: by_row(y).mean() * (2 if len(y) == 1 else 1),
+}
+
+
+@pytest.mark.parametrize("chunk_size", [3, 1])
+def test_a_chunk_of_one_step_is_tried_where_it_is_another(chunk_size: int) -> None:
+    traced(1, chunk_size, readout=lambda o, y, m: (by_row(y) * m.T).sum() / m.sum())
+    if chunk_size == 3:
+        for readout in ONE.values():
+            with pytest.raises(RevRNNError, match="readout: got"):
+                traced(readout=readout)
+
+
+def test_what_is_added_to_0_stays_what_it_is() -> None:
+    """Python's ``sum`` begins with 0."""
+    like = jax.ShapeDtypeStruct((STEPS, 2, 4), jnp.float32)
+    parts: list[tuple[str, float, Callable[..., Any]]] = [
+        ("sum", 1, lambda _, y: sum([losses(y).sum(), jnp.abs(y).sum()])),
+        ("mean", 1, lambda _, y: (0 + losses(y).sum() + jnp.abs(y).sum()) / len(y)),
+        ("ratio", 1, lambda _, y: sum([losses(y).sum() / (y > 0).sum()])),
+        ("ratio", -1, lambda _, y: 0 - losses(y).sum() / (y > 0).sum()),
+    ]
+    for kind, factor, readout in parts:
+        made = average_of(readout, None, like)
+        assert made.kind == kind
+        assert factor == made.factor or kind == "mean" or kind == "sum"
+    traced(readout=lambda o, y, m: (losses(y) / m.size + jnp.abs(y).sum(-1) / m.size).sum())
 
 
 def test_plain_means_leave_no_doubt() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.experimental import checkify
 
-from revrnn import Config
+from revrnn import Config, RevRNNError
 from revrnn.jax_impl import (
     LinearCrossEntropy,
     apply,
@@ -169,6 +169,14 @@ def test_the_check_for_keys_used_again() -> None:
     np.testing.assert_allclose(wanted[0][0], wanted[0][2], rtol=1e-6)
 
 
+def test_dropout_with_types_of_64_bits() -> None:
+    """It drops the same."""
+    given = jax.random.key(3), 0.5, jnp.ones((2, 3, 4)), jnp.arange(2)
+    wanted = step_dropout(*given)
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(step_dropout(*given), wanted)
+
+
 @pytest.mark.parametrize("locked", [True, False])
 def test_one_key_of_dropout_serves_all_chunks(locked: bool) -> None:
     key, x = jax.random.key(3), jnp.ones((2, 3, 4))
@@ -207,9 +215,16 @@ def test_debugging_of_nans_and_other_mappings() -> None:
     readout = LinearCrossEntropy(lambda outer: outer["kernel"])
     plain = Config("revgru", 3, 4, max_forget_bits=3)
     params = OrderedDict(reversed(WEIGHTS.items()))
+    wrong = np.full_like(DATA, np.nan)
     with jax.debug_nans(True):
         out = value_and_grad(params, outer, DATA, targets, plain, readout=readout)
         apply(params, DATA, plain)
+        for call, name in (
+            (lambda: apply(params, wrong, plain), "x"),  # type: ignore[arg-type]
+            (lambda: value(params, outer, wrong, targets, plain, readout=readout), "inputs"),
+        ):
+            with pytest.raises(RevRNNError, match=rf"E_NONFINITE\] {name}: got NaN"):
+                call()
     assert type(out.grads[0]) is OrderedDict
     assert list(out.grads[0]) == list(params)
     for name, grad in out.grads[0].items():
