@@ -68,16 +68,12 @@ def _silent(program: Any) -> Any:
         return program
     lines = []
     for line in program.eqns:
-        params = {name: _silent(value) for name, value in line.params.items()}
-        within = any(params[name] is not value for name, value in line.params.items())
-        effects = _of_references(line.effects) if within else line.effects
         if not is_told(line):
-            lines.append(line.replace(params=params, effects=effects))
-    return program.replace(eqns=lines, effects=_of_references(program.effects))
-
-
-def _of_references(effects: Any) -> Any:
-    return {effect for effect in effects if hasattr(effect, "input_index")}
+            params = {name: _silent(value) for name, value in line.params.items()}
+            lines.append(line.replace(params=params))
+    # What is left writes to references that it was given, and does nothing in any order.
+    effects = {effect for effect in program.effects if hasattr(effect, "input_index")}
+    return program.replace(eqns=lines, effects=effects)
 
 
 def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> list[Any]:

@@ -94,7 +94,7 @@ def _is_apart(equation: Any) -> bool:
     if name in _APART or is_told(equation):
         return True
     # iota: numbers by the place in a chunk
-    if name in _LOOPS or not equation.invars or not equation.outvars:
+    if name in _LOOPS or not equation.invars:
         return False
     first, out = equation.invars[0].aval, equation.outvars[0].aval
     inner = next((params[key] for key in _INNER if key in params), None)

@@ -99,7 +99,7 @@ def test_nobody_is_told_of_random_numbers(capfd: pytest.CaptureFixture[str]) -> 
     for tell in tells:
         traced(readout=noisy(tell))
     with pytest.raises(RevRNNError, match="readout: got"):
-        traced(readout=lambda *given: jnp.sqrt(noisy(tells[1])(*given)))
+        traced(readout=lambda *given: jax.lax.erf(noisy(tells[1])(*given)))
     jax.effects_barrier()
     assert not seen
     assert "told" not in capfd.readouterr().out
