@@ -17,8 +17,11 @@ _TINY: Final = 1e-5
 _TURNED: Final = {"gt": "lt", "lt": "gt", "ge": "le", "le": "ge", "eq": "eq", "ne": "ne"}
 
 
-def beside_zero(walk: Any, equation: Any) -> tuple[Any, int] | None:
-    """Return what 0 is added to, or it is taken from, and its sign: ``sum([a])`` is ``0 + a``."""
+def beside_zero(walk: Any, equation: Any) -> Any:
+    """Return what is beside 0 in a sum or a difference, and its sign, or ``None`` without a 0.
+
+    ``sum([a])`` is ``0 + a``.
+    """
     first, second = equation.invars
     for one, other, sign in ((first, second, 1), (second, first, -1)):
         if not walk.varies(other) and walk.number(other) == 0:
