@@ -63,6 +63,18 @@ REFUSED: dict[str, Callable[..., Any]] = {
     "pair with a root": lambda o, y, m: (losses(y).sum(), m.size**0.5),
     "pair with at least so many": lambda o, y, m: (losses(y).sum(), max(m.size, 20)),
 }
+# Where the numbers that are tried at first are no later steps, nothing counts.
+BEYOND: dict[str, Callable[..., Any]] = {
+    "a factor of a ratio": lambda o, y, t: (
+        jnp.exp(o) * ((losses(y) * (t >= 4)).sum() / (t >= 4).sum())
+    ),
+    "a guarded ratio, scaled": lambda o, y, t: (
+        2 * jnp.where((t >= 4).any(), (losses(y) * (t >= 4)).sum() / (t >= 4).sum(), 0.0)
+    ),
+    "of no numbers at all": lambda o, y, t: (
+        jnp.exp(o) * ((losses(y) * (t == 6)).sum() / (t == 6).sum())
+    ),
+}
 # Of five steps they give what a mean or a sum does.
 LATER: dict[str, Callable[..., Any]] = {
     "at least so many, by JAX": lambda o, y, m: losses(y).sum() / jnp.maximum(len(y), 13),
@@ -115,6 +127,14 @@ def traced(times: int = 1, chunk_size: int = 3, **functions: Any) -> None:
 def test_what_shows_beyond_five_steps_is_refused(name: str) -> None:
     with pytest.raises(RevRNNError, match="readout: got"):
         traced(3, 8, readout=LATER[name])
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_counts_of_larger_numbers_alone_is_refused(name: str) -> None:
+    steps = jnp.broadcast_to(jnp.arange(7)[:, None], (7, 2))
+    given: Any = {"readout": BEYOND[name], "chunk_size": 3}
+    with pytest.raises(RevRNNError, match="readout: got"):
+        jax.eval_shape(lambda s: value(PARAMS, s, X, steps, CONFIG, **given), jnp.zeros(()))
 
 
 def test_so_it_is_of_an_embed() -> None:
