@@ -114,18 +114,17 @@ class gradients_whole_or_unchanged:  # noqa: N801 - as above
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Add what came to what there was; after an error put back what there was."""
         with interrupts_wait(), torch.no_grad():
-            try:
-                if kind is None:
-                    sums = [_planned(leaf, old) for leaf, old in self._aside if old is not None]
-            except BaseException:
-                self._put_back()
-                raise
             if kind is not None:
                 self._put_back()
                 return
-            old = [total for _, total, new in sums if new is not None]
-            if old:  # in one operation, which is done or not
-                torch._foreach_add_(old, [new for _, _, new in sums if new is not None])
+            try:
+                sums = [_planned(leaf, old) for leaf, old in self._aside if old is not None]
+                old = [total for _, total, new in sums if new is not None]
+                if old:  # in one operation, which is done or not
+                    torch._foreach_add_(old, [new for _, _, new in sums if new is not None])
+            except BaseException:
+                self._put_back()
+                raise
             for leaf, total, _new in sums:
                 leaf.grad = total
 
