@@ -43,7 +43,9 @@ class Wrapped(Tensor):
     own: Tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Compute with what is wrapped."""
         plain = tree_map(lambda v: v.own if isinstance(v, Wrapped) else v, (args, kwargs or {}))
         return func(*plain[0], **plain[1])
