@@ -62,8 +62,9 @@ def _silent(program: Any) -> Any:
     """Return a program without lines that only tell, or another parameter of a line as it is."""
     if type(program) is tuple:
         return tuple(map(_silent, program))
-    if isinstance(program, ClosedJaxpr):
-        return ClosedJaxpr(_silent(program.jaxpr), program.consts)
+    inner = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    if inner is not program:  # in JAX from 0.12 on a program is its own
+        return ClosedJaxpr(_silent(inner), program.consts)
     if not isinstance(program, Jaxpr) or not program.effects:
         return program
     lines = []
