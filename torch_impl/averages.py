@@ -206,7 +206,7 @@ class Watch(Mode):
         found = counted(func, args, given)
         if found is None:
             return None
-        _, count, positions = found
+        count, positions = found
         if count is None:
             return Average("sum", positions % (self.steps * self.rows) == 0)
         self.uneven.append(count != positions)

@@ -22,7 +22,7 @@ from .collect import now
 from .modes import Mode
 from .part_gradients import gradients_add_up
 from .parts import NoDropout
-from .quantise import LOW
+from .quantise import is_low
 from .repeat import no_trace, random_state, set_random_state
 from .step_functions import OTHER
 from .step_places import Place
@@ -157,7 +157,7 @@ def _is_same(whole: Any, parts: list[Any]) -> bool:
         return True  # refused as such
     if not bool(torch.isfinite(b).all()):
         return False  # the deviation of one step, for instance
-    share = 0.05 if _is_low(whole) else 1e-4
+    share = 0.05 if is_low(whole) else 1e-4
     return bool((a - b).abs().max() <= share * a.abs().max().clamp(min=1e-30))
 
 
@@ -167,9 +167,5 @@ def _of_one_gradient(whole: Tensor, parts: list[Tensor], since: int) -> bool:
     each = torch.split(some, [len(part) for part in parts])
     with torch.enable_grad():
         totals = [(part * one).sum() for part, one in zip(parts, each, strict=True)]
-        same = gradients_add_up((whole * some).sum(), totals, since, _is_low(whole))
+        same = gradients_add_up((whole * some).sum(), totals, since, is_low(whole))
     return same is not False
-
-
-def _is_low(made: Tensor) -> bool:
-    return made.dtype in LOW or torch.is_autocast_enabled(made.device.type)

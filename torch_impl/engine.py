@@ -138,7 +138,7 @@ class Pass(Protocol):
         """Return what is in the buffer; words in their order if the settings ask for it."""
 
     def left_over(self) -> Tensor | None:
-        """Return how much the reversal left in the buffer, for SEQ-009; 0 is right."""
+        """Return how much the reversal left in the buffer, for SEQ-009; 0 or ``None`` is right."""
 
     def check_underflow(self) -> None:
         """Raise ``E_UNDERFLOW`` or ``E_RANGE`` if more was popped than there was (BUF-032)."""

@@ -24,7 +24,7 @@ from .collect import now
 from .modes import Mode
 from .part_gradients import gradients_add_up
 from .part_sums import Close, by_counts, number_of, total_of
-from .quantise import LOW
+from .quantise import LOW, is_low
 from .repeat import no_trace, random_state, set_random_state
 from .results import named_failure
 from .step_functions import BEYOND
@@ -131,11 +131,11 @@ class Parts:
         cuts = [slice(None), *(slice(*pair) for pair in pairwise(ends))]
         each = [self._scalar_of(cut)[0] for cut in cuts]
         by_steps = [one * size for one, size in zip(each, [ends[-1], *sizes], strict=True)]
-        low = each[0].dtype in LOW or torch.is_autocast_enabled(each[0].device.type)
         kinds: list[tuple[Literal["mean", "sum"], list[Tensor]]] = [
             ("mean", by_steps),
             ("sum", each),
         ]
+        low = is_low(each[0])
         answers = [(gradients_add_up(of[0], of[1:], self._since, low), kind) for kind, of in kinds]
         shown = [kind for answer, kind in answers if answer]
         if not shown and any(answer is False for answer, _ in answers):

@@ -127,6 +127,11 @@ def wide(value: Tensor) -> Tensor:
     return value.float() if value.dtype in LOW else value
 
 
+def is_low(value: Tensor) -> bool:
+    """Say whether floats are of low precision, or were computed where autocast may make them so."""
+    return value.dtype in LOW or torch.is_autocast_enabled(value.device.type)
+
+
 def dequantise(q: Tensor, bits: int, out: Tensor | None = None) -> Tensor:
     """Return the nearest float32 to ``q · 2^-bits`` (QNT-006), in ``out`` if it is given."""
     if out is None:

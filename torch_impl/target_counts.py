@@ -17,10 +17,8 @@ CROSS: Final[dict[Any, inspect.Signature]] = {
 }
 
 
-def counted(
-    func: Any, args: Any, given: Mapping[str, Any]
-) -> tuple[str, Tensor | None, float] | None:
-    """Return how a cross-entropy is reduced, over what, and how many targets there are.
+def counted(func: Any, args: Any, given: Mapping[str, Any]) -> tuple[Tensor | None, float] | None:
+    """Return what a cross-entropy is averaged over, and how many targets there are.
 
     Args:
         func: one of :data:`CROSS`.
@@ -28,7 +26,7 @@ def counted(
         given: the same, by name.
 
     Returns:
-        ``"mean"`` or ``"sum"``, what a mean is over, and all targets; ``None`` if it is neither.
+        What a mean is over, or ``None`` of a sum, and all targets; ``None`` if it is neither.
     """
     bound = CROSS[func].bind(*args, **given)
     bound.apply_defaults()
@@ -42,12 +40,12 @@ def counted(
     if target.is_floating_point():
         positions /= scores.shape[1 if scores.dim() > 1 else 0]
     if reduction == "sum":
-        return reduction, None, positions
+        return None, positions
     if target.is_floating_point():
-        return reduction, target.new_tensor(positions, dtype=torch.float32), positions
+        return target.new_tensor(positions, dtype=torch.float32), positions
     keep, weight = target != values["ignore_index"], values["weight"]
     each = keep.float()
     if weight is not None:
         wide = weight.detach().float()
         each = torch.where(keep, wide[torch.where(keep, target, 0).long()], 0)
-    return reduction, each.sum(), positions
+    return each.sum(), positions
