@@ -40,6 +40,7 @@ from .tasks import (
     FRAME,
     GATES,
     KEEP,
+    LEFT,
     PUSHED,
     ROOM,
     SHORT,
@@ -47,6 +48,7 @@ from .tasks import (
     TOPS,
     WORDS,
     WRAPS,
+    last_chunk,
     part_of,
     run_by_helpers,
     task_at,
@@ -72,9 +74,11 @@ def _numbers(frame: int) -> Any:
 
 
 @inner
-def _steps(frame: int, first: int, end: int) -> Any:
-    x, active = shorts_3(argument(frame, 8)), bytes_2(argument(frame, 9))
+def _steps(frame: int, begin: int, stop: int, first: int, end: int) -> Any:
+    """Return a share's own rows of some steps, from the first to the end of both."""
+    x, active = shorts_3(argument(frame, 8))[begin:stop], bytes_2(argument(frame, 9))[begin:stop]
     aside_at, gains = ints_2(argument(frame, 10)), ints_4(argument(frame, 11))
+    aside_at, gains = aside_at[begin:stop], gains[begin:stop]
     steps, batch, length = x.shape
     rows = end - first
     own, own_gains = x, gains
@@ -94,7 +98,7 @@ def advance_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     task = task_at(address)
     frame, h = task[FRAME], ints_4(result(task[FRAME], 0))
     first, end = part_of(task, h.shape[2], i64(1))
-    steps = _steps(frame, first, end)
+    steps = _steps(frame, i64(0), bytes_2(argument(frame, 9)).shape[0], first, end)
     own = states_of(h, first, end)
     aside_h, aside_c = ints_4(result(frame, 5)), ints_4(result(frame, 6))
     slices, states = ints_3(result(frame, 8)), ints_6(result(frame, 9))
@@ -133,13 +137,14 @@ def take_back_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     task = task_at(address)
     frame, h = task[FRAME], ints_4(result(task[FRAME], 0))
     first, end = part_of(task, h.shape[2], i64(1))
-    steps = _steps(frame, first, end)
+    begin, stop = last_chunk(task, bytes_2(argument(frame, 9)).shape[0])
+    steps = _steps(frame, begin, stop, first, end)
     own = states_of(h, first, end)
     aside_h, aside_c = ints_4(argument(frame, 17)), ints_4(argument(frame, 18))
     room = _carray(pointer(task[ROOM], _SHORT), (task[SIZE],))
     tally = np.zeros(buffers.TALLIES, np.int64)
     tally[buffers.TOP] = task[WORDS]
-    slices, states = ints_3(argument(frame, 20)), ints_6(argument(frame, 21))
+    slices, states = ints_3(argument(frame, 20))[begin:], ints_6(argument(frame, 21))[begin:]
     own_slices, own_states = slices, states
     if end - first < h.shape[2]:
         n, batch, depth = slices.shape
@@ -152,7 +157,7 @@ def take_back_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
         outer, to = n * arrays * layers * 2, own_states.ctypes.data
         take_rows(states.ctypes.data, outer, batch, 4 * units, first, rows, to)
     kept = Kept(room, i64(1), tally, aside_h, aside_c, own_slices, own_states)
-    outputs = Outputs(ints_3(result(frame, 4)), first)
+    outputs = Outputs(ints_3(result(frame, 4))[begin:stop], first)
     f = (floats_1(result(frame, 5)), floats_1(result(frame, 6)), floats_1(result(frame, 7)))
     factors, scale = Factors(f[0], f[1], f[2]), floats_1(argument(frame, 22))[0]
     more = (factors, h.shape[2], scale)
@@ -160,6 +165,7 @@ def take_back_share(address: int, w_u: Maybe, c: Maybe, heads: Maybe) -> None:
     recover(numbers, stack, w_u, own, c, heads, steps, kept, outputs, *more)
     put_states(h, first, own)
     task[WORDS], task[SHORT] = tally[buffers.TOP], tally[buffers.UNDERFLOW]
+    task[LEFT] = begin
 
 
 @inner

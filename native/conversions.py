@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 from numba import carray, types  # type: ignore[attr-defined]
+from numba.extending import intrinsic
 
 from .compiling import Array, f32, i32, i64, inner, native
 from .frames import pointer
 
+_intrinsic: Any = intrinsic
 _carray: Any = carray
 _SHORT: Any = types.int16
 _INT: Any = types.int32
@@ -74,6 +76,24 @@ def dequantise(at: int, count: int, scale: float, to: int) -> None:
     factor = f32(scale)
     for n in range(count):
         out[n] = f32(q[n]) * factor
+
+
+def _bits(typingctx: Any, value: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], context.get_value_type(_INT))
+
+    return _INT(types.float32), codegen
+
+
+_bits_of = _intrinsic(_bits)
+
+
+@native
+def dequantise_in_place(at: int, count: int, scale: float) -> None:
+    """Do so where the int32 are."""
+    q, factor = _carray(pointer(at, _INT), (count,)), f32(scale)
+    for n in range(count):
+        q[n] = _bits_of(f32(f32(q[n]) * factor))
 
 
 @inner

@@ -28,7 +28,7 @@ from .frames import (
     unexpected,
 )
 from .own_rows import put_states, states_of
-from .tasks import AGAIN, FRAME, Handler, number_of, part_of, say_failed, share_of, task_at
+from .tasks import AGAIN, FRAME, Handler, failed, number_of, part_of, say_failed, share_of, task_at
 from .threads import address_of
 
 # What is expected of a frame, in the order of :mod:`revrnn.jax_impl.native.stack`: the weights'
@@ -47,7 +47,7 @@ _RECOVERED = (
 )
 # In the order of :mod:`revrnn.jax_impl.native.gradient`.
 _WEIGHTS = ("f32[2]", "f32[3]", "f32[3]", "f32[3]")
-_TAPE = ("f32[1]", "f32[1]", "f32[1]", "i32[2]", "f32[3]", "f32[3]")
+_TAPE = ("f32[1]", "f32[1]", "f32[1]", "i32[2]", "i16[3]", "f32[3]")
 _PULLED = buffers(*_TAPE, *_WEIGHTS, "f32[4]", "f32[4]", "i32[1]")
 _GRADIENTS = buffers("f32[4]", "f32[4]", "f32[3]")
 _OF_LAYER, _NONE = buffers("f32[2]", "f32[2]", "f32[1]"), buffers()
@@ -83,7 +83,7 @@ def _of_chunk(back: bool, gru: bool, forgetting: bool) -> Handler:
                 put_states(ints_4(result(frame, 1)), first, c)
         except Exception:  # the only one that there can be: memory is short
             say_failed(address)
-        return 0
+        return failed(address)
 
     return share
 
@@ -106,7 +106,7 @@ def _of_gradient(gru: bool, forgetting: bool) -> Handler:
                     put_states(floats_4(result(frame, 1)), first, dc)
         except Exception:
             say_failed(address)
-        return 0
+        return failed(address)
 
     return share
 

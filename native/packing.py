@@ -9,7 +9,7 @@ import numpy as np
 from .amx import SIDE, TERMS, TILE
 from .byte_products import pack_tiles
 from .compiling import Array, f32, i64, inner, native
-from .float_parts import BLOCK
+from .float_parts import BLOCK, PART
 from .float_products import TWO_TILES, pack_2
 from .processor import AMX
 from .tiles import PANEL
@@ -92,22 +92,34 @@ def pack_int16(w: Array, out: Array) -> Any:
     return norm
 
 
+@inner
+def pack_terms(w: Array, scale: float, first: int, end: int, out: Array) -> None:
+    """Pack some terms of ``w·scale``, ``[K, N]``; see :func:`pack_float`.
+
+    Those from ``first``, a multiple of ``BLOCK``, to ``end``, another one or K.
+    """
+    k, n = w.shape
+    if AMX:
+        blocks, some = -(-k // BLOCK), -(-(end - first) // BLOCK)
+        flat, strip = w.reshape(-1), blocks * 2 * PART
+        for tile in range(-(-n // BLOCK) * 2):
+            c, to = tile * SIDE, tile * strip + first // BLOCK * 2 * PART
+            pack_2(flat, first * n + c, n, n - c, end - first, some, 1, scale, out, to)
+        return
+    some = w[first:end]  # with indices from 0 on, of which the compiler knows the sign
+    for p in range(-(-n // PANEL)):
+        used, panel = min(PANEL, n - p * PANEL), out[(p * k + first) * PANEL :]
+        for q in range(len(some)):
+            for i in range(used):
+                panel[q * PANEL + i] = f32(some[q, p * PANEL + i]) * f32(scale)
+            for i in range(used, PANEL):
+                panel[q * PANEL + i] = f32(0)
+
+
 @native
 def pack_float(w: Array, scale: float, out: Array) -> None:
     """Pack ``w·scale``, ``[K, N]``, as the right operand with N columns, float32, flat.
 
     Numbers have at most 16 significant bits, as those in fixed point have.
     """
-    k, n = w.shape
-    if AMX:
-        blocks, tiles = -(-k // BLOCK), -(-n // BLOCK) * 2
-        pack_2(w.reshape(-1), 0, n, n, k, blocks, tiles, scale, out, 0)
-        return
-    for p in range(-(-n // PANEL)):
-        used = min(PANEL, n - p * PANEL)
-        for q in range(k):
-            at = (p * k + q) * PANEL
-            for i in range(used):
-                out[at + i] = f32(w[q, p * PANEL + i]) * f32(scale)
-            for i in range(used, PANEL):
-                out[at + i] = f32(0)
+    pack_terms(w, f32(scale), i64(0), i64(w.shape[0]), out)

@@ -34,6 +34,8 @@ def add_row(k: Kernel, n: Any, a: Place, out: Place) -> None:
     k.each(n, add)
 
 
+# Bytes of a right operand that stay in the second cache while rows of the left one pass.
+_CACHED: Final = 2**19
 # 512 · 128 · 32512 is below 2^31.
 _PAIRS: Final = 256
 LIMIT: Final = 2**31 - 1
@@ -195,20 +197,25 @@ def add_outer_products(
         add_outer_floats(a, a_at, by_index, rows, length, packed, columns, into, first)
         return
     flat, work = into.reshape(-1), np.empty(TALL * PANEL, np.float32)
-    for c in range(0, columns, PANEL):
-        used, at = min(PANEL, columns - c), c * length
-        for r in range(0, rows, TALL):
-            some, to, own = min(TALL, rows - r), (first + r) * columns + c, a_at + r * by_row
-            if used == PANEL and some == TALL:
-                if TALL == 8:
-                    float_add_8(a, own, by_row, by_index, packed, at, length, flat, to, columns)
-                else:
-                    float_add_4(a, own, by_row, by_index, packed, at, length, flat, to, columns)
-                continue
-            whole, none = i64(PANEL), i64(0)
-            float_panel(a, own, by_row, by_index, some, packed, at, length, work, none, whole, used)
-            for q in range(some):
-                add_row(used, work, q * PANEL, flat, to + q * columns)
+    block = max(_CACHED // (4 * PANEL * max(length, 1)), 1) * PANEL
+    for begin in range(0, columns, block):
+        end = min(begin + block, columns)
+        for r in range(0, rows, TALL):  # outside: of ``a`` a tile's part stays in the first cache
+            some, own = min(TALL, rows - r), a_at + r * by_row
+            for c in range(begin, end, PANEL):
+                used, at, to = min(PANEL, columns - c), c * length, (first + r) * columns + c
+                if used == PANEL and some == TALL:
+                    if TALL == 8:
+                        float_add_8(a, own, by_row, by_index, packed, at, length, flat, to, columns)
+                    else:
+                        float_add_4(a, own, by_row, by_index, packed, at, length, flat, to, columns)
+                    continue
+                whole, none = i64(PANEL), i64(0)
+                float_panel(
+                    a, own, by_row, by_index, some, packed, at, length, work, none, whole, used
+                )
+                for q in range(some):
+                    add_row(used, work, q * PANEL, flat, to + q * columns)
 
 
 @native

@@ -15,7 +15,7 @@ from numba import carray, types  # type: ignore[attr-defined]
 
 from .compiling import Array, callback, i64, inner, native
 from .frames import load, pointer, put
-from .threads import make_known, prepare, run
+from .threads import make_known, prepare, run, run_job
 
 _carray: Any = carray
 _LONG: Any = types.int64
@@ -24,12 +24,13 @@ Handler = Callable[[int], int]
 
 # What a share is told, int64: the frame, which of how many it is, where its words are, how many
 # there is room for and whether they are kept, where it counts words by step (0: nowhere), by layer
-# and gates, where gradients of pre-activations are, where packed inputs, and whether it is the
-# second turn of a gradient.
-FRAME, INDEX, COUNT, ROOM, SIZE, KEEP, TOPS, PUSHED, GATES, DS, BELOW, AGAIN = range(12)
-# What it says: whether memory was short, its words, whether it wanted more of them, and wraps.
-FAILED, WORDS, SHORT, WRAPS = range(12, 16)
-NUMBERS: Final = 16
+# and gates, where gradients of pre-activations are, where packed inputs, whether it is the second
+# turn of a gradient, and how many steps are a chunk, 0: all.
+FRAME, INDEX, COUNT, ROOM, SIZE, KEEP, TOPS, PUSHED, GATES, DS, BELOW, AGAIN, CHUNK = range(13)
+# What it says: whether memory was short, its words, whether it wanted more of them, and wraps. What
+# it is told and says: how many steps are left, of which it takes the last chunk.
+FAILED, WORDS, SHORT, WRAPS, LEFT = range(13, 18)
+NUMBERS: Final = 18
 
 # Compiled functions must live as long as the process.
 _shares: Final[dict[str, Any]] = {}
@@ -85,6 +86,12 @@ def run_shares(share: int, tasks: Array, threads: int, region: int) -> bool:
     return enough
 
 
+@native
+def run_calls(job: Array, threads: int, region: int) -> None:
+    """Run calls one after the other for a caller in Python, see :func:`.threads.job_of`."""
+    run_job(job, threads, region)
+
+
 @inner
 def task_at(address: int) -> Any:
     """Return what a share is told."""
@@ -104,11 +111,26 @@ def say_failed(address: int) -> None:
 
 
 @inner
+def failed(address: int) -> Any:
+    """Return 0 if a share has done what it was to do; else what comes after it is left out."""
+    return number_of(address, FAILED) | number_of(address, SHORT)
+
+
+@inner
 def part_of(task: Array, length: int, multiple: int) -> Any:
     """Return the first and the end of a share's part of so many, in whole multiples."""
     units = (length + multiple - 1) // multiple
     first = task[INDEX] * units // task[COUNT] * multiple
     return first, min((task[INDEX] + 1) * units // task[COUNT] * multiple, length)
+
+
+@inner
+def last_chunk(task: Array, steps: int) -> Any:
+    """Return the first and the end of the steps, of so many, that a share on the way back takes."""
+    chunk, left = task[CHUNK], task[LEFT]
+    if chunk == 0:
+        return i64(0), i64(steps)
+    return max((left - 1) // chunk * chunk, i64(0)), left
 
 
 # The same for callers in Python.

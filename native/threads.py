@@ -4,6 +4,7 @@ A handler that XLA calls may not wait for the interpreter's lock, so threads are
 system's. A core at rest takes a fifth of a millisecond until it begins, as long as a small task, so
 helpers look for the next task for half a millisecond before they end. Whoever calls takes tasks
 too, and waits for none that nobody has begun: on a busy machine it does all of them by itself.
+A job is one call after another, each of all its tasks: none of the next begins before.
 Where the system has no POSIX threads, or gives none, it does so anyway. A caller whose process has
 OpenMP's threads, as PyTorch's, can have those instead, which then do not compete with helpers.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -44,11 +46,14 @@ _CLOCK: Final = getattr(time, "CLOCK_MONOTONIC", 0)
 
 # Of the board, int64: the functions of helpers and of members of a region, how many helpers there
 # are, whether they are to end, and places from the next cache line on. Of a place: whether it is
-# taken, its job's address, and how many helpers look at it. Of a job: its function, where its tasks
-# are, bytes of one, how many there are, and the next one that nobody has begun.
+# taken, its job's address, and how many helpers look at it. Of a job: how many calls it is, how
+# many threads are expected, how many have come, whether a task has failed, and calls. Of a call:
+# its function, where its tasks are, bytes of one, how many there are, how many are done, and where
+# it is noted which of them somebody has begun.
 _SERVE, _MEMBER, _ACTIVE, _STOP, _FIRST = 0, 1, 2, 3, 8
 _TAKEN, _JOB, _READERS = 0, 1, 2
-_FUNCTION, _TASKS, _WIDTH, _COUNT, _NEXT = range(5)
+_CALLS, _THREADS, _COME, _FAILED, _HEAD = range(5)
+_FUNCTION, _TASKS, _WIDTH, _COUNT, _DONE, _BEGUN, _CALL = range(7)
 _PLACES: Final = 8
 # How long a helper without work looks for some, in nanoseconds, and how often between two looks at
 # the clock; how often a caller looks before it lets others have its core.
@@ -105,15 +110,34 @@ make_known("revrnn_board", _board.ctypes.data)
 
 @inner
 def _work(job: int) -> bool:
-    """Do tasks of a job that nobody has begun; return whether there was one."""
-    function, tasks = load_now(job + 8 * _FUNCTION), load_now(job + 8 * _TASKS)
-    width, count, did = load_now(job + 8 * _WIDTH), load_now(job + 8 * _COUNT), False
-    while True:
-        k = add_now(job + 8 * _NEXT, i64(1))
-        if k >= count:
-            return did
-        call(function, tasks + width * k)
-        did = True
+    """Do tasks of a job that nobody has begun, call after call; return whether there was one.
+
+    Each thread begins with tasks of its own, the same ones in each call, as far as others leave
+    them: what they read and wrote before is in its core's caches.
+    """
+    did, last, threads = False, load_now(job + 8 * _CALLS) - 1, load_now(job + 8 * _THREADS)
+    own = add_now(job + 8 * _COME, i64(1)) % threads
+    for n in range(last + 1):
+        at = job + 8 * (_HEAD + _CALL * n)
+        function, tasks = load_now(at + 8 * _FUNCTION), load_now(at + 8 * _TASKS)
+        width, count = load_now(at + 8 * _WIDTH), load_now(at + 8 * _COUNT)
+        begun = load_now(at + 8 * _BEGUN)
+        for i in range(count):
+            k = (own * count // threads + i) % count
+            if take(begun + 8 * k):
+                if call(function, tasks + width * k):
+                    store_now(job + 8 * _FAILED, i64(1))
+                add_now(at + 8 * _DONE, i64(1))
+                did = True
+        looks = 0
+        while n < last and load_now(at + 8 * _DONE) < count:
+            pause()
+            looks += 1
+            if looks > _PATIENCE:
+                _yield()
+        if load_now(job + 8 * _FAILED):
+            break
+    return did
 
 
 def _join(job: int) -> int:
@@ -147,19 +171,44 @@ def _serve(board: int) -> int:
     return 0
 
 
+def job_of(calls: Sequence[tuple[int, Array]]) -> Array:
+    """Return a job of calls: each a function's address, and its tasks int64 ``[K, n]``.
+
+    A function is called with the address of a row, and must not raise. Where it returns another
+    number than 0, the calls after its own are left out.
+    """
+    first = _HEAD + _CALL * len(calls)
+    job = np.zeros(first + sum(len(tasks) for _, tasks in calls), np.int64)
+    job[_CALLS], begun = len(calls), job.ctypes.data + 8 * first
+    for own, (function, tasks) in zip(job[_HEAD:first].reshape(-1, _CALL), calls, strict=True):
+        own[:] = function, tasks.ctypes.data, tasks.strides[0], len(tasks), 0, begun
+        begun += 8 * len(tasks)
+    return job
+
+
 @inner
 def run(function: int, tasks: Array, threads: int, region: int) -> None:
-    """Call a function of an address with that of each row of ``tasks``, int64 ``[K, n]``.
+    """Run a job of one call, see :func:`job_of` and :func:`run_job`."""
+    count, first = tasks.shape[0], _HEAD + _CALL
+    job = np.zeros(first + count, np.int64)
+    job[_CALLS], own = 1, job[_HEAD:]
+    own[_FUNCTION], own[_TASKS], own[_WIDTH] = function, tasks.ctypes.data, 8 * tasks.shape[1]
+    own[_COUNT], own[_BEGUN] = count, job.ctypes.data + 8 * first
+    run_job(job, threads, region)
 
-    It must not raise. So many threads do so, this one among them: helpers or, with the address of
-    ``GOMP_parallel``, those of an OpenMP region.
+
+@inner
+def run_job(job: Array, threads: int, region: int) -> None:
+    """Run a job by so many threads, this one among them.
+
+    They are helpers or, with the address of ``GOMP_parallel``, those of an OpenMP region.
     """
-    count, width = tasks.shape
-    job = np.zeros(5, np.int64)
-    address, first = job.ctypes.data, tasks.ctypes.data
-    job[_FUNCTION], job[_TASKS], job[_WIDTH], job[_COUNT] = function, first, 8 * width, count
-    board, at = address_of("revrnn_board"), i64(0)
-    member, helpers = load_now(board + 8 * _MEMBER), min(threads, count) - 1
+    most, job[_THREADS] = i64(0), max(threads, 1)
+    for n in range(job[_CALLS]):
+        most = max(most, job[_HEAD + _CALL * n + _COUNT])
+    address, at = job.ctypes.data, i64(0)
+    board = address_of("revrnn_board")
+    member, helpers = load_now(board + 8 * _MEMBER), min(threads, most) - 1
     if region and helpers > 0 and member:
         _begin_region(region, member, address, threads)
         hold(job)

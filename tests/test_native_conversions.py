@@ -89,6 +89,13 @@ def test_dequantised_bits_and_magnitudes_are_the_same(bits: int) -> None:
             assert torch.equal(made, PLAIN.dequantise(q, bits))
         if q.numel():
             assert CONVERSIONS.largest(q) == PLAIN.largest(q)
+    out = torch.empty(6, 50)
+    place = CONVERSIONS.place_in(out)
+    assert place is not None
+    place.copy_(some)
+    assert CONVERSIONS.dequantise(place, bits, out) is out
+    assert torch.equal(out, PLAIN.dequantise(some, bits))
+    assert CONVERSIONS.place_in(out.t()) is CONVERSIONS.place_in(out.double()) is None
     low = torch.tensor([[-32768, 5]], dtype=torch.int16)
     assert CONVERSIONS.largest(low) == 32768
 

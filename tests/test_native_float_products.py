@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from revrnn.native import processor
-from revrnn.native.compiling import native
+from revrnn.native.compiling import f32, native
 from revrnn.native.float_parts import BLOCK, PARTS
 from revrnn.native.float_products import add_outer_of_3, pack_3
-from revrnn.native.packing import aligned, float_size, pack_float, padded
+from revrnn.native.packing import aligned, float_size, pack_float, pack_terms, padded
 from revrnn.native.products import add_outer_products, float_product
+from revrnn.native.tiles import PANEL
 
 BITS, LARGEST = 11, 32512
 
@@ -174,6 +175,24 @@ def test_only_the_weights_are_packed(terms: int) -> None:
     packed = aligned(1, float_size(20, terms), np.float32)[0]
     pack_float(w[:terms], 1.0, packed)
     assert np.isfinite(product(numbers(20, terms), packed, 20)).all()
+
+
+@native
+def _pack(w: Any, first: int, end: int, packed: Any) -> None:
+    pack_terms(w, f32(0.5), first, end, packed)
+
+
+@pytest.mark.parametrize("terms", [3 * BLOCK, 2 * BLOCK + 5])
+@pytest.mark.parametrize("columns", [1, 20, 2 * PANEL + 7])
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_shares_pack_their_terms(kind: Any, columns: int, terms: int) -> None:
+    """Whole blocks, and what fills none, in any order."""
+    w = np.random.default_rng(0).integers(-99, 99, (terms, columns)).astype(kind)
+    packed, whole = aligned(2, float_size(columns, terms), np.float32)
+    pack_float(w, 0.5, whole)
+    for first, end in ((2 * BLOCK, terms), (0, BLOCK), (BLOCK, 2 * BLOCK)):
+        _pack(w, first, end, packed)
+    np.testing.assert_array_equal(packed, whole)
 
 
 def test_small_numbers() -> None:

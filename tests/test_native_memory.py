@@ -60,24 +60,30 @@ def test_memory_that_was_let_go_is_made_anew(kind: Any, made: list[int]) -> None
 
 
 @pytest.fixture
-def lengths(monkeypatch: Any) -> list[int]:
-    """Give how many steps go forward together, call by call."""
-    noted, advance = list[int](), NativePass.advance
+def lengths(monkeypatch: Any) -> dict[str, list[int]]:
+    """Give how many steps go forward together, and back, call by call."""
+    noted: dict[str, list[int]] = {"advance": [], "take_back": []}
 
-    def counted(self: NativePass, x: torch.Tensor, *more: Any) -> None:
-        noted.append(len(x))
-        advance(self, x, *more)
+    def count(name: str) -> None:
+        does = getattr(NativePass, name)
 
-    monkeypatch.setattr(NativePass, "advance", counted)
+        def counted(self: NativePass, x: torch.Tensor, *more: Any) -> None:
+            noted[name].append(len(x))
+            does(self, x, *more)
+
+        monkeypatch.setattr(NativePass, name, counted)
+
+    count("advance")
+    count("take_back")
     return noted
 
 
 @KINDS
 @pytest.mark.parametrize("every", [None, 15])
-def test_chunks_that_go_forward_together_give_the_same_bits(
-    kind: Any, every: int | None, lengths: list[int], monkeypatch: Any
+def test_chunks_that_go_together_give_the_same_bits(
+    kind: Any, every: int | None, lengths: dict[str, list[int]], monkeypatch: Any
 ) -> None:
-    """Back they go one by one, also a second time, and in pieces that are run again."""
+    """Forward and back, also a second time, and in pieces that are run again."""
     made = []
     for ahead in (1, 4):
         monkeypatch.setattr(NativeEngine, "ahead", ahead)
@@ -94,10 +100,14 @@ def test_chunks_that_go_forward_together_give_the_same_bits(
     once_more = [*together, *again]
     rest = [3] * 5 * bool(again)
     alone = ([3] * 7 + [2] + rest) * 2
-    assert lengths == [*alone, *together, *again, *once_more]
+    assert lengths["advance"] == [*alone, *together, *again, *once_more]
+    alone, together = [2, *[3] * 7], [11, 12] if every is None else [8, 3, 12]
+    assert lengths["take_back"] == [*alone * 2, *together * 2]
 
 
 @pytest.mark.parametrize("given", ["mask", "resets"])
-def test_chunks_with_a_schedule_go_one_by_one(given: str, lengths: list[int]) -> None:
-    RevGRU(3, 4, chunk_size=3)(torch.randn(7, 2, 3), **{given: torch.ones(7, 2, dtype=torch.bool)})
-    assert lengths == [3, 3, 1]
+def test_chunks_with_a_schedule_go_one_by_one(given: str, lengths: dict[str, list[int]]) -> None:
+    of = {given: torch.ones(7, 2, dtype=torch.bool)}
+    outputs, _ = RevGRU(3, 4, chunk_size=3)(torch.randn(7, 2, 3), **of)
+    outputs.sum().backward()
+    assert lengths == {"advance": [3, 3, 1], "take_back": [1, 3, 3]}

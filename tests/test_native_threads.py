@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 
 from revrnn.native import threads
-from revrnn.native.atomics import add_now, pause
+from revrnn.native.atomics import add_now, load_now, pause
 from revrnn.native.compiling import callback, i64, native
-from revrnn.native.tasks import FAILED, NUMBERS, run_shares, say_failed
+from revrnn.native.tasks import (
+    FAILED,
+    INDEX,
+    NUMBERS,
+    SHORT,
+    SIZE,
+    run_calls,
+    run_shares,
+    say_failed,
+    task_at,
+)
 from revrnn.torch_impl.native.threads import _region
 
 TASKS = 7
@@ -81,6 +91,52 @@ def test_tasks_of_others_are_waited_for(region: int) -> None:
         tasks = tasks_of()[:2]
         run_shares(late.address, tasks, 2, region)
         assert tasks[:, 0].tolist() == [1, 1]
+
+
+def _count_by_call(address: int) -> Any:
+    """Count in a task, if all tasks of its two have been counted as often; else spoil it."""
+    task = task_at(address)
+    first = address - task[INDEX] * 8 * NUMBERS
+    for k in range(2):
+        other = load_now(first + 8 * NUMBERS * k + 8 * SIZE)
+        if other < task[SIZE]:
+            task[FAILED] = 1
+    for _ in range(1000 * (1 - task[INDEX])):  # the first one is late
+        pause()
+    add_now(address + 8 * SIZE, i64(1))
+    return task[SHORT]
+
+
+@regions
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_call_begins_when_the_one_before_is_done(region: int, number: int) -> None:
+    """All of its tasks are, whoever does them."""
+    threads.prepare()
+    made = callback(_count_by_call)
+    for _ in range(50):
+        tasks = tasks_of()[:2]
+        tasks[:, INDEX] = 0, 1
+        run_calls(threads.job_of([(made.address, tasks)] * 9), number, region)
+        assert tasks[:, SIZE].tolist() == [9, 9]
+        assert not tasks[:, FAILED].any()
+
+
+@regions
+@pytest.mark.parametrize("fails", [0, 1])
+def test_after_a_call_that_fails_none_is_made(count: Any, region: int, fails: int) -> None:
+    threads.prepare()
+    made = callback(_count_by_call)
+    tasks, others = tasks_of()[:2], tasks_of()
+    tasks[:, INDEX], tasks[fails, SHORT] = (0, 1), 1
+    calls = [(count.address, others), (made.address, tasks), (count.address, others)]
+    run_calls(threads.job_of(calls), 2, region)
+    assert tasks[:, SIZE].tolist() == [1, 1]
+    assert others[:, 0].tolist() == [1] * TASKS
+
+
+def test_no_call_is_no_work() -> None:
+    threads.prepare()
+    run_calls(threads.job_of([]), 2, 0)
 
 
 def test_a_task_without_memory_is_told(count: Any) -> None:

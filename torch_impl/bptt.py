@@ -9,6 +9,7 @@ sequences a few states (:attr:`Settings.checkpoint_every`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,8 @@ class Bptt:
     ) -> None:
         """Take parameters in fixed point and everything but the inputs; the engine, if known.
 
-        ``whole`` says that inputs and outputs are in memory as a whole.
+        ``whole`` says that inputs and outputs are in memory as a whole, and that gradients with
+        respect to outputs are too: nobody reads the outputs of the way back for them.
         """
         self.config, self.steps, self.start, self.settings = config, steps, start, settings
         self.engine = engine or choose(config, start.h.device, settings)
@@ -71,8 +73,9 @@ class Bptt:
         self.every = -(-every // chunk) * chunk  # pieces are whole chunks
         alike = schedule.mask is None and schedule.resets is None and schedule.gains is None
         ahead = whole and alike and settings.states == "reversed"
-        # Steps that go forward together; back they go by chunks.
+        # Steps that go forward together, and back.
         self._stride = chunk * (self.engine.ahead if ahead else 1)
+        self._whole = whole
         # The states at which pieces begin, and the way over the last piece, until they are used.
         self._kept: tuple[list[State], Pass | None] | None = None
 
@@ -81,6 +84,7 @@ class Bptt:
         inputs: Inputs,
         outputs: Callable[[int, Tensor], None] | None = None,
         keep: bool = True,
+        all_of_outputs: Tensor | None = None,
     ) -> State:
         """Run forward and return the final state.
 
@@ -88,6 +92,8 @@ class Bptt:
             inputs: where inputs come from.
             outputs: takes each chunk's first step and outputs, int32 ``[C, B, H]``.
             keep: whether there will be a backward pass; without it nothing is kept (SEQ-010).
+            all_of_outputs: where outputs are written, int32 ``[T, B, H]``; without it, each chunk's
+                are a tensor of their own.
         """
         state, wraps, checkpoints = self.start, [], list[State]()
         for begin in range(0, max(self.steps, 1), self.every):
@@ -99,7 +105,7 @@ class Bptt:
             if keep:
                 checkpoints.append(state)
                 self.bytes_kept += 0 if begin == 0 else _bytes_of(state)
-            self._run(current, begin, stop, inputs, outputs, count_inputs=True)
+            self._run(current, begin, stop, inputs, outputs, all_of_outputs, count_inputs=True)
             state = current.state()
             if current.wraps is not None:
                 wraps.append(current.wraps)
@@ -119,7 +125,6 @@ class Bptt:
         grad_outputs: Callable[[int, Tensor], Tensor | None],
         grad_inputs: Callable[[int, Tensor], None] | None = None,
         *,
-        reads_outputs: bool = True,
         all_of_inputs: Tensor | None = None,
     ) -> Gradients:
         """Run backward and return the gradients; a second time, after one more forward pass.
@@ -129,10 +134,10 @@ class Bptt:
             inputs_back: the same, last chunk first; each is followed by its ``grad_inputs``.
             grad_state: with respect to the final ``h`` and ``c``, float ``[L, B, H]``.
             grad_outputs: is given each chunk's first step and outputs, int32 ``[C, B, H]``, last
-                chunk first; gives the gradient with respect to these outputs.
+                chunk first; gives the gradient with respect to these outputs. With ``whole``
+                outputs have no numbers yet.
             grad_inputs: is given each chunk's first step and the gradient of its input; without it
                 there is none.
-            reads_outputs: whether ``grad_outputs`` reads the numbers of what it is given.
             all_of_inputs: where the gradients of inputs are written, float32 ``[T, B, I]``; without
                 it, each is a tensor of its own.
 
@@ -151,24 +156,30 @@ class Bptt:
             stop = min(begin + self.every, self.steps)
             if current is None:
                 current = self.work.start(start, keep=True, count=False)
-                self._run(current, begin, stop, inputs, None)
+                self._run(current, begin, stop, inputs)
                 _check_same(current.state(), end, None)
-            for first in reversed(range(begin, stop, self.settings.chunk_size)):
-                x = inputs_back(first, min(first + self.settings.chunk_size, stop))
+            for first in reversed(range(begin, stop, self._stride)):
+                x = inputs_back(first, min(first + self._stride, stop))
                 shape = (*x.shape[:2], self.config.hidden_size)
-                outputs = torch.empty(shape, dtype=torch.int32, device=x.device)
-                reads = reads_outputs or counts_outputs
-                finish = (first - begin) % self._stride == 0
-                tape = current.recover(x, first, outputs if reads else None, finish)
-                if counts_outputs:
-                    self.saturation.add_states(outputs)
-                gradient = grad_outputs(first, outputs)
+                reads = counts_outputs or not self._whole
+                # What nobody reads or writes has a shape, and memory of one number.
+                strides = (shape[1] * shape[2], shape[2], 1) if reads else (0, 0, 0)
+                kind: dict[str, Any] = {"dtype": torch.int32, "device": x.device}
+                outputs = torch.empty_strided(shape, strides, **kind)
                 dx = None
                 if all_of_inputs is not None:
                     dx = all_of_inputs[first : first + len(x)]
                 elif grad_inputs is not None:
                     dx = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-                current.pullback(tape, gradient, into, dx)
+                if self._whole:
+                    gradient = grad_outputs(first, outputs)
+                    made = outputs if reads else None
+                    current.take_back(x, first, made, gradient, into, dx)
+                else:
+                    tape = current.recover(x, first, outputs)
+                    current.pullback(tape, grad_outputs(first, outputs), into, dx)
+                if counts_outputs:
+                    self.saturation.add_states(outputs)
                 if grad_inputs is not None and dx is not None:
                     grad_inputs(first, dx)
             if self.settings.states == "reversed":
@@ -183,7 +194,7 @@ class Bptt:
             stop = min(begin + self.every, self.steps)
             current = self.work.start(state, keep=stop == self.steps, count=False)
             checkpoints.append(state)
-            self._run(current, begin, stop, inputs, None)
+            self._run(current, begin, stop, inputs)
             state = current.state()
         _check_same(state, self.end, None)
         return checkpoints, current
@@ -194,7 +205,8 @@ class Bptt:
         begin: int,
         stop: int,
         inputs: Inputs,
-        outputs: Callable[[int, Tensor], None] | None,
+        outputs: Callable[[int, Tensor], None] | None = None,
+        all_of_outputs: Tensor | None = None,
         count_inputs: bool = False,
     ) -> None:
         for first in range(begin, stop, self._stride):
@@ -202,7 +214,9 @@ class Bptt:
             if count_inputs:
                 self.saturation.add_inputs(x)
             h = None
-            if outputs is not None:
+            if all_of_outputs is not None:
+                h = all_of_outputs[first : first + len(x)]
+            elif outputs is not None:
                 shape = (*x.shape[:2], self.config.hidden_size)
                 h = torch.empty(shape, dtype=torch.int32, device=x.device)
             current.advance(x, first, h)

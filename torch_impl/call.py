@@ -107,7 +107,8 @@ class Call:
         own = config, params, steps, start, schedule, self.settings, engine
         self.bptt = Bptt(*own, whole=True)
         taker = deliver if self.with_outputs or depth else None
-        end = self.bptt.forward(self._inputs(self.bptt, x), taker, self.differentiable)
+        place = by.place_in(outputs) if self.with_outputs else None
+        end = self.bptt.forward(self._inputs(self.bptt, x), taker, self.differentiable, place)
         self.saturation = self.bptt.saturation.read()
         warn_of_saturation(self.saturation, config, self.words.get("x", "x"))
         made = {"outputs": outputs, "h_n": by.dequantise(end.h, bits)}
@@ -213,4 +214,4 @@ class Call:
         final = (grads.get("h_n"), grads.get("c_n"))
         of_input = None if grad_x is None else of_inputs
         given = inputs, inputs, final, of_outputs, of_input
-        return self.bptt.backward(*given, reads_outputs=False, all_of_inputs=grad_x)
+        return self.bptt.backward(*given, all_of_inputs=grad_x)

@@ -54,6 +54,13 @@ class Conversions:
         """Return the nearest float32 to ``q · 2^-bits`` (QNT-006), in ``out`` if it is given."""
         return plain.dequantise(q, bits, out)
 
+    def place_in(self, out: Tensor) -> Tensor | None:
+        """Return where int32 can be put that :meth:`dequantise` then writes to float32 ``out``.
+
+        ``None`` where they must not have the same memory.
+        """
+        return None
+
     def largest(self, v: Tensor) -> int:
         """Return the largest magnitude of integers on the CPU."""
         array = as_array(v)  # NumPy starts no threads for it

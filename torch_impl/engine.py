@@ -131,6 +131,20 @@ class Pass(Protocol):
                 I]``; ``None`` if it is not wanted.
         """
 
+    def take_back(
+        self,
+        x: Tensor,
+        first: int,
+        outputs: Tensor | None,
+        grad_outputs: Tensor | None,
+        into: Gradients,
+        dx: Tensor | None,
+    ) -> None:
+        """Do both: recover what one :meth:`advance` took, and carry the gradient over it.
+
+        ``x`` and all that follows it are of as many steps, ``C`` at most as there.
+        """
+
     def state(self) -> State:
         """Return the present state, sharing nothing with the pass."""
 
@@ -145,6 +159,19 @@ class Pass(Protocol):
 
     def bytes_kept(self) -> int:
         """Return the bytes kept for the backward pass: words, slices, states of reset rows."""
+
+
+def take_back_by_parts(
+    self: Pass,
+    x: Tensor,
+    first: int,
+    outputs: Tensor | None,
+    grad_outputs: Tensor | None,
+    into: Gradients,
+    dx: Tensor | None,
+) -> None:
+    """Do :meth:`Pass.take_back` by its two parts."""
+    self.pullback(self.recover(x, first, outputs), grad_outputs, into, dx)
 
 
 class Work(Protocol):
@@ -166,8 +193,9 @@ class Engine(Protocol):
 
     Attributes:
         name: what it is chosen by.
-        ahead: how many chunks :meth:`Pass.advance` takes in one call, of steps that have no mask,
-            resets or gains, where their inputs and outputs are in memory anyway.
+        ahead: how many chunks :meth:`Pass.advance` takes in one call, and :meth:`Pass.take_back`,
+            of steps that have no mask, resets or gains, where their inputs and outputs are in
+            memory anyway.
     """
 
     name: str

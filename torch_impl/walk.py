@@ -16,7 +16,7 @@ from torch import Tensor
 from .buffer import Buffer
 from .cells import Context
 from .compiled import compiled
-from .engine import Store
+from .engine import Store, take_back_by_parts
 from .gradients import Backward, Gradients
 from .sequence import GroupStep, Running, Schedule, Stack
 from .state import State
@@ -184,6 +184,8 @@ class Walk:
         made = self._backward().chunk(tape.x, tape.start, tape.steps, grad_outputs, into)
         if dx is not None:
             dx.copy_(made)
+
+    take_back = take_back_by_parts
 
     def _back_one(self, t: int, part: Tensor, slices: Tensor | None, start: int) -> list[GroupStep]:
         context, reset = self.context, self.schedule.reset(t)

@@ -13,7 +13,6 @@ from revrnn.config import Config
 
 from ..gradients import Gradients, StateGradients
 from ..sequence import Steps
-from ..slopes import real
 from ..walk import to_operand
 from ..x64 import with_x64
 from .calls import call
@@ -36,16 +35,16 @@ def pull(
     """Do as :func:`revrnn.jax_impl.gradients.chunk_gradient`, and add to ``grads`` so far."""
     shape = (*steps.x.shape[:2], config.hidden_size)
     given = jnp.zeros((0, *shape[1:]), jnp.float32) if grad_outputs is None else grad_outputs
-    x = real(to_operand(config, steps.x), config.layer_input_bits(0))
+    x = to_operand(config, steps.x)
     h, c = grad_state
     dh = _by_group(h)
     dc = jnp.zeros((0, *dh.shape[1:]), jnp.float32) if c is None else _by_group(c)
     names = list(config.parameter_shapes())
     total = [grads[name] for name in names]
     arguments = [tape.pieces, tape.operands, tape.slopes, tape.anew, x, given, *packed.floats]
-    count = np.full(1, shares(config, *shape[:2]), np.int32)
+    count = np.array([shares(config, *shape[:2]), config.layer_input_bits(0)], np.int32)
     more: list[Any] = [dh, dc, count, *total]
-    shapes = [(v.shape, v.dtype) for v in (dh, dc, x, *total)]
+    shapes = [(v.shape, jnp.float32) for v in (dh, dc, x, *total)]
     aliases = {10: 0, 11: 1, **{13 + n: 3 + n for n in range(len(names))}}
     dh, dc, dx, *total = call("pull", config, [*arguments, *more], shapes, aliases)
     state = (_by_layer(dh), None if c is None else _by_layer(dc))

@@ -180,8 +180,14 @@ class _Function:
 
 
 def _run(function: int, tasks: Any, threads: int, region: int) -> None:
-    for task in tasks:
-        _Function.by_address[int(function)](int(task.ctypes.data))
+    _run_job([(function, tasks)], threads, region)
+
+
+def _run_job(job: Any, threads: int, region: int) -> None:
+    for function, tasks in job:
+        failed = [_Function.by_address[int(function)](int(task.ctypes.data)) for task in tasks]
+        if any(failed):
+            break
 
 
 _addresses: Final[dict[str, int]] = {}
@@ -254,7 +260,7 @@ def kernels(sources: dict[str, str], lacking: Mapping[str, bool]) -> Iterator[No
     """
     paths = {name: str(_spec(name).origin) for name in sources}
     threads = ModuleType(f"{PACKAGE}.threads")
-    vars(threads).update(run=_run, POSIX=True)
+    vars(threads).update(run=_run, run_job=_run_job, job_of=list, POSIX=True)
     vars(threads).update(prepare=lambda: None, make_known=_addresses.__setitem__)
     vars(threads).update(address_of=_addresses.__getitem__)
     replaced: list[tuple[Any, str, Any]] = [

@@ -50,8 +50,16 @@ class CompiledConversions(Conversions):
             out = torch.empty(q.shape, dtype=torch.float32, device="cpu")
         if q.dtype != torch.int32 or not q.is_contiguous() or not _suits(out):
             return super().dequantise(q, bits, out)
-        kernels.dequantise(q.data_ptr(), q.numel(), 2.0**-bits, out.data_ptr())
+        at, to = q.data_ptr(), out.data_ptr()
+        if at == to:
+            kernels.dequantise_in_place(at, q.numel(), 2.0**-bits)
+        else:
+            kernels.dequantise(at, q.numel(), 2.0**-bits, to)
         return out
+
+    def place_in(self, out: Tensor) -> Tensor | None:
+        """Return the same memory as int32."""
+        return out.view(torch.int32) if _suits(out) else None
 
     def largest(self, v: Tensor) -> int:
         """Return the largest magnitude of integers."""

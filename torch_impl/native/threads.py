@@ -21,8 +21,8 @@ from revrnn.config import Config
 
 from ...native.compiling import Array
 from ...native.handlers import share
-from ...native.tasks import FAILED, run_shares
-from ...native.threads import POSIX
+from ...native.tasks import FAILED, SHORT, run_calls
+from ...native.threads import POSIX, job_of
 
 Task = Callable[[], object]
 
@@ -84,28 +84,35 @@ def members(threads: int) -> tuple[int, int]:
     return torch.get_num_threads() if region else threads, region
 
 
-def call(kind: str, config: Config, tasks: Array, threads: int) -> None:
-    """Let shares of a chunk be done side by side, one of them on this thread.
+def call(config: Config, calls: Sequence[tuple[str, Array]], threads: int) -> None:
+    """Let shares of chunks be done side by side, some of them on this thread.
 
     Args:
-        kind: ``"advance"``, ``"recover"`` or ``"pull"``.
         config: the stack.
-        tasks: what each share is told, see :mod:`revrnn.native.tasks`.
+        calls: one after the other, ``"advance"``, ``"recover"`` or ``"pull"``, and what each share
+            is told, see :mod:`revrnn.native.tasks`. After one that fails none is made.
         threads: how many may do them.
 
     Raises:
         MemoryError: if there is not enough.
     """
-    function = share(kind, config.cell, config.forgetting)
-    if POSIX or len(tasks) == 1:
-        enough = run_shares(function.address, tasks, *members(threads))
-    else:  # compiled code starts no threads there
-        compiled = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(function.address)
-        run([partial(compiled, int(task.ctypes.data)) for task in tasks], threads)
-        enough = not tasks[:, FAILED].any()
-    if not enough:
-        tasks[:, FAILED] = 0
+    own = [(share(kind, config.cell, config.forgetting).address, tasks) for kind, tasks in calls]
+    if POSIX or threads == 1:
+        run_calls(job_of(own), *members(threads))
+    elif any(_failed(address, tasks, threads) for address, tasks in own):
+        pass  # compiled code starts no threads there, and calls are made here
+    told = [tasks[:, FAILED] for _, tasks in calls]
+    if any(v.any() for v in told):
+        for v in told:
+            v[:] = 0
         raise MemoryError("not enough memory for a chunk of steps")
+
+
+def _failed(address: int, tasks: Array, threads: int) -> bool:
+    """Run a call's tasks by threads of Python's; return whether one has failed."""
+    compiled = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)
+    run([partial(compiled, int(task.ctypes.data)) for task in tasks], threads)
+    return bool(tasks[:, [FAILED, SHORT]].any())
 
 
 def _forget() -> None:

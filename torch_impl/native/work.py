@@ -19,7 +19,7 @@ from ...native import gru, lstm_rows
 from ...native.compiling import Array
 from ...native.frame_writer import Frame, begin_of
 from ...native.plan import forget_scale, numbers
-from ...native.tasks import GATES, PUSHED, WRAPS
+from ...native.tasks import CHUNK, GATES, LEFT, PUSHED, WRAPS
 from ..conversions import as_array
 from ..engine import Settings, Store
 from ..gradients import Gradients
@@ -134,7 +134,7 @@ class NativePass:
         results[_ASIDE_TO[0]], results[_ASIDE_TO[1]] = kept.aside_h, kept.aside_c
         results[_SLICES_TO], results[_STATES_TO] = kept.slices, kept.states
         results[_OUTPUTS_TO] = _NONE if outputs is None else outputs.numpy()
-        call("advance", self.config, rows.tasks, len(rows.tasks))
+        call(self.config, [("advance", rows.tasks)], len(rows.tasks))
         # Not kept until the way back: for many modules that would be as much as their words.
         del frame.arguments[_X], results[_OUTPUTS_TO]
         self._wraps += sum(rows.tasks[:, WRAPS].tolist())
@@ -144,17 +144,45 @@ class NativePass:
         self, x: Tensor, first: int, outputs: Tensor | None = None, finish: bool = True
     ) -> Tape:
         """Take the last chunk back, or look its states up, and return its tape."""
+        rows, count = self.rows, len(x)
+        tape, kept = self._to_recover(x, first, outputs, count)
+        call(self.config, [("recover", rows.tasks)], len(rows.tasks))
+        rows.finish(kept, count, finish)
+        return tape
+
+    def take_back(
+        self,
+        x: Tensor,
+        first: int,
+        outputs: Tensor | None,
+        grad_outputs: Tensor | None,
+        into: Gradients,
+        dx: Tensor | None,
+    ) -> None:
+        """Do all of it in one compiled call, chunk by chunk."""
+        rows, count = self.rows, len(x)
+        chunk = min(max(count, 1), self.work.settings.chunk_size)
+        tape, kept = self._to_recover(x, first, outputs, chunk)
+        calls, threads = self._gradients().prepare(tape, grad_outputs, into, dx)
+        each = [("recover", rows.tasks), *calls]
+        call(self.config, each * -(-count // chunk), threads)
+        rows.finish(kept, count, True)
+        self._gradients().finish(into, dx)
+
+    def _to_recover(
+        self, x: Tensor, first: int, outputs: Tensor | None, chunk: int
+    ) -> tuple[Tape, Kept]:
+        """Prepare going back over steps, by so many; return the tape, and what was kept."""
         rows, frame, count = self.rows, self._frame, len(x)
         aside_at = self._give(x, first, backwards=True)
         kept = rows.reopen(frame.address, count)
         self._give_kept(kept, count)
-        tape = self._new_tape(x, aside_at)
+        tape = self._new_tape(x, aside_at, chunk)
         frame.results[_OUTPUTS_BACK] = _NONE if outputs is None else outputs.numpy()
         for n, array in zip(_FACTORS, tape.factors, strict=True):
             frame.results[n] = array
-        call("recover", self.config, rows.tasks, len(rows.tasks))
-        rows.finish(kept, count, finish)
-        return tape
+        rows.tasks[:, CHUNK], rows.tasks[:, LEFT] = chunk, count
+        return tape, kept
 
     def _give_kept(self, kept: Kept, count: int) -> None:
         """Let the frame back have what was kept; of slices those of the last steps left."""
@@ -194,33 +222,38 @@ class NativePass:
             gains = np.stack([np.asarray(some[t]) for t in order]).astype(np.int32, copy=False)
         return active, aside_at, np.ascontiguousarray(gains)
 
-    def _new_tape(self, x: Tensor, aside_at: Array) -> Tape:
+    def _new_tape(self, x: Tensor, aside_at: Array, chunk: int) -> Tape:
         config, layers = self.config, self.config.num_layers
         pieces = gru.GRU_PIECES if config.cell == "revgru" else lstm_rows.LSTM_PIECES
         step = self.batch * config.hidden_size
-        longest = max(self._longest, len(x))
+        longest = max(self._longest, chunk)
         old = self._tape  # its memory serves the next chunk, which may be longer
         if old is None or old.longest < longest:
             memory = Floats(pieces * layers * longest * step)
             above = np.empty((2, longest * (layers - 1) * step), np.float32)
         else:
             memory, above = old.memory, old.above
-        if old is not None and old.memory is memory and len(old.x) == len(x):
+        if old is not None and old.memory is memory and old.chunk == chunk:
             factors = old.factors
         else:
-            sizes = [n * len(x) * step for n in (pieces * layers, layers - 1, layers - 1)]
+            sizes = [n * chunk * step for n in (pieces * layers, layers - 1, layers - 1)]
             parts = zip((memory.array, *above), sizes, strict=True)
             factors = tuple(array[:size] for array, size in parts)
-        self._tape = Tape(x, aside_at, memory, above, factors, longest)
+        self._tape = Tape(x, aside_at, memory, above, factors, chunk, longest)
         return self._tape
 
     def pullback(
         self, tape: Tape, grad_outputs: Tensor | None, into: Gradients, dx: Tensor | None
     ) -> None:
         """Carry the gradient over a chunk that was just recovered."""
+        calls, threads = self._gradients().prepare(tape, grad_outputs, into, dx)
+        call(self.config, calls, threads)
+        self._gradients().finish(into, dx)
+
+    def _gradients(self) -> GradientPass:
         if self._gradient is None:
             self._gradient = GradientPass(self.config, self.work.weights, len(self.rows.tasks))
-        self._gradient.pull(tape, grad_outputs, into, dx)
+        return self._gradient
 
     # --- what is left ------------------------------------------------------------------------
 

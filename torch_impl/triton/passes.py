@@ -14,7 +14,7 @@ from revrnn.errors import RevRNNError
 
 from ...gpu.constants import Mode
 from ...gpu.order import NONE
-from ..engine import Store
+from ..engine import Store, take_back_by_parts
 from ..gradients import Gradients
 from ..state import State
 from .arrays import Arrays
@@ -39,15 +39,15 @@ class TritonPass:
 
     gate_counts: Tensor | None = None
     pushed: Tensor | None = None
+    take_back = take_back_by_parts
 
     def __init__(self, work: Prepared, state: State, keep: bool, store: Store | None) -> None:
         """Stand at a state."""
         self.work, self.config, self.keep = work, work.config, keep
         self.stored = work.settings.states == "stored" and keep
         self.device, self.batch = state.h.device, state.h.shape[1]
-        self.wraps: Tensor | None = None
-        if self.config.can_wrap:
-            self.wraps = torch.zeros((), dtype=torch.int64, device=self.device)
+        zero = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.wraps: Tensor | None = zero if self.config.can_wrap else None
         self._at: State | None = state  # None while it is in arrays
         self.place: Place | None = None  # where the state is, if not here
         self._words = Words(work.settings.offload)
