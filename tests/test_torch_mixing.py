@@ -125,7 +125,7 @@ NOT_MIXED: dict[str, Reads] = {
     "BatchNorm, evaluated": lambda h, y: F.mse_loss(NORMED(h.permute(1, 2, 0)).permute(2, 0, 1), y),
     "logged": lambda h, y: (F.mse_loss(h, y), float((h > y).float().mean()))[0],
     "not in the loss": _noted,
-    "of a parameter": lambda h, y: (h * PLACES[: len(h)].softmax(0).mean()).square().mean(),
+    "of a parameter": lambda h, y: (h * PLACES.softmax(0).amax()).square().mean(),
     "both turned": lambda h, y: F.mse_loss(h.flip(0), y.flip(0)),
     "attention over rows": lambda h, y: F.mse_loss(F.scaled_dot_product_attention(h, h, h), y),
     "convolution over features": lambda h, y: F.mse_loss(

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .averages import Average, Watch
+from .averages import Watch
 from .counts import TINY
 from .part_sums import Close, number_of
-from .parts import Parts, mixed
+from .parts import HOW, Parts, mixed
+from .results import OWN
+from .scalars import Average
 from .step_functions import BEYOND, OTHER
 from .step_places import Place
 
@@ -64,18 +66,24 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
                 raise error
             return False  # random numbers differ between a chunk and its parts
     result, made, low = parts.precisely(result, made, drops)
-    whole, close = (result, made, parts.part, steps), Close(0.05 if low else 1e-4)
-    # Other cuts are tried if in some part nothing counts.
-    for inner in ((1, steps // 2 + 1), (steps // 2,), (steps - 1,)):
+    whole = result, made, parts.part, steps
+    # Other cuts are tried if in some part nothing counts. One step is broadcast to an array that
+    # is as long as the chunk, which fails with more.
+    inners = [(1, steps // 2 + 1), (steps // 2,), (steps - 1,)]
+    if doubt.doubt == OTHER:
+        inners = inners[1:2] if steps > 3 else []
+    for inner in inners:
         cuts = [slice(*pair) for pair in pairwise(sorted({0, *inner, steps}))]
         try:
             each = [(*parts.of(cut, drops), parts.part[cut], cut.stop - cut.start) for cut in cuts]
-        except RevRNNError:
+        except OWN:
             raise
         except Exception as cause:
             if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
                 return False
             raise error from cause
+        low |= parts.low
+        close = Close(0.05 if low else 1e-4)
         answers = [_adds_up(form, whole, each, close, parts, low) for form in forms]
         if not any(one is not False for one in answers):
             raise error
@@ -84,10 +92,29 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
     return False
 
 
+def check_joined(joined: Parts, doubt: Place, forms: Callable[..., Sequence[Form]]) -> bool:
+    """Raise as :func:`check_apart` does, of chunks that were put together."""
+    try:
+        result, made = joined.whole()
+    except OWN:
+        raise
+    except Exception as cause:
+        if doubt.doubt == OTHER:
+            return False
+        raise mixed(doubt) from cause
+    return check_apart(joined, doubt, forms(result, made), result, made)
+
+
 def doubt_of_pair(result: Any, watch: Watch) -> Place | None:
-    """Return a doubt if one of two scalars is a mean: it adds up only if it is multiplied."""
-    scalars = result if isinstance(result, (tuple, list)) else []
-    made = [watch.of(value) for value in scalars if isinstance(value, Tensor)]
+    """Return a doubt if one of two scalars is a mean: it adds up only if it is multiplied.
+
+    Raises:
+        RevRNNError: ``E_ARGUMENT`` if the second one is a mean over all steps, such as an accuracy.
+    """
+    if isinstance(result[1], Tensor) and watch.is_even_mean(result[1]):
+        given = "a mean in (sum, count) as the count, which an accuracy is"
+        raise RevRNNError("E_ARGUMENT", "readout", given, f"the loss alone, or {HOW}")
+    made = [watch.of(value) for value in result if isinstance(value, Tensor)]
     means = any(one is not None and one.kind == "mean" for one in made)
     return Place(doubt="a mean in (sum, count)") if means else None
 
@@ -172,6 +199,14 @@ def _adds_up(
     return fits and parts.same_gradients(totals, low) and (True if all(sums) else None)
 
 
+def forms_of(made: Average | None, single: bool) -> list[Form]:
+    """Return what sum and count of a scalar may be, a mean's of a single step or another's."""
+    if made is None or not made.sure:
+        # Of one step it can only be a mean over a count, as ``tell`` says.
+        return [as_ratio] if single else [as_sum, as_mean, as_ratio]
+    return [as_sum if made.kind == "sum" else as_mean if made.count is None else as_ratio]
+
+
 def as_sum(result: Tensor, *_: Any) -> tuple[Any, Any]:
     """Return sum and count of a sum."""
     return result, 0
@@ -185,8 +220,8 @@ def as_mean(result: Tensor, _: Any, __: Any, steps: int) -> tuple[Any, Any]:
 def as_ratio(result: Tensor, made: Average | None, _: Any, __: int) -> tuple[Any, Any] | None:
     """Return what is divided by what in a mean over some elements."""
     count = None if made is None else made.size if made.count is None else made.count
-    if made is None or count is None:
-        return None
+    if made is None or count is None:  # a mean over what is kept, or 0 where nothing is
+        return None if result else (result, 0)
     if made.total is not None:
         return made.total, count
     return (result * count if count else 0), count

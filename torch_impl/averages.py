@@ -7,19 +7,23 @@ whether a chunk's scalar is a mean or a sum, and over how many elements a mean i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+from weakref import proxy
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .counts import Counts
+from .choices import Choices
+from .counts import Counts, finished
 from .mixing import Steps
 from .modes import Mode
-from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS
+from .quantise import LOW
+from .scalars import Average, same_count
+from .step_functions import DETACHED, LOSSES, TAKES_NUMBERS, name_of
 from .step_places import Place
 from .target_counts import CROSS, counted
 from .trees import lengths
@@ -36,38 +40,7 @@ _SAME: Final = frozenset(
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
 
-Count = Tensor | float
 _broadcast: Any = torch.broadcast_shapes
-
-
-@dataclass(frozen=True)
-class Average:
-    """How a scalar was made from a chunk.
-
-    Attributes:
-        kind: a mean, or a sum.
-        sure: whether it is known to be one over all steps of the chunk, or over ``count``; else
-            that must still be found out.
-        count: the number (or weight) that a mean was divided by; ``None`` if every step has the
-            same share in it.
-        total: what was divided by ``count``, with its graph, if that is known.
-        finish: what is done to a count before it divides, ``clamp(min=1)`` for instance, from it
-            and the steps of the sequence.
-        size: elements of what was reduced, if that is known.
-        doubt: the function that made what is divided by of sums over steps, so that it is none.
-        by: what was divided by, as it was given.
-        seen: whether dividend and divisor are sums over steps, as far as the computation shows.
-    """
-
-    kind: Literal["mean", "sum"]
-    sure: bool
-    count: Count | None = None
-    total: Tensor | None = None
-    finish: Callable[[Tensor, int], Tensor] | None = None
-    size: float | None = None
-    doubt: Place | None = None
-    by: Tensor | None = None
-    seen: bool = False
 
 
 class Watch(Mode):
@@ -77,8 +50,10 @@ class Watch(Mode):
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
         apart: which arrays have steps, and whether they are kept apart.
         counts: what was made of counts.
-        taken: of each time that numbers left PyTorch, what they are of: ``"count"``; ``"chunk"``
-            if they depend on the chunk otherwise; or ``""``.
+        low: whether numbers of few bits were computed, by an autocast inside, for instance.
+        taken: of each time that a number or a truth value left PyTorch, what it is of:
+            ``"count"``; ``"chunk"`` if it depends on the chunk otherwise; ``"choice"`` if it says
+            which of two such is larger; or ``""``.
     """
 
     def __init__(self, outputs: Any, part: object) -> None:
@@ -94,15 +69,20 @@ class Watch(Mode):
         self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.
         self._known: dict[int, tuple[Tensor, Average]] = {}
-        self.counts = Counts(self.is_sum, lambda t: self.apart.place(t) is not None, self.steps)
+        me = proxy(self)  # else tensors and their graphs stay alive in a cycle
+        self.counts = Counts(
+            lambda t: me.is_sum(t), lambda t: me.apart.place(t) is not None, self.steps
+        )
+        self.choices = Choices(lambda t: me._kind_of_numbers(t) == "chunk")
         self.taken: list[str] = []
+        self.low = False
 
     def is_sum(self, scalar: Tensor) -> bool:
         """Say whether a scalar is a sum over arrays that have steps, as its computation shows."""
         made = self.of(scalar)
         return made is not None and made.kind == "sum" and self.apart.place(scalar) == Place(None)
 
-    def _is_even_mean(self, scalar: Tensor) -> bool:
+    def is_even_mean(self, scalar: Tensor) -> bool:
         """Say whether a scalar is a mean in which every step has the same share."""
         made = self.of(scalar)
         return made is not None and (made.kind, made.count, made.sure) == ("mean", None, True)
@@ -126,11 +106,14 @@ class Watch(Mode):
             self._known.pop(id(result), None)
             if made is not None:
                 self._known[id(result)] = (result, made)
-        name = _name(func)
+        name = name_of(func)
+        self.low |= isinstance(result, Tensor) and result.dtype in LOW
         if isinstance(result, Tensor) and result.dim() == 0 and not result.requires_grad:
             self.counts.note(func, name, result, args, given)
-        if name in TAKES_NUMBERS and not isinstance(result, Tensor):
-            self.taken.append(self._kind_of_numbers(args[0]))
+        self.choices.note(name, result, args)
+        if name in (*TAKES_NUMBERS, "bool") and not isinstance(result, Tensor):
+            kind = "" if name == "bool" else self._kind_of_numbers(args[0])
+            self.taken.append("choice" if self.choices.has(args[0]) else kind)
         if name == "bool" and self.counts.depends_on_size(args[0]):
             self.apart.put_doubt("an if on a count")
         self.apart.follow(name, args, given, result)
@@ -144,14 +127,14 @@ class Watch(Mode):
             return "chunk"
         if self.is_sum(x) or self.counts.grows(x):
             return "count"
-        return "" if self.counts.of(x) is None else "chunk"
+        return "chunk" if not place.doubt or self.counts.of(x) is not None else ""
 
     # --- scalars from arrays -----------------------------------------------------------------
 
     def _made(self, func: Any, result: Tensor, args: Any, given: dict[str, Any]) -> Average | None:
         if func in CROSS:
             return self._cross(func, args, given)
-        name = _name(func)
+        name = name_of(func)
         if func in _LOSSES:
             return self._loss(name, args, given)
         first = args[0] if args else given.get("input")
@@ -232,10 +215,10 @@ class Watch(Mode):
             made = self.counts.of(by)
             by = by if made is None else made.root
             place = self.apart.place(by)
-            means = self._is_even_mean(first) and self._is_even_mean(by)
+            means = self.is_even_mean(first) and self.is_even_mean(by)
             seen = (means or (self.is_sum(first) and self.is_sum(by))) and place == Place(None)
             seen &= self.apart.place(first) == Place(None)
-            finish = None if made is None else _finished(made.make, means)
+            finish = None if made is None else finished(made.make, means)
             # By their steps means are sums. And what divides may be changed in place.
             first, by = (first * self.steps, by * self.steps) if means else (first, by.clone())
         elif not _is_number(by):
@@ -258,38 +241,31 @@ class Watch(Mode):
         if _is_number(other):
             return known if (known.kind, known.count, known.sure) == ("mean", None, True) else None
         theirs = self.of(other) if isinstance(other, Tensor) else None
-        if theirs is not None and known.seen and theirs.seen and not given:
-            return self._both(name, known, theirs)
+        both = None if theirs is None or given else self._both(name, known, theirs)
+        if both is not None:
+            return both
         if theirs is None or not (known.sure and theirs.sure) or known.kind != theirs.kind:
             return None
         # Counts of cross-entropies that differ from the whole are seen in ``uneven``.
-        return Average(known.kind, True)
+        size = known.size if known.size == theirs.size else None
+        return Average(known.kind, True, size=size)
 
     def _both(self, name: str, known: Average, theirs: Average) -> Average | None:
-        """Return what two means are together that were divided by one count."""
-        if known.by is not theirs.by or name.startswith("r"):
+        """Return what two means over one count are together."""
+        if name.startswith("r") or not same_count(known, theirs):
             return None
-        assert known.total is not None
-        assert theirs.total is not None
-        other = -theirs.total if name in ("sub", "subtract") else theirs.total
-        return replace(known, total=known.total + other)
+        total, other = known.total, theirs.total
+        if total is not None and other is not None:
+            total = total - other if name in ("sub", "subtract") else total + other
+        else:
+            total = None  # it follows from the mean
+        seen, sure = known.seen and theirs.seen, known.sure and theirs.sure
+        return replace(known, total=total, seen=seen, sure=sure)
 
     def _is_constant(self, value: object) -> bool:
         """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""
         return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
 
 
-def _finished(make: Callable[[Tensor], Tensor], mean: bool) -> Callable[[Tensor, int], Tensor]:
-    """Return what is done to a count, or to a mean over so many steps that is given as a sum."""
-    return lambda count, steps: make(count / steps) * steps if mean else make(count)
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def _name(func: Any) -> str:
-    name = str(getattr(func, "__name__", ""))
-    if name == "__get__":  # of an attribute
-        name = str(getattr(func.__self__, "__name__", ""))
-    return name.strip("_")

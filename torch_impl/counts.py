@@ -136,3 +136,8 @@ def _tried(made: Made, counts: tuple[float, ...]) -> list[Any]:
         except RuntimeError:  # what takes scalars alone: reshape(()), say
             made_of = torch.stack([made.make(value) for value in values])
         return list(made_of.expand(values.shape).tolist())
+
+
+def finished(make: Callable[[Tensor], Tensor], mean: bool) -> Callable[[Tensor, int], Tensor]:
+    """Return what is done to a count, or to a mean over so many steps that is given as a sum."""
+    return lambda count, steps: make(count / steps) * steps if mean else make(count)

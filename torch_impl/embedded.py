@@ -19,11 +19,11 @@ from revrnn.errors import RevRNNError
 
 from .averages import Watch
 from .collect import now
-from .modes import Mode
+from .modes import Mode, NoDropout
 from .part_gradients import gradients_add_up
-from .parts import NoDropout
 from .quantise import is_low
 from .repeat import no_trace, random_state, set_random_state
+from .results import OWN
 from .step_functions import OTHER
 from .step_places import Place
 from .trees import as_given, tensors_of
@@ -89,7 +89,7 @@ class Embedded:
                 made.append(self._of(x[first:stop]))
             with Watch(x, None) as watch:
                 whole = self._of(x)
-        except RevRNNError:
+        except OWN:
             raise
         except Exception as cause:
             if self.doubt.doubt == OTHER:  # a chunk's, which is there for no other length
@@ -101,7 +101,8 @@ class Embedded:
             raise self._error()
         if any(one is None for one in (whole, *made)):
             return  # random numbers differ between a chunk and its parts
-        if not (_is_same(whole, made) and _of_one_gradient(whole, made, since)):
+        low = watch.low or (isinstance(whole, Tensor) and is_low(whole))
+        if not (_is_same(whole, made, low) and _of_one_gradient(whole, made, since, low)):
             raise self._error()
 
     def _of(self, x: Any) -> Any:
@@ -143,7 +144,7 @@ def _device(part: Any) -> torch.device:
     return next(tensors_of(part)).device
 
 
-def _is_same(whole: Any, parts: list[Any]) -> bool:
+def _is_same(whole: Any, parts: list[Any], low: bool) -> bool:
     """Say whether parts joined are the whole, up to rounding."""
     if not all(isinstance(one, Tensor) for one in (whole, *parts)):
         return False
@@ -157,15 +158,15 @@ def _is_same(whole: Any, parts: list[Any]) -> bool:
         return True  # refused as such
     if not bool(torch.isfinite(b).all()):
         return False  # the deviation of one step, for instance
-    share = 0.05 if is_low(whole) else 1e-4
+    share = 0.05 if low else 1e-4
     return bool((a - b).abs().max() <= share * a.abs().max().clamp(min=1e-30))
 
 
-def _of_one_gradient(whole: Tensor, parts: list[Tensor], since: int) -> bool:
+def _of_one_gradient(whole: Tensor, parts: list[Tensor], since: int, low: bool) -> bool:
     """Say whether what any gradient of the whole becomes is the sum of what it becomes of parts."""
     some = torch.arange(whole.numel(), device=whole.device).cos().view(whole.shape)
     each = torch.split(some, [len(part) for part in parts])
     with torch.enable_grad():
         totals = [(part * one).sum() for part, one in zip(parts, each, strict=True)]
-        same = gradients_add_up((whole * some).sum(), totals, since, is_low(whole))
+        same = gradients_add_up((whole * some).sum(), totals, since, low)
     return same is not False

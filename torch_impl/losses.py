@@ -10,12 +10,13 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .apart import Form, as_mean, as_ratio, as_sum, check_apart, check_pair, doubt_of_pair
-from .averages import Average, Watch
+from .apart import Form, check_apart, check_joined, check_pair, doubt_of_pair, forms_of
+from .averages import Watch
 from .parts import HOW, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
-from .results import as_count, check_loss, pair_of
+from .results import as_count, check_loss, counts_nothing, pair_of
+from .scalars import Average
 from .step_places import Place
 from .taken import check_numbers
 
@@ -31,6 +32,7 @@ _FAULTS = (
 )
 _FEW = 64  # losses, of which the middle one may be the same in parts
 _SHORT = 4  # steps, fewer of which do not show what is done by halves or by twos
+_TOGETHER = 64  # steps, of which chunks are put together as long as they do not show it
 
 
 class Tally:
@@ -49,7 +51,7 @@ class Tally:
     would not overflow otherwise.
     """
 
-    def __init__(self, readout: Any, mean: bool, positions: int, steps: int) -> None:
+    def __init__(self, readout: Any, mean: bool, positions: int, steps: int, size: int) -> None:
         """Start with no chunks.
 
         Args:
@@ -57,8 +59,9 @@ class Tally:
             mean: whether the loss is a mean.
             positions: steps × rows.
             steps: of the sequence.
+            size: of chunks, in steps.
         """
-        self.readout, self.mean, self.steps = readout, mean, steps
+        self.readout, self.mean, self.steps, self._short = readout, mean, steps, size < _SHORT
         self.known = isinstance(readout, LinearCrossEntropy)
         self.reference: Tensor | float = float(positions)
         self.kind = ""
@@ -67,14 +70,13 @@ class Tally:
         self._nan, self._uneven, self._wrong = list[Tensor](), list[Tensor](), list[Tensor]()
         self._finish: Callable[[Tensor, int], Tensor] | None = None
         self._sizes: list[float | None] = []
-        self._apart = self._compared = 0  # chunks that have shown it, and of gradients
+        self._steps = self._apart = self._compared = 0  # read; chunks that show it, or gradients
         self._told: bool | None = None
         # Whether a loss of 0 may have been switched off, or was beside no other; and others seen.
         self._off = self._alone = self._some = False
         self._single: Parts | None = None
         self._last: dict[bool, Parts | None] = {False: None, True: None}
         self._numbers_told = self._used = self._seen = False
-        self._steps = 0
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
@@ -85,8 +87,7 @@ class Tally:
     def _read(self, outputs: Tensor, part: Any) -> Tensor:
         steps = len(outputs)
         # One chunk is the whole, of which any scalar is the loss.
-        several = steps < self.steps
-        parts = Parts(self.readout, outputs, part) if several else None
+        parts = Parts(self.readout, outputs, part) if steps < self.steps else None
         result, watch = called(self.readout, outputs, part)
         pair = pair_of(result) if isinstance(result, (tuple, list)) else None
         doubt = watch.apart.doubt([result] if pair is None else result)
@@ -94,17 +95,17 @@ class Tally:
             raise mixed(watch.apart.sure)
         if parts is not None and not self._numbers_told:
             self._numbers_told = check_numbers(parts, watch.taken)
-        mean: Place | None = None
+        mean = doubt_of_pair(result, watch) if self.mean and pair is not None else None
         if self.mean and parts is not None and pair is not None:
-            mean = doubt_of_pair(result, watch)
             if mean is None:
                 self._told = check_pair(parts, result, watch, self._told, self._last[False])
             doubt = mean if doubt is None else doubt
         # Few numbers may be alike by chance, and weights of one chunk while others' are not.
         again = self._apart < (1 if outputs.shape[:2].numel() >= _FEW else 3)
         again |= doubt is not None and doubt.of_sums
-        if doubt is None and steps == 1:
-            doubt = Place(doubt="what one step does not show")
+        # Python may choose by the number of steps: ``if len(outputs) > 3``.
+        if doubt is None and (steps == 1 or self._short or counts_nothing(result)):
+            doubt = Place(doubt="what few steps do not show")
         elif steps == 1:
             again = True  # a mask may hide it in two steps and not in others
         if parts is not None and doubt is not None and again:
@@ -136,7 +137,8 @@ class Tally:
             self._compared += parts.compared
             gate, beside = doubt is not None and doubt.doubt in _GATES, False
             if not gate and (made is None or made.count is None) and not result.isnan():
-                beside = self._check_beside(parts, doubt or _OVER_SOME) and not parts.drew
+                asked = self._check_beside(parts, doubt or _OVER_SOME) is not None
+                beside = asked and not parts.drew
             self._off |= gate and made is None
             self._alone = (self._alone or made is None) and not (beside and (made or self._some))
             if made is None:
@@ -156,7 +158,7 @@ class Tally:
         size = None if made is None else made.size
         if self.kind == "count" and size is not None:
             return self._add_average(result, as_count(size, result))
-        self._uneven += watch.uneven if several else []
+        self._uneven += watch.uneven if steps < self.steps else []
         self._nan.append(result.detach().isnan())
         self._sizes.append(None if size is None else size / steps)
         return self._add("mean", result * (steps / self.steps))
@@ -166,28 +168,29 @@ class Tally:
         made = watch.of(result) if isinstance(result, Tensor) else None
         single = len(parts.outputs) == 1
         sure = made.sure if made else not isinstance(result, Tensor)
-        # Else parts are tried anyway, see above.
-        here = sure or single or not self.mean or self.known or parts.drew
+        here = sure or single or not self.mean or self.known or parts.drew  # else tried anyway
         forms = self._forms(result, made, single)
         if single:
             joined, self._single = parts.joined(self._single), parts
             if joined is None:
                 return
             parts, (result, made) = joined, joined.whole()
-        if here:
-            self._apart += check_apart(parts, doubt, forms, result, made)
+        shown = here and check_apart(parts, doubt, forms, result, made)
         of_sums = here and doubt.of_sums
-        if of_sums or len(parts.outputs) < _SHORT:
-            self._check_beside(parts, doubt, short=not of_sums)
+        if of_sums or len(parts.outputs) < _SHORT or (here and not shown):
+            shown |= bool(self._check_beside(parts, doubt, short=not of_sums))
+        self._apart += shown
 
-    def _check_beside(self, parts: Parts, doubt: Place, short: bool = False) -> bool:
-        """Raise if the chunk and the last one show together what neither shows; say if asked."""
+    def _check_beside(self, parts: Parts, doubt: Place, short: bool = False) -> bool | None:
+        """Raise if chunks show together what none shows; say if they do, ``None`` of one alone."""
         before, self._last[short] = self._last[short], parts
         joined = parts.joined(before)
-        if joined is not None:
-            whole, made = joined.whole()
-            check_apart(joined, doubt, self._forms(whole, made), whole, made)
-        return joined is not None
+        if joined is None:
+            return None
+        shown = check_joined(joined, doubt, self._forms)
+        if short and not shown and len(joined.outputs) < _TOGETHER:
+            self._last[short] = joined  # what is made of distant steps takes many
+        return shown
 
     def _forms(self, result: Any, made: Average | None, single: bool = False) -> list[Form]:
         """Return what sum and count of a chunk may be."""
@@ -195,10 +198,7 @@ class Tally:
             return [lambda result, *_: pair_of(result) if self.mean else (pair_of(result)[0], 0)]
         if self.known:
             return [self._known]
-        if made is None or not made.sure:
-            # Of one step it can only be a mean over a count, as ``tell`` says.
-            return [as_ratio] if single and self.mean else [as_sum, as_mean, as_ratio]
-        return [as_sum if made.kind == "sum" else as_mean if made.count is None else as_ratio]
+        return forms_of(made, single and self.mean)
 
     def _known(self, result: Tensor, _: Any, part: Any, __: int) -> tuple[Any, Any]:
         if self.readout.reduction == "sum":

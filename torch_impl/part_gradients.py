@@ -39,7 +39,9 @@ def gradients_add_up(
     for totals, into in (([whole], of_whole), (parts, of_parts)):
         for total in totals:
             if isinstance(total, Tensor) and total.requires_grad:
-                into.backward([total], [torch.ones_like(total)], since)
+                # The caller's autocast would round products of gradients.
+                with torch.autocast(total.device.type, enabled=False):
+                    into.backward([total], [torch.ones_like(total)], since)
                 with_graph += 1
     pairs = [(a.double(), b.double()) for a, b in of_whole.beside(of_parts)]
     if not pairs:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .averages import Average, Count
+from .quantise import LOW
+from .scalars import Average, Count
 
 
 def by_counts(
-    made: Average, result: Tensor, parts: list[tuple[Tensor, Average | None]], values: bool
+    made: Average,
+    result: Tensor,
+    parts: list[tuple[Tensor, Average | None]],
+    values: bool,
+    low: bool,
 ) -> str:
     """Say whether a mean's divisor adds up over parts: ``"yes"``, ``"no"``, ``"nothing"``."""
     counts, totals = [], []
@@ -26,7 +31,8 @@ def by_counts(
             float(scalar.detach()) * count if one.total is None else float(one.total.detach())
         )
     (n, *each), (s, *sums) = counts, totals
-    close = Close(1e-4)
+    some_bits = isinstance(made.count, Tensor) and made.count.dtype in LOW
+    close, close_sums = Close(0.05 if some_bits else 1e-4), Close(0.05 if low else 1e-4)
     if not any(totals) and not close(n, sum(each)):
         return "no" if made.count == made.size is not None else "nothing"
     # A count that is kept above 0 as a Python number: max(1, keep.sum().item()).
@@ -34,7 +40,7 @@ def by_counts(
     if not close(n, sum(each)) and (set(each) == {n} or not close(n, some)):
         return "no"
     finite = all(value - value == 0 for value in totals)
-    return "yes" if not values or not finite or close(s, sum(sums), *sums) else "no"
+    return "yes" if not values or not finite or close_sums(s, sum(sums), *sums) else "no"
 
 
 def total_of(scalar: Tensor, made: Average | None) -> Tensor:

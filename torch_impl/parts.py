@@ -19,14 +19,15 @@ from torch import Tensor
 
 from revrnn.errors import RevRNNError
 
-from .averages import Average, Watch
+from .averages import Watch
 from .collect import now
-from .modes import Mode
+from .modes import NoDropout
 from .part_gradients import gradients_add_up
 from .part_sums import Close, by_counts, number_of, total_of
 from .quantise import LOW, is_low
 from .repeat import no_trace, random_state, set_random_state
-from .results import named_failure
+from .results import OWN, named_failure
+from .scalars import Average
 from .step_functions import BEYOND
 from .step_places import Place
 from .trees import Tree, as_given, joined
@@ -35,9 +36,7 @@ HOW: Final = (
     "(sum, count) of the chunk: the sum of its losses and how many targets count, both added up"
     " over all chunks"
 )
-_OF: Final = (
-    "a loss of outputs [C, B, hidden_size] and targets; LinearCrossEntropy(linear) for classes"
-)
+_OF: Final = "a loss of outputs [C, B, hidden_size] and targets; LinearCrossEntropy for classes"
 
 
 class Parts:
@@ -54,10 +53,9 @@ class Parts:
         self.readout, self.outputs, self.part = readout, outputs, part
         self.version = outputs._version
         self._random = self.now = random_state(outputs.device)
-        self._exact = False
+        self._exact = self.compared = self.low = False
         # Whether gradients are compared too, where a graph leads to them, and whether they were.
         self.graph = self._able = torch.is_grad_enabled() and outputs.requires_grad
-        self.compared = False
         self._since = now() if self.graph else 0
 
     def tell(
@@ -91,8 +89,9 @@ class Parts:
         tried, how, low = self.precisely(result, made)
         whole = number_of(tried)
         scalars = [self._scalar_of(slice(*pair)) for pair in pairwise(ends)]
+        low |= self.low
         if made is not None and how is not None and how.kind == "mean" and how.count is not None:
-            answer = by_counts(how, tried, scalars, values=not drawn)
+            answer = by_counts(how, tried, scalars, not drawn, low)
             if answer == "yes" and not drawn:
                 self._check_gradients(
                     [total_of(*one) for one in ((tried, how), *scalars)], low, doubt
@@ -192,7 +191,7 @@ class Parts:
             return "no"
         cuts = (slice(0, rows // 2), slice(rows // 2, None))
         scalars = [self._scalar_of((slice(None), cut)) for cut in cuts]
-        return by_counts(made, result, scalars, values)
+        return by_counts(made, result, scalars, values, self.low or self.outputs.dtype in LOW)
 
     def can_be_cut(self) -> bool:
         """Say whether the targets have steps that can be chosen."""
@@ -205,7 +204,7 @@ class Parts:
         """Return the scalar of some steps or rows, and how it was made."""
         try:
             result, made = self.of(steps)
-        except RevRNNError:
+        except OWN:
             raise
         except Exception as cause:
             given = f"{type(cause).__name__} for a part of a chunk"
@@ -224,14 +223,14 @@ class Parts:
 
         With ``drops`` false nothing is dropped out.
         """
-        given = self.outputs if self.graph else self.outputs.detach()
+        # As in the call itself, whose readout may differentiate something.
+        given = self.outputs if self._able else self.outputs.detach()
         outputs, part = given[steps].clone(), copied(self.part[steps])
         watch = Watch(outputs, part)
         inner = nullcontext() if drops else NoDropout()
         seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
-        kind = outputs.device.type
-        same = torch.autocast(kind, enabled=False) if self._exact else nullcontext()
-        grad = torch.set_grad_enabled(self.graph)
+        same = torch.autocast(outputs.device.type, enabled=False) if self._exact else nullcontext()
+        grad = torch.set_grad_enabled(self._able)
         with grad, no_trace(self.readout, outputs.device), same, inner, seen:
             set_random_state(self._random, outputs.device)
             result = self.readout(outputs, as_given(part))
@@ -239,8 +238,8 @@ class Parts:
         chosen = watch.apart.doubt(result if isinstance(result, (tuple, list)) else [result])
         if chosen is not None and chosen.doubt == BEYOND and len(outputs):
             raise mixed(chosen)
-        made = watch.of(result) if isinstance(result, Tensor) else None
-        return result, made
+        self.low |= watch.low
+        return result, watch.of(result) if isinstance(result, Tensor) else None
 
     def joined(self, other: Parts | None) -> Parts | None:
         """Return two chunks as one, if there is another one and their targets can be joined."""
@@ -250,7 +249,9 @@ class Parts:
         if part is None:
             return None
         outputs = torch.cat([self.outputs.detach(), other.outputs.detach()])
-        return Parts(self.readout, outputs.requires_grad_(self.graph), part)
+        both = Parts(self.readout, outputs.requires_grad_(self._able), part)
+        both.graph &= self.graph
+        return both
 
     def whole(self) -> tuple[Any, Average | None]:
         """Return the result for all steps, and how it was made."""
@@ -288,13 +289,3 @@ def mixed(doubt: Place) -> RevRNNError:
     allowed = HOW if doubt.of_sums else "functions of each step alone"
     allowed += "; or a chunk_size of all steps"
     return RevRNNError("E_ARGUMENT", "readout", given, allowed)
-
-
-class NoDropout(Mode):
-    """Functions that drop elements return all of them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call ``func``, unless it drops."""
-        if "dropout" in getattr(func, "__name__", ""):
-            return (args or tuple(kwargs.values()))[0]
-        return func(*args, **(kwargs or {}))

@@ -6,12 +6,15 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from revrnn.errors import RevRNNError
+
+# Errors that a trial of a caller's function passes on; any other speaks of what was tried.
+OWN: Final = (RevRNNError, torch.OutOfMemoryError)
 
 
 def check_loss(loss: object, name: str = "a scalar tensor, or (sum, count)") -> None:
@@ -50,6 +53,12 @@ def pair_of(result: Any) -> tuple[Tensor, Tensor]:
     return total, as_count(number, total)
 
 
+def counts_nothing(result: Any) -> bool:
+    """Say whether a result is (sum, count) with a plain number 0 as its count."""
+    pair = isinstance(result, (tuple, list))
+    return pair and not isinstance(result[1], Tensor) and not result[1]
+
+
 def as_count(count: Tensor | float, total: Tensor) -> Tensor:
     """Return a count as a tensor beside its sum, whatever the default type of a number is."""
     if isinstance(count, Tensor):
@@ -71,7 +80,7 @@ def named_failure(name: str, function: object, *given: object, allowed: str) -> 
     except (TypeError, ValueError, RuntimeError) as error:
         called: Any = function.func if isinstance(function, partial) else function
         kind = called if hasattr(called, "__name__") else type(called)
-        passed_on = isinstance(error, (RevRNNError, torch.OutOfMemoryError))
+        passed_on = isinstance(error, OWN)
         if passed_on or not str(kind.__module__).startswith("torch.nn."):
             raise
         shown = " and ".join(

@@ -76,7 +76,9 @@ class Run:
         if check is not None:
             check(self.steps, self.rows, device)
         self.users_autocast = torch.is_autocast_enabled(device.type)
-        self.autocast_dtype = torch.get_autocast_dtype(device.type)
+        dtype = torch.get_autocast_dtype(device.type)
+        # No method of this object, which would keep it and the inputs alive in a cycle.
+        self.autocast = partial(_autocast, device.type, dtype, self.users_autocast)
         given = state if state is not None else hx
         others = () if given is None else (given,)
         options = {name: value for name, value in by_step.items() if value is not None}
@@ -98,16 +100,6 @@ class Run:
         if state is not None:
             check_heads("state.heads", state.heads, config)
         self.start = start_from(floats, config, self.rows, device) if state is None else state
-
-    def autocast(self, users: bool = True) -> torch.autocast:
-        """Return the caller's autocast for the caller's functions, or none for the stack.
-
-        Without its cache, since a cached weight would belong to the graph of one chunk.
-        """
-        enabled = users and self.users_autocast
-        return torch.autocast(
-            self.device.type, dtype=self.autocast_dtype, enabled=enabled, cache_enabled=False
-        )
 
     def leaves(self) -> list[Tensor]:
         """Make the first chunk's input; return the leaves that its graph ends at."""
@@ -201,7 +193,8 @@ class Run:
         return grads
 
     def _tally(self, readout: Any, mean: bool, targets: Any) -> Tally:
-        tally = Tally(readout, mean, self.steps * self.rows, self.steps)
+        positions, size = self.steps * self.rows, self.settings.chunk_size
+        tally = Tally(readout, mean, positions, self.steps, size)
         if isinstance(readout, LinearCrossEntropy) and mean and readout.reduction == "mean":
             tally.reference = readout.count(targets)
         return tally
@@ -290,3 +283,11 @@ class _Back:
     def inputs(self, first: int, dx: Tensor) -> None:
         """Carry a chunk's gradient on."""
         self.run.inputs.backward(first, dx, self._beside.pop(first, None))
+
+
+def _autocast(kind: str, dtype: torch.dtype, enabled: bool, users: bool = True) -> torch.autocast:
+    """Return the caller's autocast for the caller's functions, or none for the stack.
+
+    Without its cache, since a cached weight would belong to the graph of one chunk.
+    """
+    return torch.autocast(kind, dtype=dtype, enabled=users and enabled, cache_enabled=False)

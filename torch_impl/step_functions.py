@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
+
+
+def name_of(func: Any) -> str:
+    """Return what a function that a mode was given is called, without underscores."""
+    name = str(getattr(func, "__name__", ""))
+    if name == "__get__":  # of an attribute
+        name = str(getattr(func.__self__, "__name__", ""))
+    return name.strip("_")
 
 
 def _names(text: str) -> frozenset[str]:
@@ -103,6 +111,6 @@ BEYOND: Final = "a choice of steps by fixed numbers"
 # What has steps added up, taken as a constant: a loss may then be 1 whatever its parts are.
 DETACHED: Final = "detach() of what is added up"
 # Numbers that Python makes part of a loss.
-TAKEN: Final = "numbers of the chunk taken out of PyTorch (item(), float())"
+TAKEN: Final = "numbers of the chunk taken out of PyTorch (item(), float(), if)"
 # What functions are called in messages.
 NAMES: Final = {"getitem": "indexing", "setitem": "assignment to parts"}

@@ -6,7 +6,10 @@ What comes back of them is not seen. So the readout is tried with other numbers 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from copy import copy
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +21,10 @@ from .parts import Parts, mixed
 from .step_functions import TAKEN, TAKES_NUMBERS
 from .step_places import Place
 
-# How much larger a number of the loss is made: a little, and beyond a threshold.
-_LARGER: Final = (1 + 2.0**-6, 1024.0)
+# By what a number of the loss is multiplied: a little, and beyond a threshold.
+_OTHERS: Final = (1 + 2.0**-6, 1024.0, 2.0**-10)
+# Choices that are tried the other way, one at a time.
+_CHOICES: Final = 8
 # How much a count is: beyond its chunk's, and beyond any threshold that a thousand chunks reach.
 _MANY: Final = (2.0, 1024.0)
 
@@ -27,8 +32,9 @@ _MANY: Final = (2.0, 1024.0)
 def check_numbers(parts: Parts, taken: list[str]) -> bool:
     """Raise if a loss is made of numbers in a way that differs between chunks and the whole.
 
-    Numbers that depend on the chunk must not count at all; by a count the loss may be multiplied or
-    divided. A loss of 0 or NaN, of a chunk of which nothing counts, does not show it.
+    Numbers that depend on the chunk must not count at all, nor choices by them; by a count the loss
+    may be multiplied or divided. A loss of 0 or NaN, of a chunk of which nothing counts, does not
+    show it.
 
     Args:
         parts: the chunk.
@@ -45,10 +51,11 @@ def check_numbers(parts: Parts, taken: list[str]) -> bool:
         return False
     try:
         same = _with(parts, taken, {})
-        other = [_with(parts, taken, {"chunk": n}) for n in _LARGER if "chunk" in taken]
+        other = [_with(parts, taken, {"chunk": n}) for n in _OTHERS if "chunk" in taken]
         more = [_with(parts, taken, {"count": n}) for n in _MANY if "count" in taken]
     except Exception:  # which a number that was altered may be the cause of
         return False
+    other += _chosen(parts, taken)
     allowed = all(_alike(*values) for values in zip(same, *other, strict=True))
     allowed &= not more or all(_is_power(*values) for values in zip(same, *more, strict=True))
     if not allowed:
@@ -75,11 +82,29 @@ def _is_power(one: float, *more: float) -> bool:
     )
 
 
+def _chosen(parts: Parts, taken: list[str]) -> list[list[float]]:
+    """Return what becomes of the loss if Python chooses otherwise, if it can."""
+    made = []
+    for at in [at for at, kind in enumerate(taken) if kind == "choice"][:_CHOICES]:
+        with suppress(Exception):  # a check that fails now
+            made.append(_with(parts, [*taken[:at], "turned", *taken[at + 1 :]], {}))
+    return made
+
+
 def _with(parts: Parts, taken: list[str], factors: dict[str, float]) -> list[float]:
-    with _Altered(taken, factors):
-        result = parts.of(slice(None), drops=False)[0]
+    trial = copy(parts)
+    trial.readout = partial(_altered, parts.readout, taken, factors)
+    result = trial.of(slice(None), drops=False)[0]
     pair = result if isinstance(result, (tuple, list)) else (result,)
     return [number_of(value) for value in pair]
+
+
+def _altered(
+    readout: Callable[..., Any], taken: list[str], factors: Mapping[str, float], *given: Any
+) -> Any:
+    # Inside of what watches the readout, whose own numbers stay as they are.
+    with _Altered(taken, factors):
+        return readout(*given)
 
 
 class _Altered(Mode):
@@ -99,11 +124,14 @@ class _Altered(Mode):
         """Call ``func``, and multiply what it takes out of PyTorch."""
         result = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "").strip("_")
-        if name not in TAKES_NUMBERS or isinstance(result, Tensor):
+        if name not in (*TAKES_NUMBERS, "bool") or isinstance(result, Tensor):
             return result
-        factor = self._factors.get(next(self._taken, ""), 1.0)
-        if factor == 1 or isinstance(result, bool):
+        kind = next(self._taken, "")
+        factor = self._factors.get(kind, 1.0)
+        if isinstance(result, bool):
+            return result != (kind == "turned")
+        if factor == 1:
             return result
-        if isinstance(result, int):
-            return math.ceil(result * factor)
+        if isinstance(result, int):  # of which fewer may be too few
+            return max(math.ceil(result * factor), result)
         return result * factor if isinstance(result, (float, np.ndarray)) else result
