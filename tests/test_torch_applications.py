@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import operator
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +23,7 @@ from revrnn.torch_impl import LinearCrossEntropy, value, value_and_grad
 F = functional
 Read = Callable[[Tensor, Tensor], Any]
 Case = tuple[Read, tuple[int, ...]]
+WEIGHT = nn.Parameter(torch.linspace(-1, 1, 36).sin().view(6, 6))
 
 
 def _ahead(lag: int) -> Read:
@@ -125,6 +128,12 @@ RIGHT: dict[str, Read] = {
     "a helper, twice": lambda h, y: (
         _over((h - y).square().mean(-1), y[..., 0] > 0) + 0.5 * _over(h.mean(-1), y[..., 0] > 0)
     ),
+    "a sum of several": lambda h, y: sum(
+        WEIGHT[0, 1] * _over(part.square().mean(-1), y[..., 0] > 0) / 5 for part in (h, h - y)
+    ),
+    "added up in place": lambda h, y: functools.reduce(
+        operator.iadd, [_over(part.abs().mean(-1), y[..., 0] > 0) for part in (h, h - y)]
+    ),
     "two heads": lambda h, y: _heads(h, y) - 0.1 * _heads(h.flip(-1), y),
     "two of what is chosen": lambda h, y: (
         F.mse_loss(h[keep := y[..., 0] > 0], y[keep]) + 0.1 * h[keep].abs().mean()
@@ -169,9 +178,6 @@ def test_what_embed_leaves_for_the_readout_is_that_of_its_chunk(size: int) -> No
     step = value_and_grad(model.rnn, x, y, read, embed=embed, chunk_size=size)
     assert torch.allclose(step.loss, made.detach(), rtol=1e-5)
     assert close(gradients_of(model), wanted)
-
-
-WEIGHT = nn.Parameter(torch.linspace(-1, 1, 36).sin().view(6, 6))
 
 
 def _einsum(h: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from .part_sums import Close, number_of
 from .parts import HOW, Parts, mixed
 from .results import OWN
 from .scalars import Average
-from .step_functions import BEYOND, OTHER
+from .step_functions import BEYOND, FEW, OTHER
 from .step_places import Place
 
 # A result, how it was made, its targets and the number of its steps.
@@ -79,7 +79,8 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
         except OWN:
             raise
         except Exception as cause:
-            if doubt.doubt == OTHER:  # a chunk's, which embed left for the readout
+            # A chunk's, which embed left for the readout; or a layer that needs several steps.
+            if doubt.doubt in (OTHER, FEW):
                 return False
             raise error from cause
         low |= parts.low
@@ -99,7 +100,7 @@ def check_joined(joined: Parts, doubt: Place, forms: Callable[..., Sequence[Form
     except OWN:
         raise
     except Exception as cause:
-        if doubt.doubt == OTHER:
+        if doubt.doubt in (OTHER, FEW):
             return False
         raise mixed(doubt) from cause
     return check_apart(joined, doubt, forms(result, made), result, made)

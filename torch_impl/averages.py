@@ -50,6 +50,7 @@ class Watch(Mode):
         uneven: bool scalars: whether a cross-entropy's mean was not over all targets.
         apart: which arrays have steps, and whether they are kept apart.
         counts: what was made of counts.
+        chunk: steps of the chunk, of which this may be a part.
         low: whether numbers of few bits were computed, by an autocast inside, for instance.
         taken: of each time that a number or a truth value left PyTorch, what it is of:
             ``"count"``; ``"chunk"`` if it depends on the chunk otherwise; ``"choice"`` if it says
@@ -65,6 +66,7 @@ class Watch(Mode):
         """
         super().__init__()
         self.steps, self.rows = lengths(outputs)
+        self.chunk = self.steps
         self.uneven: list[Tensor] = []
         self.apart = Steps(self.steps, outputs, part)
         # Tensors are kept alive so that no other one can get the same ``id``.
@@ -149,6 +151,8 @@ class Watch(Mode):
         if name in ("div", "divide", "true_divide", "truediv"):
             return self._divided(result, first, args, given)
         known = self.of(first)
+        if known is None and name in ("mul", "multiply") and len(args) == 2:
+            known, args = self.of(args[1]), args[::-1]
         if known is None:
             return None
         if name in _SAME:
@@ -207,7 +211,7 @@ class Watch(Mode):
         known = self.of(first)
         if known is not None and known.kind == "mean" and self._is_constant(by):
             total = None if known.total is None else known.total / by
-            return replace(known, total=total)
+            return replace(known, total=total, sure=known.sure and self._is_sure(by))
         if isinstance(by, Tensor) and (by.dim() or by.requires_grad):
             return None
         finish, place, seen = None, None, False
@@ -233,13 +237,15 @@ class Watch(Mode):
         other: Any = args[1] if len(args) > 1 else given.get("other")
         if name == "neg":
             return replace(known, total=None if known.total is None else -known.total)
-        if name in ("mul", "rmul", "multiply") and _is_number(other):
+        fixed = isinstance(other, Tensor) and not other.dim() and self.apart.place(other) is None
+        if name in ("mul", "rmul", "multiply") and (_is_number(other) or fixed):
             total = None if known.total is None else known.total * other
-            return replace(known, total=total, sure=known.sure and self._is_constant(other))
-        if name not in ("add", "radd", "sub", "rsub", "subtract"):
+            return replace(known, total=total, sure=known.sure and self._is_sure(other))
+        if name not in ("add", "iadd", "radd", "sub", "isub", "rsub", "subtract"):
             return None
         if _is_number(other):
-            return known if (known.kind, known.count, known.sure) == ("mean", None, True) else None
+            even = (known.kind, known.count, known.sure) == ("mean", None, True)
+            return known if even or (other == 0 and name != "rsub") else None  # of ``sum([…])``
         theirs = self.of(other) if isinstance(other, Tensor) else None
         both = None if theirs is None or given else self._both(name, known, theirs)
         if both is not None:
@@ -256,15 +262,19 @@ class Watch(Mode):
             return None
         total, other = known.total, theirs.total
         if total is not None and other is not None:
-            total = total - other if name in ("sub", "subtract") else total + other
+            total = total - other if "sub" in name else total + other
         else:
             total = None  # it follows from the mean
         seen, sure = known.seen and theirs.seen, known.sure and theirs.sure
         return replace(known, total=total, seen=seen, sure=sure)
 
+    def _is_sure(self, value: object) -> bool:
+        """Say whether a number is constant, and is no multiple of the steps of several chunks."""
+        return self._is_constant(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
+
     def _is_constant(self, value: object) -> bool:
         """Say whether a number is the same for all chunks: no multiple of the chunk's steps."""
-        return _is_number(value) and (value == 1 or float(value) % self.steps != 0)  # type: ignore[arg-type]
+        return _is_number(value) and (value == 1 or float(value) % self.chunk != 0)  # type: ignore[arg-type]
 
 
 def _is_number(value: object) -> bool:

@@ -17,6 +17,7 @@ from .quantise import wide
 from .readout import LinearCrossEntropy
 from .results import as_count, check_loss, counts_nothing, pair_of
 from .scalars import Average
+from .step_functions import FEW
 from .step_places import Place
 from .taken import check_numbers
 
@@ -61,7 +62,7 @@ class Tally:
             steps: of the sequence.
             size: of chunks, in steps.
         """
-        self.readout, self.mean, self.steps, self._short = readout, mean, steps, size < _SHORT
+        self.readout, self.mean, self.steps, self._short = readout, mean, steps, size < 3
         self.known = isinstance(readout, LinearCrossEntropy)
         self.reference: Tensor | float = float(positions)
         self.kind = ""
@@ -103,9 +104,8 @@ class Tally:
         # Few numbers may be alike by chance, and weights of one chunk while others' are not.
         again = self._apart < (1 if outputs.shape[:2].numel() >= _FEW else 3)
         again |= doubt is not None and doubt.of_sums
-        # Python may choose by the number of steps: ``if len(outputs) > 3``.
         if doubt is None and (steps == 1 or self._short or counts_nothing(result)):
-            doubt = Place(doubt="what few steps do not show")
+            doubt = Place(doubt=FEW)
         elif steps == 1:
             again = True  # a mask may hide it in two steps and not in others
         if parts is not None and doubt is not None and again:

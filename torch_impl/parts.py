@@ -51,7 +51,7 @@ class Parts:
             part: the targets' cut.
         """
         self.readout, self.outputs, self.part = readout, outputs, part
-        self.version = outputs._version
+        self.version, self.chunk = outputs._version, len(outputs)
         self._random = self.now = random_state(outputs.device)
         self._exact = self.compared = self.low = False
         # Whether gradients are compared too, where a graph leads to them, and whether they were.
@@ -227,6 +227,7 @@ class Parts:
         given = self.outputs if self._able else self.outputs.detach()
         outputs, part = given[steps].clone(), copied(self.part[steps])
         watch = Watch(outputs, part)
+        watch.chunk = self.chunk
         inner = nullcontext() if drops else NoDropout()
         seen = watch if outputs.numel() else nullcontext()  # no steps show nothing
         same = torch.autocast(outputs.device.type, enabled=False) if self._exact else nullcontext()
@@ -251,6 +252,7 @@ class Parts:
         outputs = torch.cat([self.outputs.detach(), other.outputs.detach()])
         both = Parts(self.readout, outputs.requires_grad_(self._able), part)
         both.graph &= self.graph
+        both.chunk = self.chunk  # by which numbers of its length are told
         return both
 
     def whole(self) -> tuple[Any, Average | None]:

@@ -106,6 +106,8 @@ MAKES: Final = _names("full ones rand randn zeros")
 TAKES_NUMBERS: Final = _names("item tolist numpy float int array dlpack")
 # An array that is neither outputs nor targets, and as long as a chunk.
 OTHER: Final = "another array"
+# What is no function's, but Python's choice by the number of steps: ``if len(outputs) > 2``.
+FEW: Final = "what few steps do not show"
 # Steps chosen by numbers that do not fit a chunk: the first five of four.
 BEYOND: Final = "a choice of steps by fixed numbers"
 # What has steps added up, taken as a constant: a loss may then be 1 whatever its parts are.
