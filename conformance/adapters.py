@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from revrnn.config import LAYOUTS
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 from revrnn.evaluation import IMPLEMENTATIONS, Implementation, load
 
 from .profiles import PROFILES, check_profiles
@@ -177,7 +177,7 @@ def check_adapter(implementation: object, argument: str = "adapter") -> None:
         ("threads", threads, _is_number_of_threads(threads), f"a whole number, 1 … {_MOST}"),
     ):
         if not fits:
-            said = f"{kind} whose {name} is {repr(value)[:_SHOWN]}"
+            said = f"{kind} whose {name} is {shown(value)[:_SHOWN]}"
             raise RevRNNError("E_ARGUMENT", argument, said, allowed)
     check_profiles(tuple(profiles), "profiles")
     for layout in given.layouts:
@@ -248,4 +248,4 @@ def _named(name: str, argument: str) -> Any:
         raise _not_made(name, argument, error, allowed) from error
     known = sorted({*IMPLEMENTATIONS, *entries.names})
     allowed = f"package:factory or one of {', '.join(known)}"
-    raise RevRNNError("E_ARGUMENT", argument, repr(name), allowed)
+    raise RevRNNError("E_ARGUMENT", argument, shown(name), allowed)

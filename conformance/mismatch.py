@@ -19,7 +19,7 @@ from revrnn.command_line import run_program
 from revrnn.comparison import differences
 from revrnn.config import Config
 from revrnn.digest import NAMES, state_after
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.evaluation import Implementation, outcome
 from revrnn.operations import OPERATIONS
 from revrnn.rules import rules
@@ -166,7 +166,7 @@ def questions(options: argparse.Namespace, judge: Implementation) -> Iterator[tu
             yield options.case, Question(operation, cases[options.case].args)
         except KeyError:
             allowed = "the identifier of a vector"
-            raise RevRNNError("E_ARGUMENT", "case", repr(options.case), allowed) from None
+            raise RevRNNError("E_ARGUMENT", "case", shown(options.case), allowed) from None
         return
     if options.request is not None:
         yield str(options.request), _read(options.request)

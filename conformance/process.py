@@ -221,4 +221,4 @@ def _words(command: str | list[str]) -> list[str]:
             return words
     except ValueError:
         pass
-    raise RevRNNError("E_ARGUMENT", "command", repr(command), "a program and its arguments")
+    raise RevRNNError("E_ARGUMENT", "command", shown(command), "a program and its arguments")

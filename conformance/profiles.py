@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 from revrnn.operations import OPERATIONS
 
 PROFILES: Final = tuple(dict.fromkeys(operation.profile for operation in OPERATIONS.values()))
@@ -22,4 +22,4 @@ def check_profiles(names: tuple[str, ...], argument: str = "profile") -> None:
     """Raise ``E_ARGUMENT`` for a name that is no profile."""
     for name in names:
         if name not in PROFILES:
-            raise RevRNNError("E_ARGUMENT", argument, repr(name), one_of(PROFILES))
+            raise RevRNNError("E_ARGUMENT", argument, shown(name), one_of(PROFILES))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 
 UNKNOWN = "<unk>"
 
@@ -92,5 +92,5 @@ class Vocabulary:
         number = numbers.get(word, numbers.get(UNKNOWN))
         if number is None:
             allowed = f"words of the training text, which has no {UNKNOWN}"
-            raise RevRNNError("E_ARGUMENT", "data", repr(word), allowed)
+            raise RevRNNError("E_ARGUMENT", "data", shown(word), allowed)
         return number

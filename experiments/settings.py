@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 from revrnn.plan import check_sizes
 
 T = TypeVar("T", bound="Settings")
@@ -187,7 +187,7 @@ def check_rates(given: Mapping[str, Any]) -> None:
 def check(name: str, value: object, good: bool, allowed: str) -> None:
     """Raise ``E_ARGUMENT`` unless a setting is good."""
     if not good:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+        raise RevRNNError("E_ARGUMENT", name, shown(value), allowed)
 
 
 def add_options(
@@ -293,6 +293,6 @@ def restored(settings: type[T], config: Mapping[str, Any], given: dict[str, Any]
             continue
         if name not in began.may_grow or value < values[name]:
             allowed = f"{values[name]!r}, with which the run began"
-            raise RevRNNError("E_ARGUMENT", name, repr(value), allowed)
+            raise RevRNNError("E_ARGUMENT", name, shown(value), allowed)
         values[name] = value
     return settings(**values)

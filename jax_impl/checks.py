@@ -11,7 +11,7 @@ import numpy as np
 from jax import export
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
@@ -102,12 +102,16 @@ def in_binary32(tree: Any) -> Any:
 
 
 def _check_width(name: str, leaf: Any) -> None:
-    """Raise ``E_RANGE`` for whole numbers of NumPy's that JAX would cut down to 32 bits."""
-    if not isinstance(leaf, (np.ndarray, np.integer)) or leaf.dtype.kind not in "iu":
+    """Raise ``E_RANGE`` for whole numbers that JAX would cut down to 32 bits, or cannot take."""
+    if isinstance(leaf, int):
+        kind, numbers = np.dtype(np.int64), [leaf]
+    elif isinstance(leaf, (np.ndarray, np.integer)) and leaf.dtype.kind in "iu":
+        kind, numbers = leaf.dtype, [int(leaf.min()), int(leaf.max())] if leaf.size else []
+    else:
         return
-    ends = np.iinfo(jax.dtypes.canonicalize_dtype(leaf.dtype))
-    if leaf.size and not ends.min <= int(leaf.min()) <= int(leaf.max()) <= ends.max:
-        given = f"{leaf.dtype}, {leaf.min()} … {leaf.max()}"
+    ends = np.iinfo(jax.dtypes.canonicalize_dtype(kind))
+    if not all(ends.min <= number <= ends.max for number in numbers):
+        given = f"{kind}, {' … '.join(map(shown, numbers))}"
         raise RevRNNError("E_RANGE", name, given, f"{ends.min} … {ends.max}, or jax_enable_x64")
 
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from revrnn.config import Config, fixed
+from revrnn.config import Config, check_unchanged
 from revrnn.dropout_warnings import warn_of_no_key, warn_of_one_layer
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 from revrnn.formats import Formats
 from revrnn.parameter_files import is_bias
 from revrnn.plan import CHUNK_SIZE
@@ -105,9 +105,7 @@ def check_fixed(module: Any, name: str, value: Any) -> None:
             given = "a stack with other parameters"
             raise RevRNNError("E_ARGUMENT", name, given, "one with the same, or a new module")
     elif name in _FIXED and "config" in own:
-        now = getattr(own["config"], name, own.get(name, False))
-        if value != now:
-            raise RevRNNError("E_ARGUMENT", name, repr(value), fixed(name, now))
+        check_unchanged(name, value, getattr(own["config"], name, own.get(name, False)))
 
 
 def _loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +117,7 @@ def _loaded_arguments(config: Config, settings: Mapping[str, Any]) -> dict[str, 
     stack = {name: getattr(config, name) for name in config.as_dict() if name != "cell"}
     for name in settings:
         if name in stack:
-            given = repr(settings[name])
+            given = shown(settings[name])
             raise RevRNNError("E_ARGUMENT", name, given, "nothing, since the file says it")
     return stack | dict(settings)
 

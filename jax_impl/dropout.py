@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.formats import GAIN_BITS
 
 from .checks import check_key
@@ -107,7 +107,10 @@ def _numbers(steps: Any) -> jax.Array:
     wrong = [part for part in parts if not is_array_or_number(part)]
     if wrong:
         raise RevRNNError("E_DTYPE", "steps", f"a {type(wrong[0]).__name__}", "whole numbers")
-    numbers = jnp.asarray(steps)
+    try:
+        numbers = jnp.asarray(steps)
+    except OverflowError:
+        raise RevRNNError("E_RANGE", "steps", shown(steps), "numbers of 32 bits") from None
     if not jnp.issubdtype(numbers.dtype, jnp.integer) and numbers.size:
         raise RevRNNError("E_DTYPE", "steps", f"elements of {numbers.dtype}", "whole numbers")
     if numbers.ndim != 1:
@@ -123,7 +126,7 @@ def check_gain_rate(name: str, rate: object) -> None:
 def _check_rate(name: str, rate: object, largest: float, allowed: str) -> None:
     number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
     if not number or not (0 <= rate <= largest or rate == 1):  # type: ignore[operator]
-        raise RevRNNError("E_ARGUMENT", name, repr(rate), allowed)
+        raise RevRNNError("E_ARGUMENT", name, shown(rate), allowed)
 
 
 def module_gains(

@@ -16,7 +16,7 @@ import jax
 
 from revrnn.config import Config
 from revrnn.engine_plan import EnginePlan
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, check_one_of, shown
 
 from .lowered import either, zeros
 from .product import product_is_named, product_method
@@ -81,8 +81,7 @@ def set_engine(name: str) -> None:
         RevRNNError: ``E_ARGUMENT``.
     """
     global _chosen
-    if name not in ENGINES:
-        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(ENGINES))
+    check_one_of("name", name, ENGINES)
     _chosen = name
     if hasattr(_context, "set_global"):
         _context.set_global(name)
@@ -138,7 +137,7 @@ def _chosen_method(config: Config, name: str) -> tuple[Method, str | None]:
 
 
 def _refused(name: str, reason: str) -> RevRNNError:
-    return RevRNNError("E_UNSUPPORTED", "engine", repr(name), f"'auto' or 'scan' here: {reason}")
+    return RevRNNError("E_UNSUPPORTED", "engine", shown(name), f"'auto' or 'scan' here: {reason}")
 
 
 def engine_plan(config: Config) -> EnginePlan:

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, type_name
+from revrnn.errors import RevRNNError, shown, type_name
 from revrnn.parameter_files import (
     Contents,
     Described,
@@ -35,6 +35,7 @@ from revrnn.parameter_files import (
 )
 
 from .state import State
+from .status import kind_of
 from .x64 import join64_numpy, split64_numpy
 
 Path = str | PathLike[str]
@@ -68,7 +69,7 @@ def save_parameters(
         allowed = "a mapping of arrays, or a module of revrnn.jax_impl"
         raise RevRNNError("E_ARGUMENT", "params", type_name(params), allowed)
     if not isinstance(config, Config):
-        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
+        raise RevRNNError("E_ARGUMENT", "config", shown(config), "a Config")
     arrays = {str(name): _plain(str(name), value) for name, value in named.items()}
     what = {name: Described(v.dtype.name, v.shape) for name, v in arrays.items()}
     zeros, directions = check_parameters(what, config), directions_of(list(arrays))
@@ -130,8 +131,9 @@ def save_state(path: Path, state: State) -> None:
     if not isinstance(state, State):
         raise RevRNNError("E_ARGUMENT", "state", type_name(state), "a State of revrnn.jax_impl")
     config = state.config
-    if config is None:
-        raise RevRNNError("E_ARGUMENT", "state.config", None, "the Config it belongs to")
+    if not isinstance(config, Config):
+        given = None if config is None else type_name(config)
+        raise RevRNNError("E_ARGUMENT", "state.config", given, "the Config it belongs to")
     arrays = {
         name: _plain(f"state.{name}", value)
         for name, value in zip(State._fields, state, strict=True)
@@ -213,6 +215,8 @@ def _plain(name: str, value: Any) -> Array:
         raise RevRNNError("E_ARGUMENT", name, "a traced value", "an array outside jit")
     if not hasattr(value, "shape") or not hasattr(value, "dtype"):
         raise RevRNNError("E_DTYPE", name, type(value).__name__, "an array")
+    if isinstance(value, np.ma.MaskedArray):
+        raise RevRNNError("E_DTYPE", name, kind_of(value), "an array of JAX or NumPy")
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
         raise RevRNNError("E_DTYPE", name, value.dtype, "an array of numbers")
     if isinstance(value, jax.Array) and not value.is_fully_addressable:

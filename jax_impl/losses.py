@@ -76,7 +76,7 @@ class Reader:
 
     def fault(self, total: jax.Array, count: jax.Array) -> jax.Array:
         """Return the fault of a sum that is NaN; of nothing that counts 0/0 is none."""
-        wrong = jnp.isnan(total)
+        wrong = jnp.isnan(total) | ~jnp.isfinite(count)
         return flag(wrong & (count != 0) if self.divides else wrong, NONFINITE)
 
 

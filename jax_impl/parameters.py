@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from revrnn.config import Config
 from revrnn.plan import check_sizes
 
-from .checks import Params, check_key, check_trees, in_binary32
+from .checks import Params, check_arrays, check_key, check_trees, in_binary32
 from .forks import check_process
 from .quantise import quantise
 from .state import check_config
@@ -43,11 +43,14 @@ def quantise_parameters(params: Params, config: Config) -> dict[str, jax.Array]:
     NaN becomes 0; :func:`~revrnn.jax_impl.apply` reports it in its status.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT``, ``E_UNSUPPORTED`` or ``E_DTYPE``.
+        RevRNNError: ``E_ARGUMENT``, ``E_UNSUPPORTED``, ``E_DTYPE`` or ``E_SHAPE``.
     """
     check_config(config)
     check_trees(config, params, None, {})
+    params = in_binary32(dict(params))
+    nothing = jax.ShapeDtypeStruct((0, 1, config.input_size), jnp.float32)
+    check_arrays(params, nothing, config, None, None, None)
     return {
         name: quantise("bias" if name.startswith("bias") else "weight", value, config.formats)
-        for name, value in in_binary32(dict(params)).items()
+        for name, value in params.items()
     }

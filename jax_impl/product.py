@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import check_one_of
 
 from .x64 import with_x64
 
@@ -41,8 +41,7 @@ def set_product_method(name: str) -> None:
         RevRNNError: ``E_ARGUMENT``.
     """
     global _chosen
-    if name not in METHODS:
-        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(METHODS))
+    check_one_of("name", name, METHODS)
     _chosen = name
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.kinds import is_int
 
 from .scans import over_chunks
@@ -69,11 +69,12 @@ class LinearCrossEntropy:
         if not callable(given):
             given = f"a {type(layer).__name__}"
             raise RevRNNError("E_ARGUMENT", "layer", given, "a function of the outer parameters")
-        if not is_int(ignore_index):
-            raise RevRNNError("E_ARGUMENT", "ignore_index", repr(ignore_index), "a whole number")
+        if not is_int(ignore_index) or not -(2**31) <= ignore_index < 2**31:
+            allowed = "a whole number of 32 bits"
+            raise RevRNNError("E_ARGUMENT", "ignore_index", shown(ignore_index), allowed)
         numbers = isinstance(label_smoothing, (int, float, np.number))
         if not numbers or isinstance(label_smoothing, bool) or not 0 <= label_smoothing <= 1:
-            raise RevRNNError("E_ARGUMENT", "label_smoothing", repr(label_smoothing), "0 … 1")
+            raise RevRNNError("E_ARGUMENT", "label_smoothing", shown(label_smoothing), "0 … 1")
         leaves = jax.tree.leaves(weight, is_leaf=lambda leaf: leaf is None)
         if weight is not None and not all(map(is_array_or_number, leaves)):
             given = f"a {type(weight).__name__}"
@@ -164,6 +165,8 @@ class LinearCrossEntropy:
                 continue
             if not isinstance(value, (list, tuple)) and not is_array_or_number(value):
                 raise RevRNNError("E_DTYPE", name, f"a {type(value).__name__}", "an array")
+            if jnp.iscomplexobj(value):
+                raise RevRNNError("E_DTYPE", name, "complex numbers", "an array of floats")
             shape = jnp.shape(value)
             if len(shape) != axes or (axes == 1 and shape != jnp.shape(kernel)[1:]):
                 allowed = "[H, V]" if axes == 2 else f"{list(jnp.shape(kernel)[1:])}, the classes"

@@ -16,7 +16,7 @@ from revrnn.saturation import Saturation, view_limit, warn_of_saturation
 from .checks import in_binary32
 from .quantise import quantise
 from .state import State, check_config
-from .status import is_concrete
+from .status import is_array_or_number, is_concrete, kind_of
 
 
 def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Saturation:
@@ -49,10 +49,11 @@ def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Sa
     for name, value in (("result", state.h), ("result", outputs), ("x", x)):
         if not is_concrete(value):
             raise RevRNNError("E_ARGUMENT", name, "a traced value", "a result outside jit")
+    if x is not None and not (hasattr(x, "dtype") and is_array_or_number(x)):
+        raise RevRNNError("E_DTYPE", "x", kind_of(x), "an array of floats")
     x = in_binary32(x)
-    kind = getattr(x, "dtype", "float32")
-    if str(kind) != "float32" or (x is not None and not hasattr(x, "dtype")):
-        raise RevRNNError("E_DTYPE", "x", f"elements of {kind}", "float32")
+    if x is not None and str(x.dtype) != "float32":
+        raise RevRNNError("E_DTYPE", "x", f"elements of {x.dtype}", "float32")
     bits, limit = config.formats.state_bits, view_limit(config)
     of_inputs = 0.0
     if x is not None and x.size:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, check_one_of, shown
 from revrnn.kinds import is_int
 from revrnn.plan import CHUNK_SIZE
 
@@ -57,8 +57,7 @@ def settings_of(
     """Return checked settings; without ``reset_capacity`` resets are counted where they can be."""
     check_process()
     check_config(config)
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
+    check_one_of("states", states, ("reversed", "stored"))
     chunk = whole_number("chunk_size", chunk_size)
     sizes = {
         "checkpoint_every": checkpoint_every,
@@ -69,7 +68,7 @@ def settings_of(
     piece = None if every is None else -(-every // chunk) * chunk
     if resets is not None and str(getattr(resets, "dtype", "")) != "bool":
         raise RevRNNError("E_DTYPE", "resets", kind_of(resets), "bool")
-    if rows is None and resets is not None and is_concrete(resets):
+    if rows is None and isinstance(resets, (jax.Array, np.ndarray)) and is_concrete(resets):
         # A power of two, so that other numbers of resets find the same program.
         rows = 1 << int(np.count_nonzero(np.asarray(resets))).bit_length()
     masked, method = mask is not None, method_of(config)
@@ -95,7 +94,7 @@ def whole_number(name: str, value: object) -> int:
         allowed = "a whole number known while tracing: a static argument of jax.jit"
         raise RevRNNError("E_ARGUMENT", name, "a traced value", allowed)
     if not is_int(value) or not 1 <= value < 2**30:
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "a whole number, 1 … 2^30 − 1")
+        raise RevRNNError("E_ARGUMENT", name, shown(value), "a whole number, 1 … 2^30 − 1")
     return int(value)
 
 
@@ -105,4 +104,4 @@ def check_flag(name: str, value: object) -> bool:
         return bool(value)
     if isinstance(value, jax.core.Tracer):
         raise RevRNNError("E_ARGUMENT", name, "a traced value", "True, False, known while tracing")
-    raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
+    raise RevRNNError("E_ARGUMENT", name, shown(value), "True, False")

@@ -14,13 +14,13 @@ import numpy as np
 from jax import export
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of, type_name
+from revrnn.errors import RevRNNError, one_of, shown, type_name
 from revrnn.plan import check_size, check_sizes
 
 from .buffer import LAYOUTS, fresh_heads
 from .devices import check_devices
 from .quantise import dequantise
-from .status import is_array_or_number, is_concrete, mark
+from .status import is_array_or_number, is_concrete, kind_of, mark
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["h", "c", "heads"], meta_fields=["config"])
@@ -120,8 +120,11 @@ class State:
         Raises:
             RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
         """
-        parts = list(states) if isinstance(states, Iterable) else []
-        if not parts or not all(isinstance(part, State) for part in parts):
+        try:
+            parts = list(states)
+        except (TypeError, RuntimeError):  # also of an array without axes, or a deleted one
+            parts = []
+        if not parts or not all(isinstance(p, State) and np.ndim(p.h) == 3 for p in parts):
             raise RevRNNError("E_ARGUMENT", "states", states, "one State or more")
         kinds = {jax.tree.structure(part) for part in parts}
         sizes = {(part.h.shape[0], part.h.shape[2]) for part in parts}
@@ -151,6 +154,13 @@ class State:
             raise RevRNNError("E_ARGUMENT", "mapping", mapping, f"a mapping of {names}")
         config = mapping.get("config")
         known = Config.from_dict(config) if isinstance(config, Mapping) else config
+        if known is not None and not isinstance(known, Config):
+            given = type(known).__name__
+            raise RevRNNError("E_ARGUMENT", "mapping.config", given, "a Config, or its fields")
+        for name in cls._fields:
+            value = mapping.get(name)
+            if not hasattr(value, "dtype") and (name == "h" or value is not None):
+                raise RevRNNError("E_DTYPE", f"mapping.{name}", kind_of(value), "an array")
         return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
 
     def _replace(self, **changes: Any) -> State:
@@ -172,7 +182,7 @@ def _equal(a: Any, b: Any) -> bool:
 def _short(value: Any) -> str:
     """Return an array's type and shape, another leaf as it is."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    return repr(value) if shape is None else f"{dtype}{list(shape)}"
+    return shown(value) if shape is None else f"{dtype}{list(shape)}"
 
 
 def initial_state(config: Config, batch_size: int) -> State:
@@ -212,9 +222,9 @@ def floats_of(config: Config, exact: jax.Array | None, status: jax.Array) -> Any
 def check_config(config: Config) -> None:
     """Raise ``E_ARGUMENT`` or ``E_UNSUPPORTED`` for what is no configuration of JAX's (BUF-037)."""
     if not isinstance(config, Config):
-        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
+        raise RevRNNError("E_ARGUMENT", "config", shown(config), "a Config")
     if config.forgetting and config.buffer not in LAYOUTS:  # BUF-037
-        raise RevRNNError("E_UNSUPPORTED", "buffer", repr(config.buffer), one_of(LAYOUTS))
+        raise RevRNNError("E_UNSUPPORTED", "buffer", shown(config.buffer), one_of(LAYOUTS))
 
 
 def check_state_config(state: State, config: Config) -> None:

@@ -34,10 +34,10 @@ _MOST_UNITS: Final = (1 << 23) - 1
 _NONFINITE: Final = "NaN or an infinity", "finite numbers"
 # In the order of ERR-002: bit, code, argument, what was given, what is allowed.
 _FAULTS: Final = (
-    (NONFINITE, "E_NONFINITE", "x, params, hx or readout", *_NONFINITE),
+    (NONFINITE, "E_NONFINITE", "x, params, hx, embed or readout", *_NONFINITE),
     (GAINS, "E_RANGE", "gains", "a gain out of range", "0 … 65536, which is 16"),
     (TARGETS, "E_RANGE", "targets", "a class out of range", "0 … classes − 1, or ignore_index"),
-    (RANGE, "E_RANGE", "heads", "a head or a product out of range", "heads of the layout"),
+    (RANGE, "E_RANGE", "state.heads", "a head or a product out of range", "heads of the layout"),
     (UNDERFLOW, "E_UNDERFLOW", "words", "an empty store", "a store that was pushed to"),
     (OVERFLOW, "E_OVERFLOW", "capacity", "more words than it holds", "a larger capacity"),
     (
@@ -157,7 +157,10 @@ def check(status: jax.Array | np.ndarray | int, **floats: Any) -> None:
     if hasattr(status, "status"):
         given = f"a {type(status).__name__}"
         raise RevRNNError("E_ARGUMENT", "status", given, "the status of a result, int32")
-    words = np.asarray(status)
+    try:
+        words = np.asarray(status)
+    except (TypeError, ValueError, RuntimeError):  # of keys, ragged lists, what was deleted
+        words = np.asarray(None)
     if words.dtype.kind not in "iu":
         given = f"{type(status).__name__} of {words.dtype}"
         raise RevRNNError("E_ARGUMENT", "status", given, "the status of a result, int32")

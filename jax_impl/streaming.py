@@ -13,7 +13,7 @@ import jax
 from jax.sharding import PartitionSpec as P
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import check_one_of
 from revrnn.plan import CHUNK_SIZE
 
 from .asked import Asked
@@ -156,8 +156,7 @@ def value(
 def _is_mean(readout: object, reduction: str) -> bool:
     """Check what is no array; return whether the loss is a mean."""
     check_function("readout", readout, 3)
-    if reduction not in ("mean", "sum"):
-        raise RevRNNError("E_ARGUMENT", "reduction", repr(reduction), one_of(("mean", "sum")))
+    check_one_of("reduction", reduction, ("mean", "sum"))
     return reduction == "mean"
 
 

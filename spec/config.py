@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
-from .errors import RevRNNError
+from .errors import RevRNNError, shown
 from .formats import P_MAX, Formats
 from .kinds import KINDS, RECORDS, check_names, check_record, check_values
 
@@ -62,10 +62,10 @@ class Config:
     def __post_init__(self) -> None:
         """Check the fields in the order of ERR-002."""
         if not isinstance(self.formats, Formats):
-            raise RevRNNError("E_ARGUMENT", "formats", repr(self.formats), "a Formats")
+            raise RevRNNError("E_ARGUMENT", "formats", shown(self.formats), "a Formats")
         check_record(self, "config")  # all but the slice, whose faults come last
         if self.p_max is not None and "p" not in self.gates:  # FMT-007
-            raise RevRNNError("E_FORMAT", "p_max", repr(self.p_max), "None without a gate p")
+            raise RevRNNError("E_FORMAT", "p_max", shown(self.p_max), "None without a gate p")
         (of_slice,) = (field for field in RECORDS["config"] if field.name == "slice_size")
         check_values([of_slice], {"slice_size": self.slice_size}, lambda _: self.group_size)
         if self.slice_size and not self.forgetting:
@@ -202,7 +202,7 @@ class Config:
         """
         given: object = mapping
         if not isinstance(given, Mapping):
-            raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping of its fields")
+            raise RevRNNError("E_ARGUMENT", "config", shown(given), "a mapping of its fields")
         formats = formats_from_dict(mapping.get("formats"))  # its faults come first (ERR-002)
         check_names(mapping, RECORDS["config"], "config.")
         return cls(**{**mapping, "formats": formats})
@@ -215,7 +215,7 @@ def formats_from_dict(mapping: object) -> Formats:
     if isinstance(mapping, Formats):
         return mapping
     if not isinstance(mapping, Mapping):
-        raise RevRNNError("E_ARGUMENT", "formats", repr(mapping), "a mapping")
+        raise RevRNNError("E_ARGUMENT", "formats", shown(mapping), "a mapping")
     check_names(mapping, RECORDS["formats"], "formats.")
     return Formats(**mapping)
 
@@ -224,11 +224,21 @@ def formats_from_dict(mapping: object) -> Formats:
 _OF_PARAMETERS: Final = ("cell", "input_size", "hidden_size", "num_layers", "forgetting")
 
 
-def fixed(name: str, now: object) -> str:
+def _fixed(name: str, now: object) -> str:
     """Say what may be assigned to a setting that a module was made with: the value that it has."""
     if name in Config.__dataclass_fields__ and name not in _OF_PARAMETERS:
         return f"{now!r}, or another config: dataclasses.replace(config, {name}=…)"
     return f"{now!r}, for which the parameters were made; or a new module"
+
+
+def check_unchanged(name: str, value: object, now: object) -> None:
+    """Raise ``E_ARGUMENT`` unless a setting that a module was made with is given again."""
+    try:
+        same = bool(now == value)
+    except Exception:  # of arrays, which compare element by element
+        same = False
+    if not same:
+        raise RevRNNError("E_ARGUMENT", name, shown(value), _fixed(name, now))
 
 
 def check_config(config: object, name: str = "config") -> None:

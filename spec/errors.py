@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 # ERR-001
@@ -23,6 +24,10 @@ CODES: Final = (
     "E_REVERSAL",
 )
 
+# Characters of what was given that a message keeps, and of what is allowed.
+_MOST_GIVEN: Final = 500
+_MOST_ALLOWED: Final = 2000
+
 
 class RevRNNError(ValueError):
     """A failure that the specification names.
@@ -36,15 +41,18 @@ class RevRNNError(ValueError):
     argument: str
 
     def __init__(self, code: str, argument: str, given: object, allowed: str) -> None:
-        """Build the message of ERR-004 from what was given and what is allowed."""
+        """Build the message of ERR-004 from what was given and what is allowed.
+
+        It is one line; of long texts it keeps the ends.
+        """
         if code not in CODES:
             raise AssertionError(f"{code} is not a code of ERR-001")
         self.code = code
-        self.argument = argument
-        self.given = str(given)
-        self.allowed = allowed
-        where = f"{argument}: " if argument else ""
-        super().__init__(f"[{code}] {where}got {given}; allowed: {allowed}")
+        self.argument = _line(argument, _MOST_GIVEN)
+        self.given = _line(given if isinstance(given, str) else shown(given, str), _MOST_GIVEN)
+        self.allowed = _line(allowed, _MOST_ALLOWED)
+        where = f"{self.argument}: " if argument else ""
+        super().__init__(f"[{code}] {where}got {self.given}; allowed: {self.allowed}")
 
     def __reduce__(self) -> tuple[type[RevRNNError], tuple[str, str, str, str]]:
         """Pickle by the constructor's arguments, so that worker processes can pass it on."""
@@ -58,6 +66,28 @@ def type_name(value: object) -> str:
     """
     kind = type(value)
     return f"{kind.__module__}.{kind.__name__}" if "revrnn" in kind.__module__ else kind.__name__
+
+
+def shown(value: object, text: Callable[[object], str] = repr) -> str:
+    """Return a value as text for a message; of one that has none, as huge integers, its type."""
+    try:
+        return text(value)
+    except Exception:
+        return f"a {type_name(value)}"
+
+
+def _line(text: str, most: int) -> str:
+    """Return a text that a terminal shows in one line, of a long one its ends."""
+    if len(text) > most:
+        text = f"{text[: most - most // 4]} … {text[-most // 4 :]}"
+    text = re.sub(r"\s*[\r\n]\s*", " ", text)
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def check_one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    """Raise ``E_ARGUMENT`` unless ``value`` is one of some texts."""
+    if not isinstance(value, str) or value not in allowed:
+        raise RevRNNError("E_ARGUMENT", name, shown(value), one_of(allowed))
 
 
 def one_of(values: Iterable[object]) -> str:

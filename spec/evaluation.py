@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .array_checks import check_arrays
 from .config import LAYOUTS, Config, formats_from_dict
-from .errors import RevRNNError, one_of
+from .errors import RevRNNError, check_one_of, one_of, shown
 from .formats import HEAD_START, Formats
 from .kinds import DTYPES, RECORDS, Field, check_names, check_values, plain
 from .operations import OPERATIONS, Operation, arguments_of, axes_of, results_of
@@ -139,8 +139,7 @@ def load(name: str) -> Implementation:
         RevRNNError: ``E_ARGUMENT`` for another name.
         ModuleNotFoundError: if its package is missing, with the command that installs it.
     """
-    if not isinstance(name, str) or name not in IMPLEMENTATIONS:
-        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(IMPLEMENTATIONS))
+    check_one_of("name", name, IMPLEMENTATIONS)
     implementation: Implementation = import_module(IMPLEMENTATIONS[name]).IMPLEMENTATION
     return implementation
 
@@ -169,7 +168,7 @@ def prepare(
         RevRNNError: the first fault; nothing has been computed then.
     """
     if not isinstance(operation, str) or operation not in OPERATIONS:
-        raise RevRNNError("E_OP", "operation", repr(operation), one_of(OPERATIONS))
+        raise RevRNNError("E_OP", "operation", shown(operation), one_of(OPERATIONS))
     given_arguments: object = arguments
     if not isinstance(given_arguments, Mapping):
         given = f"a {type(given_arguments).__name__}"
@@ -193,7 +192,7 @@ def prepare(
         _check_config(wanted, config)
     layout = config.buffer if config else settings.get("layout", layouts[0])
     if layout not in layouts and (config is None or config.forgetting):
-        raise RevRNNError("E_UNSUPPORTED", "buffer", repr(layout), one_of(layouts))
+        raise RevRNNError("E_UNSUPPORTED", "buffer", shown(layout), one_of(layouts))
     settings |= {n: v for n, v in {"config": config, "formats": formats}.items() if n in settings}
     fields = [
         field
@@ -216,7 +215,7 @@ def _plain_array(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _config(settings: dict[str, Any]) -> Config:
     given = settings.get("config")
     if not isinstance(given, Config | Mapping):
-        raise RevRNNError("E_ARGUMENT", "config", repr(given), "a mapping (EVAL-003)")
+        raise RevRNNError("E_ARGUMENT", "config", shown(given), "a mapping (EVAL-003)")
     return Config.of(given)
 
 

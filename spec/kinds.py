@@ -14,7 +14,7 @@ from typing import Any, Final, TypeGuard
 
 import numpy as np
 
-from .errors import CODES, RevRNNError, one_of
+from .errors import CODES, RevRNNError, one_of, shown
 
 TABLE: Final[dict[str, Any]] = json.loads(
     files("revrnn").joinpath("data/operations.json").read_text(encoding="ascii")
@@ -129,7 +129,7 @@ class Kind:
             )
         if not right:
             allowed = ("None or " if none else "") + self._allowed(high)
-            raise RevRNNError(self.error, name, repr(value), allowed)
+            raise RevRNNError(self.error, name, shown(value), allowed)
 
     def _allowed(self, high: int | None) -> str:
         if self.type == "str":

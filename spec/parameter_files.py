@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from .config import Config
-from .errors import RevRNNError
+from .errors import RevRNNError, shown
 from .kinds import KINDS
 from .whole_files import write_whole
 
@@ -207,7 +207,7 @@ def checked_path(path: object) -> str:
     except TypeError:
         place = None
     if not isinstance(place, str) or not place or "\0" in place:
-        raise RevRNNError("E_ARGUMENT", "path", repr(path), "a path, as text or Path")
+        raise RevRNNError("E_ARGUMENT", "path", shown(path), "a path, as text or Path")
     return place
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 from .config import Config, check_config
-from .errors import RevRNNError
+from .errors import RevRNNError, shown
 from .kinds import is_int
 
 # Steps that implementations handle together if nothing else is said, or nearly so many.
@@ -77,12 +77,14 @@ class Plan:
 
 # No array has more numbers, no stack more layers; what asks for more is a slip.
 _MOST_NUMBERS, _MOST_LAYERS = 2**36, 2**16
+# What is planned: lengths that floats can count, and as many bits as say anything.
+_MOST_COUNTED, _LEAST_BITS = 2**62, 1e-9
 
 
 def check_size(name: str, size: object) -> int:
     """Return a whole number of at least 1, of Python or NumPy, or raise ``E_ARGUMENT``."""
     if not is_int(size) or size < 1:
-        raise RevRNNError("E_ARGUMENT", name, repr(size), "a whole number, at least 1")
+        raise RevRNNError("E_ARGUMENT", name, shown(size), "a whole number, at least 1")
     return int(size)
 
 
@@ -146,14 +148,18 @@ def plan(
     """
     check_config(config)
     steps, batch_size = check_size("steps", steps), check_size("batch_size", batch_size)
+    for name, size in (("steps", steps), ("batch_size", batch_size)):
+        if size > _MOST_COUNTED:
+            raise RevRNNError("E_ARGUMENT", name, shown(size), "at most 2^62")
     chunk = check_size("chunk_size", even_chunks(steps) if chunk_size is None else chunk_size)
+    chunk = min(chunk, steps)
     bits = config.forget_limit / 2 if expected_bits is None else expected_bits
     number: object = bits
     real = isinstance(number, Real) and not isinstance(number, bool)
     if not real or not 0 <= bits <= config.forget_limit:
         limit = f"0 … {config.forget_limit}"
-        raise RevRNNError("E_ARGUMENT", "expected_bits", repr(expected_bits), limit)
-    bits = bits if config.forgetting else 0.0
+        raise RevRNNError("E_ARGUMENT", "expected_bits", shown(expected_bits), limit)
+    bits = bits if config.forgetting and bits > _LEAST_BITS else 0.0
     units = batch_size * config.group_size
     state = 4 * config.num_layers * config.state_arrays * batch_size * config.hidden_size
     heads = (4 if config.buffer == "stream" else 8) * units if config.forgetting else 0
@@ -179,7 +185,7 @@ def plan(
         buffer_worst=_worst(config, steps, units) + heads,
         buffer_expected=math.ceil((per_step - 4 * config.slice_size * batch_size) * steps) + heads,
         slices=4 * config.slice_size * batch_size * (steps + 1),
-        chunk=_chunk_bytes(config, batch_size, min(chunk, steps)),
+        chunk=_chunk_bytes(config, batch_size, chunk),
         plain=state * steps,
         checkpointing=checkpointing,
         crossover_steps=crossover,

@@ -12,6 +12,7 @@ from typing import Final
 # What a disk says on which there is no room, or none for this user.
 NO_ROOM: Final = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _numbers = count()
+_SEPARATORS: Final = tuple(filter(None, (os.sep, os.altsep)))
 _WRITABLE: Final = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -64,6 +65,8 @@ def check_place(path: str | os.PathLike[str]) -> int | None:
         OSError: with the path, if there is what no file can be written over.
     """
     place = os.path.realpath(path)
+    if os.fspath(path).endswith(_SEPARATORS):  # which realpath leaves out
+        raise IsADirectoryError(errno.EISDIR, "its name is that of a folder", os.fspath(path))
     try:
         now = os.stat(path)  # of a pipe or a device that a name of the system's leads to, too
     except FileNotFoundError:

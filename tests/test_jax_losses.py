@@ -127,7 +127,7 @@ def test_a_loss_of_nan_is_told(kind: str) -> None:
     """Outside jit by what holds NaN, or by the readout that made it."""
     (function, readout), few = OF_NAN[kind], jnp.zeros((2, 1), int)
     outer = OUTER if kind == "logarithm" else OUTER | {"kernel": OUTER["kernel"] * jnp.nan}
-    name = "x, params, hx or readout" if kind == "logarithm" else r"outer\['kernel'\]"
+    name = "x, params, hx, embed or readout" if kind == "logarithm" else r"outer\['kernel'\]"
 
     def run() -> Any:
         options = {"readout": readout, "embed": embed, "chunk_size": 1}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.formats import HEAD_START
 
 from .blocks import Blocks
@@ -293,6 +293,6 @@ def make_buffer(
     kinds = {"stream": StreamBuffer, "wordlist": WordlistBuffer}
     if config.buffer not in kinds:
         raise RevRNNError(
-            "E_UNSUPPORTED", "buffer", repr(config.buffer), "'stream', 'wordlist'"
+            "E_UNSUPPORTED", "buffer", shown(config.buffer), "'stream', 'wordlist'"
         )  # BUF-037
     return kinds[config.buffer](config, heads.clone(), keep, offload)

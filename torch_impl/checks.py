@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from revrnn.config import Config, check_config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, check_one_of, shown
 from revrnn.functions import check_takes
 from revrnn.kinds import is_int
 from revrnn.parameter_files import head_range
@@ -148,7 +148,7 @@ def whole(name: str, value: object) -> int:
 def flag(name: str, value: object) -> bool:
     """Return a bool of Python or NumPy as Python's, or raise ``E_ARGUMENT``."""
     if not isinstance(value, (bool, np.bool_)):
-        raise RevRNNError("E_ARGUMENT", name, repr(value), "True, False")
+        raise RevRNNError("E_ARGUMENT", name, shown(value), "True, False")
     return bool(value)
 
 
@@ -156,8 +156,7 @@ def check_settings(
     steps: int, states: str, chunk_size: int | None, checkpoint_every: int | None, offload: bool
 ) -> Settings:
     """Check how a sequence of so many steps is to be processed."""
-    if states not in ("reversed", "stored"):
-        raise RevRNNError("E_ARGUMENT", "states", repr(states), "'reversed', 'stored'")
+    check_one_of("states", states, ("reversed", "stored"))
     chunk = None if chunk_size is None else whole("chunk_size", chunk_size)
     every = None if checkpoint_every is None else whole("checkpoint_every", checkpoint_every)
     return Settings(chunk or even_chunks(steps), states, every, flag("offload", offload))
@@ -165,9 +164,8 @@ def check_settings(
 
 def check_reduction(value: object) -> str:
     """Return ``"mean"`` or ``"sum"``, or raise ``E_ARGUMENT``."""
-    if not isinstance(value, str) or value not in ("mean", "sum"):
-        raise RevRNNError("E_ARGUMENT", "reduction", repr(value), one_of(("mean", "sum")))
-    return value
+    check_one_of("reduction", value, ("mean", "sum"))
+    return str(value)
 
 
 def check_targets_of(logits: Tensor, targets: object) -> None:
@@ -177,6 +175,10 @@ def check_targets_of(logits: Tensor, targets: object) -> None:
     """
     if not isinstance(targets, Tensor):
         raise RevRNNError("E_DTYPE", "targets", type(targets).__name__, "a torch.Tensor")
+    check_dense("targets", targets)
+    if not targets.is_floating_point() and targets.dtype not in (torch.int64, torch.uint8):
+        allowed = "torch.int64, torch.uint8, or floats, probabilities of all classes"
+        raise RevRNNError("E_DTYPE", "targets", targets.dtype, allowed)
     wanted = logits.shape if targets.is_floating_point() else logits.shape[:-1]
     if targets.shape != wanted:
         given, allowed = f"shape {list(targets.shape)}", f"shape {list(wanted)}"
@@ -205,14 +207,14 @@ def check_classes(name: str, targets: Any, classes: int | None, ignored: int) ->
 
 def _index(value: object) -> int:
     if not is_int(value) or not -(2**63) <= value < 2**63:
-        raise RevRNNError("E_ARGUMENT", "ignore_index", repr(value), "a whole number of 64 bits")
+        raise RevRNNError("E_ARGUMENT", "ignore_index", shown(value), "a whole number of 64 bits")
     return int(value)
 
 
 def _smoothing(value: object) -> float:
     number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 <= float(value) <= 1:  # type: ignore[arg-type]
-        raise RevRNNError("E_ARGUMENT", "label_smoothing", repr(value), "a number, 0 … 1")
+    if not number or not 0 <= value <= 1:  # type: ignore[operator]
+        raise RevRNNError("E_ARGUMENT", "label_smoothing", shown(value), "a number, 0 … 1")
     return float(value)  # type: ignore[arg-type]
 
 

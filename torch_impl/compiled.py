@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +27,7 @@ def set_compiled_steps(enabled: bool) -> None:
     global _enabled
     given: object = enabled
     if not isinstance(given, (bool, np.bool_)):
-        raise RevRNNError("E_ARGUMENT", "enabled", repr(enabled), "True, False")
+        raise RevRNNError("E_ARGUMENT", "enabled", shown(enabled), "True, False")
     _enabled = bool(given)
 
 

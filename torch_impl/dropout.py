@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.formats import GAIN_BITS
 
 # The largest gain is 16 (SEQ-012), so that one product fits int32.
@@ -23,7 +23,7 @@ def check_probability(name: str, p: object, largest: float = 1.0) -> float:
     number = isinstance(p, Real) and not isinstance(p, bool)  # NumPy's as well
     if not number or not (0 <= p <= largest or p == 1):  # type: ignore[operator]
         raise RevRNNError(
-            "E_ARGUMENT", name, repr(p), f"0 … {largest} or 1" if largest < 1 else "0 … 1"
+            "E_ARGUMENT", name, shown(p), f"0 … {largest} or 1" if largest < 1 else "0 … 1"
         )
     return float(p)  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from revrnn.config import Config, check_config
 from revrnn.engine_plan import EnginePlan
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, check_one_of, shown, type_name
 from revrnn.plan import CHUNK_SIZE
 
 from .conversions import CONVERSIONS, Conversions
@@ -229,8 +229,7 @@ def set_engine(name: str) -> None:
             what is asked; any other name that engine alone, an error where it refuses.
     """
     global _chosen
-    if name not in ("auto", *_ENGINES):
-        raise RevRNNError("E_ARGUMENT", "name", repr(name), one_of(("auto", *_ENGINES)))
+    check_one_of("name", name, ("auto", *_ENGINES))
     _chosen = name
 
 
@@ -265,7 +264,7 @@ def choose(config: Config, device: torch.device, settings: Settings) -> Engine:
     wait_for_none()
     chosen, reasons = _first(config, device, settings)
     if chosen is None:
-        raise RevRNNError("E_UNSUPPORTED", "engine", repr(_chosen), _allowed(reasons[_chosen]))
+        raise RevRNNError("E_UNSUPPORTED", "engine", shown(_chosen), _allowed(reasons[_chosen]))
     return chosen
 
 
@@ -293,8 +292,8 @@ def as_device(device: torch.device | str) -> torch.device:
     """Return a device, which need not exist on this machine, or raise ``E_ARGUMENT``."""
     try:
         return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise RevRNNError("E_ARGUMENT", "device", repr(device), "a device") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise RevRNNError("E_ARGUMENT", "device", shown(device), "a device") from error
 
 
 def engine_plan(
@@ -311,6 +310,8 @@ def engine_plan(
         RevRNNError: ``E_UNSUPPORTED`` if the chosen engine refuses.
     """
     check_config(config)
+    if settings is not None and not isinstance(settings, Settings):
+        raise RevRNNError("E_ARGUMENT", "settings", type_name(settings), "None, or a Settings")
     settings, where = settings or Settings(), as_device(device)
     chosen = choose(config, where, settings)
     _, reasons = _first(config, where, settings)

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, type_name
+from revrnn.errors import RevRNNError, shown, type_name
 from revrnn.parameter_files import (
     Contents,
     Described,
@@ -59,7 +59,7 @@ def save_parameters(
     named: Any = params
     if isinstance(params, RevRNNLayers):
         config = params.config if config is None else config
-        if config != params.config:
+        if not isinstance(config, Config) or config != params.config:
             raise RevRNNError("E_ARGUMENT", "config", config, "None, or that of the module")
         named = params.named_weights()  # also of one that is parametrised or pruned
     if not isinstance(named, Mapping):
@@ -67,7 +67,7 @@ def save_parameters(
         allowed = "a RevGRU or RevLSTM, or its state_dict()"
         raise RevRNNError("E_ARGUMENT", "params", type_name(params), allowed)
     if not isinstance(config, Config):
-        raise RevRNNError("E_ARGUMENT", "config", repr(config), "a Config")
+        raise RevRNNError("E_ARGUMENT", "config", shown(config), "a Config")
     for name, value in named.items():
         if not isinstance(name, str):
             raise RevRNNError("E_ARGUMENT", "params", f"the name {name!r}", "texts")

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from revrnn.config import Config, fixed
-from revrnn.errors import RevRNNError
+from revrnn.config import Config, check_unchanged
+from revrnn.errors import RevRNNError, shown
 from revrnn.parameter_files import is_bias, parameter_shapes, stacks
 from revrnn.plan import check_sizes
 
@@ -82,18 +82,17 @@ class RevRNNLayers(SavesConfig):
         elif name in _FIXED and (name in self.__dict__ or "config" in self.__dict__):
             config = self.config
             now = getattr(config, name) if hasattr(config, name) else getattr(self, name)
-            if now == value:
-                return
-            raise RevRNNError("E_ARGUMENT", name, repr(value), fixed(name, now))
+            check_unchanged(name, value, now)
+            return
         super().__setattr__(name, value)
 
     def _check_config(self, value: object) -> None:
         if not isinstance(value, Config):
             raise RevRNNError("E_ARGUMENT", "config", type(value).__name__, "a Config")
         if value.cell != self.cell:
-            raise RevRNNError("E_ARGUMENT", "config.cell", repr(value.cell), repr(self.cell))
+            raise RevRNNError("E_ARGUMENT", "config.cell", shown(value.cell), shown(self.cell))
         if value.forgetting and value.buffer not in ("stream", "wordlist"):
-            given = repr(value.buffer)
+            given = shown(value.buffer)
             raise RevRNNError("E_UNSUPPORTED", "buffer", given, "'stream', 'wordlist'")
         if self.__dict__.get("bidirectional") and value.slice_size:
             allowed = "0 if bidirectional"
@@ -155,9 +154,9 @@ class RevRNNLayers(SavesConfig):
     ) -> None:
         check_device(device)
         dtype = torch.get_default_dtype() if dtype is None else dtype
-        if dtype not in FLOATS:
+        if not isinstance(dtype, torch.dtype) or dtype not in FLOATS:
             allowed = ", ".join(map(str, FLOATS))
-            raise RevRNNError("E_DTYPE", "dtype", repr(dtype), allowed)
+            raise RevRNNError("E_DTYPE", "dtype", shown(dtype), allowed)
         check_sizes(self.config)
         for name, shape in self._all_shapes().items():
             setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))

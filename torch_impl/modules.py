@@ -11,8 +11,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from revrnn.config import Config
 from revrnn.dropout_warnings import warn_of_one_layer
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.formats import Formats
+from revrnn.kinds import is_int
 
 from .autograd import Output, run
 from .call_hooks import runs_pre_hooks
@@ -89,8 +90,8 @@ class RevRNNBase(NotRecorded, RevRNNLayers):
             RevRNNError: for a bad argument, by its name.
         """
         super().__init__()
-        if proj_size != 0:
-            raise RevRNNError("E_UNSUPPORTED", "proj_size", repr(proj_size), "0")
+        if not is_int(proj_size) or proj_size != 0:
+            raise RevRNNError("E_UNSUPPORTED", "proj_size", shown(proj_size), "0")
         self.bias = flag("bias", bias)
         self.bidirectional = flag("bidirectional", bidirectional)
         self.batch_first, self.locked_dropout = batch_first, locked_dropout

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, check_one_of
 from revrnn.formats import OPERAND_MAX
 
 from .quantise import blocks
@@ -39,8 +39,7 @@ def set_product_method(method: Method) -> None:
             and, measured once per process and device, faster.
     """
     global _method
-    if method not in ("auto", "int8", "float64"):
-        raise RevRNNError("E_ARGUMENT", "method", repr(method), "'auto', 'int8', 'float64'")
+    check_one_of("method", method, ("auto", "int8", "float64"))
     _method = method
 
 

@@ -83,6 +83,9 @@ class LinearCrossEntropy(nn.Module):
             targets: class numbers, int64 ``[C, B]``, or probabilities, float ``[C, B, classes]``;
                 in another order of axes a :class:`RevRNNError`.
         """
+        given: object = outputs
+        if not isinstance(given, Tensor):
+            raise RevRNNError("E_DTYPE", "outputs", type(given).__name__, "a torch.Tensor")
         logits: Any = self.linear(outputs)
         if not isinstance(logits, Tensor):
             given = type(logits).__name__

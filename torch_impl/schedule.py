@@ -10,6 +10,7 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 from revrnn.formats import GAIN_MAX
+from revrnn.functions import check_takes
 
 from .checks import check_tensor
 from .dropout import GainsOfDropout
@@ -92,3 +93,5 @@ def check_schedule(
     elif not callable(given):
         allowed = "a tensor, or a function of a step's number"
         raise RevRNNError("E_ARGUMENT", "gains", type(given).__name__, allowed)
+    elif not isinstance(given, GainsOfDropout):
+        check_takes("gains", given, 1, "a function of a step's number")

@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from revrnn.config import Config, check_config
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.formats import Formats
 from revrnn.plan import check_size, check_sizes
 
 from .buffer import fresh_heads
 from .quantise import quantise
+from .transforms import is_abstract
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,23 +63,25 @@ class State:
         if not isinstance(other, State):
             return NotImplemented
         mine, theirs = self.tensors(), other.tensors()
-        return set(mine) == set(theirs) and all(
-            value.dtype == theirs[name].dtype and torch.equal(value.cpu(), theirs[name].cpu())
-            for name, value in mine.items()
-        )
+        return set(mine) == set(theirs) and all(_equal(v, theirs[name]) for name, v in mine.items())
 
     def __hash__(self) -> int:
         """Hash the numbers."""
-        parts = self.tensors().items()
-        return hash(tuple((n, tuple(v.shape), v.cpu().numpy().tobytes()) for n, v in parts))
+        return hash(tuple((name, _key(value)) for name, value in self.tensors().items()))
 
     def __repr__(self) -> str:
         """Return what it belongs to, without its numbers."""
-        if not isinstance(self.h, Tensor) or self.h.dim() != 3:
+        if not self._is_whole():
             return f"State(h={type(self.h).__name__})"
         layers, rows, units = self.h.shape
         whose = "" if self.config is None else f"{self.config.cell}, {self.config.buffer}, "
         return f"State({whose}layers={layers}, rows={rows}, hidden_size={units}, {self.h.device})"
+
+    def _is_whole(self) -> bool:
+        """Say whether it has what a State has, and not what a map over its tensors made of them."""
+        whole = all(isinstance(value, Tensor) for value in self.tensors().values())
+        whole = whole and isinstance(self.config, Config | None)
+        return whole and isinstance(self.h, Tensor) and self.h.dim() == 3
 
     # --- other states ------------------------------------------------------------------------
 
@@ -129,11 +132,13 @@ class State:
             at = rows if isinstance(rows, Tensor) else torch.tensor(rows, device=self.device)
         except (TypeError, ValueError, RuntimeError) as error:
             allowed = "whole numbers, a tensor or a list"
-            raise RevRNNError("E_DTYPE", "rows", repr(rows), allowed) from error
+            raise RevRNNError("E_DTYPE", "rows", shown(rows), allowed) from error
         if at.dim() == 1 and len(at) == 0:
             raise RevRNNError("E_SHAPE", "rows", "no rows", "one row or more")
-        if at.dtype not in (torch.int32, torch.int64):
-            raise RevRNNError("E_DTYPE", "rows", at.dtype, "torch.int64")
+        dense = at.layout == torch.strided and not is_abstract([at])
+        if at.dtype not in (torch.int32, torch.int64) or not dense:
+            given = f"{at.dtype}, {at.layout}, {at.device}"
+            raise RevRNNError("E_DTYPE", "rows", given, "torch.int64, dense numbers")
         if at.dim() != 1:
             raise RevRNNError("E_SHAPE", "rows", f"shape {list(at.shape)}", "[n], n at least 1")
         if bool(((at < 0) | (at >= self.batch_size)).any()):
@@ -148,15 +153,17 @@ class State:
         Raises:
             RevRNNError: ``E_ARGUMENT`` unless they are states of the same stack.
         """
-        parts = list(states) if isinstance(states, Iterable) else []
-        if not parts or not all(isinstance(part, State) for part in parts):
+        try:
+            parts = list(states)
+        except TypeError:  # also of an array without axes
+            parts = []
+        if not parts or not all(isinstance(part, State) and part._is_whole() for part in parts):
             given = parts if parts else states
             raise RevRNNError("E_ARGUMENT", "states", given, "one State or more")
         first = parts[0]
         kinds = [{n: (v.dtype, v.device) for n, v in part.tensors().items()} for part in parts]
-        sizes = {part.h.shape[::2] for part in parts}
-        other = [part for part in parts if part.config != first.config]
-        if other or len(sizes) > 1 or any(kind != kinds[0] for kind in kinds):
+        sizes = {(part.h.shape[::2], part.config) for part in parts}
+        if len(sizes) > 1 or any(kind != kinds[0] for kind in kinds):
             raise RevRNNError("E_ARGUMENT", "states", parts, "states of one stack on one device")
         return first._each(
             lambda name, _: torch.cat([p.tensors()[name] for p in parts], int(name != "heads"))
@@ -192,12 +199,26 @@ class State:
         return cls(mapping["h"], mapping.get("c"), mapping.get("heads"), known)
 
 
+def _equal(a: Any, b: Any) -> bool:
+    """Say whether two tensors, or what a map over them made, are the same."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return type(a) is type(b) and bool(a == b)
+    return a.dtype == b.dtype and torch.equal(a.cpu(), b.cpu())
+
+
+def _key(value: Any) -> Any:
+    """Return what a tensor, or what a map over one made, is hashed by."""
+    if not isinstance(value, Tensor):
+        return value
+    return tuple(value.shape), value.numpy(force=True).tobytes()
+
+
 def check_device(device: torch.device | str | int | None) -> torch.device:
     """Return an available device, by default the current one, or raise ``E_ARGUMENT``."""
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
-        raise RevRNNError("E_ARGUMENT", "device", repr(device), "an available device") from error
+    except (RuntimeError, TypeError, ValueError, AssertionError, ImportError) as error:
+        raise RevRNNError("E_ARGUMENT", "device", shown(device), "an available device") from error
 
 
 def initial_state(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 from revrnn.functions import check_takes
 from revrnn.plan import check_shape
 
@@ -138,7 +138,11 @@ def check_targets(
             given = type(leaf if leaves else targets).__name__ + beside
             allowed = "what can be cut by targets[first:stop], or dicts, lists and tuples of such"
             raise RevRNNError("E_ARGUMENT", name, given, allowed)
-        scalar = isinstance(leaf, Tensor) and leaf.dim() == 0
+        if isinstance(leaf, Tensor) and (leaf.is_nested or leaf.layout != torch.strided):
+            check_dense(name, leaf)
+        if isinstance(leaf, Tensor) and is_abstract([leaf]):
+            raise RevRNNError("E_UNSUPPORTED", name, "a tensor without numbers (meta)", _NUMBERS)
+        scalar = getattr(leaf, "ndim", 1) == 0  # NumPy's too, which have no length
         length = 0 if scalar else len(leaf) if hasattr(leaf, "__len__") else steps
         if length != steps:
             given = f"{length} steps"
@@ -177,8 +181,9 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
     allowed = "a finite number, or a scalar tensor without a gradient"
     if isinstance(scale, Tensor):
         real = scale.numel() == 1 and not scale.is_complex() and scale.dtype != torch.bool
+        real = real and not is_abstract([scale])
         if not real or scale.requires_grad:
-            given = f"shape {list(scale.shape)}, {scale.dtype}"
+            given = f"shape {list(scale.shape)}, {scale.dtype}, {scale.device}"
             given += ", requires_grad=True" * scale.requires_grad
             raise RevRNNError("E_ARGUMENT", "loss_scale", given, allowed)
         # A tensor on another device is not checked, which would wait for that device.
@@ -190,7 +195,7 @@ def check_scale(scale: object, device: torch.device) -> Tensor:
     plain: Any = scale
     number = isinstance(scale, (int, float, np.number, np.ndarray)) and np.size(plain) == 1
     if not number or isinstance(scale, bool) or np.asarray(plain).dtype.kind not in "iuf":
-        raise RevRNNError("E_ARGUMENT", "loss_scale", repr(scale), allowed)
+        raise RevRNNError("E_ARGUMENT", "loss_scale", shown(scale), allowed)
     try:
         value = float(np.asarray(plain).item())
     except OverflowError:

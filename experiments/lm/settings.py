@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 
 from ..settings import (
     AT_LEAST_1,
@@ -63,7 +63,7 @@ class LmSettings(TextSettings):
         super().__post_init__()
         if self.framework == "jax" and self.cell in FLOAT:
             allowed = f"{one_of((*REVERSIBLE, *OWN))}, or framework torch"
-            raise RevRNNError("E_ARGUMENT", "cell", repr(self.cell), allowed)
+            raise RevRNNError("E_ARGUMENT", "cell", shown(self.cell), allowed)
         if self.cell in FLOAT and not self.forgetting:
             raise RevRNNError("E_ARGUMENT", "forgetting", "False", f"True with cell {self.cell}")
         if self.has_config:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 from revrnn.config import Config
-from revrnn.errors import RevRNNError, one_of
+from revrnn.errors import RevRNNError, one_of, shown
 
 from ..settings import ABOVE_0, AT_LEAST_1, Allowed, Settings, check, described, rate_warnings
 
@@ -168,7 +168,7 @@ def _parts(name: str, given: str, kind: Callable[[str], V], allowed: str) -> tup
     try:
         parts = tuple(kind(part.strip()) for part in given.split(","))
     except ValueError:
-        raise RevRNNError("E_ARGUMENT", name, repr(given), allowed) from None
+        raise RevRNNError("E_ARGUMENT", name, shown(given), allowed) from None
     check(name, given, len(set(parts)) == len(parts), allowed)
     return parts
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from revrnn.errors import RevRNNError
+from revrnn.errors import RevRNNError, shown
 
 _ALLOWED = "'full', 'emb', a slice such as '20h', or embeddings with one of these: 'emb+20h'"
 
@@ -39,5 +39,5 @@ class Context:
             return cls(embeddings, None)
         match = re.fullmatch(r"([1-9][0-9]{0,5})h", rest[0]) if good else None
         if match is None:
-            raise RevRNNError("E_ARGUMENT", "context", repr(text), _ALLOWED)
+            raise RevRNNError("E_ARGUMENT", "context", shown(text), _ALLOWED)
         return cls(embeddings, int(match[1]))
