@@ -182,7 +182,7 @@ def load_state(path: Path) -> State:
 
 def _read(path: Path, kind: Kind) -> Contents:
     open_file = partial(safe_open, framework="numpy")
-    return read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
+    return read(path, kind, open_file, np.array, _is_sound, (OSError, SafetensorError))
 
 
 def _is_sound(name: str, value: Array, config: Config) -> bool:

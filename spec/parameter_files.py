@@ -161,6 +161,7 @@ def read(
     path: str | os.PathLike[str],
     kind: Kind,
     open_file: Callable[[str], AbstractContextManager[Any]],
+    copied: Callable[[Any], Any],
     is_sound: Callable[[str, Any, Config], bool],
     faults: tuple[type[Exception], ...],
 ) -> Contents:
@@ -170,6 +171,7 @@ def read(
         path: the file.
         kind: what it must hold.
         open_file: the framework's ``safetensors.safe_open``, for a path.
+        copied: makes an array of what the framework maps to the file, whose change it would see.
         is_sound: says whether a tensor's values may be so, by its name: for ``parameters`` whether
             all are finite; for ``state`` whether ``heads`` are in :func:`head_range`.
         faults: what opening and reading a file may raise.
@@ -178,12 +180,14 @@ def read(
         RevRNNError: with the path, and what is wrong.
     """
     place = checked_path(path)
-    if os.path.isdir(place):
-        raise RevRNNError("E_ARGUMENT", "path", f"{place}, a folder", f"a file of {_WRITERS[kind]}")
+    if os.path.exists(place) and not os.path.isfile(place):  # a pipe would be waited for
+        given = "a folder" if os.path.isdir(place) else "a device, a pipe or a socket"
+        given, allowed = f"{place}, {given}", f"a file of {_WRITERS[kind]}"
+        raise RevRNNError("E_ARGUMENT", "path", given, allowed)
     try:
         with open_file(place) as file:
             config, directions, shapes = _read_header(place, kind, file)
-            tensors = {name: file.get_tensor(name) for name in shapes}
+            tensors = {name: copied(file.get_tensor(name)) for name in shapes}
     except faults as error:
         given = f"{place}, which cannot be read: {error}"
         raise RevRNNError("E_ARGUMENT", "path", given, f"a file of {_WRITERS[kind]}") from error

@@ -154,7 +154,7 @@ def load_state(path: Path, device: torch.device | str | None = None) -> State:
 def _read(path: Path, kind: Kind, device: torch.device | str | None) -> Contents:
     place = check_device("cpu" if device is None else device)
     open_file = partial(safe_open, framework="pt", device="cpu")
-    contents = read(path, kind, open_file, _is_sound, (OSError, SafetensorError))
+    contents = read(path, kind, open_file, torch.clone, _is_sound, (OSError, SafetensorError))
     for name, value in contents.tensors.items():
         contents.tensors[name] = value.to(place)
     return contents
