@@ -13,13 +13,16 @@ from revrnn.errors import RevRNNError
 from revrnn.formats import OPERAND_MAX
 from revrnn.saturation import Saturation, view_limit, warn_of_saturation
 
-from .checks import in_binary32
+from .checks import Params, in_binary32
+from .parameters import quantise_parameters
 from .quantise import quantise
 from .state import State, check_config
 from .status import is_array_or_number, is_concrete, kind_of
 
 
-def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Saturation:
+def saturation_of(
+    result: Any, config: Config, x: jax.Array | None = None, params: Params | None = None
+) -> Saturation:
     """Return what a pass met at the end of its range; warn, once a process, of more than 1 %.
 
     The pass itself counts nothing, so that programs that do not ask pay nothing. It is counted on
@@ -32,13 +35,14 @@ def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Sa
         config: the stack.
         x: floats, the inputs of the pass, of any shape, or some of them; without them their share
             is 0.
+        params: the parameters of the pass; without them the share of the weights is 0.
 
     Returns:
-        Shares of inputs, and of the outputs if the result has any, else of the final states of all
-        layers; and the largest ``|h|`` of both.
+        Shares of inputs and weights, and of the outputs if the result has any, else of the final
+        states of all layers; and the largest ``|h|`` of both.
 
     Raises:
-        RevRNNError: ``E_ARGUMENT`` or ``E_DTYPE``, also for traced values.
+        RevRNNError: ``E_ARGUMENT``, ``E_DTYPE`` or ``E_SHAPE``, also for traced values.
     """
     check_config(config)
     state = getattr(result, "state", None)
@@ -66,9 +70,20 @@ def saturation_of(result: Any, config: Config, x: jax.Array | None = None) -> Sa
         floats = np.abs(np.asarray(outputs))
         seen = floats > np.float32(limit) * np.float32(2.0**-bits)
         largest = max(largest, float(floats.max()))
-    met = Saturation(of_inputs, float(seen.mean()) if seen.size else 0.0, largest)
+    of_states = float(seen.mean()) if seen.size else 0.0
+    met = Saturation(of_inputs, of_states, largest, _of_weights(params, config))
     warn_of_saturation(met, config, "inputs")
     return met
+
+
+def _of_weights(params: Params | None, config: Config) -> float:
+    """Return the share of the weights that lie at the end of their range."""
+    exact = {} if params is None else quantise_parameters(params, config)
+    weights = [value for name, value in exact.items() if name.startswith("weight")]
+    if not all(map(is_concrete, weights)):
+        raise RevRNNError("E_ARGUMENT", "params", "traced values", "parameters outside jit")
+    ends = sum(int((jnp.abs(value) == OPERAND_MAX).sum()) for value in weights)
+    return ends / max(sum(value.size for value in weights), 1)
 
 
 def _reach(h: jax.Array) -> np.ndarray[Any, Any]:

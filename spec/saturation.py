@@ -6,10 +6,10 @@ RevLSTM's state beyond ±31.75. It is computed with as that end, and passes no g
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Final
 
+from .caller_warnings import warn_caller
 from .config import Config
 from .formats import OPERAND_MAX
 
@@ -18,7 +18,7 @@ WARNED_SHARE: Final = 0.01
 
 
 class SaturationWarning(UserWarning):
-    """More than 1 % of the inputs or of the states seen lie at the end of their range."""
+    """More than 1 % of the inputs, states or weights seen lie at the end of their range."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,20 @@ class Saturation:
         views: share of the top layer's outputs whose view is at ±32512, 0 … 1 (FMT-004). Of a
             pass that gave no outputs, share of the final states of all layers.
         largest_h: the largest magnitude of those outputs and of the final ``h``.
+        weights: share of the weights at ±32512 (FMT-003), where they were counted: in PyTorch by
+            passes that can be differentiated, in JAX if they are given.
     """
 
     inputs: float
     views: float
     largest_h: float
+    weights: float = 0.0
 
     def __str__(self) -> str:
         """Return one line."""
         return (
-            f"saturated: inputs {self.inputs:.2%}, views {self.views:.2%};"
-            f" largest |h| {self.largest_h:.3g}"
+            f"saturated: inputs {self.inputs:.2%}, views {self.views:.2%}, weights"
+            f" {self.weights:.2%}; largest |h| {self.largest_h:.3g}"
         )
 
 
@@ -61,24 +64,31 @@ def warn_of_saturation(saturation: Saturation, config: Config, inputs: str = "in
         config: its stack.
         inputs: what the caller calls the inputs.
     """
-    formats = config.formats
+    formats, stops = config.formats, "saturate and pass no gradient"
     kinds = (
-        ("inputs", inputs, saturation.inputs, formats.operand_bits, "scale them down"),
+        ("inputs", inputs, saturation.inputs, formats.operand_bits, stops, "scale them down"),
+        ("views", "states", saturation.views, config.view_bits, stops, _advice(config)),
         (
-            "views",
-            "states",
-            saturation.views,
-            config.view_bits,
-            "use a smaller learning rate, clip gradients, or lower p_max and z_max",
+            "weights",
+            "weights",
+            saturation.weights,
+            formats.weight_bits,
+            "are computed with as that",
+            "begin with smaller ones, use a smaller learning rate or weight decay",
         ),
     )
-    for kind, name, share, bits, advice in kinds:
+    for kind, name, share, bits, what, advice in kinds:
         if share > WARNED_SHARE and kind not in _warned:
-            _warned.add(kind)
             end = OPERAND_MAX / 2**bits
-            warnings.warn(
-                f"{share:.1%} of the {name} are at or beyond ±{end:.2f}, where they saturate and"
-                f" pass no gradient: {advice}. (Said once a process.)",
-                SaturationWarning,
-                stacklevel=2,
-            )
+            text = f"{share:.1%} of the {name} are at or beyond ±{end:.2f}, where they {what}"
+            warn_caller(f"{text}: {advice}. (Said once a process.)", SaturationWarning)
+            _warned.add(kind)  # not if it is an error, which is raised every time
+
+
+def _advice(config: Config) -> str:
+    """Return what keeps states of a stack smaller."""
+    if not config.forgetting:
+        return "use a smaller learning rate, clip gradients, or a cell that forgets"
+    if "p" in config.gates:
+        return "use a smaller learning rate, clip gradients, or lower p_max and z_max"
+    return "begin with smaller states"  # they do not grow beyond those, or ±1

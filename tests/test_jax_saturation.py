@@ -17,6 +17,7 @@ from revrnn.torch_impl import rev_rnn
 
 CONFIG = Config("revlstm", 3, 4, max_forget_bits=3, p_max=1024, z_max=1024)
 PARAMS = init(jax.random.key(0), CONFIG) | {"bias_l0": jnp.full(20, 7.0)}
+PARAMS["weight_hh_l0"] = PARAMS["weight_hh_l0"].at[0].set(-9.0)  # 2 of 100
 X = jnp.ones((5, 2, 3)).at[:3, :, 0].set(9.0).at[0, 0, 1].set(-8.0)
 H = jnp.full((1, 2, 4), 200.0).at[0, 0, 0].set(1.0)
 
@@ -30,14 +31,15 @@ def _not_yet_warned(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_counts_are_those_of_pytorch() -> None:
     out = apply(PARAMS, X, CONFIG, hx=(H, H))
     with pytest.warns(counts.SaturationWarning) as said:
-        met = saturation_of(out, CONFIG, X)
-    assert len(said) == 2
-    assert saturation_of(out, CONFIG, X) == met  # said once
+        met = saturation_of(out, CONFIG, X, PARAMS)
+    assert [one.filename for one in said] == [__file__] * 3  # the line that called
+    assert saturation_of(out, CONFIG, X, PARAMS) == met  # said once
     weights = {name: torch.tensor(np.asarray(v)) for name, v in PARAMS.items()}
-    x, h = torch.tensor(np.asarray(X)), torch.tensor(np.asarray(H))
+    x, h = torch.tensor(np.asarray(X), requires_grad=True), torch.tensor(np.asarray(H))
     other = rev_rnn(x, weights, CONFIG, hx=(h, h))  # said already
     assert other.saturation is not None
     assert met.inputs == other.saturation.inputs == 7 / 30
+    assert met.weights == other.saturation.weights == 0.02
     assert met.views == other.saturation.views > 0
     assert met.largest_h == pytest.approx(other.saturation.largest_h, rel=1e-6)
 
@@ -61,3 +63,7 @@ def test_what_cannot_be_counted_is_named() -> None:
         saturation_of(out, CONFIG, jnp.ones(3, jnp.int32))
     with pytest.raises(RevRNNError, match="result: got a traced value"):
         jax.jit(lambda out: saturation_of(out, CONFIG).inputs)(out)
+    with pytest.raises(RevRNNError, match="params: got traced values"):
+        jax.jit(lambda params: saturation_of(out, CONFIG, None, params).weights)(PARAMS)
+    with pytest.raises(RevRNNError, match=r"x: got a masked array"):
+        saturation_of(out, CONFIG, np.ma.masked_array(X))

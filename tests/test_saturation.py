@@ -37,6 +37,19 @@ def test_inputs_beyond_their_range_are_counted() -> None:
         out = rev_rnn(x, dict(rnn.named_parameters()), rnn.config)
     assert out.saturation is not None
     assert out.saturation.inputs == 0.25
+    mask = torch.arange(20)[:, None].expand(20, 2) < 10
+    x[:10] = 0
+    gone = x.clone().requires_grad_()
+    out = rev_rnn(gone, dict(rnn.named_parameters()), rnn.config, mask=mask)
+    assert out.saturation is not None
+    assert out.saturation.inputs == 0  # steps that no row has are nobody's
+    out.outputs.sum().backward()
+    assert gone.grad is not None
+    assert not gone.grad[10:].any()
+    x[0, 0] = 9.0
+    out = rev_rnn(x, dict(rnn.named_parameters()), rnn.config, mask=mask)
+    assert out.saturation is not None
+    assert out.saturation.inputs == 0.05
     assert out.saturation.views == 0
     assert out.saturation.largest_h == pytest.approx(out.outputs.abs().max().item(), rel=1e-6)
     with warnings.catch_warnings():
@@ -56,6 +69,34 @@ def test_states_beyond_their_views_are_counted() -> None:
     assert out.saturation is not None
     assert out.saturation.views == 0.75
     assert 100 < out.saturation.largest_h < 103
+
+
+@pytest.mark.rule("FMT-003", "GRAD-003")
+def test_weights_beyond_their_range_are_counted_where_they_are_trained() -> None:
+    rnn, x = RevGRU(2, 4), torch.zeros(3, 1, 2)
+    nn.init.constant_(rnn.weight_hh_l0, -9.0)  # half of the weights, 24 of 48
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with torch.no_grad():
+            rnn(x)
+        for _ in range(2):  # an error is raised every time
+            with pytest.raises(SaturationWarning, match=r"50\.0% of the weights .*±7\.94"):
+                value_and_grad(rnn, x, x, lambda o, y: (o * y[..., :1]).mean())
+        assert rnn.weight_hh_l0.grad is None
+    with pytest.warns(SaturationWarning) as caught:
+        rnn(x)
+    assert [one.filename for one in caught] == [__file__]  # the line that called
+
+
+def test_advice_is_of_what_the_stack_has() -> None:
+    for config, word in (
+        (Config("revgru", 1, 2), "begin with smaller"),
+        (Config("revgru", 1, 2, forgetting=False), "a cell that forgets"),
+        (Config("revlstm", 1, 2), "p_max"),
+    ):
+        with pytest.warns(SaturationWarning, match=word):
+            warn_of_saturation(Saturation(0.0, 0.5, 9.0), config)
+        saturation._warned.clear()
 
 
 def test_a_share_of_one_in_a_hundred_is_not_warned_of() -> None:

@@ -60,7 +60,7 @@ class Bptt:
         self.config, self.steps, self.start, self.settings = config, steps, start, settings
         self.engine = engine or choose(config, start.h.device, settings)
         self.work = self.engine.prepare(config, params, schedule, settings)
-        self.end = start
+        self.end, self.mask = start, schedule.mask
         self.wraps = 0
         self.gate_counts: Tensor | None = None
         self.pushed: Tensor | None = None
@@ -212,7 +212,8 @@ class Bptt:
         for first in range(begin, stop, self._stride):
             x = inputs(first, min(first + self._stride, stop))
             if count_inputs:
-                self.saturation.add_inputs(x)
+                mask = self.mask
+                self.saturation.add_inputs(x, None if mask is None else mask[first:][: len(x)])
             h = None
             if all_of_outputs is not None:
                 h = all_of_outputs[first : first + len(x)]

@@ -106,6 +106,8 @@ class Call:
         params = quantise_parameters(weights, config, by.quantise)
         own = config, params, steps, start, schedule, self.settings, engine
         self.bptt = Bptt(*own, whole=True)
+        if self.differentiable:
+            self.bptt.saturation.add_weights(params)
         taker = deliver if self.with_outputs or depth else None
         place = by.place_in(outputs) if self.with_outputs else None
         end = self.bptt.forward(self._inputs(self.bptt, x), taker, self.differentiable, place)

@@ -74,6 +74,7 @@ class MemoryReport:
             "bytes_kept": self.bytes_kept,
             "saturated_inputs": self.saturation.inputs,
             "saturated_views": self.saturation.views,
+            "saturated_weights": self.saturation.weights,
             "largest_h": self.saturation.largest_h,
         }
         for k, layer in enumerate(self.layers):

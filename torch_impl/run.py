@@ -114,7 +114,10 @@ class Run:
         """Return the pass over the sequence."""
         params = quantise_parameters(self.tensors, self.config, self.conversions.quantise)
         given = self.steps, self.start, self.schedule, self.settings, self.engine
-        return Bptt(self.config, params, *given)
+        made = Bptt(self.config, params, *given)
+        if self.into is not None:
+            made.saturation.add_weights(params)
+        return made
 
     def floats(self, h: Tensor) -> Tensor:
         """Return exact states as the module's outputs."""

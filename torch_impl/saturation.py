@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -24,19 +26,31 @@ class SaturationCounter:
         """Start from nothing; ``conversions`` look at tensors on the CPU."""
         self._look = conversions.largest
         self.limit, self.bits = view_limit(config), config.formats.state_bits
-        self.ends = torch.zeros(2, dtype=torch.int64, device=device)
+        self.ends = torch.zeros(4, dtype=torch.int64, device=device)
         self.largest = torch.zeros((), dtype=torch.int64, device=device)
         self.on_cpu, self._most = device.type == "cpu", 0
-        self.inputs = self.views = 0
+        self.inputs = self.views = self.weights = 0
         self.end: State | None = None
 
-    def add_inputs(self, x: Tensor) -> None:
-        """Count a chunk's operands, int16 of any shape."""
-        if x.numel():
+    def add_inputs(self, x: Tensor, mask: Tensor | None) -> None:
+        """Count a chunk's operands, int16 ``[C, B, I]``, of the steps that rows have."""
+        if mask is None:
             self.inputs += x.numel()
-            if self.on_cpu and self._look(x) < OPERAND_MAX:
-                return
-            self.ends[0] += (x.abs() == OPERAND_MAX).sum()
+        else:
+            self.ends[3] += mask.sum() * x.shape[2]
+        self._add(0, x, mask)
+
+    def add_weights(self, params: Mapping[str, Tensor]) -> None:
+        """Count a pass's weights, int16 tensors by name; biases have a range of their own."""
+        for name, value in params.items():
+            if name.startswith("weight"):
+                self.weights += value.numel()
+                self._add(2, value)
+
+    def _add(self, place: int, x: Tensor, mask: Tensor | None = None) -> None:
+        if x.numel() and not (self.on_cpu and self._look(x) < OPERAND_MAX):
+            ends = x.abs() == OPERAND_MAX
+            self.ends[place] += (ends if mask is None else ends & mask[:, :, None]).sum()
 
     def add_states(self, h: Tensor) -> None:
         """Count states, int32 of any shape."""
@@ -57,14 +71,18 @@ class SaturationCounter:
         """Return the shares; this waits for the device."""
         if self.views == 0 and self.end is not None:
             self.add_states(self.end.h)
-        inputs, views, largest = [*self.ends.tolist(), max(int(self.largest), self._most)]
+        inputs, views, weights, masked = self.ends.tolist()
+        largest = max(int(self.largest), self._most)
         if self.end is not None and self.end.h.numel():
             largest = max(largest, self._look(self.end.h.cpu()))
         return Saturation(
-            inputs / max(self.inputs, 1), views / max(self.views, 1), largest / 2**self.bits
+            inputs / max(self.inputs + masked, 1),
+            views / max(self.views, 1),
+            largest / 2**self.bits,
+            weights / max(self.weights, 1),
         )
 
     @property
     def none_of_inputs(self) -> bool:
-        """Whether no operand so far was at an end; false where that would wait for the device."""
+        """Whether no operand that counts was at an end; false where that waits for a device."""
         return self.on_cpu and not int(self.ends[0])
