@@ -136,6 +136,23 @@ def test_message_names_argument_given_and_allowed(oracle: Implementation, case: 
     assert (again.code, str(again)) == (code, str(error))
 
 
+@pytest.mark.rule("ERR-004")
+def test_messages_are_one_short_line_whatever_was_given() -> None:
+    class Broken:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    given: list[Any] = [10**5000, "a\nb\x1b[2J\udc80", np.zeros((99, 99)), ["x"] * 10**5, Broken()]
+    for value in given:
+        with pytest.raises(RevRNNError) as caught:
+            Config("revgru", value, 2)
+        text = str(caught.value)
+        assert text.isprintable()
+        assert len(text) < 700
+        assert text.endswith("at least 1")
+        assert str(pickle.loads(pickle.dumps(caught.value))) == text
+
+
 @pytest.mark.rule("FMT-002")
 def test_formats_are_values() -> None:
     assert Formats() == Formats(23, 12, 10, 12)

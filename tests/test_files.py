@@ -186,6 +186,26 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
     assert torch_impl.load_parameters(tmp_path / "good")[1].hidden_size == 8
 
 
+@pytest.mark.parametrize("package", [torch_impl, jax_impl])
+def test_what_was_read_does_not_change_with_the_file(tmp_path: Path, package: Any) -> None:
+    path, module = tmp_path / "a", torch_impl.RevGRU(3, 6)
+    torch_impl.save_parameters(path, module)
+    params, _ = package.load_parameters(path)
+    path.write_bytes(bytes(path.stat().st_size))
+    for name, value in params.items():
+        assert np.array_equal(np.asarray(value), getattr(module, name).detach().numpy())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_no_pipe_is_waited_for_and_no_folder_s_name_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RevRNNError, match=r"path: .*a pipe"):
+        torch_impl.load_parameters(tmp_path / "pipe")
+    with pytest.raises(RevRNNError, match=r"path: .*new/, .* a folder"):
+        torch_impl.save_parameters(f"{tmp_path}/new/", torch_impl.RevGRU(3, 6))
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path) -> None:
     path, module = tmp_path / "shared", torch_impl.RevGRU(3, 4)

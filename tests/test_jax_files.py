@@ -109,6 +109,11 @@ def test_a_state_is_written_and_read(buffer: str, tmp_path: Path) -> None:
     again = load_state(tmp_path / "s")
     assert again.config == config
     jax.tree.map(np.testing.assert_array_equal, tuple(again), tuple(state))
+    hidden: Any = np.ma.masked_array(np.asarray(state.h), True)
+    for change, named in (({"h": hidden}, r"state\.h: got a masked"), ({"config": "a"}, "config")):
+        with pytest.raises(RevRNNError, match=named):
+            save_state(tmp_path / "t", state._replace(**change))
+    assert not (tmp_path / "t").exists()
 
 
 @pytest.mark.parametrize(

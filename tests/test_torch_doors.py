@@ -6,16 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
-from revrnn import Formats, RevRNNError
-from revrnn.torch_impl import RevGRU, RevLSTM, State, rev_rnn
+from revrnn import Config, Formats, RevRNNError
+from revrnn.torch_impl import (
+    RevGRU,
+    RevLSTM,
+    State,
+    engine_plan,
+    plan,
+    rev_rnn,
+    set_engine,
+    set_product_method,
+)
 
 X = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0))
 TRUE = torch.ones(5, 2, dtype=torch.bool)
+
+
+ARRAY: Any = np.array([1, 2])
+CONFIG = Config("revgru", 3, 6, 2)
+P = {name: torch.zeros(shape) for name, shape in CONFIG.parameter_shapes().items()}
 
 
 def gru(**settings: Any) -> RevGRU:
@@ -196,6 +211,35 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
     ),
     "no Config": (lambda: rev_rnn(X, {}, {"cell": "revgru"}), "E_ARGUMENT", "config", "dict"),  # type: ignore[arg-type]
     "dtype": (lambda: gru(dtype=torch.int32), "E_DTYPE", "dtype", "int32"),
+    "dtype of arrays": (lambda: gru(dtype=ARRAY), "E_DTYPE", "dtype", "array([1, 2])"),
+    "proj_size of arrays": (lambda: gru(proj_size=ARRAY), "E_UNSUPPORTED", "proj_size", "0"),
+    "no device": (lambda: gru(device=2**64), "E_ARGUMENT", "device", "available"),
+    "device of a plan": (lambda: engine_plan(CONFIG, 2**64), "E_ARGUMENT", "device", "a device"),  # type: ignore[arg-type]
+    "settings": (lambda: engine_plan(CONFIG, settings=3), "E_ARGUMENT", "settings", "int"),  # type: ignore[arg-type]
+    "engine": (lambda: set_engine(ARRAY), "E_ARGUMENT", "name", "'eager'"),
+    "product": (lambda: set_product_method(ARRAY), "E_ARGUMENT", "method", "'int8'"),
+    "states": (lambda: rev_rnn(X, P, CONFIG, states=ARRAY), "E_ARGUMENT", "states", "'stored'"),
+    "a fixed setting": (
+        lambda: setattr(gru(), "hidden_size", ARRAY),
+        "E_ARGUMENT",
+        "hidden_size",
+        "6",
+    ),
+    "gains": (lambda: rev_rnn(X, P, CONFIG, gains=lambda: X), "E_ARGUMENT", "gains", "number"),  # type: ignore[arg-type, misc]
+    "steps": (lambda: plan(CONFIG, 10**400, 1), "E_ARGUMENT", "steps", "2^62"),
+    "rows of no numbers": (
+        lambda: state_of().index_select(torch.zeros(1, dtype=torch.long, device="meta")),
+        "E_DTYPE",
+        "rows",
+        "meta",
+    ),
+    "no states": (lambda: State.cat(X[0, 0, 0]), "E_ARGUMENT", "states", "one State"),  # type: ignore[arg-type]
+    "states without h": (
+        lambda: State.cat([State(None, None, None)]),
+        "E_ARGUMENT",
+        "states",
+        "one",
+    ),  # type: ignore[arg-type]
 }
 
 

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch_results import gradients_of
 
 from revrnn import RevRNNError
-from revrnn.torch_impl import RevGRU, RevLSTM, encode, initial_state, value, value_and_grad
+from revrnn.torch_impl import (
+    LinearCrossEntropy,
+    RevGRU,
+    RevLSTM,
+    encode,
+    initial_state,
+    value,
+    value_and_grad,
+)
 
 STEPS, ROWS = 6, 2
 NAN = float("nan")
@@ -51,6 +59,18 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "features": ("inputs", {"inputs": torch.zeros(STEPS, ROWS, 5)}, "E_SHAPE"),
     "tokens": ("inputs", {"inputs": torch.zeros(STEPS, ROWS, 4).long()}, "E_DTYPE"),
     "NaN": ("inputs", {"inputs": torch.full((STEPS, ROWS, 4), NAN)}, "E_NONFINITE"),
+    "sparse targets": (
+        "targets",
+        {"targets": torch.zeros(STEPS, ROWS).to_sparse()},
+        "E_UNSUPPORTED",
+    ),
+    "no numbers": (
+        "targets",
+        {"targets": torch.zeros(STEPS, ROWS, device="meta")},
+        "E_UNSUPPORTED",
+    ),
+    "targets of NumPy without axes": ("targets", {"targets": np.array(1.0)}, "E_SHAPE"),
+    "a scale without a number": ("loss_scale", {"loss_scale": _scale(device="meta")}, "E_ARGUMENT"),
     "no function": ("embed", {"embed": 3}, "E_ARGUMENT"),
     "embed's shape": ("embed", {"embed": lambda x: x[:, :, :3]}, "E_SHAPE"),
     "embed's type": ("embed", {"embed": lambda x: x.long()}, "E_DTYPE"),
@@ -130,6 +150,20 @@ def test_bad_arguments_are_named_before_any_work(case: str) -> None:
         assert caught.value.argument.split(".")[0].split("[")[0] == name
         assert not calls
         assert not gradients_of(given["module"])
+
+
+def test_a_readout_called_as_a_function_names_what_it_cannot_take() -> None:
+    readout, h = LinearCrossEntropy(nn.Linear(6, 4)), torch.zeros(STEPS, ROWS, 6)
+    y: Any = torch.zeros(STEPS, ROWS).long()
+    for outputs, targets, said in (
+        ([1.0], y, r"E_DTYPE\] outputs: got list"),
+        (h, y.int(), r"E_DTYPE\] targets: got torch\.int32"),
+        (h, y.to_sparse(), r"E_UNSUPPORTED\] targets"),
+    ):
+        with pytest.raises(RevRNNError, match=said):
+            readout(outputs, targets)
+    with pytest.raises(RevRNNError, match="label_smoothing"):
+        LinearCrossEntropy(nn.Linear(6, 4), label_smoothing=10**400)
 
 
 def test_numpys_numbers_and_negative_scales_are_numbers() -> None:
