@@ -138,7 +138,6 @@ TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
         r"E_SHAPE\] readout:",
     ),
     ((of_encode, of_grad), "embed", (1, X, "text"), r"E_ARGUMENT\] embed:"),
-    ((of_encode, of_grad), "embed", (lambda *_: 0.0, lambda o, i: i.sum()), r"E_SHAPE\] embed:"),
     (
         (of_encode, of_grad),
         "embed",
@@ -156,6 +155,7 @@ TABLE: list[tuple[tuple[Call, ...], str, tuple[Any, ...], str]] = [
         ("text", [None] * 5, THINGS, np.ones(5, complex)),
         r"E_DTYPE\] weight:",
     ),
+    ((of_classes,), "ignore_index", (None, 2.0, 2**31), r"E_ARGUMENT\] ignore_index:"),
     ((of_classes,), "weight", (np.ones(4), jnp.ones((5, 1))), r"E_SHAPE\] weight:"),
     ((of_classes,), "targets", (Y, jnp.ones((3, 2), bool), {"a": CLASSES}), r"E_DTYPE\] targets:"),
     ((of_classes,), "targets", (jnp.ones((3, 3), int), Y[..., None] > 0), r"E_[A-Z]*\] targets:"),

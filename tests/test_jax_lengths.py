@@ -141,6 +141,9 @@ def test_so_it_is_of_an_embed() -> None:
     later = {"embed": lambda _, x: x * (jnp.arange(len(x)) > 5)[:, None, None]}
     with pytest.raises(RevRNNError, match="embed: got a result whose steps depend"):
         traced(3, 8, readout=lambda o, y, m: losses(y).mean(), **later)
+    for scalar in (lambda _, x: 0.0, lambda _, x: x.sum()):  # without steps: no doubt, but no shape
+        with pytest.raises(RevRNNError, match=r"E_SHAPE. embed: got shape \[\]"):
+            traced(embed=scalar, readout=lambda o, y, m: losses(y).mean())
 
 
 def test_large_arrays_are_not_made_to_try(monkeypatch: pytest.MonkeyPatch) -> None:

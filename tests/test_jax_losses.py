@@ -118,6 +118,7 @@ OF_NAN: dict[str, Any] = {
     "mean": (value_and_grad, lambda outer, o, t: (o @ outer["kernel"]).mean()),
     "linear": (value_and_grad, LinearCrossEntropy(layer)),
     "pair": (value, lambda outer, o, t: ((o @ outer["kernel"]).sum(), t.size)),
+    "count": (value, lambda outer, o, t: (o.sum(), t.size * outer["kernel"].sum())),
     "logarithm": (value, lambda outer, o, t: (jnp.log(-jnp.abs(o) - 1).sum(), t.size)),
 }
 
