@@ -103,8 +103,9 @@ def in_binary32(tree: Any) -> Any:
 
 def _check_width(name: str, leaf: Any) -> None:
     """Raise ``E_RANGE`` for whole numbers that JAX would cut down to 32 bits, or cannot take."""
+    kind: np.dtype[Any] = np.dtype(np.int64)
     if isinstance(leaf, int):
-        kind, numbers = np.dtype(np.int64), [leaf]
+        numbers = [leaf]
     elif isinstance(leaf, (np.ndarray, np.integer)) and leaf.dtype.kind in "iu":
         kind, numbers = leaf.dtype, [int(leaf.min()), int(leaf.max())] if leaf.size else []
     else:

@@ -219,6 +219,9 @@ def _plain(name: str, value: Any) -> Array:
         raise RevRNNError("E_DTYPE", name, kind_of(value), "an array of JAX or NumPy")
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.extended):
         raise RevRNNError("E_DTYPE", name, value.dtype, "an array of numbers")
+    if isinstance(value, jax.Array) and value.is_deleted():
+        gone = "an array that has been deleted, or donated to a function"
+        raise RevRNNError("E_ARGUMENT", name, gone, "an array that is still there")
     if isinstance(value, jax.Array) and not value.is_fully_addressable:
         raise RevRNNError("E_ARGUMENT", name, "an array of other hosts too", "a whole array")
     try:

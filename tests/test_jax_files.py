@@ -110,7 +110,14 @@ def test_a_state_is_written_and_read(buffer: str, tmp_path: Path) -> None:
     assert again.config == config
     jax.tree.map(np.testing.assert_array_equal, tuple(again), tuple(state))
     hidden: Any = np.ma.masked_array(np.asarray(state.h), True)
-    for change, named in (({"h": hidden}, r"state\.h: got a masked"), ({"config": "a"}, "config")):
+    gone: Any = jnp.zeros(1)
+    gone.delete()
+    wrong = (
+        ({"h": hidden}, "h: got a masked"),
+        ({"h": gone}, "h: .*deleted"),
+        ({"config": 1}, "config"),
+    )
+    for change, named in wrong:
         with pytest.raises(RevRNNError, match=named):
             save_state(tmp_path / "t", state._replace(**change))
     assert not (tmp_path / "t").exists()

@@ -65,5 +65,6 @@ def test_what_cannot_be_counted_is_named() -> None:
         jax.jit(lambda out: saturation_of(out, CONFIG).inputs)(out)
     with pytest.raises(RevRNNError, match="params: got traced values"):
         jax.jit(lambda params: saturation_of(out, CONFIG, None, params).weights)(PARAMS)
+    hidden: Any = np.ma.masked_array(X)
     with pytest.raises(RevRNNError, match=r"x: got a masked array"):
-        saturation_of(out, CONFIG, np.ma.masked_array(X))
+        saturation_of(out, CONFIG, hidden)

@@ -43,7 +43,7 @@ def test_inputs_beyond_their_range_are_counted() -> None:
     out = rev_rnn(gone, dict(rnn.named_parameters()), rnn.config, mask=mask)
     assert out.saturation is not None
     assert out.saturation.inputs == 0  # steps that no row has are nobody's
-    out.outputs.sum().backward()
+    out.outputs.sum().backward()  # type: ignore[no-untyped-call]
     assert gone.grad is not None
     assert not gone.grad[10:].any()
     x[0, 0] = 9.0
@@ -74,7 +74,8 @@ def test_states_beyond_their_views_are_counted() -> None:
 @pytest.mark.rule("FMT-003", "GRAD-003")
 def test_weights_beyond_their_range_are_counted_where_they_are_trained() -> None:
     rnn, x = RevGRU(2, 4), torch.zeros(3, 1, 2)
-    nn.init.constant_(rnn.weight_hh_l0, -9.0)  # half of the weights, 24 of 48
+    hidden = rnn.get_parameter("weight_hh_l0")
+    nn.init.constant_(hidden, -9.0)  # half of the weights, 24 of 48
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with torch.no_grad():
@@ -82,7 +83,7 @@ def test_weights_beyond_their_range_are_counted_where_they_are_trained() -> None
         for _ in range(2):  # an error is raised every time
             with pytest.raises(SaturationWarning, match=r"50\.0% of the weights .*±7\.94"):
                 value_and_grad(rnn, x, x, lambda o, y: (o * y[..., :1]).mean())
-        assert rnn.weight_hh_l0.grad is None
+        assert hidden.grad is None
     with pytest.warns(SaturationWarning) as caught:
         rnn(x)
     assert [one.filename for one in caught] == [__file__]  # the line that called

@@ -29,6 +29,7 @@ TRUE = torch.ones(5, 2, dtype=torch.bool)
 
 
 ARRAY: Any = np.array([1, 2])
+NOTHING: Any = None
 CONFIG = Config("revgru", 3, 6, 2)
 P = {name: torch.zeros(shape) for name, shape in CONFIG.parameter_shapes().items()}
 
@@ -233,13 +234,13 @@ CALLS: dict[str, tuple[Callable[[], Any], str, str, str]] = {
         "rows",
         "meta",
     ),
-    "no states": (lambda: State.cat(X[0, 0, 0]), "E_ARGUMENT", "states", "one State"),  # type: ignore[arg-type]
+    "no states": (lambda: State.cat(X[0, 0, 0]), "E_ARGUMENT", "states", "one State"),
     "states without h": (
-        lambda: State.cat([State(None, None, None)]),
+        lambda: State.cat([State(NOTHING, None, None)]),
         "E_ARGUMENT",
         "states",
         "one",
-    ),  # type: ignore[arg-type]
+    ),
 }
 
 
