@@ -22,8 +22,8 @@ out = apply(params, x, config, state=initial_state(config, batch_size))
 # - users' functions, called for one chunk after the other: :mod:`.readout`, :mod:`.in_place`,
 #   :mod:`.embedded`;
 # - from the losses of chunks to that of the sequence: :mod:`.flat`, :mod:`.mixing`,
-#   :mod:`.lengths`, :mod:`.guards`, :mod:`.averages`, :mod:`.pairs`, :mod:`.draws`, :mod:`.apart`,
-#   :mod:`.losses`.
+#   :mod:`.lengths`, :mod:`.guards`, :mod:`.averages`, :mod:`.ratios`, :mod:`.pairs`, :mod:`.draws`,
+#   :mod:`.apart`, :mod:`.part_gradients`, :mod:`.losses`.
 
 # ruff: noqa: E402 - what is missing is said first
 from revrnn.extras import need

@@ -19,7 +19,7 @@ import numpy as np
 
 from revrnn.errors import RevRNNError
 
-from .averages import Average, as_pair
+from .averages import Average
 from .draws import (
     ODD_CUTS,
     STEPS_DRAWN,
@@ -31,8 +31,10 @@ from .draws import (
     numbers_of,
     without,
 )
-from .flat import STEPS
+from .flat import STEPS, flattened
 from .lengths import Lengths
+from .mixing import counts_places
+from .ratios import as_pair
 
 Tree = Any
 # What may be added to a count, or be its least: of all chunks it changes nothing to be measured.
@@ -67,7 +69,7 @@ def settled(
     outer = numbers_of(like[0], None, 0, Draw())
     full = in_full(function, like[0], like[1:], steps, len(like[1]))
     tried = max(2 * STEPS_DRAWN, *(draw.steps for draw in (*full, _PADDED)))
-    if average.names and tried < steps and _bends(function, like, steps):
+    if tried < steps and _bends(function, like, steps):
         raise _error()
     finite = shown = False
     for draw in (*full, *_DRAWS, _PADDED, *_LARGER):
@@ -81,6 +83,9 @@ def settled(
         if whole is None and draw in full:
             continue
         if whole is None:
+            if average.kind == "unknown" and _is_scalar(function, like):
+                given = "a scalar that does not show what it is, and cannot be tried with numbers"
+                raise RevRNNError("E_ARGUMENT", "readout", given, "(sum, count)")
             return average
         if None in parts:
             raise _error()
@@ -91,7 +96,7 @@ def settled(
         if len(whole) == 2 or ratio:
             if not all(_close(whole[k], sum(p[k] for p in parts), parts, k, share) for k in (0, 1)):
                 raise _error()
-            if average.guarded:
+            if average.guards or average.beside:
                 scalars = (plain(outer, *by_step) for by_step in given)
                 lengths = [len(by_step[0]) for by_step in given]
                 _check_ratios(average, values, scalars, lengths, share)
@@ -113,19 +118,33 @@ def settled(
     return replace(average, kind="sum") if mean and sums and not means else average
 
 
+def _is_scalar(function: Callable[..., Tree], like: tuple[Tree, ...]) -> bool:
+    """Say whether there is one result."""
+    return len(jax.tree.leaves(jax.eval_shape(function, *like))) == 1
+
+
 def _bends(function: Callable[..., Tree], like: tuple[Tree, ...], steps: int) -> bool:
-    """Say whether numbers of the program are others for as many steps as cannot be tried."""
+    """Say whether a program may do otherwise with as many steps as cannot be tried.
+
+    Its numbers may be others, or it counts the steps.
+    """
     longest = jax.tree.map(lambda a: jax.ShapeDtypeStruct((STEPS, *a.shape[1:]), a.dtype), like[1:])
-    return Lengths(function, (like[0], *longest), (len(like[1]), steps)).bend()
+    try:
+        lengths = Lengths(function, (like[0], *longest), (len(like[1]), steps))
+    except Exception:  # a function that does not take so many steps says nothing of itself
+        return False
+    if lengths.by_python:
+        return False
+    return lengths.bend() or counts_places(flattened(lengths.many, (like[0], *longest)).jaxpr)
 
 
 def _check_ratios(
     average: Average, pairs: Any, scalars: Iterable[Any], lengths: list[int], share: float
 ) -> None:
     """Raise an error unless scalars of so many steps are what their sums and counts say."""
-    for (total, count), scalar, steps in zip(pairs, scalars, lengths, strict=True):
+    for (total, count, *beside), scalar, steps in zip(pairs, scalars, lengths, strict=True):
         with jax.ensure_compile_time_eval():
-            due = total / np.asarray(average.finish(jnp.float32(count), steps))
+            due = total / np.asarray(average.finish(jnp.float32(count), steps)) + sum(beside)
         if scalar is None or (np.isfinite(due) and abs(scalar[0] - due) > share * abs(due)):
             raise _error()
 

@@ -14,16 +14,14 @@ from typing import Any, Final, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.extend.core import Literal as Constant
 
-from revrnn.errors import RevRNNError
-
 from .flat import (
+    OVER_AXES,
     SAME,
+    are_alike,
     computing_of,
     evaluated,
-    flat_program,
     flattened,
     has_steps,
     number_of,
@@ -56,24 +54,26 @@ class Average:
         kind: a mean over all steps, a sum, a sum over a count, known to be neither, of steps that
             depend on one another, or not known.
         names: the primitives of the program, in order.
-        at: for a ratio, the place of the division among them.
+        at: for a ratio, the place of the division among them; several, if ratios with the same
+            count are added.
         count: the place of what makes the count, before it is kept from being 0.
-        factor: what the ratio is multiplied by.
         means: whether both sides of the ratio are means themselves.
         least: what keeps the count from being 0: ``max`` or ``add`` with a number.
-        guarded: whether the ratio is replaced by a number where nothing counts.
+        guards: places of what replaces the ratio by a number where nothing counts, and which of its
+            arguments stands where something does.
+        beside: whether the ratio has a term beside it that is made of no steps.
         doubt: whether steps may depend on one another, or a scalar that is not known may be none of
             these, which numbers must show.
     """
 
     kind: Kind
     names: tuple[str, ...] = ()
-    at: int = -1
+    at: tuple[int, ...] = ()
     count: int = -1
-    factor: float = 1.0
     means: bool = False
     least: tuple[Literal["max", "add"], float] | None = None
-    guarded: bool = False
+    guards: tuple[tuple[int, int], ...] = ()
+    beside: bool = False
     doubt: bool = True
 
     def finish(self, count: jax.Array, steps: int) -> jax.Array:
@@ -117,31 +117,15 @@ def average_of(
         made = Average("unknown")
     if {"ratio": bent or used, "sum": used and not bent}.get(made.kind):  # or divided otherwise
         made = Average("unknown")
-    at, count = (computing.index(k) if k in computing else -1 for k in (made.at, made.count))
-    unsure = doubt or made.kind == "unknown" or made.guarded
-    return replace(made, names=names, at=at, count=count, doubt=unsure)
-
-
-def as_pair(function: Callable[..., Tree], average: Average) -> Callable[..., Tree]:
-    """Return a function that gives sum and count where ``function`` gives their ratio."""
-
-    def pair(*arguments: Tree) -> Tree:
-        closed = flat_program(function, arguments)
-        jaxpr = closed.jaxpr
-        equations = [jaxpr.eqns[place] for place in computing_of(jaxpr)]
-        names = tuple(equation.primitive.name for equation in equations)
-        # What comes before the count may be made otherwise for chunks of this length.
-        at, of_count = (place - len(average.names) for place in (average.at, average.count))
-        if names[min(at, of_count) :] != average.names[min(at, of_count) :]:
-            given = "a mean over a count, made otherwise for other numbers of steps"
-            raise RevRNNError("E_ARGUMENT", "readout", given, "(sum, count)")
-        total, count = equations[at].invars[0], equations[of_count].outvars[0]
-        run = jaxpr_as_fun(ClosedJaxpr(jaxpr.replace(outvars=[total, count]), closed.consts))
-        total, count = run(*jax.tree.leaves(arguments))
-        scale = len(arguments[1]) if average.means else 1
-        return total * (average.factor * scale), count * scale
-
-    return pair
+    if made.kind == "ratio":
+        made = replace(
+            made,
+            at=tuple(map(computing.index, made.at)),
+            count=computing.index(made.count),
+            guards=tuple((computing.index(place), case) for place, case in made.guards),
+        )
+    unsure = doubt or made.kind == "unknown" or bool(made.guards)
+    return replace(made, names=names, doubt=unsure)
 
 
 class Walk:
@@ -165,7 +149,7 @@ class Walk:
 
     def of(self, variable: Any) -> Average:
         """Return how a scalar, or an array without steps, is made."""
-        over, factor = 0, 1.0  # how many times it is divided by the number of steps
+        over = 0  # how many times it is divided by the number of steps
         while True:
             place = self.makers.get(variable) if self.varies(variable) else None
             if place is None or not (equation := self.jaxpr.eqns[place]).invars:
@@ -175,42 +159,41 @@ class Walk:
             if name in ("reduce_sum", "dot_general") and has_steps(*equation.invars):
                 over += sum(map(self._over, equation.invars))
                 kind: Kind = "sum" if over == 0 else "mean" if over == 1 else "other"
-                return Average(kind, factor=factor)
-            if name in SAME or name == "reduce_sum":
-                factor = -factor if name == "neg" else factor
+                return Average(kind)
+            if name in OVER_AXES and self.of(first).kind == "ratio":  # each has its own count
+                return Average("other")
+            if name in SAME or name in ("reduce_sum", *OVER_AXES):
                 variable = first
             elif name in ("mul", "div") and not all(map(self.varies, equation.invars)):
                 if name == "div" and self.varies(others[0]):
                     return Average("other")
                 value = first if not self.varies(first) else others[0]
                 number = self.number(value)
-                if number is None:
-                    factor = float("nan")  # known to the program alone
-                elif name == "div":
-                    over, factor = over + steps_in(number), factor / number
-                else:
-                    over, factor = over - steps_in(number), factor * number
+                if number is not None:  # else known to the program alone
+                    over += steps_in(number) if name == "div" else -steps_in(number)
                 variable = first if value is not first else others[0]
             elif name == "mul" or (name == "cond" and self.varies(first)):
                 return Average("other")  # switched off for some chunks, by keep.any() for instance
             elif name == "div":
-                return self._ratio(place, first, others[0], over, factor)
+                return self._ratio(place, first, others[0], over)
             elif name == "select_n" and self._guarded(others) is not None:
                 inner = self.of(self._guarded(others))
                 if inner.kind in ("mean", "sum") and self.varies(equation.invars[0]):
                     return Average("other")
                 instead = given_instead(self, equation)
-                if inner.kind != "ratio" or (over, factor) != (0, 1):
+                if inner.kind != "ratio" or over:
                     sure = instead is None and self.varies(equation.invars[0])
                     return Average("other" if sure else "unknown")
-                if instead == 0:
-                    return replace(inner, least=inner.least or ("max", _TINY), guarded=True)
+                case = 1 + others.index(self._guarded(others))
+                inner = replace(inner, guards=(*inner.guards, (place, case)))
+                if instead == 0 and not inner.beside:
+                    return replace(inner, least=inner.least or ("max", _TINY))
                 bare = inner.least is None and instead is not None and np.isnan(instead)
-                return replace(inner, guarded=True) if bare else Average("other")
+                return inner if bare else Average("other")
             elif name in ("add", "sub") and (kept := beside_zero(self, equation)) is None:
                 return self._added(first, others[0], over)
             elif name in ("add", "sub"):
-                variable, factor = kept[0], factor * kept[1]
+                variable = kept
             else:
                 return Average("other" if name in _BENDS else "unknown")
 
@@ -248,15 +231,25 @@ class Walk:
 
     def _added(self, first: Any, second: Any, over: int) -> Average:
         """Return what the sum of two scalars is; what does not vary is the same in every mean."""
-        kinds = {self.of(v).kind for v in (first, second) if self.varies(v)}
-        both = self.varies(first) and self.varies(second)
+        made = [self.of(v) for v in (first, second) if self.varies(v)]
+        kinds, both = {average.kind for average in made}, len(made) == 2
+        if kinds == {"ratio"} and not over:
+            return self._joined(*made) if both else replace(made[0], beside=True)
         if over and kinds == {"sum"} and both:
             return Average("mean" if over == 1 else "other")
         if not over and (kinds == {"mean"} or (kinds == {"sum"} and both)):
             return Average(kinds.pop())
         return Average("unknown" if "unknown" in kinds else "other")
 
-    def _ratio(self, place: int, total: Any, count: Any, over: int, factor: float) -> Average:
+    def _joined(self, one: Average, other: Average) -> Average:
+        """Return what the sum of two ratios is: one, if their counts are the same."""
+        counts = [self.jaxpr.eqns[average.count].outvars[0] for average in (one, other)]
+        if (one.means, one.least) != (other.means, other.least) or not are_alike(self, *counts):
+            return Average("other")
+        beside = one.beside or other.beside
+        return replace(one, at=one.at + other.at, guards=one.guards + other.guards, beside=beside)
+
+    def _ratio(self, place: int, total: Any, count: Any, over: int) -> Average:
         """Return what a quotient is: a ratio, if both sides are sums or both means."""
         least: tuple[Literal["max", "add"], float] | None = None
         while self.varies(count) and count in self.makers:
@@ -293,8 +286,6 @@ class Walk:
         if total.aval.shape or kinds not in (("sum", "sum"), ("mean", "mean")):  # of each row
             return Average("other" if "unknown" not in kinds else "unknown")
         means = above.kind == "mean"
-        if np.isnan(factor) or over:
+        if over:
             return Average("unknown")
-        return Average(
-            "ratio", at=place, count=self.makers[count], factor=factor, means=means, least=least
-        )
+        return Average("ratio", at=(place,), count=self.makers[count], means=means, least=least)

@@ -16,10 +16,10 @@ import numpy as np
 
 from revrnn.errors import RevRNNError
 
-from .draws import ODD_CUTS, Computed, Draw, cut_of, in_full, numbers_of
+from .draws import ODD_CUTS, STEPS_DRAWN, Computed, Draw, cut_of, in_full, numbers_of
 from .flat import STEPS, flattened
 from .lengths import Lengths, uses_length
-from .mixing import may_mix, mixes_steps
+from .mixing import counts_places, may_mix, mixes_steps
 
 Tree = Any
 
@@ -44,19 +44,27 @@ def check_embedded(function: Callable[..., Tree], outer: Tree, inputs: Tree, chu
     except Exception:  # it takes no other number of steps
         jaxpr = None
     if jaxpr is None:
-        _try(function, outer, inputs, chunk)
+        _try(function, outer, inputs, chunk, False)
         return
     if mixes_steps(jaxpr):
         raise _error()
     kept = all(v.aval.shape[:1] == (STEPS,) for v in jaxpr.outvars)
     bent = uses_length(jaxpr) or lengths.bend() or lengths.one_is_other()
     if may_mix(jaxpr) or bent or not kept:
-        _try(function, outer, inputs, chunk)
+        _try(function, outer, inputs, chunk, counts_places(jaxpr))
 
 
-def _try(function: Callable[..., Tree], outer: Tree, inputs: Tree, chunk: int) -> None:
-    """Compare random numbers' results with those of parts, if it can be computed of them."""
-    full = in_full(function, outer, (inputs,), len(jax.tree.leaves(inputs)[0]), chunk)
+def _try(
+    function: Callable[..., Tree], outer: Tree, inputs: Tree, chunk: int, counts: bool
+) -> None:
+    """Compare random numbers' results with those of parts, if it can be computed of them.
+
+    If it ``counts`` the steps, it may do otherwise with those that are not tried.
+    """
+    steps = len(jax.tree.leaves(inputs)[0])
+    full = in_full(function, outer, (inputs,), steps, chunk)
+    if counts and max(2 * STEPS_DRAWN, *(draw.steps for draw in (*full, Draw()))) < steps:
+        raise _error()
     outer, call = numbers_of(outer, None, 0, Draw()), Computed(function)
     low = any(jnp.result_type(leaf).itemsize < 4 for leaf in jax.tree.leaves((outer, inputs)))
     for draw in (Draw(), Draw(cuts=ODD_CUTS), *full):

@@ -18,6 +18,11 @@ from jax.extend.core import Literal as Constant
 Tree = Any
 # What draws random numbers.
 _RANDOM: Final = ("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
+# Programs in a program: of jit, and of jax.checkpoint, which is computed again on the way back.
+_PROGRAMS: Final = ("jit", "pjit")
+_MADE_AGAIN: Final = ("checkpoint", "remat2")
+# Sums over an axis by name: of devices, or of vmap.
+OVER_AXES: Final = ("psum", "psum_invariant", "psum2")
 # A prime that is hardly the size of anything.
 STEPS = 10_007
 # What does not change whether something is a mean or a sum.
@@ -41,6 +46,15 @@ def flattened(traced: Any, arguments: tuple[Tree, ...]) -> Any:
         return _inline(traced.jaxpr, traced.consts, leaves)
 
     return jax.make_jaxpr(run)(*jax.tree.leaves(arguments))
+
+
+def is_made_again(jaxpr: Any) -> bool:
+    """Say whether ``jax.checkpoint`` is in a program, or in programs of ``jit`` in it."""
+    return any(
+        line.primitive.name in _MADE_AGAIN
+        or (line.primitive.name in _PROGRAMS and is_made_again(line.params["jaxpr"].jaxpr))
+        for line in jaxpr.eqns
+    )
 
 
 def still(function: Callable[..., Tree]) -> Callable[..., Tree]:
@@ -86,9 +100,14 @@ def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> l
 
     for equation in jaxpr.eqns:
         given = [read(variable) for variable in equation.invars]
-        if equation.primitive.name in ("jit", "pjit"):
+        if equation.primitive.name in (*_PROGRAMS, *_MADE_AGAIN):
             inner = equation.params["jaxpr"]
-            made = _inline(inner.jaxpr, inner.consts, given, draws=draws)
+            consts = getattr(inner, "consts", ())
+            made = _inline(getattr(inner, "jaxpr", inner), consts, given, draws=draws)
+        elif equation.primitive.name in OVER_AXES:  # before JAX 0.10 one line sums several
+            triples = zip(equation.invars, equation.outvars, given, strict=True)
+            lines = [(equation.replace(invars=[v], outvars=[o]), one) for v, o, one in triples]
+            made = [_alone(jaxpr, line, [one])[0] for line, one in lines]
         elif equation.primitive.name in _RANDOM and not draws:
             made = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in equation.outvars]
         else:
@@ -176,7 +195,8 @@ def evaluated(walk: Any, place: int) -> float | None:
     given = [np.asarray(number, variable.aval.dtype) for number, variable in pairs]
     with jax.ensure_compile_time_eval():
         made = _alone(walk.jaxpr, equation, given)
-    return float(made[0]) if len(made) == 1 else None
+    number = len(made) == 1 and isinstance(made[0].dtype, np.dtype)  # a key of jax.random is none
+    return float(made[0]) if number else None
 
 
 def steps_in(number: float) -> int:
@@ -192,3 +212,36 @@ def steps_in(number: float) -> int:
         if whole <= most and near and (sign > 0 or number % 1):
             return sign
     return 0
+
+
+def are_alike(walk: Any, one: Any, other: Any) -> bool:
+    """Say whether two variables are computed alike from the same, as far as can be told.
+
+    Args:
+        walk: has the program, and what makes each variable.
+        one: a variable of the program.
+        other: the same.
+    """
+    known: dict[tuple[Any, Any], bool] = {}
+
+    def alike(one: Any, other: Any) -> bool:
+        if one is other or isinstance(one, Constant) or isinstance(other, Constant):
+            return one is other or (None is not number_of(one) == number_of(other))
+        if (one, other) not in known:
+            known[one, other] = made_alike(one, other)
+        return known[one, other]
+
+    def made_alike(one: Any, other: Any) -> bool:
+        if one not in walk.makers or other not in walk.makers:
+            return False
+        first, second = (walk.jaxpr.eqns[walk.makers[variable]] for variable in (one, other))
+        return (
+            first.primitive is second.primitive
+            and not first.effects
+            and first.params == second.params
+            and first.outvars.index(one) == second.outvars.index(other)
+            and len(first.invars) == len(second.invars)
+            and all(map(alike, first.invars, second.invars))
+        )
+
+    return alike(one, other)

@@ -18,14 +18,14 @@ _TURNED: Final = {"gt": "lt", "lt": "gt", "ge": "le", "le": "ge", "eq": "eq", "n
 
 
 def beside_zero(walk: Any, equation: Any) -> Any:
-    """Return what is beside 0 in a sum or a difference, and its sign, or ``None`` without a 0.
+    """Return what is beside 0 in a sum or a difference, or ``None`` without a 0.
 
     ``sum([a])`` is ``0 + a``.
     """
     first, second = equation.invars
-    for one, other, sign in ((first, second, 1), (second, first, -1)):
+    for one, other in ((first, second), (second, first)):
         if not walk.varies(other) and walk.number(other) == 0:
-            return one, sign if equation.primitive.name == "sub" else 1
+            return one
     return None
 
 

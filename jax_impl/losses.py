@@ -53,13 +53,18 @@ class Reader:
         """Return a chunk's sum and count, from outputs ``[C, B, H]``."""
         result = self.readout(values, outer, outputs, targets)
         if self.counts:
-            total, count = (jnp.asarray(value).astype(jnp.float32) for value in result)
+            total, count = (jnp.asarray(value).astype(jnp.float32) for value in result[:2])
             return total, count
         # A readout may return Python's number, which has no type of its own.
         total = jnp.asarray(result)
         if self.mean and self.average.kind != "sum":
             total = total * (len(outputs) / self.steps)
         return total.astype(jnp.float32), jnp.float32(0)
+
+    def beside(self, values: Values, outer: Tree, outputs: jax.Array, targets: Tree) -> jax.Array:
+        """Return what is added to the loss, if the readout has anything beside its ratio."""
+        made: jax.Array = self.readout(values, outer, outputs, targets)[2].astype(jnp.float32)
+        return made
 
     @property
     def divides(self) -> bool:
@@ -95,6 +100,7 @@ def reader_of(
             train, the first must be a float.
     """
     result = readout.shapes(*example)
+    result = result[:2] if average.beside else result
     counts = isinstance(result, (tuple, list)) and len(result) == 2
     inside = [type(part).__name__ for part in result if _is_tree(part)] if counts else []
     if inside:

@@ -71,7 +71,8 @@ _APART: Final = frozenset(
     pvary real reduce_and reduce_max reduce_min reduce_or reduce_prod reduce_sum reduce_xor rem
     reshard round rsqrt select_n sharding_constraint shift_left shift_right_arithmetic
     shift_right_logical sign sin sinh sqrt square squeeze stop_gradient sub tan tanh transpose xor
-    argmax argmin expand_dims mesh_cast random_wrap random_unwrap random_bits
+    argmax argmin expand_dims mesh_cast random_wrap random_unwrap random_bits psum psum_invariant
+    psum2
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
 _INNER: Final = ("call_jaxpr", "jaxpr", "fun_jaxpr")
@@ -130,6 +131,21 @@ def _is_apart(equation: Any) -> bool:
             whole and axis not in numbers.start_index_map and len(_axes_of_steps(out)) == 1
         )
     return name in ("top_k", "split") and axis != params.get("axis", first.ndim - 1)
+
+
+def counts_places(jaxpr: Any) -> bool:
+    """Say whether results depend on the places of steps in a chunk, but for what is looked up."""
+    places = {v for v in jaxpr.constvars if has_steps(v)}
+    for equation in jaxpr.eqns:
+        name, inputs = equation.primitive.name, equation.invars
+        inputs = inputs[:1] if name == "gather" else inputs
+        if any(_is_in(v, places) for v in inputs) or (name == "iota" and _along_steps(equation)):
+            places.update(equation.outvars)
+    return any(_is_in(v, places) for v in jaxpr.outvars)
+
+
+def _along_steps(iota: Any) -> bool:
+    return bool(iota.params["shape"][iota.params["dimension"]] % STEPS == 0)
 
 
 def _axes_of_steps(array: Any) -> list[int]:

@@ -14,7 +14,7 @@ from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
 from .asked import Asked
-from .averages import Average, as_pair
+from .averages import Average
 from .bptt import Bptt
 from .call import fault_of, start_of
 from .checks import check_arrays, check_function, check_initial, in_binary32
@@ -26,7 +26,9 @@ from .keys import Keys, with_keys
 from .losses import Reader, average_of_scalar, reader_of
 from .meshes import explicit_mesh
 from .parameters import quantise_parameters
+from .part_gradients import check_gradients, has_own_gradient
 from .passing import Data
+from .ratios import as_pair
 from .readout import LinearCrossEntropy
 from .scans import axes_of, vary_together
 from .settings import Settings
@@ -123,6 +125,8 @@ def prepare(
     )
     if embed is not None and steps > max(lengths):
         check_embedded(embedded, outer, inputs, max(lengths))
+        if has_own_gradient(made):
+            check_gradients("embed", embedded, (outer, inputs))
     x = made.shapes(outer, _cut(inputs, max(lengths)))
     name = "inputs" if embed is None else "embed"
     if not hasattr(x, "shape"):
@@ -157,9 +161,15 @@ def prepare(
         average = Average("unknown", doubt=False)
         if type(readout) is not LinearCrossEntropy:  # which is known to give sums over steps
             average = average_of_scalar(read, keyed, examples[-1], steps, mean)
-        if average.kind == "ratio" and mean:
+        if not mean:  # scalars of chunks are added, as they are
+            average = replace(average, beside=False)
+        elif average.kind == "ratio":
             read, of_readout = hoist("readout", as_pair(keyed, average), examples)
         reader = reader_of(read, examples[-1], steps, mean, to_train, average)
+        if to_train and steps > max(lengths) and has_own_gradient(read):
+            summed = as_pair(keyed, average) if average.kind == "ratio" and mean else keyed
+            scaled = mean and not reader.counts and average.kind != "sum"
+            check_gradients("readout", summed, examples[-1], mean=scaled)
         reader = replace(reader, linear=linear)
         if isinstance(readout, LinearCrossEntropy):
             wrong = readout.out_of_range(outer, targets)

@@ -79,8 +79,7 @@ def value_and_grad(
             ``(sum, count)`` says how much its chunk weighs: ``"mean"`` is all sums by all counts,
             with gradients of both, NaN where nothing counts, as 0/0 is; ``"sum"`` all sums. A
             scalar is, with ``"mean"``, the mean over steps, the sum, or the mean over what counts
-            that its program says it is (docs/limits.md), else a mean over the chunk's steps;
-            ``"sum"`` adds scalars.
+            that its program or a trial shows it to be (docs/limits.md); ``"sum"`` adds scalars.
         chunk_size: steps handled together. It bounds the logits that exist at a time.
         checkpoint_every: keep the exact state every so many steps (rounded up to whole chunks) and
             the buffer of one piece at a time.

@@ -14,6 +14,7 @@ from .checks import Floats
 from .closures import divide, is_float, primals_of, unite, wanted_of
 from .in_place import InPlace
 from .losses import Reader, Sums, count_varies
+from .part_gradients import has_own_gradient
 from .passing import Pullback, Recover, Remembered
 from .run import Free, Given, Run, marked, outputs_like, refuse, same_axes, undifferentiable
 from .state import State, floats_of
@@ -53,9 +54,12 @@ def measure(run: Run, free: Free, given: Given) -> Streamed:
     """Return the loss, going forward once."""
     pieces = _Pieces(run, free, given, _none(free))
     kept, (total, count) = pieces.forward(keep=False)
+    loss = pieces.reader.loss(total, count)
+    if pieces.reader.average.beside:
+        beside = pieces.beside(pieces.shared)
+        total, loss = total + beside, loss + beside
     status = first(kept.end.status, pieces.reader.fault(total, count))
-    loss = marked(pieces.reader.loss(total, count), status)
-    return _streamed(run, kept, status, loss)
+    return _streamed(run, kept, status, marked(loss, status))
 
 
 def train(run: Run, free: Free, given: Given) -> Streamed:
@@ -165,18 +169,34 @@ class _Pieces:
         )
         return kept, jax.tree.map(jnp.sum, sums) if read else None
 
+    def beside(self, shared: Tree) -> jax.Array:
+        """Return what is added to the loss in the end."""
+        outer, values = shared
+        _, of_readout = unite(values, self.others.values)
+        outputs, chosen, others = self._first()
+        return self.reader.beside(of_readout, outer, outputs, unite(chosen, others))
+
     def count_varies(self) -> bool:
-        """Say whether gradients flow through the readout's count."""
+        """Say whether gradients of the sum are made otherwise once its count is known.
+
+        They flow through the count, or a ``jax.custom_vjp`` may make anything of their size.
+        """
         if not self.reader.divides:
             return False
-        steps = min(self.run.settings.chunk, self.reader.steps)
-        chosen, others = jax.tree.map(lambda v: v[:steps], self.data.own)
-        outputs = outputs_like(self.given.start.h, steps)
+        if has_own_gradient(self.run.embed) or has_own_gradient(self.reader.readout):
+            return True
+        outputs, chosen, others = self._first()
 
         def read(shared: Tree, outputs: jax.Array, chosen: Tree) -> Sums:
-            return self.read(shared, outputs, chosen, others[1])
+            return self.read(shared, outputs, chosen, others)
 
-        return count_varies(read, self.shared, outputs, chosen[1])
+        return count_varies(read, self.shared, outputs, chosen)
+
+    def _first(self) -> tuple[jax.Array, Tree, Tree]:
+        """Return outputs like those of the first chunk, and its targets in two parts."""
+        steps = min(self.run.settings.chunk, self.reader.steps)
+        chosen, others = jax.tree.map(lambda v: v[:steps], self.data.own)
+        return outputs_like(self.given.start.h, steps), chosen[1], others[1]
 
 
 def _gradients(
@@ -238,8 +258,15 @@ def _gradients(
     if reader.divides and not two_passes:
         divisor = reader.divisor(count)
         grads = jax.tree.map(lambda g: g / divisor, grads)
+    (of_params, of_outer), of_state, (of_values, *of_data) = grads
+    loss = reader.loss(total, count)
+    if reader.average.beside:
+        beside, of_beside = jax.value_and_grad(pieces.beside)(pieces.shared)
+        total, loss = total + beside, loss + beside
+        of_outer, of_values = jax.tree.map(_sum, (of_outer, of_values), of_beside)
+    grads = (of_params, of_outer), of_state, (of_values, *of_data)
     status = first(back.status, reader.fault(total, count))
-    loss, grads = marked((reader.loss(total, count), grads), status)
+    loss, grads = marked((loss, grads), status)
     (of_params, of_outer), of_state, further = grads
     of_outer = jax.tree.map(lambda g, v: g.astype(v.dtype), of_outer, given.outer)
     further = jax.tree.map(lambda g, v: g.astype(v.dtype), Free(*further), pieces.chosen)

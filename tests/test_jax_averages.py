@@ -76,6 +76,12 @@ READOUTS: dict[str, Callable[..., Any]] = {
         jax.vmap(partial(masked, o), 1)(y, m).sum() / jax.vmap(jnp.sum, 1)(m).sum()
     ),
     "mean where": lambda o, y, m: losses(o, y).mean(where=m),
+    "masked mean, guarded and scaled": lambda o, y, m: (
+        o["w"][2] * jnp.where(m.any(), -3 * masked(o, y, m) / m.sum(), 0.0) + o["w"][1]
+    ),
+    "masked means of one count, made again": jax.checkpoint(
+        lambda o, y, m: masked(o, y, m) / m.sum() - o["w"][0] * ((y[..., 0] * m).sum() / m.sum())
+    ),
     "means of both": lambda o, y, m: (losses(o, y) * m).mean() / m.mean(),
     "weighted average": lambda o, y, m: jnp.average(losses(o, y), weights=m + 0.5),
     "dot": lambda o, y, m: jnp.vdot(losses(o, y), m),
@@ -98,6 +104,15 @@ OTHERS: dict[str, Callable[..., Any]] = {
     "rows with any": lambda o, y, m: masked(o, y, m) / m.any(0).sum(),
     "means of rows": lambda o, y, m: ((losses(o, y) * m).sum(0) / m.sum(0)).mean(),
     "count and steps": lambda o, y, m: masked(o, y, m) / (m.sum() + len(y)),
+    "masked means of two counts": lambda o, y, m: (
+        masked(o, y, m) / m.sum() + masked(o, y, ~m) / (~m).sum()
+    ),
+    "masked means, one smoothed": lambda o, y, m: (
+        masked(o, y, m) / m.sum() + masked(o, y, m) / (m.sum() + 2)
+    ),
+    "masked mean and more, guarded": lambda o, y, m: jnp.where(
+        m.any(), masked(o, y, m) / m.sum() + o["w"][0], 0.0
+    ),
     "clamped by steps": lambda o, y, m: masked(o, y, m) / jnp.maximum(m.sum(), len(y)),
     "where many count": lambda o, y, m: jnp.where(m.sum() > 9, masked(o, y, m) / m.sum(), 0.0),
     "where not too many count": lambda o, y, m: (

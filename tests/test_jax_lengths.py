@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from revrnn import Config, RevRNNError
 from revrnn.jax_impl import apart, apply, draws, init, value, value_and_grad
 from revrnn.jax_impl.averages import average_of
 from revrnn.jax_impl.flat import STEPS
+from revrnn.jax_impl.ratios import as_pair
 
 CONFIG = Config("revgru", 3, 4, forgetting=False)
 PARAMS = init(jax.random.key(0), CONFIG)
@@ -65,14 +67,11 @@ REFUSED: dict[str, Callable[..., Any]] = {
 }
 # Where the numbers that are tried at first are no later steps, nothing counts.
 BEYOND: dict[str, Callable[..., Any]] = {
-    "a factor of a ratio": lambda o, y, t: (
-        jnp.exp(o) * ((losses(y) * (t >= 4)).sum() / (t >= 4).sum())
+    "a ratio, or its double": lambda o, y, t: lax.cond(
+        o > 0, lambda one: one, lambda one: 2 * one, (losses(y) * (t >= 4)).sum() / (t >= 4).sum()
     ),
-    "a guarded ratio, scaled": lambda o, y, t: (
-        2 * jnp.where((t >= 4).any(), (losses(y) * (t >= 4)).sum() / (t >= 4).sum(), 0.0)
-    ),
-    "of no numbers at all": lambda o, y, t: (
-        jnp.exp(o) * ((losses(y) * (t == 6)).sum() / (t == 6).sum())
+    "of no numbers at all": lambda o, y, t: lax.cond(
+        o > 0, lambda one: one, lambda one: 2 * one, (losses(y) * (t == 6)).sum() / (t == 6).sum()
     ),
 }
 # Of five steps they give what a mean or a sum does.
@@ -153,6 +152,16 @@ def test_large_arrays_are_not_made_to_try(monkeypatch: pytest.MonkeyPatch) -> No
         traced(3, 8, readout=LATER["at least so many, by JAX"])
     with pytest.raises(RevRNNError, match="readout: got"):
         traced(3, 8, readout=LATER["another factor"])
+    for function in (
+        lambda o, y, m: (losses(y) * (jnp.arange(len(y)) > 11)[:, None]).mean(),
+        lambda o, y, m: ((losses(y) * (jnp.arange(len(y)) > 11)[:, None]).sum(), m.size),
+    ):
+        with pytest.raises(RevRNNError, match="readout: got"):
+            traced(3, 13, readout=function)
+    later = {"embed": lambda _, x: x * (jnp.arange(len(x)) > 11)[:, None, None]}
+    with pytest.raises(RevRNNError, match="embed: got"):
+        traced(3, 13, readout=lambda o, y, m: losses(y).mean(), **later)
+    traced(3, 13, readout=lambda o, y, m: y[jnp.arange(len(y))[:, None], jnp.arange(2), 0].mean())
     y = jax.ShapeDtypeStruct((8, 2, 4), jnp.float32)
     many = lambda _, y: losses(y).mean() * (2 if len(y) > 12_000 else 1), (None, y)
     assert apart._bends(*many, steps=12_001)
@@ -196,12 +205,20 @@ def test_what_is_added_to_0_stays_what_it_is() -> None:
         ("sum", 1, lambda _, y: sum([losses(y).sum(), jnp.abs(y).sum()])),
         ("mean", 1, lambda _, y: (0 + losses(y).sum() + jnp.abs(y).sum()) / len(y)),
         ("ratio", 1, lambda _, y: sum([losses(y).sum() / (y > 0).sum()])),
+        (
+            "ratio",
+            1,
+            lambda _, y: jax.random.uniform(jax.random.key(0)) * losses(y).sum() / y.sum(),
+        ),
         ("ratio", -1, lambda _, y: 0 - losses(y).sum() / (y > 0).sum()),
     ]
     for kind, factor, readout in parts:
         made = average_of(readout, None, like)
         assert made.kind == kind
-        assert factor == made.factor or kind == "mean" or kind == "sum"
+        if kind == "ratio":
+            total, count = as_pair(readout, made)(None, jnp.full((3, 2, 4), 0.5))
+            assert count in (12, 24)
+            assert total * factor > 0
     traced(readout=lambda o, y, m: (losses(y) / m.size + jnp.abs(y).sum(-1) / m.size).sum())
 
 

@@ -114,6 +114,20 @@ def test_nothing_that_counts_is_nan_as_in_pytorch() -> None:
     assert measured.status == 0
 
 
+def test_a_term_beside_a_ratio_counts_where_nothing_else_does() -> None:
+    def penalised(outer: Any, outputs: jax.Array, mask: jax.Array) -> jax.Array:
+        ratio = ((outputs @ outer["kernel"]).sum(-1) * mask).sum() / jnp.maximum(mask.sum(), 1)
+        return ratio + (outer["kernel"] ** 2).sum()
+
+    nothing, wanted = jnp.zeros_like(TOKENS, jnp.bool_), (OUTER["kernel"] ** 2).sum()
+    given = PARAMS, OUTER, TOKENS, nothing, CONFIG
+    step = value_and_grad(*given, readout=penalised, embed=embed, chunk_size=8)
+    np.testing.assert_allclose(step.loss, wanted, rtol=1e-6)
+    np.testing.assert_allclose(step.grads[1]["kernel"], 2 * OUTER["kernel"], rtol=1e-6)
+    added = value(*given, readout=penalised, embed=embed, chunk_size=8, reduction="sum")
+    assert added.loss > 2 * wanted  # in every chunk
+
+
 OF_NAN: dict[str, Any] = {
     "mean": (value_and_grad, lambda outer, o, t: (o @ outer["kernel"]).mean()),
     "linear": (value_and_grad, LinearCrossEntropy(layer)),

@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from test_jax_averages import CONFIG, MASK, OUTER, PARAMS, STEPS, X, losses, masked
 
 from revrnn import RevRNNError
-from revrnn.jax_impl import value
+from revrnn.jax_impl import apply, value, value_and_grad
 
 PAIRS: dict[str, Callable[..., Any]] = {
     "mean and number": lambda o, y, m: (losses(o, y).mean(), 1),
@@ -54,3 +55,50 @@ def test_pairs_that_are_no_sums_are_told(name: str) -> None:
 def test_pairs_of_sums_are_taken(name: str) -> None:
     arguments = PARAMS, OUTER, X, MASK, CONFIG
     jax.eval_shape(lambda: value(*arguments, readout=SUMS[name], chunk_size=3))
+
+
+def over_rows(function: Callable[..., Any]) -> Any:
+    """Return what a function gives for each row, where sums over rows have a name."""
+    return jax.vmap(function, (1, 1), axis_name="rows")(X, MASK)
+
+
+def test_sums_over_an_axis_by_name() -> None:
+    """As devices' sums and counts are added up, before they are divided."""
+
+    def readout(outer: Any, outputs: jax.Array, mask: jax.Array) -> jax.Array:
+        sums = jax.lax.psum((masked(outer, outputs, mask), mask.sum()), "rows")
+        return 2 * sums[0] / sums[1]
+
+    def streamed(x: jax.Array, mask: jax.Array) -> Any:
+        given = PARAMS, OUTER, x[:, None], mask[:, None], CONFIG
+        step = value_and_grad(*given, readout=readout, chunk_size=3)
+        return step.loss, step.grads
+
+    def whole(x: jax.Array, mask: jax.Array) -> Any:
+        def loss(params: Any, outer: Any) -> jax.Array:
+            return readout(outer, apply(params, x[:, None], CONFIG).outputs, mask[:, None])
+
+        return jax.value_and_grad(loss, (0, 1))(PARAMS, OUTER)
+
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6),
+        over_rows(streamed),
+        over_rows(whole),
+    )
+
+
+@pytest.mark.parametrize(
+    "readout",
+    [
+        lambda o, y, m: jax.lax.psum(losses(o, y).mean() * m.sum() / m.sum(), "rows"),
+        lambda o, y, m: jax.lax.pmean(masked(o, y, m) / m.sum(), "rows"),
+        lambda o, y, m: jax.lax.pmax(losses(o, y).mean(), "rows"),
+    ],
+)
+def test_what_cannot_be_tried_over_an_axis_is_told(readout: Callable[..., Any]) -> None:
+    def streamed(x: jax.Array, mask: jax.Array) -> Any:
+        given = PARAMS, OUTER, x[:, None], mask[:, None], CONFIG
+        return value(*given, readout=readout, chunk_size=3).loss
+
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT.*readout: got a scalar that"):
+        over_rows(streamed)
