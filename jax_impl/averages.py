@@ -39,7 +39,7 @@ _TINY = 1e-30
 _BENDS: Final = frozenset(
     """
     exp exp2 expm1 log log1p sqrt rsqrt cbrt pow integer_pow square tanh logistic sin cos abs
-    slice dynamic_slice reduce_max reduce_min reduce_prod reduce_or reduce_and max min
+    slice dynamic_slice reduce_max reduce_min reduce_prod reduce_or reduce_and max min pmax pmin
     """.split()  # noqa: SIM905 - one word a line would be a page
 )
 

@@ -23,6 +23,8 @@ _PROGRAMS: Final = ("jit", "pjit")
 _MADE_AGAIN: Final = ("checkpoint", "remat2")
 # Sums over an axis by name: of devices, or of vmap.
 OVER_AXES: Final = ("psum", "psum_invariant", "psum2")
+# What passes a value on, or one device's as it is where there is no other.
+_ALONE: Final = (*OVER_AXES, "pmax", "pmin", "ppermute", "pvary", "pcast")
 # A prime that is hardly the size of anything.
 STEPS = 10_007
 # What does not change whether something is a mean or a sum.
@@ -60,13 +62,13 @@ def is_made_again(jaxpr: Any) -> bool:
 def still(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """Return a function that has zero bits where ``function`` draws random ones.
 
-    It prints nothing and tells nobody.
+    It prints nothing and tells nobody, and what devices make together it makes of one alone.
     """
 
     def drawing_nothing(*arguments: Tree) -> Tree:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
         jaxpr = _silent(traced.jaxpr)
-        made = _inline(jaxpr, traced.consts, jax.tree.leaves(arguments), draws=False)
+        made = _inline(jaxpr, traced.consts, jax.tree.leaves(arguments), alone=True)
         return jax.tree.unflatten(jax.tree.structure(shapes), made)
 
     return drawing_nothing
@@ -91,7 +93,7 @@ def _silent(program: Any) -> Any:
     return program.replace(eqns=lines, effects=effects)
 
 
-def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> list[Any]:
+def _inline(jaxpr: Any, consts: Any, arguments: Any, *, alone: bool = False) -> list[Any]:
     values: dict[Any, Any] = dict(zip(jaxpr.constvars, consts, strict=True))
     values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -103,17 +105,27 @@ def _inline(jaxpr: Any, consts: Any, arguments: Any, *, draws: bool = True) -> l
         if equation.primitive.name in (*_PROGRAMS, *_MADE_AGAIN):
             inner = equation.params["jaxpr"]
             consts = getattr(inner, "consts", ())
-            made = _inline(getattr(inner, "jaxpr", inner), consts, given, draws=draws)
+            made = _inline(getattr(inner, "jaxpr", inner), consts, given, alone=alone)
+        elif alone and equation.primitive.name in (*_RANDOM, "axis_index"):
+            made = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in equation.outvars]
+        elif alone and equation.primitive.name in _ALONE:
+            made = given
+        elif alone and equation.primitive.name.startswith("all_gather"):
+            made = [_gathered(*given, equation.params)]
         elif equation.primitive.name in OVER_AXES:  # before JAX 0.10 one line sums several
             triples = zip(equation.invars, equation.outvars, given, strict=True)
             lines = [(equation.replace(invars=[v], outvars=[o]), one) for v, o, one in triples]
             made = [_alone(jaxpr, line, [one])[0] for line, one in lines]
-        elif equation.primitive.name in _RANDOM and not draws:
-            made = [jnp.zeros(v.aval.shape, v.aval.dtype) for v in equation.outvars]
         else:
             made = _alone(jaxpr, equation, given)
         values.update(zip(equation.outvars, made, strict=True))
     return [read(variable) for variable in jaxpr.outvars]
+
+
+def _gathered(value: Any, params: dict[str, Any]) -> jax.Array:
+    """Return what is gathered if all devices have the same."""
+    join = jnp.concatenate if params["tiled"] else jnp.stack
+    return join([value] * params["axis_size"], params["all_gather_dimension"])
 
 
 def _alone(jaxpr: Any, equation: Any, given: list[Any]) -> list[Any]:
