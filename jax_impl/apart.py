@@ -143,7 +143,7 @@ def _check_ratios(
 ) -> None:
     """Raise an error unless scalars of so many steps are what their sums and counts say."""
     for (total, count, *beside), scalar, steps in zip(pairs, scalars, lengths, strict=True):
-        with jax.ensure_compile_time_eval():
+        with jax.ensure_compile_time_eval(), np.errstate(all="ignore"):  # nothing may count
             due = total / np.asarray(average.finish(jnp.float32(count), steps)) + sum(beside)
         if scalar is None or (np.isfinite(due) and abs(scalar[0] - due) > share * abs(due)):
             raise _error()

@@ -80,7 +80,7 @@ READOUTS: dict[str, Callable[..., Any]] = {
         o["w"][2] * jnp.where(m.any(), -3 * masked(o, y, m) / m.sum(), 0.0) + o["w"][1]
     ),
     "masked means of one count, made again": jax.checkpoint(
-        lambda o, y, m: masked(o, y, m) / m.sum() - o["w"][0] * ((y[..., 0] * m).sum() / m.sum())
+        lambda o, y, m: o["w"][0] - y.sum() / m.sum() + masked(o, y[::-1], m[::-1]) / m.sum()
     ),
     "means of both": lambda o, y, m: (losses(o, y) * m).mean() / m.mean(),
     "weighted average": lambda o, y, m: jnp.average(losses(o, y), weights=m + 0.5),
