@@ -84,8 +84,8 @@ def settled(
             continue
         if whole is None:
             if average.kind == "unknown" and _is_scalar(function, like):
-                given = "a scalar that does not show what it is, and cannot be tried with numbers"
-                raise RevRNNError("E_ARGUMENT", "readout", given, "(sum, count)")
+                unknown = "a scalar that does not show what it is, and cannot be tried with numbers"
+                raise RevRNNError("E_ARGUMENT", "readout", unknown, "(sum, count)")
             return average
         if None in parts:
             raise _error()

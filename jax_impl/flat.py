@@ -111,7 +111,7 @@ def _inline(jaxpr: Any, consts: Any, arguments: Any, *, alone: bool = False) -> 
         elif alone and equation.primitive.name in _ALONE:
             made = given
         elif alone and equation.primitive.name.startswith("all_gather"):
-            made = [_gathered(*given, equation.params)]
+            made = [_gathered(given[0], equation.params)]
         elif equation.primitive.name in OVER_AXES:  # before JAX 0.10 one line sums several
             triples = zip(equation.invars, equation.outvars, given, strict=True)
             lines = [(equation.replace(invars=[v], outvars=[o]), one) for v, o, one in triples]

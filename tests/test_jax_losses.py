@@ -117,7 +117,8 @@ def test_nothing_that_counts_is_nan_as_in_pytorch() -> None:
 def test_a_term_beside_a_ratio_counts_where_nothing_else_does() -> None:
     def penalised(outer: Any, outputs: jax.Array, mask: jax.Array) -> jax.Array:
         ratio = ((outputs @ outer["kernel"]).sum(-1) * mask).sum() / jnp.maximum(mask.sum(), 1)
-        return ratio + (outer["kernel"] ** 2).sum()
+        made: jax.Array = ratio + (outer["kernel"] ** 2).sum()
+        return made
 
     nothing, wanted = jnp.zeros_like(TOKENS, jnp.bool_), (OUTER["kernel"] ** 2).sum()
     given = PARAMS, OUTER, TOKENS, nothing, CONFIG

@@ -67,7 +67,8 @@ def test_sums_over_an_axis_by_name() -> None:
 
     def readout(outer: Any, outputs: jax.Array, mask: jax.Array) -> jax.Array:
         sums = jax.lax.psum((masked(outer, outputs, mask), mask.sum()), "rows")
-        return 2 * sums[0] / sums[1]
+        scaled: jax.Array = 2 * sums[0] / sums[1]
+        return scaled
 
     def streamed(x: jax.Array, mask: jax.Array) -> Any:
         given = PARAMS, OUTER, x[:, None], mask[:, None], CONFIG

@@ -84,7 +84,7 @@ def test_gradients_that_depend_on_other_steps_are_told(name: str) -> None:
     before, readout = REFUSED[name]
 
     def trained(chunk_size: int) -> Any:
-        functions = {"embed": before, "readout": readout}
+        functions: dict[str, Any] = {"embed": before, "readout": readout}
         given = PARAMS, OUTER, X, MASK, CONFIG
         return value_and_grad(*given, **functions, chunk_size=chunk_size)
 
