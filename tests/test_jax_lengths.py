@@ -211,6 +211,11 @@ def test_what_is_added_to_0_stays_what_it_is() -> None:
             lambda _, y: jax.random.uniform(jax.random.key(0)) * losses(y).sum() / y.sum(),
         ),
         ("ratio", -1, lambda _, y: 0 - losses(y).sum() / (y > 0).sum()),
+        (
+            "other",
+            0,
+            lambda _, y: jnp.where((y > 0).any(), 1 + losses(y).sum() / (y > 0).sum(), 0.0),
+        ),
     ]
     for kind, factor, readout in parts:
         made = average_of(readout, None, like)
