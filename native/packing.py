@@ -106,12 +106,12 @@ def pack_terms(w: Array, scale: float, first: int, end: int, out: Array) -> None
             c, to = tile * SIDE, tile * strip + first // BLOCK * 2 * PART
             pack_2(flat, first * n + c, n, n - c, end - first, some, 1, scale, out, to)
         return
-    some = w[first:end]  # with indices from 0 on, of which the compiler knows the sign
+    own = w[first:end]  # with indices from 0 on, of which the compiler knows the sign
     for p in range(-(-n // PANEL)):
         used, panel = min(PANEL, n - p * PANEL), out[(p * k + first) * PANEL :]
-        for q in range(len(some)):
+        for q in range(len(own)):
             for i in range(used):
-                panel[q * PANEL + i] = f32(some[q, p * PANEL + i]) * f32(scale)
+                panel[q * PANEL + i] = f32(own[q, p * PANEL + i]) * f32(scale)
             for i in range(used, PANEL):
                 panel[q * PANEL + i] = f32(0)
 
