@@ -130,7 +130,7 @@ def last_chunk(task: Array, steps: int) -> Any:
     chunk, left = task[CHUNK], task[LEFT]
     if chunk == 0:
         return i64(0), i64(steps)
-    return max((left - 1) // chunk * chunk, i64(0)), left
+    return (left - 1) // chunk * chunk, left
 
 
 # The same for callers in Python.

@@ -18,6 +18,7 @@ from revrnn.native.tasks import (
     NUMBERS,
     SHORT,
     SIZE,
+    failed,
     run_calls,
     run_shares,
     say_failed,
@@ -154,6 +155,18 @@ def test_a_share_says_that_memory_was_short() -> None:
     tasks = tasks_of()
     _fail(tasks[3].ctypes.data)
     assert np.argwhere(tasks).tolist() == [[3, FAILED]]
+
+
+@native
+def _failed(address: int) -> Any:
+    return failed(address)
+
+
+@pytest.mark.parametrize("what", [FAILED, SHORT])
+def test_a_share_without_memory_or_words_has_failed(what: int) -> None:
+    tasks = tasks_of()
+    tasks[3, what] = 1
+    assert [bool(_failed(task.ctypes.data)) for task in tasks] == [k == 3 for k in range(TASKS)]
 
 
 @pytest.mark.skipif(not threads.POSIX, reason="helpers are POSIX threads")

@@ -83,6 +83,7 @@ _OTHERS: Final = (
     "native_handlers.py",
     "native_frames.py",
     "native_weights.py",
+    "native_memory.py::test_chunks_that_go_together_give_the_same_bits",
 )
 # Tests that are run, by kind of processor.
 _TESTS: Final = {
