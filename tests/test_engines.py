@@ -75,8 +75,8 @@ def test_large_stacks(
 @pytest.mark.rule("GRAD-016")
 @pytest.mark.parametrize("cell", ["revgru", "revlstm"])
 def test_gradients_through_wide_layers(oracle: Implementation, cell: str) -> None:
-    """Those that a layer gives to the one below have more columns than go together."""
-    config = Config(cell, 2, 140, num_layers=2, max_forget_bits=3)
+    """What a layer has from below, and gives there, has more columns than go together."""
+    config = Config(cell, 150, 140, num_layers=2, max_forget_bits=3)
     generator = np.random.default_rng(0)
     arguments = sequence_arguments(config, Shape(1, 2), generator)
     request = gradient_arguments(arguments, generator) | {"states": "reversed"}
