@@ -80,13 +80,6 @@ def run_by_helpers(share: int, tasks: Array) -> bool:
 
 
 @native
-def run_shares(share: int, tasks: Array, threads: int, region: int) -> bool:
-    """Do so for a caller in Python."""
-    enough: bool = run_all(share, tasks, threads, region)
-    return enough
-
-
-@native
 def run_calls(job: Array, threads: int, region: int) -> None:
     """Run calls one after the other for a caller in Python, see :func:`.threads.job_of`."""
     run_job(job, threads, region)

@@ -18,7 +18,7 @@ from torch import Tensor
 from .modes import Mode
 from .part_sums import Close, number_of
 from .parts import Parts, mixed
-from .step_functions import TAKEN, TAKES_NUMBERS
+from .step_functions import TAKEN, TAKES_NUMBERS, name_of
 from .step_places import Place
 
 # By what a number of the loss is multiplied: a little, and beyond a threshold.
@@ -123,8 +123,7 @@ class _Altered(Mode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call ``func``, and multiply what it takes out of PyTorch."""
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "").strip("_")
-        if name not in (*TAKES_NUMBERS, "bool") or isinstance(result, Tensor):
+        if name_of(func) not in (*TAKES_NUMBERS, "bool") or isinstance(result, Tensor):
             return result
         kind = next(self._taken, "")
         factor = self._factors.get(kind, 1.0)

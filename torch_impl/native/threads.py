@@ -99,8 +99,10 @@ def call(config: Config, calls: Sequence[tuple[str, Array]], threads: int) -> No
     own = [(share(kind, config.cell, config.forgetting).address, tasks) for kind, tasks in calls]
     if POSIX or threads == 1:
         run_calls(job_of(own), *members(threads))
-    elif any(_failed(address, tasks, threads) for address, tasks in own):
-        pass  # compiled code starts no threads there, and calls are made here
+    else:  # compiled code starts no threads there
+        for address, tasks in own:
+            if _failed(address, tasks, threads):
+                break
     told = [tasks[:, FAILED] for _, tasks in calls]
     if any(v.any() for v in told):
         for v in told:

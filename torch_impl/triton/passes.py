@@ -46,15 +46,15 @@ class TritonPass:
         self.work, self.config, self.keep = work, work.config, keep
         self.stored = work.settings.states == "stored" and keep
         self.device, self.batch = state.h.device, state.h.shape[1]
-        zero = torch.zeros((), dtype=torch.int64, device=self.device)
-        self.wraps: Tensor | None = zero if self.config.can_wrap else None
+        number: Any = {"dtype": torch.int64, "device": self.device}
+        self.wraps: Tensor | None = torch.zeros((), **number) if self.config.can_wrap else None
         self._at: State | None = state  # None while it is in arrays
         self.place: Place | None = None  # where the state is, if not here
         self._words = Words(work.settings.offload)
         self._slices: list[Tensor] = []
         self._past: list[tuple[Tensor, ...]] = []
         self._aside: dict[int, tuple[Tensor, Tensor]] = {}
-        self._left = torch.zeros(1, dtype=torch.int64, device=self.device)
+        self._left = torch.zeros(1, **number)
         self._lowest = torch.zeros_like(self._left)
         if store is not None:
             self._words.put_back(store.words)
