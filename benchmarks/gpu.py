@@ -23,7 +23,7 @@ from torch import nn
 
 from revrnn.errors import RevRNNError
 from revrnn.torch_impl import RevGRU, RevLSTM, set_compiled_steps
-from revrnn.torch_impl.engine import engine
+from revrnn.torch_impl.engines import engine
 
 CELLS: dict[str, Any] = {"gru": (nn.GRU, RevGRU), "lstm": (nn.LSTM, RevLSTM)}
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -111,3 +115,30 @@ def test_chunks_with_a_schedule_go_one_by_one(given: str, lengths: dict[str, lis
     outputs, _ = RevGRU(3, 4, chunk_size=3)(torch.randn(7, 2, 3), **of)
     outputs.sum().backward()
     assert lengths == {"advance": [3, 3, 1], "take_back": [1, 3, 3]}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's malloc")
+def test_what_a_step_frees_is_kept_for_the_next() -> None:
+    """In a process of its own, which has freed nothing large: pages cleared anew by a step."""
+    program = """if True:
+        import resource, torch
+        from revrnn.torch_impl import RevLSTM
+
+        rnn, x = RevLSTM(200, 200), torch.randn(70, 20, 200, requires_grad=True)
+
+        def steps(count):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(count):
+                rnn.zero_grad()
+                x.grad = None
+                out = rnn(x)[0]
+                out.square().mean().backward()
+            return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / count
+
+        steps(5)
+        print(steps(25))
+    """
+    own = {name: text for name, text in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 100

@@ -5,8 +5,8 @@
 # - the ground floor, as in the oracle: :mod:`.quantise`, :mod:`.product`, :mod:`.activations`,
 #   :mod:`.blocks`, :mod:`.buffer`, :mod:`.revmul`, :mod:`.cells`, :mod:`.sequence`, :mod:`.state`,
 #   :mod:`.slopes`, :mod:`.gradients`, :mod:`.evaluate`, :mod:`.evaluate_native`;
-# - engines: :mod:`.conversions`, :mod:`.engine`, :mod:`.walk`, :mod:`.compiled`, :mod:`.eager`, the
-#   folders native and triton;
+# - engines: :mod:`.conversions`, :mod:`.engine`, :mod:`.engines`, :mod:`.walk`, :mod:`.compiled`,
+#   :mod:`.eager`, the folders native and triton;
 # - a call over a sequence: :mod:`.checks`, :mod:`.schedule`, :mod:`.dropout`, :mod:`.saturation`,
 #   :mod:`.forks`, :mod:`.transforms`, :mod:`.bptt`, :mod:`.call`, :mod:`.function`,
 #   :mod:`.autograd`;
@@ -36,7 +36,7 @@ from .compiled import compiled_steps, set_compiled_steps
 from .distributed import average_gradients
 from .dropout import LockedDropout
 from .encoder import encode
-from .engine import engine, engine_plan, set_engine
+from .engines import engine, engine_plan, set_engine
 from .evaluate import IMPLEMENTATION, TorchImplementation
 from .files import load_parameters, load_state, save_parameters, save_state
 from .modules import RevGRU, RevLSTM

@@ -17,7 +17,8 @@ from torch import Tensor
 from revrnn.config import Config
 from revrnn.errors import RevRNNError
 
-from .engine import Engine, Pass, Settings, choose
+from .engine import Engine, Pass, Settings
+from .engines import choose
 from .gradients import Gradients
 from .saturation import SaturationCounter
 from .sequence import Schedule

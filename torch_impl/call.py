@@ -15,7 +15,8 @@ from revrnn.saturation import Saturation, warn_of_saturation
 
 from .bptt import Bptt
 from .checks import check_heads
-from .engine import Settings, choose
+from .engine import Settings
+from .engines import choose
 from .forks import wait_for_none
 from .gradients import Gradients
 from .quantise import operand_passes, quantise_parameters

@@ -19,7 +19,8 @@ from . import activations, quantise
 from .bptt import Bptt
 from .buffer import Buffer, make_buffer
 from .eager import load
-from .engine import Pass, Settings, Store, Work, choose, engine
+from .engine import Pass, Settings, Store, Work
+from .engines import choose, engine
 from .product import product
 from .revmul import active_units, revmul, revmul_inverse
 from .sequence import Schedule

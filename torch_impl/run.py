@@ -20,7 +20,7 @@ from .checks import check_heads
 from .chunks import ChunkInputs, Cut
 from .collect import Collector, leaves_of, now
 from .distributed import check_not_sharded, check_not_wrapped
-from .engine import choose
+from .engines import choose
 from .forks import wait_for_none
 from .gradients import Gradients
 from .losses import Tally

@@ -113,7 +113,7 @@ def _sources(changed: str = "", text: str = "") -> dict[str, str]:
 
 def _imported() -> Any:
     """Import the kernels and what uses them; return the implementation that is asked."""
-    sys.modules["revrnn.torch_impl.engine"]._engine.cache_clear()
+    sys.modules["revrnn.torch_impl.engines"]._engine.cache_clear()
     engine: Any = import_module("revrnn.torch_impl.native.engine")
     engine._fault = lambda: None  # the check at the beginning would notice before any request
     for name in ("work", "conversions"):

@@ -14,7 +14,8 @@ from revrnn.config import Config
 
 from ..compiled import steps_are_compiled
 from ..conversions import Conversions
-from ..engine import Engine, Settings, Work, chosen_engine
+from ..engine import Engine, Settings, Work
+from ..engines import chosen_engine
 from ..product import chosen_method
 from ..sequence import Schedule
 

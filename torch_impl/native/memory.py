@@ -6,6 +6,7 @@ as much as a tenth of a training step.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,8 @@ from ...native.packing import aligned
 
 # Elements, float32, that are kept in all (16 MB).
 _MOST: Final = 2**22
+# Bytes of the array by which :func:`keep_freed` speaks to the C library.
+_FREED: Final = 2**23
 
 _stock: dict[int, Array] = {}  # by identity; to pop, to add and to list them are atomic
 
@@ -43,6 +46,18 @@ class Floats:
     def __del__(self) -> None:
         """Give it back."""
         _keep(self.array)
+
+
+@cache
+def keep_freed() -> None:
+    """Have the C library keep what a step frees for the next one, 16 MB of it.
+
+    Outputs and gradients are PyTorch's and freed by its user. glibc gives pages at the heap's end
+    back where twice the largest array that it saw freed is free there, which is a limit that
+    stacks of a few hundred units stay above: each of their steps had 500 pages cleared anew. It
+    sees a larger array freed here. Limits in the environment (``MALLOC_TRIM_THRESHOLD_``) remain.
+    """
+    np.empty(_FREED, np.uint8)
 
 
 def let_go() -> None:

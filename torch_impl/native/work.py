@@ -20,14 +20,14 @@ from ...native.compiling import Array
 from ...native.frame_writer import Frame, begin_of
 from ...native.plan import forget_scale, numbers
 from ...native.tasks import CHUNK, GATES, LEFT, PUSHED, WRAPS
-from ..conversions import as_array
 from ..engine import Settings, Store
 from ..gradients import Gradients
 from ..sequence import Schedule
 from ..state import State
 from .gradient import GradientPass, Tape
-from .memory import Floats
+from .memory import Floats, keep_freed
 from .rows import Kept, Rows, by_layer
+from .schedule import Scheduled, operands
 from .threads import call, chunk_shares
 from .weights import Weights
 
@@ -49,6 +49,7 @@ class NativeWork:
         self, config: Config, params: Mapping[str, Tensor], schedule: Schedule, settings: Settings
     ) -> None:
         """Prepare the weights."""
+        keep_freed()
         self.config, self.schedule, self.settings = config, schedule, settings
         self.weights, self.numbers = Weights(config, params), numbers(config)
         self.scale = np.full(1, forget_scale(config), np.float32)
@@ -84,10 +85,7 @@ class NativePass:
         tasks = self.rows.tasks
         tasks[:, GATES] = _places(self._gates)
         tasks[:, PUSHED] = _places(self._pushed)
-        schedule = work.schedule
-        # Without these all chunks of a length have the same schedule.
-        self._even = schedule.mask is None and schedule.resets is None and schedule.gains is None
-        self._known: dict[int, tuple[Array, Array, Array]] = {}
+        self._scheduled = Scheduled(config, work.schedule, self.batch)
         self._frame = self._new_frame()
         self._longest = 0  # steps of the longest chunk so far
         self._tape: Tape | None = None
@@ -192,35 +190,10 @@ class NativePass:
 
     def _give(self, x: Tensor, first: int, *, backwards: bool) -> Array:
         """Let the frame have a chunk's inputs and schedule; return where rows are set aside."""
-        frame, given = self._frame, self._known.get(len(x))
-        if given is None:
-            given = self._schedule(first, len(x), backwards)
-            if self._even:
-                self._known[len(x)] = given
-        frame.arguments[_X] = _operands(x)
-        frame.arguments[_ACTIVE], frame.arguments[_ASIDE_AT], frame.arguments[_GAINS] = given
+        arguments, given = self._frame.arguments, self._scheduled(first, len(x), backwards)
+        arguments[_X] = operands(x)
+        arguments[_ACTIVE], arguments[_ASIDE_AT], arguments[_GAINS] = given
         return given[1]
-
-    def _schedule(self, first: int, steps: int, backwards: bool) -> tuple[Array, Array, Array]:
-        """Return which rows are active, where rows that start anew go, and gains, of a chunk."""
-        schedule, config = self.work.schedule, self.config
-        active = np.ones((steps, self.batch), np.uint8)
-        if schedule.mask is not None:
-            active[:] = as_array(schedule.mask[first : first + steps])
-        resets = [schedule.reset(t) for t in range(first, first + steps)]
-        length, total = steps if any(r is not None for r in resets) else 0, 0
-        aside_at = np.full((length, self.batch), -1, np.int32)
-        for t, rows in enumerate(resets):
-            if rows is not None:
-                aside_at[t, rows.numpy()] = np.arange(total, total + len(rows))
-                total += len(rows)
-        gains = np.empty((0, config.num_layers - 1, self.batch, config.hidden_size), np.int32)
-        if schedule.gains is not None and steps:
-            order = range(steps)
-            # In the order in which a step is met, as a function that draws may expect.
-            some = {t: schedule.gain(first + t) for t in (reversed(order) if backwards else order)}
-            gains = np.stack([np.asarray(some[t]) for t in order]).astype(np.int32, copy=False)
-        return active, aside_at, np.ascontiguousarray(gains)
 
     def _new_tape(self, x: Tensor, aside_at: Array, chunk: int) -> Tape:
         config, layers = self.config, self.config.num_layers
@@ -293,11 +266,3 @@ class NativePass:
 def _places(arrays: Array) -> Array:
     """Return the addresses of so many arrays of one."""
     return begin_of(arrays) + np.arange(len(arrays)) * arrays.strides[0]
-
-
-def _operands(x: Tensor) -> Array:
-    """Return operands int16 ``[C, B, I]``, I made even by zeros."""
-    whole = x.numpy()
-    if whole.shape[2] % 2:
-        whole = np.concatenate([whole, np.zeros((*whole.shape[:2], 1), np.int16)], 2)
-    return np.ascontiguousarray(whole)
