@@ -162,7 +162,11 @@ def average_of_scalar(
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     if average.kind == "other":
         given = "a scalar that is neither a mean nor a sum over steps, for several chunks"
-        allowed = "a mean or a sum over steps, or (sum, count)"
+        allowed = (
+            "a mean or a sum over steps, or (sum, count); with several counts a sum of losses times"
+            " weights that are among the targets and were divided by their sum before,"
+            " mask / mask.sum()"
+        )
         raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
     if average.kind == "mixed":
         given = "a scalar of steps that depend on one another, for several chunks"

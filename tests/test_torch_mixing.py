@@ -193,6 +193,13 @@ PLAIN: dict[str, Reads] = {
         h.transpose(0, 1).reshape(-1, 6), y.transpose(0, 1).flatten(0, 1)
     ),
     "features": lambda h, y: F.mse_loss(F.normalize(h[..., :4].softmax(2), dim=-1), y[:, :, 2:]),
+    "halves of features": lambda h, y: sum(map(F.mse_loss, h.chunk(2, -1), y.split([3, 3], 2))),
+    "thirds of features": lambda h, y: sum(
+        map(F.mse_loss, h.tensor_split(3, dim=-1), (y.narrow(-1, n, 2) for n in (0, 2, 4)))
+    ),
+    "each feature": lambda h, y: sum(
+        map(F.mse_loss, h.unbind(-1), (y.select(2, n) for n in range(6)))
+    ),
 }
 
 

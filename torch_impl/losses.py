@@ -12,7 +12,7 @@ from revrnn.errors import RevRNNError
 
 from .apart import Form, check_apart, check_joined, check_pair, doubt_of_pair, forms_of
 from .averages import Watch
-from .parts import HOW, Parts, called, mixed
+from .parts import HOW, SEVERAL, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
 from .results import as_count, check_loss, counts_nothing, pair_of
@@ -27,7 +27,11 @@ _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
 # What is found of chunks in the end: code, what was given, what is allowed.
 _FAULTS = (
     ("E_ARGUMENT", "a count that is negative, infinite or NaN", "0 or more"),
-    ("E_ARGUMENT", "a loss with a mean over some targets (ignore_index, weights of classes)", HOW),
+    (
+        "E_ARGUMENT",
+        "a loss with a mean over some targets (ignore_index, weights of classes)",
+        f"{HOW}; or {SEVERAL}",
+    ),
     ("E_NONFINITE", "NaN as the mean of a chunk", f"numbers, or {HOW}"),
     ("E_NONFINITE", "NaN as a chunk's loss or sum", "numbers"),
 )

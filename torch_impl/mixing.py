@@ -181,6 +181,8 @@ class Steps:
         if name in SUMS or name in OVER:
             at = reduced(name, x, place, args, given, made)
             return self._of_sums(name) if at is None else at
+        if name in ("unbind", "select"):
+            return reduced(name, x, place, args, given, made)
         at_arg = ALONG.get(name)
         if at_arg is None:
             return None

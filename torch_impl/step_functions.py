@@ -68,10 +68,23 @@ ALONG: Final = {
     "flip": 1,
     "roll": 2,
     "topk": 2,
+    "chunk": 2,
+    "split": 2,
+    "tensor_split": 2,
+    "narrow": 1,
 }
-DEFAULTS: Final = {"normalize": 1, "sort": -1, "argsort": -1, "topk": -1}
-# What makes steps depend on one another, whatever the numbers are.
-CERTAIN: Final = frozenset(ALONG) - {"flip", "sort", "argsort", "roll", "topk"}
+DEFAULTS: Final = {
+    "normalize": 1,
+    "sort": -1,
+    "argsort": -1,
+    "topk": -1,
+    "chunk": 0,
+    "split": 0,
+    "tensor_split": 0,
+}
+# Of these, what puts steps elsewhere or takes some; others make steps depend on one another.
+_MOVES: Final = _names("flip sort argsort roll topk chunk split tensor_split narrow")
+CERTAIN: Final = frozenset(ALONG) - _MOVES
 # Over some axes: sums, and others that are no mean or sum over the steps.
 SUMS: Final = _names(
     """
