@@ -20,7 +20,7 @@ class Record:
         """Read what a folder has of a port."""
         self.path = folder / f"{port}.jsonl"
         self._verdicts: dict[str, tuple[str, str]] = {}
-        vectors = sorted(Path(__file__).parents[2].glob("spec/vectors/*"))
+        vectors = sorted(Path(__file__).parents[2].glob("spec/vectors/*.json"))
         self._asked = hashlib.sha256(b"".join(path.read_bytes() for path in vectors)).hexdigest()
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
