@@ -27,11 +27,7 @@ _GATES = ("mul", "multiply", "rmul", "imul", "where", "any", "all")
 # What is found of chunks in the end: code, what was given, what is allowed.
 _FAULTS = (
     ("E_ARGUMENT", "a count that is negative, infinite or NaN", "0 or more"),
-    (
-        "E_ARGUMENT",
-        "a loss with a mean over some targets (ignore_index, weights of classes)",
-        f"{HOW}; or {SEVERAL}",
-    ),
+    ("E_ARGUMENT", "a loss with a mean over some targets (ignore_index, weights)", SEVERAL),
     ("E_NONFINITE", "NaN as the mean of a chunk", f"numbers, or {HOW}"),
     ("E_NONFINITE", "NaN as a chunk's loss or sum", "numbers"),
 )

@@ -37,7 +37,7 @@ HOW: Final = (
     " over all chunks"
 )
 SEVERAL: Final = (
-    "with several counts a sum of losses times weights that are among the targets and were divided"
+    f"{HOW}; or with several counts a sum of losses times weights that are among the targets and were divided"
     " by their sum before, mask / mask.sum()"
 )
 _OF: Final = "a loss of outputs [C, B, hidden_size] and targets; LinearCrossEntropy for classes"
@@ -124,7 +124,7 @@ class Parts:
             self._check_gradients(totals, low, doubt)
             return Average("sum", True)
         given = "a scalar that is neither the mean nor the sum of losses of the chunk's steps"
-        raise RevRNNError("E_ARGUMENT", "readout", given, f"{HOW}; or {SEVERAL}")
+        raise RevRNNError("E_ARGUMENT", "readout", given, SEVERAL)
 
     def _of_zero(self, ends: list[int]) -> Average | None:
         """Return what a scalar of 0 is, by its gradient; ``None`` without one."""
