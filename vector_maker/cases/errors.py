@@ -201,13 +201,12 @@ def _faults_of_sequences() -> Iterator[Draft]:
         ({"c": np.zeros((1, 2, 2), np.int32)}, "E_SHAPE"),
         ({"weight_ih_l0": i16(good["weight_ih_l0"][:-1])}, "E_SHAPE"),
         ({"x": i16([[[32513]]])}, "E_RANGE"),
-        ({"weight_hh_l0": i16(np.full_like(good["weight_hh_l0"], -32513))}, "E_RANGE"),
         ({"heads": i64([[2**31]])}, "E_RANGE"),
     ):
         yield wrong("sequence_forward", good | bad, error, array, "EVAL-008")
     store = empty_store("stream", 1, 1)
     reverse = good | store | {"slices": np.zeros((2, 1, 1), np.int32)}
-    args = reverse | {"slices": np.zeros((1, 1, 1), np.int32)}
+    args = reverse | {"slices": np.zeros((3, 1, 1), np.int32)}  # one too many
     yield wrong("sequence_reverse", args, "E_SHAPE", array, "SEQ-007")
     yield wrong("sequence_reverse", without(reverse, "slices"), "E_ARGUMENT", name, "SEQ-007")
     drop = reverse | {"bias_l0": np.full(10, -(2**31), np.int32)}
@@ -234,6 +233,8 @@ def _faults_of_sequences() -> Iterator[Draft]:
         yield wrong(operation, cell | {"x": gru["x"]}, "E_SHAPE", array, "EVAL-007")
         yield wrong(operation, without(cell, "words"), "E_ARGUMENT", name, "EVAL-007")
     two = sequence("faults two", Config("revgru", 1, 2, 2), [[1]], Contents(state=9))
+    bad = {"weight_hh_l1": i16([[0]] * 5 + [[-32513]])}
+    yield wrong("sequence_forward", two | bad, "E_RANGE", array, "PROD-002")
     two = without(two, "mask") | store | {"x": two["x"][0]}
     yield wrong("cell_forward", two, "E_ARGUMENT", value, "EVAL-007")
 
