@@ -1,8 +1,9 @@
 """The processes of a port: what they use together, and that none of them is left (CONF-006).
 
 Every process that a port starts inherits its environment, and in it a mark of this life of the
-port; so those that left its session, or whose parents have ended, are known too. Systems without
-``/proc`` know the process group alone, and set no limits.
+port; so those that left its session, or whose parents have ended, are known too. One that empties
+its environment as well is known if it was seen while its parent ran. Systems without ``/proc`` know
+the process group alone, and set no limits.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Guard:
         there = {int(name) for name in os.listdir("/proc") if name.isdigit()}
         self._own = {pid: own for pid, own in self._own.items() if pid in there}
         count = sum(self._own.values())
-        for pid in there - set(self._own):
+        for pid in sorted(there - set(self._own)):  # parents before their children, mostly
             self._own[pid] = self._is_own(pid)
             count += self._own[pid]
             if most is not None and count > most:
@@ -93,8 +94,8 @@ class Guard:
         return [pid for pid, own in self._own.items() if own]
 
     def _is_own(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            if os.getsid(pid) == self.popen.pid:
+        with contextlib.suppress(OSError, IndexError):
+            if os.getsid(pid) == self.popen.pid or self._own.get(int(_stat(pid)[1]), False):
                 return True
             with open(f"/proc/{pid}/environ", "rb") as file:
                 return self._mark in file.read(2**20)
@@ -140,7 +141,8 @@ class Guard:
             return
         for _ in range(200):  # a process that starts others may outrun one look at them
             with self._lock:
-                self._own.clear()
+                # What was no part of the port when it was seen first may be one now.
+                self._own = {pid: own for pid, own in self._own.items() if own}
                 members = [pid for pid in self.members() if _runs(pid)]
             if not members:
                 return
@@ -162,7 +164,12 @@ class Guard:
 def _runs(pid: int) -> bool:
     """Say whether a process has not ended; one that nobody has waited for is still listed."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rsplit(b")", 1)[1].split()[0] not in (b"Z", b"X")
+        return _stat(pid)[0] not in (b"Z", b"X")
     except (OSError, IndexError):
         return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return what the system says of a process: its state, its parent and more."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rsplit(b")", 1)[1].split()

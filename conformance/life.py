@@ -73,7 +73,10 @@ class Life:
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
-            return self._limit() or Fault("hang", f"no answer within {seconds:g} s")
+            what = f"no answer within {seconds:g} s"
+            if self.popen.poll() is not None:
+                what += f"; {self._ending()}, and what it started holds its output open"
+            return self._limit() or Fault("hang", what)
         if line is None:
             ending = self._ending()
             return self._limit() or Fault("crash", ending)
@@ -131,9 +134,13 @@ class Life:
             self.popen.wait(timeout=1)
         self._hearing.join(timeout=1)  # what it said last may still be on its way
         said = b"".join(self.messages).decode(errors="replace").strip()
-        return f"the process ended with status {self.popen.returncode}" + (
-            f"; it said: {said[-500:]}" if said else ""
+        status = self.popen.returncode
+        ending = (
+            "the process closed its output, and goes on"
+            if status is None
+            else f"the process ended with status {status}"
         )
+        return ending + (f"; it said: {said[-500:]}" if said else "")
 
     def _write(self) -> None:
         assert self.popen.stdin is not None

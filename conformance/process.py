@@ -185,11 +185,11 @@ class ProcessPort:
             if not isinstance(message, str):
                 return Fault("garbage", f"message is {shown(message)} instead of a text")
             return {"error": reply["error"]}
-        if set(reply) != {"id", "out"} or not isinstance(reply["out"], dict):
-            return Fault(
-                "garbage",
-                f"members {shortened(str(sorted(reply)), 200)} instead of id and out or error",
-            )
+        if set(reply) != {"id", "out"}:
+            members = shortened(str(sorted(reply)), 200)
+            return Fault("garbage", f"members {members} instead of id and out or error")
+        if not isinstance(reply["out"], dict):
+            return Fault("garbage", f"out is {shown(reply['out'])} instead of an object")
         try:
             return {name: decode(value) for name, value in reply["out"].items()}
         except (ValueError, RecursionError, OverflowError, TypeError) as error:

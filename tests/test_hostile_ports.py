@@ -112,6 +112,37 @@ def _lives(pid: int) -> bool:
         return False
 
 
+# What a verdict says of a port, beside its kind.
+SAID = {
+    "os.close(1); time.sleep(60)": "the process closed its output, and goes on",
+    "os.fork() or time.sleep(60); os._exit(7)": "ended with status 7, and what it started holds",
+    'say(\'{"id":%d,"out":null}\' % n)': "out is None instead of an object",
+}
+
+
+@pytest.mark.rule("CONF-005")
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+@pytest.mark.parametrize("deed", SAID)
+def test_a_verdict_says_what_happened(deed: str) -> None:
+    port = ProcessPort(command_of(deed), timeout=1.5)
+    (answer,) = port.answers([QUESTION])
+    port.close()
+    assert isinstance(answer, Fault)
+    assert SAID[deed] in answer.detail
+
+
+@pytest.mark.rule("CONF-006")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of processes")
+def test_what_leaves_session_and_environment_ends_too(tmp_path: Path) -> None:
+    place = tmp_path / "pid"
+    start = "__import__('subprocess').Popen(['sleep', '60'], env={}, start_new_session=True)"
+    deed = f"open({str(place)!r}, 'w').write(str({start}.pid)); time.sleep(0.5); os._exit(0)"
+    port = ProcessPort(command_of(deed), timeout=3)
+    list(port.answers([QUESTION]))
+    port.close()
+    assert not _lives(int(place.read_text()))
+
+
 @pytest.mark.rule("CONF-005")
 def test_an_answer_too_many_is_a_fault_of_the_next_case() -> None:
     deed = '[say(\'{"id":%d,"error":"E_OP"}\' % n) for _ in range(2)]'
