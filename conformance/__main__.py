@@ -28,6 +28,7 @@ from .profiles import PROFILES, check_profiles
 from .progress import progress
 from .report import as_html, as_json, as_text
 from .runner import Runner
+from .verdict import kept
 
 # Random requests of each operation, if nothing else is said and there is a judge.
 _USUAL: Final = 20
@@ -97,7 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         check_numbers({name: getattr(options, name) for name in RANGES})
         for name in ("report", "html"):
-            _check_place(name, getattr(options, name))
+            path = getattr(options, name)
+            _check_place(name, path)
+            # An adapter may go to another folder.
+            setattr(options, name, path and path.absolute())
         if options.report is not None and options.report == options.html:
             raise RevRNNError("E_ARGUMENT", "html", options.html, "another file than the report's")
         profiles = None if options.profile is None else tuple(dict.fromkeys(options.profile))
@@ -144,4 +148,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     leave_when_told()
-    run_program(main)
+    run_program(lambda: kept(main))

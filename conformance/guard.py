@@ -33,8 +33,12 @@ def leave_when_told() -> None:
             signal.signal(number, _leave)
 
 
+class _Told(SystemExit, KeyboardInterrupt):
+    """An exit that is no fault of the adapter asked just then: it passes as interrupts do."""
+
+
 def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
+    raise _Told(128 + number)
 
 
 class Guard:
