@@ -124,7 +124,7 @@ SAID = {
 @pytest.mark.skipif(os.name != "posix", reason="forks")
 @pytest.mark.parametrize("deed", SAID)
 def test_a_verdict_says_what_happened(deed: str) -> None:
-    port = ProcessPort(command_of(deed), timeout=1.5)
+    port = ProcessPort(command_of(deed), timeout=1.5 if "fork" in deed else 60)
     (answer,) = port.answers([QUESTION])
     port.close()
     assert isinstance(answer, Fault)
@@ -136,8 +136,8 @@ def test_a_verdict_says_what_happened(deed: str) -> None:
 def test_what_leaves_session_and_environment_ends_too(tmp_path: Path) -> None:
     place = tmp_path / "pid"
     start = "__import__('subprocess').Popen(['sleep', '60'], env={}, start_new_session=True)"
-    deed = f"open({str(place)!r}, 'w').write(str({start}.pid)); time.sleep(0.5); os._exit(0)"
-    port = ProcessPort(command_of(deed), timeout=3)
+    deed = f"open({str(place)!r}, 'w').write(str({start}.pid)); time.sleep(2); os._exit(0)"
+    port = ProcessPort(command_of(deed), timeout=60)
     list(port.answers([QUESTION]))
     port.close()
     assert not _lives(int(place.read_text()))
