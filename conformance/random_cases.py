@@ -191,8 +191,8 @@ class RandomCases:
         config = replace(self._picked(number), num_layers=1, slice_size=0)
         rows = sizes.rows_of(config)
         if self.unusual and sizes.is_large(number):
-            rows, group = self._one(sizes.LARGE_CELLS)
-            config = replace(config, hidden_size=2 * group)
+            rows, group, inputs = self._one(sizes.LARGE_CELLS)
+            config = replace(config, hidden_size=2 * group, input_size=inputs)
         return self._sequence(config, Shape(1, rows), operation="cell_forward")
 
     def _cell_reverse(self, number: int) -> Arguments:

@@ -34,8 +34,8 @@ MOST: Final = cast("int", AXES["K"].most)  # which the law limits
 _LARGE_EVERY: Final = 20
 _LARGE_AT: Final = (12, 13)
 LARGE_ROWS: Final = 34
-# Rows and units of a group: of a step, and of an operation on the buffer.
-LARGE_CELLS: Final = ((LARGE_ROWS, 33), (2, 67))
+# Rows, units of a group and inputs of a step; rows and units of an operation on the buffer.
+LARGE_CELLS: Final = ((LARGE_ROWS, 33, 3), (2, 67, 259))
 LARGE_BUFFERS: Final = ((LARGE_ROWS, 67), (3, 259))
 
 

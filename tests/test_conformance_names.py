@@ -90,6 +90,8 @@ def test_some_requests_are_large_or_have_equal_lengths(oracle: Implementation) -
     ):
         shapes = [args["h"].shape for args in drawn[name]]
         assert sum(shape[-2] >= rows and shape[-1] >= units for shape in shapes) == 2, shapes
+    steps = drawn["cell_forward"] + drawn["cell_reverse"]
+    assert max(args["x"].shape[1] for args in steps) > 256
     for name in ("sequence_forward", "sequence_reverse", "sequence_storage"):
         masks = [args["mask"].shape for args in drawn[name]]
         assert sum(rows > 32 for _, rows in masks) == 2
