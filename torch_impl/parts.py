@@ -37,8 +37,8 @@ HOW: Final = (
     " over all chunks"
 )
 SEVERAL: Final = (
-    f"{HOW}; or with several counts a sum of losses times weights that are among the targets and were divided"
-    " by their sum before, mask / mask.sum()"
+    f"{HOW}; or with several counts a sum of losses times weights that are among the targets and"
+    " were divided by their sum before, mask / mask.sum()"
 )
 _OF: Final = "a loss of outputs [C, B, hidden_size] and targets; LinearCrossEntropy for classes"
 
