@@ -109,6 +109,10 @@ def _heads(h: Tensor, y: Tensor) -> Tensor:
     return one + other
 
 
+def _ignored(y: Tensor) -> Tensor:
+    return torch.where((y[..., 1] > 0.3) & (y[..., 1] < y[..., 1].amax(1, keepdim=True)), -100, 2)
+
+
 def _penalised(h: Tensor, y: Tensor) -> Tensor:
     scores = h.tanh().square().sum(-1)
     (slopes,) = torch.autograd.grad(scores.sum(), h, create_graph=True)
@@ -135,6 +139,12 @@ RIGHT: dict[str, Read] = {
         operator.iadd, [_over(part.abs().mean(-1), y[..., 0] > 0) for part in (h, h - y)]
     ),
     "two heads": lambda h, y: _heads(h, y) - 0.1 * _heads(h.flip(-1), y),
+    "a loop over the steps": lambda h, y: sum(
+        F.cross_entropy(one, of.argmax(-1)) for one, of in zip(h, y, strict=True)
+    ),
+    "a loop of what is not ignored": lambda h, y: sum(
+        F.cross_entropy(h[at], _ignored(y)[at]) for at in range(len(h))
+    ),
     "two of what is chosen": lambda h, y: (
         F.mse_loss(h[keep := y[..., 0] > 0], y[keep]) + 0.1 * h[keep].abs().mean()
     ),

@@ -58,6 +58,10 @@ def _weighted(h: Tensor, y: Tensor) -> Tensor:
     return (each_loss(h, y).view(y.shape) * weight.nan_to_num()).mean()
 
 
+def _cross(h: Tensor, y: Tensor) -> Tensor:
+    return functional.cross_entropy(h.flatten(0, 1), y.flatten())
+
+
 def _by_number(h: Tensor, y: Tensor) -> Tensor:
     loss = _mean(h, y)
     return loss / (loss.item() + 1e-8)
@@ -74,12 +78,13 @@ def _rows(h: Tensor) -> Tensor:
 
 
 def _logs_nan(h: Tensor, y: Tensor) -> Tensor:
-    loss = functional.cross_entropy(h.flatten(0, 1), y.flatten())
+    loss = _cross(h, y)
     LOG.append(loss.item())  # NaN of a chunk of which nothing counts
     return loss
 
 
 LOG: list[float] = []
+FACTOR = torch.nn.Parameter(torch.tensor(1.7))
 RIGHT: dict[str, Read] = {
     "beyond a threshold": lambda h, y: (
         _total(h, y) / torch.where((n := _count(y)) > 9, torch.sqrt(n), n)
@@ -92,6 +97,10 @@ RIGHT: dict[str, Read] = {
     ),
     "halved": lambda h, y: _total(h, y) / (_count(y) // 2 + 1e-3),
     "a pair, taken out": lambda h, y: (_total(h, y), int(_count(y))),
+    "steps of accumulation": lambda h, y: _mean(h, y) / 4,
+    "as many as a chunk's steps": lambda h, y: 5 * _cross(h, y) / 10,
+    "in bits": lambda h, y: _cross(h, y) / torch.log(torch.tensor(2.0)),
+    "by a learned factor": lambda h, y: _cross(h, y) / FACTOR,
     "a sum held fixed": lambda h, y: _total(h, y) / h.square().sum().detach(),
     "logged": _logs,
     "logged where it is NaN": _logs_nan,
@@ -133,6 +142,8 @@ REFUSED: dict[str, Read] = {
         _total(h, y) / _count(y) - 0.3 * (h.square().mean(-1) * (y > 3)).sum() / (y > 3).sum()
     ),
     "a chunk's mean of rows": lambda h, y: _total(h, y) / keep(y).mean(0).sum(),
+    "a mean over the steps": lambda h, y: _cross(h, y) / len(h),
+    "a mean over a tensor of the steps": lambda h, y: _cross(h, y) / torch.tensor(len(h)),
     "times the steps": lambda h, y: _total(h, y) * len(h) / _count(y),
     "over a tensor of the steps": lambda h, y: _total(h, y) / (_count(y) * torch.tensor(len(h))),
     "weights of the steps": lambda h, y: (

@@ -194,10 +194,13 @@ class Watch(Mode):
         if found is None:
             return None
         count, positions = found
+        whole = positions % (self.steps * self.rows) == 0  # else it may be of one step, say
         if count is None:
-            return Average("sum", positions % (self.steps * self.rows) == 0)
+            return Average("sum", whole)
         self.uneven.append(count != positions)
-        return Average("mean", True, count)
+        place = self.apart.place(args[0] if args else given["input"])
+        apart = place is not None and place.axis is not None and not place.doubt
+        return Average("mean", whole or apart, count)
 
     # --- scalars from scalars ----------------------------------------------------------------
 
@@ -209,7 +212,9 @@ class Watch(Mode):
         if first.dim() or first is result or given.get("rounding_mode"):
             return None
         known = self.of(first)
-        if known is not None and known.kind == "mean" and self._is_constant(by):
+        # Of a mean over a count it follows from numbers whether one that divides is a length.
+        fixed = self._is_fixed(by) and known is not None and known.count is not None
+        if known is not None and known.kind == "mean" and (fixed or self._is_constant(by)):
             total = None if known.total is None else known.total / by
             return replace(known, total=total, sure=known.sure and self._is_sure(by))
         if isinstance(by, Tensor) and (by.dim() or by.requires_grad):
@@ -237,8 +242,7 @@ class Watch(Mode):
         other: Any = args[1] if len(args) > 1 else given.get("other")
         if name == "neg":
             return replace(known, total=None if known.total is None else -known.total)
-        fixed = isinstance(other, Tensor) and not other.dim() and self.apart.place(other) is None
-        if name in ("mul", "rmul", "multiply") and (_is_number(other) or fixed):
+        if name in ("mul", "rmul", "multiply") and self._is_fixed(other):
             total = None if known.total is None else known.total * other
             return replace(known, total=total, sure=known.sure and self._is_sure(other))
         if name not in ("add", "iadd", "radd", "sub", "isub", "rsub", "subtract"):
@@ -267,6 +271,11 @@ class Watch(Mode):
             total = None  # it follows from the mean
         seen, sure = known.seen and theirs.seen, known.sure and theirs.sure
         return replace(known, total=total, seen=seen, sure=sure)
+
+    def _is_fixed(self, value: object) -> bool:
+        """Say whether a scalar is made of nothing that has steps."""
+        plain = isinstance(value, Tensor) and not value.dim() and self.apart.place(value) is None
+        return plain or _is_number(value)
 
     def _is_sure(self, value: object) -> bool:
         """Say whether a number is constant, and is no multiple of the steps of several chunks."""
