@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_torch_losses import ROWS, STEPS, WORDS, Model
-from test_torch_readouts import each_loss, keep
+from test_torch_readouts import each_loss, keep, numbers
 from torch import Tensor
 from torch.nn import functional
 from torch_results import close, gradients_of
@@ -208,11 +208,39 @@ def test_a_mean_over_what_counts_is_tried_once(read: Read, once: bool) -> None:
     calls = list[int]()
 
     def counted(h: Tensor, y: Tensor) -> Any:
-        calls.append(len(h))
+        calls.append(h.numel() // (ROWS * 6))
         return read(h, y)
 
     value_and_grad(model.rnn, x, y, counted, embed=model.embed, chunk_size=4)
     assert calls == [2, 1, 1, *([4, 4, 4] if once else [4, 1, 2, 1] * 3)]
+
+
+CHOSEN: dict[str, Read] = {
+    "a loss": lambda h, y: functional.mse_loss(h[k := ~y.isnan()], y[k]),
+    "a difference": lambda h, y: (h[k := ~y.isnan()] - y[k]).square().mean(),
+    "by places": lambda h, y: functional.mse_loss(
+        h[k := (~y.isnan()).nonzero(as_tuple=True)], y[k]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("left_out", [(0, 1, 2, 0), (2, 0, 1, 1)])
+@pytest.mark.rule("ERR-003", "ERR-004")
+def test_as_many_numbers_chosen_as_each_step_might_have(
+    name: str, left_out: tuple[int, ...]
+) -> None:
+    """In each chunk a multiple of its steps × rows, which are not so many of each step."""
+    model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), numbers() * 3
+    for chunk, count in zip(y.split(4), left_out, strict=True):
+        for numbers_of in chunk.permute(2, 0, 1)[:count]:
+            numbers_of[:] = float("nan")
+        if len(chunk) == 4:  # from other places
+            chunk.view(-1)[:] = chunk.flatten()[torch.randperm(chunk.numel())]
+    loss, wanted = _whole(model, x, y, CHOSEN[name])
+    step = value_and_grad(model.rnn, x, y, CHOSEN[name], embed=model.embed, chunk_size=4)
+    assert torch.allclose(step.loss, loss, rtol=1e-4)
+    assert close(gradients_of(model), wanted)
 
 
 @pytest.mark.rule("ERR-003", "ERR-004")

@@ -160,20 +160,26 @@ class Watch(Mode):
             return replace(known, total=total)
         return self._combined(name, known, args, given)
 
-    def _reduced(self, name: Any, whole: Tensor) -> Average:
-        sure = self._has_steps(whole)
+    def _reduced(self, name: Any, whole: Tensor, *of: Tensor) -> Average:
+        sure = self._has_steps(whole, *of)
         if name == "sum":
             return Average("sum", sure)
         size = float(whole.numel())
         return Average("mean", sure, None if sure else size, size=size)
 
-    def _has_steps(self, whole: Tensor) -> bool:
-        """Say whether an array has equally many elements for each step and row."""
+    def _has_steps(self, whole: Tensor, *of: Tensor) -> bool:
+        """Say whether an array has equally many elements for each step and row.
+
+        Of those that a mask has chosen there may be as many by chance, and others of other chunks.
+        """
         shape, size = whole.shape, self.steps * self.rows
+        places = [place for one in (whole, *of) if (place := self.apart.place(one)) is not None]
+        if any(place.major < 0 for place in places):
+            return False
         return (
             tuple(shape[:2]) == (self.steps, self.rows)
             or (len(shape) == 3 and shape[0] == self.steps and shape[2] == self.rows)
-            or (shape[0] > 0 and shape[0] % size == 0)
+            or (shape[0] > 0 and shape[0] % size == 0 and not any(one.doubt for one in places))
         )
 
     def _loss(self, name: str, args: Any, given: dict[str, Any]) -> Average | None:
@@ -184,10 +190,10 @@ class Watch(Mode):
             return None  # means over the sum of weights
         reduction = given.get("reduction", "mean")
         parts = [*args, given.get("input"), given.get("target")]
-        both = [part.shape for part in parts if isinstance(part, Tensor)]
-        whole = torch.empty(_broadcast(*both), device="meta")
+        both = [part for part in parts if isinstance(part, Tensor)]
+        whole = torch.empty(_broadcast(*(one.shape for one in both)), device="meta")
         known = whole.dim() > 0 and reduction in ("mean", "sum")  # of a scalar it is any function
-        return self._reduced(reduction, whole) if known else None
+        return self._reduced(reduction, whole, *both) if known else None
 
     def _cross(self, func: Any, args: Any, given: dict[str, Any]) -> Average | None:
         found = counted(func, args, given)
