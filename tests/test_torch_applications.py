@@ -53,7 +53,24 @@ def _large(h: Tensor) -> Tensor:
         return h.abs().mean()
 
 
+def _smooth_if_long(lag: int, reduction: str = "mean") -> Read:
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        loss = F.mse_loss(h, y, reduction=reduction)
+        if h.shape[0] > lag:
+            loss = loss + (h[lag:] - h[:-lag]).square().sum()
+        return loss
+
+    return read
+
+
 UNSEEN: dict[str, Case] = {
+    "ahead by more than two chunks": (
+        lambda h, y: F.mse_loss(h[:-9], y[9:]) if len(h) > 9 else h.sum() * 0,
+        (2, 3, 4),
+    ),
+    "a window longer than two chunks": (_smooth_if_long(9), (1, 2, 3, 4)),
+    "a window, of a sum": (_smooth_if_long(12, "sum"), (1, 3, 4, 5)),
+    "a window, as a pair": (lambda h, y: (_smooth_if_long(9, "sum")(h, y), y.numel()), (1, 3, 4)),
     "some steps ahead": (_ahead(2), (3, 4, 5)),
     "ahead by more than a chunk": (_ahead(5), (4, 5)),
     "ahead, as a pair": (_ahead_as_pair, (3, 4, 5)),
@@ -129,6 +146,9 @@ def _warns(h: Tensor, y: Tensor) -> Tensor:
 
 SEEN: list[str] = []
 RIGHT: dict[str, Read] = {
+    "asked for its shape": lambda h, y: F.mse_loss(h.reshape(-1, h.shape[-1]), y.view(-1, 6)),
+    "as many rows as it knows": lambda h, y: F.mse_loss(h.view(len(h), ROWS, 6), y),
+    "squeezed": lambda h, y: (h[..., 0].squeeze() - y[..., 0]).abs().mean() / h.shape[-1],
     "a helper, twice": lambda h, y: (
         _over((h - y).square().mean(-1), y[..., 0] > 0) + 0.5 * _over(h.mean(-1), y[..., 0] > 0)
     ),
@@ -167,6 +187,19 @@ def test_losses_of_applications_are_those_of_all_steps(name: str) -> None:
         step = value_and_grad(model.rnn, x, y, RIGHT[name], embed=model.embed, chunk_size=size)
         assert torch.allclose(step.loss, loss, rtol=1e-4)
         assert close(gradients_of(model), wanted)
+
+
+def test_more_steps_are_tried_in_no_more_memory_than_a_chunk_takes() -> None:
+    model, seen = Model(), list[tuple[int, ...]]()
+    x, y = torch.randint(WORDS, (400, 16)), torch.randn(400, 16, 6)
+
+    def read(h: Tensor, y: Tensor) -> Tensor:
+        seen.append(tuple(h.shape))
+        return F.mse_loss(h, y)
+
+    value(model.rnn, x, y, read, embed=model.embed, chunk_size=20)
+    assert max(steps for steps, *_ in seen) == 160
+    assert max(steps * rows for steps, rows, _ in seen) == 20 * 16
 
 
 @pytest.mark.parametrize("size", [2, 3, 4])

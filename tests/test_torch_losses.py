@@ -264,6 +264,7 @@ BAD_LOSSES: dict[str, tuple[Loss, str, str]] = {
     ),
     "no scalar": (lambda h, y: h.sum(2), "E_SHAPE", "scalar"),
     "a number": (lambda h, y: 1.0, "E_SHAPE", "float"),
+    "nothing of few": (lambda h, y: h.sum() if len(h) > 2 else None, "E_SHAPE", "None"),
     "three": (lambda h, y: (h.sum(), 1, 2), "E_SHAPE", "3"),
     "count": (lambda h, y: (h.sum(), "1"), "E_ARGUMENT", "str"),
     "negative": (lambda h, y: (h.sum(), -1), "E_ARGUMENT", "-1"),

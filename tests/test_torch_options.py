@@ -179,7 +179,7 @@ def test_no_chunk_of_one_step_is_left_over(steps: int, size: int) -> None:
     norm = torch.nn.InstanceNorm1d(2)
 
     def readout(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        seen.append(len(outputs))
+        seen.append(outputs.numel() // 8)  # len() would have more steps tried
         each = outputs.permute(1, 2, 0)[:, :2]
         norm(each)
         return (outputs - targets).square().mean()

@@ -208,7 +208,7 @@ def test_a_mean_over_what_counts_is_no_mean_beside_a_chunk_of_which_nothing_does
         kept = each_loss(h, y)[y.flatten() >= 0]
         return F.adaptive_avg_pool1d(kept[None], 1).squeeze() if len(kept) else h.sum() * 0
 
-    with pytest.raises(RevRNNError, match="readout: got a loss with"):
+    with pytest.raises(RevRNNError, match=r"readout: got a loss (with|of several chunks)"):
         run(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)
 
 
@@ -265,8 +265,8 @@ def test_trying_parts_leaves_no_trace() -> None:
     norm, calls = nn.BatchNorm1d(6), list[int]()
 
     def read(h: Tensor, y: Tensor) -> Tensor:
-        calls.append(len(h))
-        return F.mse_loss(norm(h.flatten(0, 1)).view(h.shape) * 0 + h, y)
+        calls.append(h.numel() // (ROWS * 6))
+        return F.mse_loss(norm(h.flatten(0, 1)).view_as(h) * 0 + h, y)
 
     norm.train()
     value_and_grad(model.rnn, x, y, read, embed=model.embed, chunk_size=CHUNK)

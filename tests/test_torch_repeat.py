@@ -117,7 +117,7 @@ def test_locked_dropout_is_found_wherever_it_is() -> None:
     drop, seen = LockedDropout(0.5), []
 
     def embed(tokens: Tensor) -> Tensor:
-        made: Tensor = drop(torch.ones(*tokens.shape, 4))
+        made: Tensor = drop(torch.ones_like(model.embed(tokens)))
         seen.append(made[0] == 0)
         return functional.dropout(model.embed(tokens), 0.2) * made
 

@@ -21,7 +21,7 @@
 # - from the losses of chunks to that of the sequence: :mod:`.results`, :mod:`.step_functions`,
 #   :mod:`.step_places`, :mod:`.mixing`, :mod:`.counts`, :mod:`.choices`, :mod:`.target_counts`,
 #   :mod:`.scalars`, :mod:`.averages`, :mod:`.part_sums`, :mod:`.part_gradients`, :mod:`.parts`,
-#   :mod:`.apart`, :mod:`.taken`, :mod:`.losses`.
+#   :mod:`.apart`, :mod:`.longer`, :mod:`.taken`, :mod:`.losses`.
 
 # ruff: noqa: E402 - what is missing is said first
 from revrnn.extras import need

@@ -83,6 +83,9 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
             if doubt.doubt in (OTHER, FEW):
                 return False
             raise error from cause
+        if len({_form_of(one[0]) for one in (whole, *each)}) > 1:
+            given = "a scalar for some steps, (sum, count) or something else for others"
+            raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
         low |= parts.low
         close = Close(0.05 if low else 1e-4)
         answers = [_adds_up(form, whole, each, close, parts, low) for form in forms]
@@ -91,6 +94,13 @@ def check_apart(parts: Parts, doubt: Place, forms: Sequence[Form], result: Any, 
         if True in answers:
             return True
     return False
+
+
+def _form_of(result: Any) -> str:
+    if isinstance(result, (tuple, list)):
+        return "pair"
+    scalar = not result.dim() if isinstance(result, Tensor) else isinstance(result, (int, float))
+    return "scalar" if scalar else "other"
 
 
 def check_joined(joined: Parts, doubt: Place, forms: Callable[..., Sequence[Form]]) -> bool:

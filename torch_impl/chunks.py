@@ -160,8 +160,7 @@ class ChunkInputs:
         apart, self._embedded_apart = self._embedded_apart, None
         with self._calling(self._repeat and self._repeat.first(first)):
             part = self._own(self.cut.part(first, stop))
-            with nullcontext() if apart is None else apart.watch(part):
-                x = self._embedded(part, stop - first)
+            x = self._embedded(part, stop - first, apart and apart.watch(part))
             if apart is not None:
                 apart.note(x)
             if self.hooks.before:
@@ -202,12 +201,13 @@ class ChunkInputs:
         """Return inputs that ``embed`` may change in place: the caller's are needed again."""
         return part if self.embed is None or self.in_place else part.clone()
 
-    def _embedded(self, part: Any, steps: int) -> Tensor:
+    def _embedded(self, part: Any, steps: int, watch: Any = None) -> Tensor:
         with self.autocast():
             x: Tensor = part
             if self.embed is not None:
                 given, allowed = as_given(part), "a function of a cut of the inputs"
-                with named_failure("embed", self.embed, given, allowed=allowed):
+                named = named_failure("embed", self.embed, given, allowed=allowed)
+                with watch or nullcontext(), named:
                     x = _looked_up(self.embed, part) if self.in_place else self.embed(given)
         name = "embed" if self.embed is not None else "inputs"
         check_tensor(name, x, None, (steps, self.rows, self.config.input_size), self.device)

@@ -113,13 +113,14 @@ class LockedDropout(nn.Module):
             return x
         sequence = _open.sequences[-1] if _open.sequences else None
         mask = None if sequence is None else sequence.masks.get(id(self))
-        if mask is None or mask.shape[1:] != x.shape[1:] or mask.device != x.device:
+        sizes = tuple(x.size(axis) for axis in range(1, x.dim()))  # not the steps (:mod:`.longer`)
+        if mask is None or mask.shape[1:] != sizes or mask.device != x.device:
             # Within a sequence masks do not draw from PyTorch's generator, which others use.
             generator = None
             if sequence is not None:
                 generator = torch.Generator(x.device).manual_seed(sequence.seed(self))
             keep = 1 - self.p
-            drawn = _uniform((1, *x.shape[1:]), x.device, generator)
+            drawn = _uniform((1, *sizes), x.device, generator)
             mask = (drawn < keep).to(x.dtype) / (keep or 1.0)
             if sequence is not None:
                 sequence.masks[id(self)] = mask

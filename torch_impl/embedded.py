@@ -19,17 +19,20 @@ from revrnn.errors import RevRNNError
 
 from .averages import Watch
 from .collect import now
+from .longer import ROWS, longer
 from .modes import Mode, NoDropout
 from .part_gradients import gradients_add_up
 from .quantise import is_low
 from .repeat import no_trace, random_state, set_random_state
 from .results import OWN
-from .step_functions import OTHER
+from .step_functions import BEYOND, FEW, OTHER
 from .step_places import Place
-from .trees import as_given, tensors_of
+from .trees import as_given, lengths, tensors_of
 
 # Steps that are tried at least, if the sequence has them.
 _FEWEST: Final = 8
+_UNKNOWN: Final = Place(doubt="functions that do not show it")
+_LONGER: Final = Place(doubt=FEW)
 _COMPILED: Final = "_torchdynamo_orig_callable"
 
 
@@ -51,12 +54,13 @@ class Embedded:
         # Under a mode of functions a compiled function would be compiled once more.
         self.compiled = hasattr(embed, _COMPILED) or hasattr(embed, "_orig_mod")
         self.doubt: Place | None = None
+        self.asked_length, self.rows = False, 0
         self.random: list[Tensor] = []
         self._watch: Watch | None = None
 
     def watch(self, part: Any) -> Any:
         """Return what watches the call for the first chunk, as a context."""
-        self.random = random_state(_device(part))
+        self.random, self.rows = random_state(_device(part)), lengths(part)[1]
         self._watch = None if self.compiled else Watch(part, None)
         if self._watch is None:
             return nullcontext()
@@ -65,14 +69,15 @@ class Embedded:
 
     def note(self, result: Any) -> None:
         """Note whether the result of that call leaves a doubt."""
-        watch, unknown = self._watch, Place(doubt="functions that do not show it")
+        watch = self._watch
+        self.asked_length = watch is not None and watch.apart.asked_length
         if watch is None or self.chunk_size == 1:
-            self.doubt = unknown
+            self.doubt = _UNKNOWN
             return
         place = watch.apart.place(result) if isinstance(result, Tensor) else None
         self.doubt = watch.apart.doubt([result])
         if self.doubt is None and (place is None or (place.axis, place.major) != (0, 1)):
-            self.doubt = unknown
+            self.doubt = _UNKNOWN
 
     def check(self, data: Callable[[int, int], Any]) -> None:
         """Raise ``E_ARGUMENT`` unless what is made of some steps is made of parts of them.
@@ -80,30 +85,37 @@ class Embedded:
         Args:
             data: gives the inputs from one step to another.
         """
-        if self.doubt is None:
-            return
-        several = min(self.steps, max(2 * self.chunk_size, _FEWEST))
-        x, made, since = data(0, several), [], now()
+        if self.doubt is not None:
+            several = min(self.steps, max(2 * self.chunk_size, _FEWEST))
+            self._check(data(0, several), self.doubt)
+        if self.asked_length or (self.doubt is not None and self.doubt.doubt == BEYOND):
+            several = longer(self.steps, self.chunk_size, self.rows)
+            if several > self.chunk_size:
+                self._check(data(0, several)[:, :ROWS], _LONGER)
+
+    def _check(self, x: Any, doubt: Place) -> None:
+        made, since = [], now()
         try:
-            for first, stop in pairwise(sorted({0, 1, self.chunk_size, several})):
+            for first, stop in pairwise(sorted({0, 1, self.chunk_size, len(x)})):
                 made.append(self._of(x[first:stop]))
             with Watch(x, None) as watch:
                 whole = self._of(x)
         except OWN:
             raise
         except Exception as cause:
-            if self.doubt.doubt == OTHER:  # a chunk's, which is there for no other length
+            if doubt.doubt in (OTHER, FEW):  # a chunk's, which is there for no other length
                 return
-            raise self._error() from cause
-        of_sums = watch.apart.doubt([whole])
+            raise _error(doubt) from cause
+        shown = watch.apart.doubt([whole])
         # A threshold by what is added up may not show in these steps; a check by all() is none.
-        if of_sums is not None and of_sums.of_sums and of_sums.doubt not in ("all", "any"):
-            raise self._error()
+        if shown is not None and shown.of_sums and shown.doubt not in ("all", "any"):
+            raise _error(shown)
         if any(one is None for one in (whole, *made)):
             return  # random numbers differ between a chunk and its parts
         low = watch.low or (isinstance(whole, Tensor) and is_low(whole))
-        if not (_is_same(whole, made, low) and _of_one_gradient(whole, made, since, low)):
-            raise self._error()
+        same = _is_same(whole, made, low)
+        if not (same and (doubt is _LONGER or _of_one_gradient(whole, made, since, low))):
+            raise _error(shown if shown and doubt in (_UNKNOWN, _LONGER) else doubt)
 
     def _of(self, x: Any) -> Any:
         """Return what ``embed`` makes of some steps without dropout, or ``None`` if it is random.
@@ -120,12 +132,6 @@ class Embedded:
         drew = not all(torch.equal(a, b) for a, b in zip(now, self.random, strict=True))
         return None if drew else result
 
-    def _error(self) -> RevRNNError:
-        assert self.doubt is not None
-        given = f"a result with {self.doubt.doubt} along the steps, of which it sees a chunk"
-        allowed = "functions of each step alone; or a chunk_size of all steps"
-        return RevRNNError("E_ARGUMENT", "embed", given, allowed)
-
 
 class _NoBatch(Mode):
     """BatchNorm in training mode returns its input."""
@@ -138,6 +144,12 @@ class _NoBatch(Mode):
             if training:
                 return args[0] if args else given["input"]
         return func(*args, **given)
+
+
+def _error(doubt: Place) -> RevRNNError:
+    given = f"a result with {doubt.doubt} along the steps, of which it sees a chunk"
+    allowed = "functions of each step alone; or a chunk_size of all steps"
+    return RevRNNError("E_ARGUMENT", "embed", given, allowed)
 
 
 def _device(part: Any) -> torch.device:

@@ -12,10 +12,11 @@ from revrnn.errors import RevRNNError
 
 from .apart import Form, check_apart, check_joined, check_pair, doubt_of_pair, forms_of
 from .averages import Watch
+from .longer import Longer
 from .parts import HOW, SEVERAL, Parts, called, mixed
 from .quantise import wide
 from .readout import LinearCrossEntropy
-from .results import as_count, check_loss, counts_nothing, pair_of
+from .results import as_count, checked, counts_nothing, pair_of
 from .scalars import Average
 from .step_functions import FEW
 from .step_places import Place
@@ -46,10 +47,9 @@ class Tally:
     * ``(sum, count)``: the loss is the sum of all sums over the sum of all counts;
     * a mean over some targets, such as ``F.cross_entropy``, which is taken apart into the two.
 
-    Gradients of the last two kinds are to be divided by the count of all chunks, which is known at
-    the end. So each chunk's are divided by ``reference``, a number near the count, and
-    :meth:`factor` corrects for that at the end: nothing runs twice, and nothing overflows that
-    would not overflow otherwise.
+    Gradients of the last two kinds are to be divided by the count of all chunks, known at the end.
+    So each chunk's are divided by ``reference``, a number near the count, for which :meth:`factor`
+    corrects at the end: nothing runs twice, and nothing overflows that would not otherwise.
     """
 
     def __init__(self, readout: Any, mean: bool, positions: int, steps: int, size: int) -> None:
@@ -78,6 +78,7 @@ class Tally:
         self._single: Parts | None = None
         self._last: dict[bool, Parts | None] = {False: None, True: None}
         self._numbers_told = self._used = self._seen = False
+        self._longer = Longer(steps, size, positions)
 
     def read(self, outputs: Tensor, part: Any) -> Tensor:
         """Call the readout; return what is to be differentiated."""
@@ -90,7 +91,7 @@ class Tally:
         # One chunk is the whole, of which any scalar is the loss.
         parts = Parts(self.readout, outputs, part) if steps < self.steps else None
         result, watch = called(self.readout, outputs, part)
-        pair = pair_of(result) if isinstance(result, (tuple, list)) else None
+        pair = checked(result)
         doubt = watch.apart.doubt([result] if pair is None else result)
         if parts is not None and self.mean and watch.apart.sure is not None:
             raise mixed(watch.apart.sure)
@@ -110,6 +111,8 @@ class Tally:
             again = True  # a mask may hide it in two steps and not in others
         if parts is not None and doubt is not None and again:
             self._check_apart(parts, doubt, result, watch)
+        if parts is not None:
+            self._longer.check(parts, watch, self._forms)
         parts = None if self.known or not self.mean else parts
         if pair is not None:
             total, count = pair
@@ -119,7 +122,6 @@ class Tally:
             self._used |= total.requires_grad
             self._wrong.append(~(torch.isfinite(count) & (count >= 0)))
             return self.add_counted(total, count)
-        check_loss(result)
         self._used |= result.requires_grad
         if self.known and (self.mean or self.readout.reduction == "mean"):
             averaged = self.readout.reduction == "mean"
@@ -247,10 +249,8 @@ class Tally:
         """What a chunk's sum is multiplied by before it is differentiated."""
         if self.kind == "sum" or not self.mean:
             return 1.0
-        reference = self.reference
-        if isinstance(reference, Tensor):
-            return torch.where(reference != 0, 1 / reference, 0)
-        return 1 / reference
+        by = self.reference
+        return torch.where(by != 0, 1 / by, 0) if isinstance(by, Tensor) else 1 / by
 
     def _add(self, kind: str, value: Tensor) -> Tensor:
         if self.kind not in ("", kind):
@@ -271,8 +271,7 @@ class Tally:
             return
         # Where nothing counts, a mean's sum was taken for 0.
         kinds = (self._wrong, self._uneven, self._nan, [self.total.isnan()])
-        flags = [flag.to(self.total.device) for kind in kinds for flag in kind]
-        each = iter(torch.stack(flags).tolist())
+        each = iter(torch.stack([f.to(self.total.device) for kind in kinds for f in kind]).tolist())
         for kind, fault in zip(kinds, _FAULTS, strict=True):
             if sum(next(each) for _ in kind):
                 raise RevRNNError(fault[0], "readout", *fault[1:])

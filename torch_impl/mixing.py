@@ -22,6 +22,7 @@ from .step_functions import (
     DEFAULTS,
     DETACHED,
     FACTORS,
+    LENGTHS,
     LIMITS,
     LINEAR,
     LOSSES,
@@ -36,7 +37,7 @@ from .step_functions import (
     TAKES_NUMBERS,
     TWO_SCALARS,
 )
-from .step_places import Place, axes_of, permuted, reduced, reshaped
+from .step_places import Place, asks_length, axes_of, permuted, reduced, reshaped
 from .trees import tensors_of
 
 
@@ -46,6 +47,7 @@ class Steps:
     Attributes:
         of_embed: whether BatchNorm in training mode is taken as it is.
         asked: whether Python asked for a truth value, which an ``if`` may depend on.
+        asked_length: whether it asked how many steps there are.
         sure: what certainly makes the result depend on how many steps there are.
     """
 
@@ -61,7 +63,7 @@ class Steps:
         self._places: dict[int, tuple[Any, Place]] = {}
         # Arrays whose numbers were taken out of PyTorch, and how.
         self._taken: list[tuple[Any, str]] = []
-        self.of_embed = self.asked = False
+        self.of_embed = self.asked = self.asked_length = False
         self.sure: Place | None = None
         for array in tensors_of(*arrays):
             if array.dim():
@@ -100,6 +102,7 @@ class Steps:
         if name in TAKES_NUMBERS and not isinstance(result, Tensor):
             self._taken.append((TensorWeakRef(placed[0][0]), name))
         self.asked |= name == "bool" and not isinstance(result, Tensor)
+        self.asked_length |= name in LENGTHS and asks_length(*placed[0], args, given)
         made = [args[0]] if name == "setitem" else list(_tensors((result,)))
         if not made:
             return

@@ -28,7 +28,7 @@ from .quantise import LOW, is_low
 from .repeat import no_trace, random_state, set_random_state
 from .results import OWN, named_failure
 from .scalars import Average
-from .step_functions import BEYOND
+from .step_functions import BEYOND, FEW
 from .step_places import Place
 from .trees import Tree, as_given, joined
 
@@ -293,5 +293,11 @@ def mixed(doubt: Place) -> RevRNNError:
     """Return the error for a loss in which steps depend on one another."""
     given = f"a loss with {doubt.doubt} along the steps, of which it sees a chunk"
     allowed = HOW if doubt.of_sums else "functions of each step alone"
+    if doubt.doubt == FEW:
+        given = (
+            "a loss of several chunks that those of fewer steps do not make up: functions along the"
+            " steps, an if on their number, or in chunks of one step a sum"
+        )
+        allowed += "; a larger chunk_size"
     allowed += "; or a chunk_size of all steps"
     return RevRNNError("E_ARGUMENT", "readout", given, allowed)

@@ -26,6 +26,14 @@ def check_loss(loss: object, name: str = "a scalar tensor, or (sum, count)") -> 
         raise RevRNNError("E_DTYPE", "readout", loss.dtype, f"{name}, of a float type")
 
 
+def checked(result: Any) -> tuple[Tensor, Tensor] | None:
+    """Return sum and count as tensors, or ``None`` of a scalar that may be a loss."""
+    if isinstance(result, (tuple, list)):
+        return pair_of(result)
+    check_loss(result)
+    return None
+
+
 def pair_of(result: Any) -> tuple[Tensor, Tensor]:
     """Return sum and count as tensors."""
     if len(result) != 2:

@@ -113,6 +113,8 @@ LOSSES: Final = _names(
     soft_margin_loss
     """
 )
+# What tells Python how many steps there are.
+LENGTHS: Final = _names("len shape size")
 # Arrays that have one number, or random ones, in all places.
 MAKES: Final = _names("full ones rand randn zeros")
 # What takes numbers out of PyTorch, to come back unseen.
@@ -120,7 +122,7 @@ TAKES_NUMBERS: Final = _names("item tolist numpy float int array dlpack")
 # An array that is neither outputs nor targets, and as long as a chunk.
 OTHER: Final = "another array"
 # What is no function's, but Python's choice by the number of steps: ``if len(outputs) > 2``.
-FEW: Final = "what few steps do not show"
+FEW: Final = "a choice by the number of steps"
 # Steps chosen by numbers that do not fit a chunk: the first five of four.
 BEYOND: Final = "a choice of steps by fixed numbers"
 # What has steps added up, taken as a constant: a loss may then be 1 whatever its parts are.

@@ -79,6 +79,12 @@ def reduced(
     return replace(place, axis=place.axis - sum(axis < place.axis for axis in axes))
 
 
+def asks_length(x: Tensor, place: Place, args: Any, given: Mapping[str, Any]) -> bool:
+    """Say whether a shape that Python is told has the steps: of ``size(1)`` it has not."""
+    dim = args[1] if len(args) > 1 else given.get("dim")
+    return place.axis is not None and place.axis in axes_of(dim, x.dim())
+
+
 def axes_of(dim: Any, dims: int) -> set[int]:
     """Return axes as numbers from 0; all of them for ``None``."""
     if dim is None:
