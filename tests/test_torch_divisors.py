@@ -101,6 +101,7 @@ RIGHT: dict[str, Read] = {
     "as many as a chunk's steps": lambda h, y: 5 * _cross(h, y) / 10,
     "in bits": lambda h, y: _cross(h, y) / torch.log(torch.tensor(2.0)),
     "by a learned factor": lambda h, y: _cross(h, y) / FACTOR,
+    "times a learned factor": lambda h, y: each_loss(h, y)[y.flatten() >= 0].mean() * FACTOR,
     "a sum held fixed": lambda h, y: _total(h, y) / h.square().sum().detach(),
     "logged": _logs,
     "logged where it is NaN": _logs_nan,
@@ -173,6 +174,7 @@ def _whole(model: Model, x: Tensor, y: Tensor, read: Read) -> tuple[Tensor, dict
 @pytest.mark.rule("ERR-003", "ERR-004")
 def test_what_divides_is_that_of_all_steps_or_refused(name: str, kind: str) -> None:
     read, model, y = (RIGHT | REFUSED)[name], Model(), _targets(kind)
+    model.register_parameter("factor", FACTOR)
     x = torch.randint(WORDS, (STEPS, ROWS))
     loss, wanted = _whole(model, x, y, read)
     for size in CHUNKS:

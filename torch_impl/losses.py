@@ -145,6 +145,8 @@ class Tally:
             self._alone = (self._alone or made is None) and not (beside and (made or self._some))
             if made is None:
                 return wide(result) * 0
+            if made.count is not None and made.total is None and not made.count:
+                result = outputs.sum() * 0  # by NaN no factor has a gradient
             self._some = True
             self._seen |= sums and made.seen and steps > 1 and bool(result / result == 1)
         if made is not None and made.kind == "sum" and parts is not None:
@@ -257,8 +259,7 @@ class Tally:
             names = {"mean": "a scalar", "sum": "a sum", "count": "(sum, count) or a cross-entropy"}
             given = f"{names[self.kind]} for some chunks, {names[kind]} for others"
             raise RevRNNError("E_ARGUMENT", "readout", given, "the same for every chunk")
-        self.kind = kind
-        part = wide(value.detach())
+        self.kind, part = kind, wide(value.detach())
         self.total = part if self.total is None else self.total + part
         return value
 
