@@ -234,7 +234,7 @@ def test_as_many_numbers_chosen_as_each_step_might_have(
 ) -> None:
     """In each chunk a multiple of its steps × rows, which are not so many of each step."""
     model, x, y = Model(), torch.randint(WORDS, (STEPS, ROWS)), numbers() * 3
-    for chunk, count in zip(y.split(4), left_out, strict=True):
+    for chunk, count in zip(torch.split(y, 4), left_out, strict=True):
         for numbers_of in chunk.permute(2, 0, 1)[:count]:
             numbers_of[:] = float("nan")
         if len(chunk) == 4:  # from other places
