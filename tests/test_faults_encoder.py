@@ -27,7 +27,7 @@ def test_measuring_and_encoding(place: str) -> None:
     def trip(where: str) -> None:
         nonlocal calls
         calls += where == place
-        if calls == 2:
+        if calls >= 2:  # the second one may be a trial, which goes on without an answer
             raise ValueError("here")
 
     setting.trip, before = trip, setting.everything()
