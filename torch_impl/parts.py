@@ -86,9 +86,8 @@ class Parts:
             if answer != "no":
                 return None if answer == "nothing" or made is None else replace(made, sure=True)
             given = "a scalar that may be a mean or a sum, which one step does not show"
-            raise RevRNNError(
-                "E_ARGUMENT", "readout", given, f"another chunk_size, a mean of all steps, or {HOW}"
-            )
+            allowed = f"another chunk_size, a mean of all steps, or {HOW}"
+            raise RevRNNError("E_ARGUMENT", "readout", given, allowed)
         ends = sorted({0, 1, steps // 2 + 1, steps})
         tried, how, low = self.precisely(result, made)
         whole = number_of(tried)
@@ -142,9 +141,7 @@ class Parts:
         answers = [(gradients_add_up(of[0], of[1:], self._since, low), kind) for kind, of in kinds]
         shown = [kind for answer, kind in answers if answer]
         if not shown and any(answer is False for answer, _ in answers):
-            given = (
-                "a scalar of 0 whose gradient is neither a mean nor a sum over the chunk's steps"
-            )
+            given = "a scalar of 0 whose gradient is neither a mean nor a sum over the steps"
             raise RevRNNError("E_ARGUMENT", "readout", given, HOW)
         return Average(shown[0], True) if shown else None
 
