@@ -34,13 +34,16 @@ def masked(outer: jax.Array, outputs: jax.Array, targets: Any) -> jax.Array:
     """Return the sum of two masked means."""
     first, second = losses(outer, outputs, *targets[:2])
     keep, other = targets[2:]
-    return (first * keep).sum() / keep.sum() + (second * other).sum() / other.sum() / 2
+    one, two = ((a * k).sum() / k.sum() for a, k in ((first, keep), (second, other)))
+    loss: jax.Array = one + two / 2
+    return loss
 
 
 def weighed(outer: jax.Array, outputs: jax.Array, targets: Any) -> jax.Array:
     """Return the same as a sum over steps."""
     first, second = losses(outer, outputs, *targets[:2])
-    return (first * targets[2]).sum() + (second * targets[3]).sum()
+    loss: jax.Array = (first * targets[2]).sum() + (second * targets[3]).sum()
+    return loss
 
 
 def test_means_over_two_counts_are_refused_and_told_how() -> None:

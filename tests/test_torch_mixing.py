@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,12 @@ def test_what_is_done_by_halves_is_refused_in_chunks_too_short_to_show_it(name: 
             assert caught.value.argument == "readout"
 
 
+def _each(parts: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the losses of parts along the features."""
+    each = [F.mse_loss(h, y) for h, y in zip(parts, targets, strict=True)]
+    return each[0] + sum(each[1:])
+
+
 LAYER, NORM = nn.Linear(6, 6), nn.LayerNorm(6)
 PLAIN: dict[str, Reads] = {
     "layers": lambda h, y: F.mse_loss(nn.Sequential(LAYER, nn.GELU(), NORM, nn.Dropout())(h), y),
@@ -193,13 +199,11 @@ PLAIN: dict[str, Reads] = {
         h.transpose(0, 1).reshape(-1, 6), y.transpose(0, 1).flatten(0, 1)
     ),
     "features": lambda h, y: F.mse_loss(F.normalize(h[..., :4].softmax(2), dim=-1), y[:, :, 2:]),
-    "halves of features": lambda h, y: sum(map(F.mse_loss, h.chunk(2, -1), y.split([3, 3], 2))),
-    "thirds of features": lambda h, y: sum(
-        map(F.mse_loss, h.tensor_split(3, dim=-1), (y.narrow(-1, n, 2) for n in (0, 2, 4)))
+    "halves of features": lambda h, y: _each(h.chunk(2, -1), torch.split(y, [3, 3], 2)),
+    "thirds of features": lambda h, y: _each(
+        h.tensor_split(3, dim=-1), [y.narrow(-1, n, 2) for n in (0, 2, 4)]
     ),
-    "each feature": lambda h, y: sum(
-        map(F.mse_loss, h.unbind(-1), (y.select(2, n) for n in range(6)))
-    ),
+    "each feature": lambda h, y: _each(h.unbind(-1), [y.select(2, n) for n in range(6)]),
 }
 
 
