@@ -33,8 +33,8 @@ from .lengths import Lengths, uses_length
 from .mixing import may_mix, mixes_steps
 
 Tree = Any
-# A count that is 0 divides nothing but 0; what is kept from dividing by it gives 0 so too.
-_TINY = 1e-30
+# What keeps a count from being 0, and its number.
+Least = tuple[Literal["max", "add", "above", "not"], float]
 # What makes of a mean or sum something that is neither.
 _BENDS: Final = frozenset(
     """
@@ -58,7 +58,8 @@ class Average:
             count are added.
         count: the place of what makes the count, before it is kept from being 0.
         means: whether both sides of the ratio are means themselves.
-        least: what keeps the count from being 0: ``max`` or ``add`` with a number.
+        least: what keeps the count from being 0: ``max`` or ``add`` with a number; one that stands
+            for it unless it is ``above`` 0, or ``not`` 0.
         guards: places of what replaces the ratio by a number where nothing counts, and which of its
             arguments stands where something does.
         beside: whether the ratio has a term beside it that is made of no steps.
@@ -71,7 +72,7 @@ class Average:
     at: tuple[int, ...] = ()
     count: int = -1
     means: bool = False
-    least: tuple[Literal["max", "add"], float] | None = None
+    least: Least | None = None
     guards: tuple[tuple[int, int], ...] = ()
     beside: bool = False
     doubt: bool = True
@@ -82,6 +83,8 @@ class Average:
             return count
         kind, value = self.least
         value = value * steps if self.means else value
+        if kind in ("above", "not"):
+            return jnp.where(count > 0 if kind == "above" else count != 0, count, value)
         return jnp.maximum(count, value) if kind == "max" else count + value
 
 
@@ -186,10 +189,13 @@ class Walk:
                     return Average("other" if sure else "unknown")
                 case = 1 + others.index(self._guarded(others))
                 inner = replace(inner, guards=(*inner.guards, (place, case)))
-                if instead == 0 and not inner.beside:
-                    return replace(inner, least=inner.least or ("max", _TINY))
-                bare = inner.least is None and instead is not None and np.isnan(instead)
-                return inner if bare else Average("other")
+                if instead is not None and instead.number == 0 and not inner.beside:
+                    kept = inner.least and inner.least[0] in ("max", "add")
+                    least = inner.least if kept else (instead.unless, np.inf)
+                    return replace(inner, least=least)
+                if instead is not None and np.isnan(instead.number) and inner.least is None:
+                    return replace(inner, least=instead)
+                return Average("other")
             elif name in ("add", "sub") and (kept := beside_zero(self, equation)) is None:
                 return self._added(first, others[0], over)
             elif name in ("add", "sub"):
@@ -251,7 +257,7 @@ class Walk:
 
     def _ratio(self, place: int, total: Any, count: Any, over: int) -> Average:
         """Return what a quotient is: a ratio, if both sides are sums or both means."""
-        least: tuple[Literal["max", "add"], float] | None = None
+        least: Least | None = None
         while self.varies(count) and count in self.makers:
             equation = self.jaxpr.eqns[self.makers[count]]
             if not equation.invars:
@@ -265,8 +271,8 @@ class Walk:
                     return Average("other")
                 least = None if number is None else ("max" if name == "max" else "add", number)
             elif name == "select_n":
-                varying, least = self._guarded(others), ("max", _TINY)
-                if varying is not None and not given_instead(self, equation):
+                varying, least = self._guarded(others), given_instead(self, equation)
+                if varying is not None and not (least and least[1]):
                     return Average("other")
             elif name in SAME and name != "neg":
                 count = first

@@ -6,7 +6,7 @@ is not, since a chunk may have fewer and the sequence more.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -29,8 +29,20 @@ def beside_zero(walk: Any, equation: Any) -> Any:
     return None
 
 
-def given_instead(walk: Any, equation: Any) -> float | None:
-    """Return the number that stands for a ratio where nothing counts.
+class Instead(NamedTuple):
+    """A number that stands for another where nothing counts.
+
+    Attributes:
+        unless: ``above``: wherever a count is not above 0; ``not``: where it is 0.
+        number: the number.
+    """
+
+    unless: Literal["above", "not"]
+    number: float
+
+
+def given_instead(walk: Any, equation: Any) -> Instead | None:
+    """Return the number that stands for a ratio, or for a count, where nothing counts.
 
     ``None`` if there is no such number, or if it may also stand where something counts.
 
@@ -41,11 +53,12 @@ def given_instead(walk: Any, equation: Any) -> float | None:
     which, if_false, if_true = equation.invars
     chosen = walk.varies(if_true)
     number = number_of(if_false if chosen else if_true)
-    return number if _tells_of_any(walk, which, chosen) else None
+    unless = _tells_of_any(walk, which, chosen)
+    return None if number is None or unless is None else Instead(unless, number)
 
 
-def _tells_of_any(walk: Any, variable: Any, wanted: bool) -> bool:
-    """Say whether a truth value is ``wanted`` wherever anything counts."""
+def _tells_of_any(walk: Any, variable: Any, wanted: bool) -> Literal["above", "not"] | None:
+    """Say where a truth value is ``wanted``: where a count is above 0, or is not 0."""
     while walk.varies(variable) and variable in walk.makers:
         equation = walk.jaxpr.eqns[walk.makers[variable]]
         name: str = equation.primitive.name
@@ -55,16 +68,18 @@ def _tells_of_any(walk: Any, variable: Any, wanted: bool) -> bool:
         elif name == "not":
             variable, wanted = first, not wanted
         elif name == "reduce_or":
-            return wanted
+            return "not" if wanted else None
         elif name == "is_finite":
-            return wanted and walk.of(first).kind in ("ratio", "unknown")
+            return "not" if wanted and walk.of(first).kind in ("ratio", "unknown") else None
         elif name == "ne" and equation.invars[1] is first:  # isnan
-            return not wanted and walk.of(first).kind in ("ratio", "unknown")
+            return "not" if not wanted and walk.of(first).kind in ("ratio", "unknown") else None
         elif name in _TURNED:
-            return _is_above_nothing(walk, name, *equation.invars, wanted=wanted)
+            if not _is_above_nothing(walk, name, *equation.invars, wanted=wanted):
+                return None
+            return "not" if name in ("eq", "ne") else "above"
         else:
-            return False
-    return False
+            return None
+    return None
 
 
 def _is_above_nothing(walk: Any, name: str, first: Any, second: Any, *, wanted: bool) -> bool:
