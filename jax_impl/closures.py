@@ -19,6 +19,7 @@ from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
 from revrnn.errors import RevRNNError
 
+from .flat import has_line
 from .meshes import on_explicit_axes
 from .status import is_array_or_number, is_concrete
 
@@ -56,6 +57,10 @@ class Hoisted:
         if any(type(effect).__name__ in _WRITES for effect in closed.effects):
             given, allowed = "a function that writes to what jax.new_ref made", "a pure function"
             raise RevRNNError("E_UNSUPPORTED", self.name, given, allowed)
+        if has_line(closed.jaxpr, _asks_host):
+            given = "an io_callback with a result"
+            allowed = "jax.pure_callback; an io_callback whose result_shape_dtypes is None"
+            raise RevRNNError("E_UNSUPPORTED", self.name, given, allowed)
         places = [self._place(value) for value in closed.consts]
         consts = [None if p is not None else c for p, c in zip(places, closed.consts, strict=True)]
         return _Program(closed.jaxpr, consts, places, shapes)
@@ -84,6 +89,14 @@ class Hoisted:
         run = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))
         results = run(*jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(program.shapes), results)
+
+
+def _asks_host(line: Any) -> bool:
+    """Say whether a line has a result of ``io_callback``, which may be another at each call.
+
+    ``embed`` is called again on the way back, and both are tried with random numbers.
+    """
+    return line.primitive.name == "io_callback" and bool(line.outvars)
 
 
 def _traced(function: Callable[..., Tree], example: tuple[Tree, ...]) -> tuple[Any, Tree]:

@@ -59,6 +59,19 @@ def is_made_again(jaxpr: Any) -> bool:
     )
 
 
+def has_line(program: Any, wanted: Callable[[Any], bool]) -> bool:
+    """Say whether a line of a program, or of one in it, is ``wanted``."""
+    return any(
+        wanted(line)
+        or any(
+            hasattr(getattr(part, "jaxpr", part), "eqns") and has_line(part, wanted)
+            for value in line.params.values()
+            for part in (value if isinstance(value, (tuple, list)) else (value,))
+        )
+        for line in getattr(program, "jaxpr", program).eqns
+    )
+
+
 def still(function: Callable[..., Tree]) -> Callable[..., Tree]:
     """Return a function that has zero bits where ``function`` draws random ones.
 

@@ -18,6 +18,7 @@ from revrnn.errors import RevRNNError
 
 from .closures import Hoisted, divide, is_float, unite
 from .draws import CUTS, STEPS_DRAWN, Computed, Draw, cut_of, is_low, numbers_of
+from .flat import has_line
 
 Tree = Any
 _SIZES: Final = (1e-6, 1.0, 1e6)
@@ -25,20 +26,11 @@ _SIZES: Final = (1e-6, 1.0, 1e6)
 
 def has_own_gradient(function: Hoisted) -> bool:
     """Say whether a ``jax.custom_vjp`` is in a caller's function."""
-    return any(_has_own(program.jaxpr) for program in function.programs.values())
+    return any(has_line(program.jaxpr, _is_own) for program in function.programs.values())
 
 
-def _has_own(program: Any) -> bool:
-    inner = getattr(program, "jaxpr", program)
-    return any(
-        line.primitive.name.startswith("custom_vjp_call")
-        or any(
-            hasattr(getattr(part, "jaxpr", part), "eqns") and _has_own(part)
-            for value in line.params.values()
-            for part in (value if isinstance(value, (tuple, list)) else (value,))
-        )
-        for line in inner.eqns
-    )
+def _is_own(line: Any) -> bool:
+    return bool(line.primitive.name.startswith("custom_vjp_call"))
 
 
 def check_gradients(

@@ -72,6 +72,24 @@ def test_references_of_others_are_not_written_to() -> None:
     traced(readout=lambda o, y, t: y.mean() * OUTER_REFERENCE[...])
 
 
+def test_what_a_host_gives_anew_at_each_call() -> None:
+    """Else ``embed`` would be another on the way back, and a trial would draw from the host."""
+    seen: list[Any] = []
+
+    def host(a: Any) -> Any:
+        seen.append(a)
+        return a
+
+    def fed(_: Tree, x: jax.Array, *__: Tree) -> jax.Array:
+        read = jax.jit(lambda x: io_callback(host, x, x))
+        return jnp.asarray(read(x))
+
+    for name, function in (("embed", fed), ("readout", lambda o, y, t: fed(o, y).mean())):
+        with pytest.raises(RevRNNError, match=rf"E_UNSUPPORTED\] {name}: got an io_callback with"):
+            traced(**{name: function})
+    assert not seen
+
+
 def noisy(tell: Callable[[jax.Array], Any]) -> Callable[..., jax.Array]:
     """Return a loss of which random numbers must show what it is, and that tells them."""
 
