@@ -121,6 +121,7 @@ def named_errors(name: str, **floats: Any) -> Iterator[None]:
     ``E_UNSUPPORTED`` where it is differentiated in forward mode (GRAD-022); under ``jit`` JAX
     differentiates what was traced before, and raises its own. ``E_ARGUMENT`` for arrays on
     different devices that cannot be seen at the door: those of functions, or within ``jax.grad``.
+    ``E_UNSUPPORTED`` for what a function of the caller's has traced and is used after it.
     """
     try:
         yield
@@ -128,6 +129,11 @@ def named_errors(name: str, **floats: Any) -> Iterator[None]:
         if not (argument := _first_nonfinite(floats)):
             raise
         raise RevRNNError("E_NONFINITE", argument, *_NONFINITE) from error
+    except jax.errors.UnexpectedTracerError as error:
+        argument = f"{name}: embed or readout" if name == "streaming" else name
+        given = "what was traced elsewhere: kept from a call, or closed over by jax.custom_vjp"
+        allowed = "values that are arguments, of the jax.custom_vjp too"
+        raise RevRNNError("E_UNSUPPORTED", argument, given, allowed) from error
     except ValueError as error:
         if "incompatible devices" not in str(error):
             raise

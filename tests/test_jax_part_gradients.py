@@ -92,3 +92,21 @@ def test_gradients_that_depend_on_other_steps_are_told(name: str) -> None:
     with pytest.raises(RevRNNError, match=rf"E_ARGUMENT.*{named}: got a function whose gradient"):
         jax.eval_shape(lambda: trained(3))
     assert jax.eval_shape(lambda: trained(7)).loss.shape == ()
+
+
+@pytest.mark.parametrize("place", ["embed", "readout"])
+def test_a_custom_vjp_that_closes_over_what_the_function_computes_is_told(place: str) -> None:
+    def closing(_: Tree, x: jax.Array) -> jax.Array:
+        factor = jnp.exp(jnp.float32(0.1))
+        made = jax.custom_vjp(lambda x: factor * x)
+        made.defvjp(lambda x: (factor * x, None), lambda _, gradient: (factor * gradient,))
+        result: jax.Array = made(x)
+        return result
+
+    functions: dict[str, Functions] = {
+        "embed": (lambda o, x: closing(o, embed(o, x)), ratio),
+        "readout": (embed, lambda o, y, m: ratio(o, closing(o, y), m)),
+    }
+    before, readout = functions[place]
+    with pytest.raises(RevRNNError, match=r"E_UNSUPPORTED.*readout: got .*closed over by jax.cus"):
+        value_and_grad(PARAMS, OUTER, X, MASK, CONFIG, embed=before, readout=readout, chunk_size=3)
