@@ -160,6 +160,8 @@ class Walk:
             name: str = equation.primitive.name
             first, *others = list(equation.invars)
             if name in ("reduce_sum", "dot_general") and has_steps(*equation.invars):
+                if equation.outvars[0].aval.dtype == bool:  # a product of bools says whether any is
+                    return Average("other")
                 over += sum(map(self._over, equation.invars))
                 kind: Kind = "sum" if over == 0 else "mean" if over == 1 else "other"
                 return Average(kind)

@@ -95,6 +95,7 @@ READOUTS: dict[str, Callable[..., Any]] = {
     "both turned": lambda o, y, m: (losses(o, y[::-1]) * m[::-1]).sum(),
 }
 OTHERS: dict[str, Callable[..., Any]] = {
+    "count that is a product of bools": lambda o, y, m: masked(o, y, m) / jnp.vdot(m, m),
     "root": lambda o, y, m: jnp.sqrt(losses(o, y).mean()),
     "perplexity": lambda o, y, m: jnp.exp(losses(o, y).mean()),
     "last step": lambda o, y, m: losses(o, y)[-1].mean(),
