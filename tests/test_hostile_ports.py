@@ -135,9 +135,9 @@ def test_a_verdict_says_what_happened(deed: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of processes")
 def test_what_leaves_session_and_environment_ends_too(tmp_path: Path) -> None:
     place = tmp_path / "pid"
-    start = "__import__('subprocess').Popen(['sleep', '60'], env={}, start_new_session=True)"
+    start = "__import__('subprocess').Popen(['sleep', '600'], env={}, start_new_session=True)"
     deed = f"open({str(place)!r}, 'w').write(str({start}.pid)); time.sleep(2); os._exit(0)"
-    port = ProcessPort(command_of(deed), timeout=60)
+    port = ProcessPort(command_of(deed), timeout=15)
     list(port.answers([QUESTION]))
     port.close()
     assert not _lives(int(place.read_text()))

@@ -179,6 +179,21 @@ def test_what_is_done_by_halves_is_refused_in_chunks_too_short_to_show_it(name: 
             assert caught.value.argument == "readout"
 
 
+CHANGING: dict[str, Reads] = {
+    "nothing of few": lambda h, y: F.mse_loss(h.roll(1, 0), y) if len(h) > 1 else None,
+    "a pair of few": lambda h, y: F.mse_loss(h.roll(1, 0), y) if len(h) > 1 else (h.sum(), len(h)),
+    "an array of few": lambda h, y: h.roll(1, 0).sum() if len(h) > 1 else h.sum(2),
+    "a pair of many": lambda h, y: h.sum() if len(h) < 9 else (h.sum(), len(h)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_results_of_another_kind_for_other_steps_are_named(name: str) -> None:
+    model, x = Model(), torch.randint(WORDS, (STEPS, ROWS))
+    with pytest.raises(RevRNNError, match=r"E_ARGUMENT\] readout: got a scalar for some steps, "):
+        value(model.rnn, x, numbers(), CHANGING[name], embed=model.embed, chunk_size=CHUNK)
+
+
 def _each(parts: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """Return the sum of the losses of parts along the features."""
     each = [F.mse_loss(h, y) for h, y in zip(parts, targets, strict=True)]

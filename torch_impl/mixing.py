@@ -34,6 +34,7 @@ from .step_functions import (
     POINTWISE,
     RESHAPES,
     SUMS,
+    TAKES,
     TAKES_NUMBERS,
     TWO_SCALARS,
 )
@@ -184,7 +185,7 @@ class Steps:
         if name in SUMS or name in OVER:
             at = reduced(name, x, place, args, given, made)
             return self._of_sums(name) if at is None else at
-        if name in ("unbind", "select"):
+        if name in TAKES:
             return reduced(name, x, place, args, given, made)
         at_arg = ALONG.get(name)
         if at_arg is None:

@@ -96,6 +96,8 @@ OVER: Final = _names(
     all amax amin any argmax argmin logsumexp max min norm vector_norm prod std var median
     """
 )
+# Parts along one axis, which they have no longer.
+TAKES: Final = _names("unbind select")
 RESHAPES: Final = _names(
     """
     flatten reshape squeeze unflatten unsqueeze view
